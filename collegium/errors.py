@@ -1,0 +1,64 @@
+"""Every error a user can meet, as one tree.
+
+    CollegiumError                 exit code 1: the work failed
+    ├── RequestError               exit code 2: the request makes no sense, nothing was started
+    │   ├── UnknownNameError       no such data, model, method or option; says what is close
+    │   ├── DataError              data missing, truncated, or not what its labels say
+    │   ├── WeightsError           a weights file that cannot be read or does not fit
+    │   └── FolderError            the output folder cannot be used
+    ├── NumericsError              a NaN or an infinity, with its name and the step
+    └── Interrupted                exit code 130: stopped by the user, can be resumed
+
+A message is one line: what was asked, what was found, what would work.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CollegiumError(Exception):
+    """The root: the work was sensible and failed. `exit_code` is the command's exit status."""
+
+    exit_code = 1
+
+
+class RequestError(CollegiumError):
+    """What was asked cannot work; nothing was started and nothing was changed."""
+
+    exit_code = 2
+
+
+class UnknownNameError(RequestError):
+    """A name that is not in a list; the message names the closest ones.
+
+    >>> print(UnknownNameError("method", "amtlm", ["amtml", "kd"]))
+    unknown method 'amtlm'; did you mean 'amtml'? known: amtml, kd
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        super().__init__(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
+
+
+class DataError(RequestError):
+    """Data that is missing, truncated, or at odds with its labels."""
+
+
+class WeightsError(RequestError):
+    """A weights file that cannot be read safely or does not fit its network."""
+
+
+class FolderError(RequestError):
+    """A folder that cannot be used: it holds a run already, or cannot be written."""
+
+
+class NumericsError(CollegiumError):
+    """A NaN or an infinity appeared; the message names where and when."""
+
+
+class Interrupted(CollegiumError):  # noqa: N818 - named for what happened, not for a fault
+    """The user stopped the run; what was checkpointed can be resumed."""
+
+    exit_code = 130

@@ -1,0 +1,215 @@
+"""AMTML-KD: who is heard is decided for each example, and hints come from several teachers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from collegium.method import AbstractMethod, check_soft_target, require
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm, Objective
+    from collegium.terms import Relation
+    from collegium.types import Dims
+    from collegium.weighting import LatentWeighting
+
+_NOTEBOOK = {
+    "beta_pool": "avg",
+    "normalise_beta": False,
+    "detach_beta": False,
+    "adapter_init_std": 1.0,
+    "adapter_share": 80 / 280,
+    "kl_over_classes": True,
+    "kl_factor": 2.0,
+    "distance_weight": 1.0,
+    "angle_input": "logits",
+    "hint_norm": "channel_in",
+    "hint_reduce": "sum",
+    "train_regressors": False,
+}
+
+
+@dataclass(frozen=True)
+class AMTML(AbstractMethod):
+    """Adaptive weights per example, and hints from several teachers to groups of layers.
+
+    Liu, Zhang, Wang, Adaptive multi-teacher multi-level knowledge distillation, Neurocomputing 415
+    (2020) 106-113, DOI 10.1016/j.neucom.2020.07.048, arXiv 2103.04062.
+
+    Weights: w_t = softmax over teachers of v . (theta_t * beta), where beta is the student's pooled
+    last map for this example, theta_t the teacher's latent vector and v a global one. Target:
+    m = sum_t w_t softmax(z_t / temperature).
+    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(m || q) + angle_weight RKD-angle(q, m)
+    + hint_weight mean over groups |regressor(student map) - map of the group's teacher|^2.
+    The weights learn from the KL to the one mixture (not from a sum of KLs).
+
+    >>> import torch, collegium as cg
+    >>> dims = cg.Dims(classes=2, teachers=("a",), student_maps={"last": (4, 2, 2)})
+    >>> method = cg.AMTML(temperature=1.0, alpha=1.0, angle_weight=0.0, hint_weight=0.0)
+    >>> student = cg.StudentOutputs(torch.zeros(1, 2), {"last": torch.ones(1, 4, 2, 2)})
+    >>> sure = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0]]]))  # one teacher: plain KD
+    >>> round(method.build(dims)(student, sure, torch.tensor([0]))["kd"].item(), 4)  # ln 2
+    0.6931
+    """
+
+    slug = "amtml"
+    needs = "logits; feature maps for the hints"
+    bibtex = """
+        @article{liu2020adaptive,
+          title = {Adaptive multi-teacher multi-level knowledge distillation},
+          author = {Liu, Yuang and Zhang, Wei and Wang, Jun},
+          journal = {Neurocomputing}, volume = {415}, pages = {106--113}, year = {2020},
+          doi = {10.1016/j.neucom.2020.07.048}
+        }"""
+    presets = {  # noqa: RUF012 - a class constant
+        "figure": {"adapter_rate": 1.0},
+        "notebook_kd": {**_NOTEBOOK, "hint_weight": 0.0},
+        "notebook_learning": {
+            **_NOTEBOOK,
+            "ce_softened": True,
+            "angle_input": "log_probs",
+            "adapter_l2": 0.1,
+            "hint_assign": "all_to_one",
+            "hints_in_stage_two": False,
+        },
+        "notebook_hint": {
+            **_NOTEBOOK,
+            "angle_weight": 0.0,
+            "distance_weight": 0.0,
+            "hint_assign": "skip_last",
+            "hint_pooled": True,
+        },
+    }
+
+    temperature: float = 5.0
+    """Softmax temperature of teachers and student, > 0."""
+    alpha: float = 0.7
+    """Weight of the integrated soft target, 0 to 1; the label has the rest."""
+    angle_weight: float = 1.0
+    """Weight of the angles between the examples' outputs (RKD), against the target's."""
+    distance_weight: float = 0.0
+    """Weight of the distances between the examples' outputs (RKD); not in the paper's figure."""
+    hint_weight: float = 1.0
+    """Weight of the hints; 0 runs no regressor."""
+    beta_pool: Literal["max", "avg"] = "max"
+    """How the student's last map becomes its feature; drawn as max, coded as avg."""
+    normalise_beta: bool = True
+    """Scale the feature to a mean square of 1."""
+    detach_beta: bool = True
+    """Keep the gradient of the weights out of the student, so that it cannot move its target."""
+    adapter_init_std: float = 0.3
+    """Standard deviation of the scores at the start (of v's entries, if not normalised), > 0."""
+    adapter_rate: float = 1.0
+    """Learning rate of the latent vectors, as a multiple of the student's."""
+    adapter_share: float = 1.0
+    """Stage one: part of the epochs in which the adapter learns; after that it is frozen."""
+    adapter_l2: float = 0.0
+    """Weight of |v|^2 + sum |theta|^2 in stage one; pulls the weights to uniform."""
+    adapter_label_weight: float = 0.0
+    """Our extension, not the paper's: weight of CE(mixture, label), which trains the adapter."""
+    angle_input: Literal["probs", "logits", "log_probs"] = "probs"
+    """The student's side of angle and distance; only probs makes a perfect student's loss 0."""
+    kl_over_classes: bool = False
+    """Divide the KL by the number of classes, as the authors' code does."""
+    kl_factor: float = 1.0
+    """Multiplies alpha in front of the KL; the authors' code has 2."""
+    ce_softened: bool = False
+    """Take the cross entropy at the temperature, as one of the authors' notebooks does."""
+    hint_norm: Literal["channel_out", "channel_in", "none"] = "channel_out"
+    """Compare directions after the regressor, normalise before it, or plain squares."""
+    hint_assign: Literal["one_per_group", "cyclic", "all_to_one", "skip_last"] = "one_per_group"
+    """Which teacher hints to which group of student layers."""
+    hint_pairs: tuple[str, ...] = ()
+    """Explicit hints, STUDENT_LAYER=TEACHER:TEACHER_LAYER, in place of the rule."""
+    hint_reduce: Literal["mean", "sum"] = "mean"
+    """Over groups; the mean keeps the strength independent of the number of teachers."""
+    hint_pooled: bool = False
+    """Compare every position with the teacher's mean over positions."""
+    train_regressors: bool = True
+    """Whether the hint regressors learn; the authors' never do."""
+    hints_in_stage_two: bool = True
+    """Keep the hints after the adapter stage."""
+
+    def build(self, dims: "Dims") -> "Objective":
+        """Terms `ce`, `kd`, then those switched on of `angle`, `distance`, `hint.TEACHER`.
+
+        Raises:
+            RequestError: an option out of range, or hints asked of a network without maps.
+        """
+        from collegium.objective import Objective
+        from collegium.terms import HardLabel, MixtureLabel, SoftTarget
+
+        self._check(dims)
+        weighting = self._weighting(dims)
+        ce_temperature = self.temperature if self.ce_softened else 1.0
+        terms: dict[str, AbstractTerm] = {
+            "ce": HardLabel(1 - self.alpha, ce_temperature),
+            "kd": SoftTarget(self.temperature, self.alpha * self.kl_factor, self.kl_over_classes),
+        }
+        terms |= self._relations() | self._hints(dims) | self._penalty(weighting)
+        if self.adapter_label_weight:
+            terms["adapter_label"] = MixtureLabel(self.adapter_label_weight)
+        return Objective(terms, weighting)
+
+    def _check(self, dims: "Dims") -> None:
+        check_soft_target(self.temperature, self.alpha)
+        require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
+        require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
+        require(bool(dims.student_maps), "amtml needs a hidden layer of the student; it has none")
+
+    def _weighting(self, dims: "Dims") -> "LatentWeighting":
+        from collegium.weighting import LatentWeighting
+
+        width = list(dims.student_maps.values())[-1][0]
+        return LatentWeighting(
+            dims.teachers,
+            width,
+            beta_pool=self.beta_pool,
+            normalise_beta=self.normalise_beta,
+            detach_beta=self.detach_beta,
+            init_std=self.adapter_init_std,
+            learn_share=self.adapter_share,
+            rate=self.adapter_rate,
+            seed=dims.seed,
+        )
+
+    def _relations(self) -> "dict[str, AbstractTerm]":
+        from collegium.terms import RelationToTarget
+
+        def term(relation: "Relation", weight: float) -> "dict[str, AbstractTerm]":
+            part = RelationToTarget(relation, self.temperature, weight, self.angle_input)
+            return {relation: part} if weight else {}
+
+        return term("angle", self.angle_weight) | term("distance", self.distance_weight)
+
+    def _hints(self, dims: "Dims") -> "dict[str, AbstractTerm]":
+        from collegium.models.taps import pair_layers
+        from collegium.terms import Hint
+
+        if not self.hint_weight:
+            return {}
+        pairs = pair_layers(dims, self.hint_assign, self.hint_pairs)
+        count = len(pairs) if self.hint_reduce == "mean" else 1
+        until = 1.0 if self.hints_in_stage_two else self.adapter_share
+        names = [pair.teacher for pair in pairs]
+        return {
+            f"hint.{pair.teacher}" + (f".{pair.student_layer}" * (names.count(pair.teacher) > 1)): (
+                Hint(
+                    (pair.student_layer, dims.student_maps[pair.student_layer]),
+                    pair.teacher,
+                    (pair.teacher_layer, dims.teacher_maps[pair.teacher][pair.teacher_layer]),
+                    scale=self.hint_weight / count,
+                    norm=self.hint_norm,
+                    pooled=self.hint_pooled,
+                    trained=self.train_regressors,
+                    until=until,
+                    seed=dims.seed,
+                )
+            )
+            for pair in pairs
+        }
+
+    def _penalty(self, weighting: "LatentWeighting") -> "dict[str, AbstractTerm]":
+        from collegium.terms import AdapterL2
+
+        if not self.adapter_l2:
+            return {}
+        return {"adapter_l2": AdapterL2(weighting, self.adapter_l2, until=self.adapter_share)}

@@ -1,0 +1,36 @@
+"""Labels only: the first control of every comparison."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collegium.method import AbstractMethod
+
+if TYPE_CHECKING:
+    from collegium.objective import Objective
+    from collegium.types import Dims
+
+
+@dataclass(frozen=True)
+class Vanilla(AbstractMethod):
+    """Cross entropy with the labels; no teacher is run.
+
+    Loss: CE(s, y).
+
+    >>> import torch, collegium as cg
+    >>> objective = cg.Vanilla().build(cg.Dims(classes=2))
+    >>> student = cg.StudentOutputs(torch.zeros(1, 2))
+    >>> nobody = cg.TeacherOutputs(torch.empty(1, 0, 2))
+    >>> round(cg.total(objective(student, nobody, torch.tensor([0]))).item(), 4)  # ln 2
+    0.6931
+    """
+
+    slug = "vanilla"
+    needs = "labels only"
+    hears_teachers = False
+
+    def build(self, dims: "Dims") -> "Objective":
+        """One term, `ce`."""
+        from collegium.objective import Objective
+        from collegium.terms import HardLabel
+
+        return Objective({"ce": HardLabel()})

@@ -1,0 +1,98 @@
+"""What travels through the house, and the one legend of shapes.
+
+A tensor's name ends in its axes:
+
+    B  examples of a batch          N  examples of a data set
+    T  teachers                     C  classes
+    D  channels or feature width    H, W  rows and columns of a map
+    P  parameters of no fixed order
+
+The temperature is always called `temperature`; T is never the temperature.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MapShape = tuple[int, int, int]
+"""Channels, rows and columns of a feature map, without the batch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One view of each of B examples.
+
+    Attributes:
+        images_BDHW: pixels of the view in 0..1, channels first, before any normalisation.
+        labels_B: the class of each example.
+        index_B: the example's position in its data set; with `view_B` it names the pixels.
+        view_B: which view of the example this is; the same (seed, index, view) is the same pixels.
+    """
+
+    images_BDHW: Float[Tensor, "B D H W"]
+    labels_B: Int[Tensor, " B"]
+    index_B: Int[Tensor, " B"]
+    view_B: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return len(self.labels_B)
+
+
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What the student said and what went on inside it.
+
+    Attributes:
+        logits_BC: raw scores, before any softmax.
+        maps: hidden layers by module path, from shallow to deep; a vector counts as a 1x1 map.
+    """
+
+    logits_BC: Float[Tensor, "B C"]
+    maps: Mapping[str, Float[Tensor, "B _ _ _"]] = field(default_factory=dict)
+
+    @property
+    def last_map_BDHW(self) -> Float[Tensor, "B D H W"]:
+        """The deepest recorded map: what a latent vector is compared with."""
+        return list(self.maps.values())[-1]
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What the teachers said of the same views; never carries a gradient.
+
+    Attributes:
+        logits_BTC: raw scores, teachers in the order of their names.
+        maps: for each teacher by name, its hidden layers by module path.
+    """
+
+    logits_BTC: Float[Tensor, "B T C"]
+    maps: Mapping[str, Mapping[str, Float[Tensor, "B _ _ _"]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dims:
+    """All a method must know to build its objective: names and shapes, no data.
+
+    Attributes:
+        classes: number of classes C.
+        teachers: names of the T teachers, in their order.
+        student_maps: shape of each student layer by module path, from shallow to deep.
+        teacher_maps: the same for each teacher, by its name.
+        seed: what every random start of the objective is drawn from.
+    """
+
+    classes: int
+    teachers: tuple[str, ...] = ()
+    student_maps: Mapping[str, MapShape] = field(default_factory=dict)
+    teacher_maps: Mapping[str, Mapping[str, MapShape]] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which hidden layers an objective reads, by module path."""
+
+    student: tuple[str, ...] = ()
+    teachers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -1,0 +1,104 @@
+"""AMTML-KD's adapter: a latent vector per teacher meets the student's feature of the example.
+
+Liu, Zhang, Wang, Adaptive multi-teacher multi-level knowledge distillation, Neurocomputing 415
+(2020) 106-113, arXiv 2103.04062, section 3 and Figure 2.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from collegium.types import StudentOutputs, TeacherOutputs
+from collegium.weighting.base import AbstractWeighting, generator_for
+
+Pool = Literal["max", "avg"]
+
+
+def pool(map_BDHW: Float[Tensor, "B D H W"], kind: Pool = "max") -> Float[Tensor, "B D"]:
+    """Global pooling over all positions: what Figure 2 draws as "MaxPooling", or the mean."""
+    return map_BDHW.amax(dim=(2, 3)) if kind == "max" else map_BDHW.mean(dim=(2, 3))
+
+
+def unit_mean_square(beta_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """Scale each feature to a mean square of 1, so that width and pooling do not matter."""
+    mean_square_B1 = beta_BD.square().mean(dim=1, keepdim=True)
+    return beta_BD * mean_square_B1.clamp_min(1e-12).rsqrt()
+
+
+def latent_weights(
+    beta_BD: Float[Tensor, "B D"], theta_TD: Float[Tensor, "T D"], v_D: Float[Tensor, " D"]
+) -> Float[Tensor, "B T"]:
+    """Softmax over teachers of v . (theta_t * beta_b); no temperature.
+
+    Args:
+        beta_BD: the student's pooled feature of each example.
+        theta_TD: a latent vector for each teacher.
+        v_D: the global vector all teachers share.
+
+    >>> import torch
+    >>> theta_TD = torch.tensor([[1.0], [3.0]], dtype=torch.float64).log()
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> [round(weight, 6) for weight in latent_weights(one[None], theta_TD, one)[0].tolist()]
+    [0.25, 0.75]
+    """
+    return torch.softmax((beta_BD * v_D) @ theta_TD.mT, dim=1)
+
+
+class LatentWeighting(AbstractWeighting):
+    """Learned weights: softmax over teachers of the score of `latent_weights`.
+
+    Args:
+        teachers: names; each latent vector's start is drawn for its name, so order is irrelevant.
+        width: D, channels of the student's last map.
+        beta_pool: how the student's last map becomes its feature.
+        normalise_beta: scale each feature to a mean square of 1.
+        detach_beta: keep the weights' gradient out of the student.
+        init_std: standard deviation of v (and of the scores at the start, if normalised).
+        learn_share: part of the epochs in which the adapter learns; then it is frozen.
+        rate: learning rate relative to the student's.
+        seed: of the starts.
+    """
+
+    reads_student_map = True
+
+    def __init__(
+        self,
+        teachers: Sequence[str],
+        width: int,
+        *,
+        beta_pool: Pool = "max",
+        normalise_beta: bool = True,
+        detach_beta: bool = True,
+        init_std: float = 0.3,
+        learn_share: float = 1.0,
+        rate: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.beta_pool: Pool = beta_pool
+        self.normalise_beta, self.detach_beta = normalise_beta, detach_beta
+        self.learn_share, self.rate, self.learns = learn_share, rate, True
+        v_std = init_std / width**0.5 if normalise_beta else init_std
+        self.v_D = nn.Parameter(v_std * torch.randn(width, generator=generator_for("", seed)))
+        draws = [torch.randn(width, generator=generator_for(name, seed)) for name in teachers]
+        self.theta_TD = nn.Parameter(torch.stack(draws))
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Freeze the adapter once its share of the epochs is over."""
+        self.learns = epoch < self.learn_share * epochs
+
+    def forward(
+        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B T"]:
+        """Weights from the student's last map alone; labels and answers are not read."""
+        beta_BD = pool(student.last_map_BDHW, self.beta_pool)
+        beta_BD = beta_BD.detach() if self.detach_beta else beta_BD
+        beta_BD = unit_mean_square(beta_BD) if self.normalise_beta else beta_BD
+        theta_TD, v_D = (self.theta_TD, self.v_D) if self.learns else self._frozen()
+        return latent_weights(beta_BD, theta_TD, v_D)
+
+    def _frozen(self) -> tuple[Tensor, Tensor]:
+        return self.theta_TD.detach(), self.v_D.detach()
