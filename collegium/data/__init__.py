@@ -1,0 +1,36 @@
+"""Data: what is learned from, in batches whose every pixel can be named again.
+
+    load_data("cifar10:DIR")          or          as_image_data((images, labels))
+        -> Splits of ImageData -> Loader -> collegium.types.Batch
+
+Images stay uint8 in memory, on the device; a view is a pure function of (seed, index, view).
+"""
+
+from collegium.data.arrays import as_image_data
+from collegium.data.datasets import load_data
+from collegium.data.image_data import ImageData
+from collegium.data.loader import Loader
+from collegium.data.splits import Splits, hold_out
+from collegium.data.views import (
+    RECIPES,
+    VIEW_VERSION,
+    ViewRecipe,
+    find_recipe,
+    make_views,
+    view_of,
+)
+
+__all__ = [
+    "RECIPES",
+    "VIEW_VERSION",
+    "ImageData",
+    "Loader",
+    "Splits",
+    "ViewRecipe",
+    "as_image_data",
+    "find_recipe",
+    "hold_out",
+    "load_data",
+    "make_views",
+    "view_of",
+]

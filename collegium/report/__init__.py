@@ -1,0 +1,1 @@
+"""A report reads records, nothing else."""

@@ -1,0 +1,1 @@
+"""The loop: it knows neither papers nor teachers."""

@@ -1,0 +1,160 @@
+"""One split of a data set, in memory: pixels, labels and where each example came from."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from collegium.data.views import find_recipe
+from collegium.errors import DataError
+from collegium.types import MapShape
+
+_CHUNK_PIXELS = 1 << 19  # small enough for the processor's cache in float64
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """N labelled images of one size; checked when made, so that whoever holds one can rely on it.
+
+    Attributes:
+        images_NDHW: uint8 pixels 0..255, or float32 pixels in 0..1; 1 or 3 channels, first.
+        labels_N: int64 classes, 0 to C-1.
+        index_N: int64 positions in the official split the examples came from.
+        classes: the C class names; label i is `classes[i]`.
+        name: what the data are called, like "cifar10".
+        augment: the view recipe that suits training on them, a key of `RECIPES`.
+
+    Raises:
+        DataError: the parts do not fit each other or their ranges; the message says which.
+        UnknownNameError: `augment` is no view recipe.
+    """
+
+    images_NDHW: UInt8[Tensor, "N D H W"] | Float32[Tensor, "N D H W"] = field(repr=False)
+    labels_N: Int64[Tensor, " N"] = field(repr=False)
+    index_N: Int64[Tensor, " N"] = field(repr=False)
+    classes: tuple[str, ...]
+    name: str
+    augment: str
+
+    def __post_init__(self) -> None:
+        find_recipe(self.augment)
+        self._check_images()
+        self._check_labels()
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def shape(self) -> MapShape:
+        """Channels, rows and columns of every image."""
+        channels, rows, columns = self.images_NDHW.shape[1:]
+        return channels, rows, columns
+
+    def subset(self, positions: Sequence[int] | NDArray[Any] | Tensor) -> "ImageData":
+        """The examples at these positions, in this order; they keep their `index_N`.
+
+        Args:
+            positions: integers from 0 to N-1, or N truth values.
+
+        Raises:
+            DataError: nothing is chosen.
+        """
+        chosen = torch.as_tensor(positions, device=self.labels_N.device)
+        chosen_M = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.long()
+        return replace(
+            self,
+            images_NDHW=self.images_NDHW[chosen_M],
+            labels_N=self.labels_N[chosen_M],
+            index_N=self.index_N[chosen_M],
+        )
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """The same data on a device; tensors that are there already are not copied."""
+        return replace(
+            self,
+            images_NDHW=self.images_NDHW.to(device),
+            labels_N=self.labels_N.to(device),
+            index_N=self.index_N.to(device),
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over pixels, labels, index, classes, pixel type and shape.
+
+        Two data sets of the same fingerprint give the same batches; name and recipe are left out.
+        """
+        pixel_type = str(self.images_NDHW.dtype)
+        header = json.dumps([pixel_type, list(self.images_NDHW.shape), self.classes])
+        digest = hashlib.sha256(header.encode())
+        for tensor in (self.images_NDHW, self.labels_N, self.index_N):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel's pixels in 0..1, over all N·H·W of them."""
+        scale = 1.0 if self.images_NDHW.is_floating_point() else 255.0
+        mean_D = self._pixel_mean(lambda pixels_DP: pixels_DP)
+        centre_D1 = mean_D[:, None]
+        variance_D = self._pixel_mean(lambda pixels_DP: (pixels_DP - centre_D1).square())
+        return tuple((mean_D / scale).tolist()), tuple((variance_D.sqrt() / scale).tolist())
+
+    def _pixel_mean(self, function: Callable[[Tensor], Tensor]) -> Float64[Tensor, " D"]:
+        """Mean over a channel's pixels, in float64; sums of whole numbers are exact there."""
+        total_D = torch.zeros(self.shape[0], dtype=torch.float64, device=self.images_NDHW.device)
+        examples = max(1, _CHUNK_PIXELS // self.images_NDHW[0].numel())
+        for chunk in self.images_NDHW.split(examples):
+            total_D += function(chunk.transpose(0, 1).flatten(1).double()).sum(1)
+        return total_D / (len(self) * self.shape[1] * self.shape[2])
+
+    def _check_images(self) -> None:
+        images = self.images_NDHW
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise self._error(
+                f"images have the shape {tuple(images.shape)}; expected examples, channels "
+                "(1 or 3), rows, columns"
+            )
+        if 0 in images.shape:
+            raise self._error(f"no pixels in images of the shape {tuple(images.shape)}")
+        if images.dtype not in (torch.uint8, torch.float32):
+            raise self._error(
+                f"pixels are {_dtype_name(images)}; give uint8 in 0..255 or float in 0..1"
+            )
+        if images.is_floating_point():
+            self._check_unit_range()
+
+    def _check_unit_range(self) -> None:
+        low, high = (bound.item() for bound in torch.aminmax(self.images_NDHW))
+        if not (low >= 0 and high <= 1):  # written so that a NaN fails
+            raise self._error(
+                f"float pixels run from {low:.4g} to {high:.4g}, expected 0 to 1: give raw pixels "
+                "(uint8 in 0..255, or float in 0..1); normalisation belongs to the model"
+            )
+
+    def _check_labels(self) -> None:
+        count = len(self.images_NDHW)
+        for what, tensor in (("labels", self.labels_N), ("index", self.index_N)):
+            if tensor.shape != (count,):
+                raise self._error(f"{count} images, but {what} of the shape {tuple(tensor.shape)}")
+            if tensor.dtype != torch.int64:
+                raise self._error(f"{what} are {_dtype_name(tensor)}; expected int64")
+        if len(set(self.classes)) != len(self.classes):
+            raise self._error("a class name occurs twice")
+        wrong = (self.labels_N < 0) | (self.labels_N >= len(self.classes))
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            raise self._error(
+                f"example {place} has label {int(self.labels_N[place])}, "
+                f"expected 0 to {len(self.classes) - 1}"
+            )
+
+    def _error(self, message: str) -> DataError:
+        return DataError(f"{self.name}: {message}")
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,135 @@
+"""Train, validation and test, and how validation is held out of train."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from collegium.data.draws import Stream, fold, fold_in, signed
+from collegium.data.image_data import ImageData
+from collegium.errors import DataError, UnknownNameError
+
+_NAMES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of one data set.
+
+    Attributes:
+        train: what is learned from.
+        validation: what choices are made on, or None.
+        test: what results are reported on, or None.
+
+    Raises:
+        DataError: two splits differ in the shape of their images or in their class names.
+    """
+
+    train: ImageData
+    validation: ImageData | None
+    test: ImageData | None
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            other = self.get(name)
+            if other.shape != self.train.shape:
+                shapes = f"{other.shape}, those of train {self.train.shape}"
+                raise DataError(f"{self.train.name}: images of {name} have the shape {shapes}")
+            if other.classes != self.train.classes:
+                raise DataError(
+                    f"{self.train.name}: {name} has {len(other.classes)} classes, train "
+                    f"{len(self.train.classes)}, or their names differ; give both the same classes"
+                )
+
+    @property
+    def evaluation(self) -> ImageData:
+        """What a finished model is measured on: test if there, else validation, else train."""
+        return self.get(self.names()[-1])
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the splits that are there."""
+        return tuple(name for name in _NAMES if getattr(self, name) is not None)
+
+    def get(self, name: str) -> ImageData:
+        """The split of that name.
+
+        Raises:
+            UnknownNameError: no split is ever called that.
+            DataError: these data have no such split.
+        """
+        if name not in _NAMES:
+            raise UnknownNameError("split", name, _NAMES)
+        found: ImageData | None = getattr(self, name)
+        if found is None:
+            there = ", ".join(self.names())
+            raise DataError(f"{self.train.name} has no {name} split here; it has: {there}")
+        return found
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuses a fraction that cannot be held out.
+
+    Raises:
+        DataError: it is not at least 0 and below 1.
+    """
+    if not 0 <= fraction < 1:
+        raise DataError(f"validation is {fraction}; give a fraction of train, 0 <= f < 1")
+
+
+def hold_out(
+    train: ImageData, fraction: float, seed: int, stream: Stream = Stream.HOLD_OUT
+) -> tuple[ImageData, ImageData | None]:
+    """Splits a fraction off train, stratified by class; both parts keep the order.
+
+    Which examples go is a pure function of (seed, stream, index). Each class gives its share of
+    the fraction, rounded so that the sizes add up where classes are large enough, and keeps at
+    least one example in train.
+
+    Args:
+        train: what to split.
+        fraction: of train, 0 to below 1; a positive one gives at least one example.
+        seed: any integer.
+        stream: what the draw is for.
+
+    Returns:
+        The rest of train, and what was held out; None for the fraction 0.
+
+    Raises:
+        DataError: the fraction is out of range, or no class has a second example to give.
+    """
+    check_fraction(fraction)
+    if fraction == 0:
+        return train, None
+    quota_C = _quotas(torch.bincount(train.labels_N, minlength=len(train.classes)), fraction)
+    if not quota_C.any():
+        raise DataError(
+            f"{train.name}: no class has two training examples, so none can be held out for "
+            "validation; use validation=0"
+        )
+    held_N = _rank_in_class(train, seed, stream) < quota_C[train.labels_N]
+    return train.subset((~held_N).nonzero()[:, 0]), train.subset(held_N.nonzero()[:, 0])
+
+
+def _quotas(count_C: Int64[Tensor, " C"], fraction: float) -> Int64[Tensor, " C"]:
+    """How many each class gives, by largest remainders: the sum is the rounded fraction."""
+    spare_C = (count_C - 1).clamp_min(0)
+    share_C = fraction * count_C.double()
+    quota_C = share_C.long().minimum(spare_C)
+    wanted = max(1, round(fraction * int(count_C.sum())))
+    for place in (quota_C - share_C).argsort(stable=True).tolist():
+        if quota_C.sum() < wanted and quota_C[place] < spare_C[place]:
+            quota_C[place] += 1
+    return quota_C
+
+
+def _rank_in_class(data: ImageData, seed: int, stream: Stream) -> Int64[Tensor, " N"]:
+    """Each example's place, from 0, in the random order of its class."""
+    key = torch.tensor(signed(fold(seed, stream)), device=data.index_N.device)
+    drawn = fold_in(key, data.index_N).argsort(stable=True)
+    order = drawn[data.labels_N[drawn].argsort(stable=True)]
+    count_C = torch.bincount(data.labels_N, minlength=len(data.classes))
+    start_C = count_C.cumsum(0) - count_C
+    rank_N = torch.empty_like(order)
+    rank_N[order] = torch.arange(len(data), device=order.device)
+    return rank_N - start_C[data.labels_N]

@@ -1,0 +1,116 @@
+"""Weights files: safetensors, or tensors in a .pt read without running anything in it."""
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from collegium.errors import WeightsError
+from collegium.models.network import Network
+
+SHOWN = 3
+"""How many keys of each kind a refusal lists."""
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a weights file and its metadata.
+
+    Raises:
+        WeightsError: missing, damaged, of another kind, or holding more than tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights file {path}: no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in (".pt", ".pth", ".th", ".bin"):
+        return _read_torch(path), {}
+    raise WeightsError(
+        f"weights file {path}: unknown kind {path.suffix!r}; give .safetensors, .pt or .pth"
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"weights file {path}: not a sound safetensors file ({error})") from None
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"weights file {path}: refused, it is not a plain file of tensors and would have to "
+            f"run code to be read ({reason}); save its state_dict as .safetensors"
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(
+            f"weights file {path}: expected a state_dict (names to tensors), found "
+            f"{_describe(content)}"
+        )
+    return dict(content)
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"a dictionary with keys {_some(map(str, content))}"
+    return f"a {type(content).__name__}"
+
+
+def fit_weights(body: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Load tensors into a body, all of them or not at all.
+
+    Raises:
+        WeightsError: keys missing, unexpected or of another shape; a few of each, with the count.
+    """
+    own = body.state_dict()
+    # Files of old or other tools leave out BatchNorm's step counter; nothing reads it here.
+    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    unexpected = [key for key in tensors if key not in own]
+    wrong = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    if missing or unexpected or wrong:
+        shapes = [f"{k} {_size(tensors[k])} for {_size(own[k])}" for k in wrong]
+        parts = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
+        found = "; ".join(f"{len(v)} {k} ({_some(v)})" for k, v in parts.items() if v)
+        raise WeightsError(f"weights file {source} does not fit the network: {found}")
+    body.load_state_dict({**own, **tensors})
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def network_metadata(network: Network, **more: str) -> dict[str, str]:
+    """What a weights file says of its network: enough to build it again."""
+    return {
+        "architecture": network.spec,
+        "classes": json.dumps(network.classes),
+        "mean": " ".join(f"{value:.6g}" for value in network.preprocess.mean),
+        "std": " ".join(f"{value:.6g}" for value in network.preprocess.std),
+        "format": "pt",
+        **more,
+    }
+
+
+def save_network(network: Network, path: Path, **more: str) -> None:
+    """Write the body's tensors under its own key names, and the metadata to build it again."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in _state(network).items()}
+    save_file(tensors, path, metadata=network_metadata(network, **more))
+
+
+def _state(network: Network) -> dict[str, Tensor]:
+    return network.body.state_dict()

@@ -1,0 +1,153 @@
+"""What is measured when a run is over: the summary, predictions and examples of its record."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from collegium.data import ImageData, Loader
+from collegium.teachers import LiveTeachers
+from collegium.training.evaluate import Predictions
+from collegium.training.learner import Learner
+from collegium.types import TeacherOutputs
+
+SHOWN = 6
+"""Examples of each kind that are kept."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything said about an evaluation split, once.
+
+    Attributes:
+        student: the student's logits.
+        teachers_NTC: every teacher's logits, heard or not.
+        weights_NT: what the heard teachers would get of each example.
+        teachers: names along T of `teachers_NTC`.
+        heard: names along T of `weights_NT`.
+    """
+
+    student: Predictions
+    teachers_NTC: Float[Tensor, "N T C"]
+    weights_NT: Float[Tensor, "N _"]
+    teachers: tuple[str, ...]
+    heard: tuple[str, ...]
+
+    def teacher(self, name: str) -> Predictions:
+        """One teacher's logits."""
+        logits_NC = self.teachers_NTC[:, self.teachers.index(name)]
+        return Predictions(logits_NC, self.student.labels_N, self.student.index_N)
+
+
+@torch.no_grad()
+def inspect_split(
+    learner: Learner,
+    teachers: LiveTeachers,
+    heard: tuple[str, ...],
+    data: ImageData,
+    device: torch.device,
+    precision: Callable[[], AbstractContextManager[object]],
+) -> Inspection:
+    """Run student, teachers and weighting over plain views of a split."""
+    learner.eval()
+    columns = [teachers.names.index(name) for name in heard]
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    with precision():
+        for batch in Loader(data, 250, device=device).epoch(0):
+            said = teachers.outputs(batch)
+            student = learner.observe(batch.images_BDHW)
+            listened = TeacherOutputs(said.logits_BTC[:, columns])
+            weights_BT = learner.objective.weigh(student, listened, batch.labels_B)
+            rows.append((student.logits_BC.cpu(), said.logits_BTC.cpu(), weights_BT.cpu()))
+    logits, answers, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
+    return Inspection(student_said, answers, weights.float(), teachers.names, heard)
+
+
+def predictions(seen: Inspection) -> dict[str, Any]:
+    """The arrays of predictions.npz."""
+    return {
+        "index": seen.student.index_N.numpy(),
+        "labels": seen.student.labels_N.numpy(),
+        "student": seen.student.classes_N.numpy(),
+        "teachers": seen.teachers_NTC.argmax(dim=2).T.contiguous().numpy(),
+    }
+
+
+def agreement(seen: Inspection) -> dict[str, float]:
+    """For each teacher, how often the student gives the same class, 0..1."""
+    same_NT = seen.teachers_NTC.argmax(dim=2) == seen.student.classes_N[:, None]
+    shares = same_NT.double().mean(dim=0).tolist()
+    return {f"agreement.{name}": share for name, share in zip(seen.teachers, shares, strict=True)}
+
+
+def examples(seen: Inspection, data: ImageData) -> dict[str, Any]:
+    """The arrays of examples.npz: the most contested, the best corrected, the worst."""
+    chosen = {rule: order[:SHOWN] for rule, order in _rules(seen).items()}
+    rows = torch.cat(list(chosen.values()))
+    rules = [rule for rule, order in chosen.items() for _ in range(len(order))]
+    images = data.images_NDHW[rows.to(data.images_NDHW.device)].cpu()
+    if images.is_floating_point():
+        images = (images * 255).round().to(torch.uint8)
+    return {
+        "index": seen.student.index_N[rows].numpy(),
+        "images": images.numpy(),
+        "labels": seen.student.labels_N[rows].numpy(),
+        "teachers": seen.teachers_NTC[rows].softmax(dim=2).numpy(),
+        "student": seen.student.logits_NC[rows].softmax(dim=1).numpy(),
+        "weights": seen.weights_NT[rows].numpy(),
+        "rule": np.array(rules),
+    }
+
+
+def _rules(seen: Inspection) -> Mapping[str, Tensor]:
+    labels_N1 = seen.student.labels_N[:, None]
+    student_N = seen.student.logits_NC.softmax(dim=1).gather(1, labels_N1).squeeze(1)
+    if not seen.teachers:
+        return {"worst": student_N.argsort(stable=True)}
+    probabilities_NTC = seen.teachers_NTC.softmax(dim=2)
+    spread_N = probabilities_NTC.var(dim=1, correction=0).sum(dim=1)
+    true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(seen.teachers), 1))
+    helped_N = student_N - true_NT.squeeze(2).mean(dim=1)
+    return {
+        "contested": spread_N.argsort(descending=True, stable=True),
+        "corrected": helped_N.argsort(descending=True, stable=True),
+        "worst": student_N.argsort(stable=True),
+    }
+
+
+def teacher_rows(
+    networks: Mapping[str, Any],
+    specs: Mapping[str, str],
+    hashes: Mapping[str, str],
+    accuracy: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """The content of teachers.json."""
+    from collegium.models.network import parameter_count
+
+    return [
+        {
+            "name": name,
+            "spec": specs[name],
+            "sha256": hashes[name],
+            "classes": list(network.classes),
+            "mean": list(network.preprocess.mean),
+            "std": list(network.preprocess.std),
+            "parameters": parameter_count(network),
+            **({"accuracy": accuracy[name]} if name in accuracy else {}),
+        }
+        for name, network in networks.items()
+    ]
+
+
+def weight_means(index_weights: tuple[Tensor, Tensor] | None, names: Sequence[str]) -> dict[str, float]:
+    """Mean weight of each heard teacher over the last epoch."""
+    if index_weights is None:
+        return {}
+    means = index_weights[1].double().mean(dim=0).tolist()
+    return {f"weights.{name}": mean for name, mean in zip(names, means, strict=True)}

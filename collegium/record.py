@@ -1,0 +1,203 @@
+"""What a run leaves behind: the run folder, written and read here alone.
+
+    run.json              everything that decides the result
+    teachers.json         for each teacher: name, spec, SHA-256, classes, normalisation, accuracy
+    metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
+    summary.json          the answer
+    weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
+    predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M)
+    examples.npz          the few examples a report shows
+    student.safetensors   the student alone
+    checkpoint/           what `resume` needs
+    report.html           one file, no network
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.errors import FolderError
+
+Json = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+RUN, TEACHERS, METRICS, SUMMARY = "run.json", "teachers.json", "metrics.jsonl", "summary.json"
+WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz"
+STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
+PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
+
+
+class Record:
+    """A run folder.
+
+    Args:
+        folder: where it is; `create` makes one, `Record(folder)` opens one.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Record({str(self.folder)!r})"
+
+    @classmethod
+    def create(cls, folder: Path, *, overwrite: bool = False) -> "Record":
+        """A new, empty run folder.
+
+        Args:
+            folder: may exist, if it holds no run.
+            overwrite: remove the run it holds first (its files, nothing else in the folder).
+
+        Raises:
+            FolderError: it holds a run, is a file, or cannot be written.
+        """
+        record = cls(folder)
+        if record.holds_run() and not overwrite:
+            raise FolderError(
+                f"{folder} holds a run already; choose another --out, give --overwrite, or go on "
+                f"with: collegium resume {folder}"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                record._clear()
+            (folder / CHECKPOINT).mkdir(exist_ok=True)
+        except OSError as error:
+            raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
+        return record
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Record":
+        """A run folder that is there.
+
+        Raises:
+            FolderError: it is not one.
+        """
+        record = cls(folder)
+        if not record.holds_run():
+            raise FolderError(f"{folder} is no run folder: it has no {RUN}")
+        return record
+
+    def holds_run(self) -> bool:
+        """Whether any part of a run is in the folder."""
+        return any((self.folder / part).exists() for part in PARTS)
+
+    def _clear(self) -> None:
+        for part in PARTS:
+            (self.folder / part).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+
+    def path(self, part: str) -> Path:
+        """Where a part of the run is or will be."""
+        return self.folder / part
+
+    def write_json(self, part: str, content: Any) -> None:
+        """Write run.json, teachers.json or summary.json, whole or not at all."""
+        write_whole(self.path(part), (json.dumps(content, indent=2) + "\n").encode())
+
+    def read_json(self, part: str) -> Any:
+        """Read a JSON part.
+
+        Raises:
+            FolderError: it is missing or no JSON.
+        """
+        try:
+            return json.loads(self.path(part).read_text())
+        except FileNotFoundError:
+            raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
+        except (ValueError, OSError) as error:
+            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    def append_metrics(self, line: Json) -> None:
+        """Add one line to metrics.jsonl; it is on the disk when this returns."""
+        with self.path(METRICS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self, split: str | None = None) -> list[Json]:
+        """The lines of metrics.jsonl, of one split or all; a torn last line is left out."""
+        if not self.path(METRICS).is_file():
+            return []
+        lines = [_parse(line) for line in self.path(METRICS).read_text().splitlines()]
+        return [line for line in lines if line and split in (None, line.get("split"))]
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Forget the lines of epochs that will be run again."""
+        kept = [line for line in self.metrics() if line["epoch"] < epochs]
+        content = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(self.path(METRICS), content.encode())
+
+    def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write weights.npz, predictions.npz or examples.npz, whole or not at all."""
+        temporary = self.path(f".{part}.npz")
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(self.path(part))
+
+    def read_arrays(self, part: str) -> Arrays:
+        """Read an array part, never unpickling; empty where the run has none.
+
+        Raises:
+            FolderError: it is damaged.
+        """
+        if not self.path(part).is_file():
+            return {}
+        try:
+            with np.load(self.path(part), allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    @property
+    def run(self) -> Json:
+        """run.json."""
+        return dict(self.read_json(RUN))
+
+    @property
+    def teachers(self) -> list[Json]:
+        """teachers.json: one object a teacher, in order; empty for a network trained alone."""
+        return list(self.read_json(TEACHERS)) if self.path(TEACHERS).is_file() else []
+
+    @property
+    def summary(self) -> Json:
+        """summary.json: the answer."""
+        return dict(self.read_json(SUMMARY))
+
+    @property
+    def weights(self) -> Arrays:
+        """weights.npz: what each teacher got of each example in the last epoch."""
+        return self.read_arrays(WEIGHTS)
+
+
+def _parse(line: str) -> Json:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def next_free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that holds no run."""
+    candidates: Iterable[Path] = (
+        folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        for number in range(1, 100_000)
+    )
+    return next(path for path in candidates if not Record(path).holds_run())

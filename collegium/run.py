@@ -1,0 +1,273 @@
+"""A run: everything that decides a result, and what makes it happen.
+
+    distill(student=..., teachers=..., train=..., method=..., out=...) -> Record
+    execute(Run(...), out)                                             -> Record
+"""
+
+import dataclasses
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collegium.errors import FolderError, Interrupted, RequestError
+from collegium.method import AbstractMethod
+from collegium.methods import find_method
+from collegium.methods.vanilla import Vanilla
+from collegium.record import RUN, Json, Record
+from collegium.training.options import Machine, Optimisation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from collegium.data import Splits
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides a result; two equal runs on one machine leave identical students.
+
+    Attributes:
+        data: a data string, or splits.
+        student: a model string, or a module.
+        teachers: by name; empty for a network trained alone.
+        method: whom the student hears, and how.
+        optimisation: epochs, batch size, optimiser.
+        machine: precision, devices, threads.
+        seed: of the student's start, the order of batches, the views and the method's draws.
+        validation: part of the training data held out where the data has no validation split.
+        augment: view recipe; by default what suits the data.
+        views: how many views an example has, 0 for a new one every epoch.
+        image_size: rows and columns of a folder's images.
+    """
+
+    data: "str | Splits"
+    student: "str | nn.Module"
+    teachers: "Mapping[str, str | nn.Module]" = field(default_factory=dict)
+    method: AbstractMethod = field(default_factory=Vanilla)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    machine: Machine = field(default_factory=Machine)
+    seed: int = 0
+    validation: float = 0.1
+    augment: str | None = None
+    views: int = 0
+    image_size: int | None = None
+
+    def to_json(self) -> Json:
+        """The content of run.json."""
+        return {
+            "format": FORMAT,
+            "data": describe(self.data),
+            "student": describe(self.student),
+            "teachers": {name: describe(model) for name, model in self.teachers.items()},
+            "method": self.method.slug,
+            "options": self.method.options(),
+            "optimisation": dataclasses.asdict(self.optimisation),
+            "machine": dataclasses.asdict(self.machine),
+            "seed": self.seed,
+            "validation": self.validation,
+            "augment": self.augment,
+            "views": self.views,
+            "image_size": self.image_size,
+        }
+
+    @classmethod
+    def from_json(cls, content: Json) -> "Run":
+        """Read run.json back, strictly.
+
+        Raises:
+            RequestError: an unknown or missing key, or a part that was given from Python.
+        """
+        content = dict(content)
+        if content.pop("format", None) != FORMAT:
+            raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
+        for key in ("environment", "fingerprint"):
+            content.pop(key, None)
+        method = find_method(str(content.pop("method", "")))
+        return strict(
+            cls,
+            content
+            | {
+                "method": strict(method, _tuples(content.pop("options", {}))),
+                "optimisation": strict(Optimisation, content.pop("optimisation", {})),
+                "machine": strict(Machine, content.pop("machine", {})),
+            },
+        )
+
+
+def describe(part: Any) -> str:
+    """A string as it is; an object by its class, in brackets so that it is never read back."""
+    return part if isinstance(part, str) else f"<{type(part).__name__} from Python>"
+
+
+def strict(kind: Any, content: Mapping[str, Any]) -> Any:
+    """A dataclass from a mapping with exactly its fields, or fewer.
+
+    Raises:
+        RequestError: naming a key it does not have.
+    """
+    known = {item.name for item in dataclasses.fields(kind) if item.init}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise RequestError(
+            f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def environment() -> Json:
+    """Versions and the command: what run.json keeps to explain a difference later."""
+    import torch
+
+    import collegium
+
+    return {
+        "collegium": collegium.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
+    }
+
+
+def distill(
+    *,
+    student: "str | nn.Module",
+    teachers: "Mapping[str, str | nn.Module]",
+    train: Any,
+    val: Any = None,
+    test: Any = None,
+    method: AbstractMethod,
+    out: Path | str,
+    epochs: int = 30,
+    batch_size: int = 128,
+    optimizer: str = "sgd",
+    lr: float | None = None,
+    seed: int = 0,
+    validation: float = 0.1,
+    augment: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **machine: Any,
+) -> Record:
+    """Train one student from several teachers.
+
+    Args:
+        student: any `nn.Module` that gives logits, or a model string; a module is trained in place.
+        teachers: the same, by name; never changed.
+        train: a data string, an `ImageData`, a pair of arrays, or a map-style data set of
+            (image, label), as raw pixels.
+        val: what the best epoch is chosen on; by default part of `train` is held out.
+        test: what the result is measured on; by default `val`.
+        method: for example `collegium.AMTML()`.
+        out: the run folder.
+        epochs: how often every training example is seen.
+        batch_size: examples a step.
+        optimizer: "sgd" or "adamw".
+        lr: peak learning rate.
+        seed: of everything random.
+        validation: part of `train` held out where `val` is not given.
+        augment: "none", "crop", "flip" or "crop-flip"; by default what suits the data.
+        overwrite: replace a run that is in the folder.
+        quiet: show no progress.
+        **machine: fields of `Machine`: precision, devices, accelerator, strategy, threads.
+
+    Returns:
+        The record: the run folder.
+
+    Raises:
+        RequestError: what was asked cannot work; nothing was started.
+        NumericsError: a NaN or an infinity; the last checkpoint is kept.
+    """
+    from collegium.assembly import splits_from
+
+    data = train if isinstance(train, str) else splits_from(train, val, test, validation, seed)
+    optimisation: dict[str, Any] = {"optimizer": optimizer, "lr": lr}
+    run = Run(
+        data=data,
+        student=student,
+        teachers=dict(teachers),
+        method=method,
+        optimisation=Optimisation(epochs=epochs, batch_size=batch_size, **optimisation),
+        machine=strict(Machine, machine),
+        seed=seed,
+        validation=validation,
+        augment=augment,
+    )
+    return execute(run, Path(out), overwrite=overwrite, quiet=quiet)
+
+
+def execute(
+    run: Run,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    label: str | None = None,
+) -> Record:
+    """Make a run happen and leave its record.
+
+    Args:
+        run: what to do.
+        out: the run folder.
+        overwrite: replace a run that is in the folder.
+        resume: go on from the newest checkpoint in the folder.
+        quiet: show no progress.
+        label: shown in front of progress lines.
+    """
+    from collegium.session import Session
+
+    check_folder(out, overwrite or resume)
+    session = Session(run, out, quiet=quiet, label=label or run.method.slug)
+    try:
+        return session.run(overwrite=overwrite, resume=resume)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; go on with: collegium resume {out}") from None
+
+
+def check_folder(out: Path, may_hold_run: bool) -> None:
+    """Refuse an output folder before anything costs time.
+
+    Raises:
+        FolderError: it holds a run, or is a file.
+    """
+    import os
+
+    if out.exists() and not out.is_dir():
+        raise FolderError(f"{out} is a file; --out names a folder")
+    # A process that a launcher started finds the folder its first process made.
+    if not may_hold_run and "LOCAL_RANK" not in os.environ and Record(out).holds_run():
+        raise FolderError(
+            f"{out} holds a run already; choose another --out, give --overwrite, or go on with: "
+            f"collegium resume {out}"
+        )
+
+
+def resume(folder: Path, *, quiet: bool = False) -> Record:
+    """Go on where a stopped run was, exactly; a finished one is left as it is.
+
+    Raises:
+        RequestError: it was started from Python objects, which no string can bring back.
+    """
+    record = Record.open(folder)
+    content = record.read_json(RUN)
+    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
+    foreign = [str(part) for part in parts if str(part).startswith("<")]
+    if foreign:
+        raise RequestError(
+            f"{folder} was started from Python with {', '.join(foreign)}; "
+            "resume it from Python, with the same objects"
+        )
+    return execute(Run.from_json(content), folder, resume=True, quiet=quiet)

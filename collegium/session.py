@@ -1,0 +1,301 @@
+"""One session of work on a run: parts are put together, trained, measured and recorded."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from collegium import outcome
+from collegium.assembly import (
+    make_dims,
+    make_fabric,
+    make_splits,
+    make_student,
+    make_teachers,
+    setting_of,
+    settle,
+    student_layers,
+)
+from collegium.data import ImageData, Loader
+from collegium.errors import FolderError, NumericsError, RequestError
+from collegium.models.network import Network, parameter_count, weights_hash
+from collegium.models.weights import save_network
+from collegium.record import (
+    CHECKPOINT,
+    EXAMPLES,
+    PREDICTIONS,
+    REPORT,
+    RUN,
+    STUDENT,
+    SUMMARY,
+    TEACHERS,
+    WEIGHTS,
+    Json,
+    Record,
+    write_whole,
+)
+from collegium.report.page import page
+from collegium.teachers import LiveTeachers
+from collegium.training.evaluate import Predictions, predict
+from collegium.training.learner import Learner
+from collegium.training.loop import Training
+from collegium.training.progress import Display
+
+if TYPE_CHECKING:
+    from collegium.run import Run
+
+
+class Session:
+    """Everything of a run that is built once.
+
+    Building it checks the whole request; nothing is written before `run`.
+
+    Args:
+        run: what to do.
+        out: the run folder.
+        quiet: show no progress.
+        label: in front of progress lines.
+    """
+
+    def __init__(self, run: "Run", out: Path, *, quiet: bool = False, label: str = "train") -> None:
+        self.out = out
+        self.fabric = make_fabric(run.machine)
+        self.display = Display(quiet or not self.fabric.is_global_zero, label)
+        self.splits = make_splits(run.data, run.validation, run.seed, run.image_size)
+        self.setting = setting_of(self.splits.train)
+        self.student = make_student(run.student, self.setting, run.seed)
+        self.networks = make_teachers(run.teachers, self.setting)
+        self.specs = {name: str(spec) for name, spec in run.to_json()["teachers"].items()}
+        self.hashes = {name: weights_hash(net) for name, net in self.networks.items()}
+        self.dims = make_dims(self.student, self.networks, self.setting, run.seed)
+        for network in self.networks.values():
+            network.to(self.fabric.device)
+        self.accuracy = self._teacher_accuracy()
+        method = settle(run.method, tuple(self.networks), self.accuracy)
+        self.run_ = dataclasses.replace(run, method=method)
+        self._build(method.listens_to(tuple(self.networks)))
+
+    def _teacher_accuracy(self) -> dict[str, float]:
+        """Of each teacher on the validation split: for the record, and for methods that choose."""
+        if self.splits.validation is None:
+            return {}
+        found = {}
+        for name, network in self.networks.items():
+            self.display.say(f"teacher {name}: measuring on {len(self.splits.validation)} images")
+            said = self._predict(network, self.splits.validation)
+            if not torch.isfinite(said.logits_NC).all():
+                bad = ~torch.isfinite(said.logits_NC).all(dim=1)
+                raise NumericsError(
+                    f"teacher {name} gave NaN or infinite logits for validation example "
+                    f"{int(said.index_N[bad][0])}, before step 0: are its weights damaged?"
+                )
+            found[name] = said.accuracy
+        return found
+
+    def _predict(self, network: Network, data: ImageData) -> Predictions:
+        return predict(
+            network, data, device=self.fabric.device, precision=self.fabric.autocast
+        )
+
+    def _build(self, heard: tuple[str, ...]) -> None:
+        run, self.heard = self.run_, heard
+        dims = dataclasses.replace(
+            self.dims,
+            teachers=heard,
+            teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
+        )
+        objective = run.method.build(dims)
+        self.learner = Learner(self.student, objective, student_layers(objective, dims))
+        self.source = LiveTeachers(
+            {name: self.networks[name] for name in heard},
+            objective.layers,
+            classes=dims.classes,
+            precision=self.fabric.autocast,
+        )
+        self.loader = Loader(
+            self.splits.train,
+            run.optimisation.batch_size,
+            recipe=run.augment or self.splits.train.augment,
+            views=run.views,
+            seed=run.seed,
+            shuffle=True,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+            device=self.fabric.device,
+        )
+
+    def run(self, *, overwrite: bool = False, resume: bool = False) -> Record:
+        """Train, measure, record."""
+        record = Record(self.out)
+        if resume and record.path(SUMMARY).is_file():
+            return record
+        self._open(record, overwrite=overwrite, resume=resume)
+        # Dropout and the like draw from the global generator.
+        torch.manual_seed(self.run_.seed + self.fabric.global_rank)
+        training = Training(
+            self.fabric,
+            self.learner,
+            self.source,
+            self.loader,
+            self.splits.validation,
+            self.run_.optimisation,
+            record,
+            self.display,
+        )
+        if resume:
+            training.resume()
+        training.run()
+        self._check_frozen()
+        weights = self._gather(training)
+        if self.fabric.is_global_zero:
+            self._close(record, training, weights)
+        self.fabric.barrier()
+        return record
+
+    def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
+        content = {
+            **self.run_.to_json(),
+            "fingerprint": self.splits.train.fingerprint(),
+            "environment": _environment(),
+        }
+        teachers = outcome.teacher_rows(self.networks, self.specs, self.hashes, self.accuracy)
+        if resume:
+            _check_same(record, content, teachers)
+        elif self.fabric.is_global_zero:
+            Record.create(self.out, overwrite=overwrite)
+            record.write_json(RUN, content)
+            record.write_json(TEACHERS, teachers)
+        self.fabric.barrier()
+
+    def _check_frozen(self) -> None:
+        for name, network in self.networks.items():
+            if weights_hash(network) != self.hashes[name]:
+                raise NumericsError(f"teacher {name} was changed during training: results discarded")
+
+    def _gather(self, training: Training) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Index and weights of the last epoch, over all processes, in the order of the index."""
+        if training.weights is None:
+            return None
+        index, weights = training.weights
+        if self.fabric.world_size > 1:
+            index, weights = self._all(index), self._all(weights)
+        order = index.argsort(stable=True)
+        return index[order].cpu(), weights[order].float().cpu()
+
+    def _all(self, rows: torch.Tensor) -> torch.Tensor:
+        # Shares may differ by one row; padded to the longest, then cut.
+        counts = self.fabric.all_gather(torch.tensor([len(rows)], device=rows.device)).flatten()
+        padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        everyone = self.fabric.all_gather(padded)
+        return torch.cat([part[:count] for part, count in zip(everyone, counts, strict=True)])
+
+    def _close(
+        self,
+        record: Record,
+        training: Training,
+        weights: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> None:
+        seen = outcome.inspect_split(
+            self.learner,
+            LiveTeachers(
+                self.networks, classes=self.dims.classes, precision=self.fabric.autocast
+            ),
+            self.heard,
+            self.splits.evaluation,
+            self.fabric.device,
+            self.fabric.autocast,
+        )
+        split = self.splits.names()[-1]
+        summary = self._summary(seen, training, split)
+        summary |= outcome.weight_means(weights, self.heard)
+        record.append_metrics(
+            {
+                "epoch": self.run_.optimisation.epochs - 1,
+                "step": self.run_.optimisation.epochs * len(self.loader),
+                "split": split if split != "validation" else "validation_last",
+                "accuracy": seen.student.accuracy,
+                "loss": seen.student.loss,
+            }
+        )
+        if weights is not None:
+            arrays = {
+                "index": weights[0].numpy(),
+                "weights": weights[1].numpy(),
+                "teachers": _names(self.heard),
+            }
+            record.write_arrays(WEIGHTS, arrays)
+        record.write_arrays(PREDICTIONS, outcome.predictions(seen))
+        record.write_arrays(EXAMPLES, outcome.examples(seen, self.splits.evaluation))
+        self._save_student(record, summary)
+        record.write_json(SUMMARY, summary)
+        write_whole(record.path(REPORT), page(record).encode())
+
+    def _save_student(self, record: Record, summary: Json) -> None:
+        temporary = record.path(f".{STUDENT}.tmp")
+        save_network(
+            self.student,
+            temporary,
+            dataset=self.splits.train.name,
+            top1=f"{summary['accuracy_last']:.6f}",
+            split=str(summary["split"]),
+        )
+        temporary.replace(record.path(STUDENT))
+
+    def _summary(self, seen: outcome.Inspection, training: Training, split: str) -> Json:
+        progress = training.state.progress
+        images = self.run_.optimisation.epochs * len(self.splits.train)
+        return {
+            "method": self.run_.method.slug,
+            "split": split,
+            "accuracy_last": seen.student.accuracy,
+            "accuracy_at_best_validation": self._at_best(training),
+            "best_epoch": progress.best_epoch if progress.best_epoch >= 0 else None,
+            "ece": seen.student.ece,
+            **outcome.agreement(seen),
+            **{f"accuracy.{name}": seen.teacher(name).accuracy for name in seen.teachers},
+            "parameters": parameter_count(self.student),
+            "seconds": progress.seconds,
+            "teacher_seconds": progress.teacher_seconds,
+            "images_per_s": images / max(progress.seconds, 1e-9),
+            "store_hits": 0,
+        }
+
+    def _at_best(self, training: Training) -> float | None:
+        if not training.state.best:
+            return None
+        last = {k: v.clone() for k, v in self.student.body.state_dict().items()}
+        self.student.body.load_state_dict(training.state.best)
+        accuracy = self._predict(self.student, self.splits.evaluation).accuracy
+        self.student.body.load_state_dict(last)
+        return accuracy
+
+
+def _environment() -> Json:
+    from collegium.run import environment
+
+    return environment()
+
+
+def _names(names: tuple[str, ...]) -> "outcome.np.ndarray[tuple[int], outcome.np.dtype[outcome.np.str_]]":
+    return outcome.np.array(names, dtype=str)
+
+
+def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:
+    """Refuse to go on with other data or other teachers than the run was started with."""
+    before = record.run
+    if before.get("fingerprint") != content["fingerprint"]:
+        raise FolderError(
+            f"{record.folder} was started on other data: {before.get('data')} had fingerprint "
+            f"{str(before.get('fingerprint'))[:12]}, now it has {content['fingerprint'][:12]}"
+        )
+    for old, new in zip(record.teachers, teachers, strict=True):
+        if old["sha256"] != new["sha256"]:
+            raise RequestError(
+                f"teacher {new['name']} is not the one {record.folder} was started with: weights "
+                f"{old['sha256'][:12]} then, {new['sha256'][:12]} now"
+            )
+
+
+__all__ = ["CHECKPOINT", "Session"]

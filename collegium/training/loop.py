@@ -1,0 +1,202 @@
+"""The loop: views in, terms out, one optimiser; nothing here knows a paper or a teacher's name."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from collegium.data import ImageData, Loader
+from collegium.errors import NumericsError
+from collegium.objective import total
+from collegium.record import CHECKPOINT, Record
+from collegium.teachers import AbstractTeacherSource
+from collegium.training import checkpoint
+from collegium.training.checkpoint import Progress, State
+from collegium.training.evaluate import predict
+from collegium.training.learner import Learner, make_optimizer, set_learning_rate
+from collegium.training.meter import Meter, collapse, epoch_line
+from collegium.training.options import Optimisation
+from collegium.training.progress import Display
+from collegium.training.schedule import learning_rate_factor
+from collegium.types import Batch, TeacherOutputs
+
+
+@dataclass
+class Training:
+    """One training, from its first step or from a checkpoint to its last epoch.
+
+    Attributes:
+        fabric: devices, precision and processes.
+        learner: student and objective.
+        teachers: where answers come from.
+        loader: this process's share of the training data.
+        validation: what the best epoch is chosen on; None where there is none.
+        options: epochs, batch size, optimiser.
+        record: where metrics and checkpoints go.
+        display: what the user sees meanwhile.
+    """
+
+    fabric: Fabric
+    learner: Learner
+    teachers: AbstractTeacherSource
+    loader: Loader
+    validation: ImageData | None
+    options: Optimisation
+    record: Record
+    display: Display
+
+    def __post_init__(self) -> None:
+        optimizer = make_optimizer(self.learner, self.options)
+        self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
+        self.state = State(self.learner, optimizer, Progress())
+        self.weights: tuple[Tensor, Tensor] | None = None
+        self._warned = False
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        saved = checkpoint.checkpoints(self.record.path(CHECKPOINT))
+        if saved:
+            checkpoint.load(saved[-1], self.state)
+        if self.fabric.is_global_zero:
+            self.record.keep_metrics(self.state.progress.epoch)
+
+    def run(self) -> None:
+        """Every epoch that is left, each followed by validation, metrics and a checkpoint."""
+        with self.display.training(self.options.epochs, len(self.loader)):
+            for epoch in range(self.state.progress.epoch, self.options.epochs):
+                self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> None:
+        started, teacher_seconds = time.perf_counter(), self.state.progress.teacher_seconds
+        self.learner.objective.start_epoch(epoch, self.options.epochs)
+        self.module.train()
+        last = epoch + 1 == self.options.epochs
+        meter = Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
+        for step, batch in enumerate(self.loader.epoch(epoch), epoch * len(self.loader)):
+            answers = self._ask(batch, step)
+            self._step(step, batch, answers, meter)
+            self.display.step()
+        seconds = time.perf_counter() - started
+        line = self._line(epoch, meter, seconds)
+        line["teacher_seconds"] = self.state.progress.teacher_seconds - teacher_seconds
+        line |= self._shares(batch, answers)
+        self.weights = meter.kept() if last and self.teachers.names else None
+        self.state.progress.seconds += seconds
+        self._close_epoch(epoch, line)
+
+    def _ask(self, batch: Batch, step: int) -> TeacherOutputs:
+        started = time.perf_counter()
+        answers = self.teachers.outputs(batch)
+        self.state.progress.teacher_seconds += time.perf_counter() - started
+        if not torch.isfinite(answers.logits_BTC).all():
+            bad_BT = ~torch.isfinite(answers.logits_BTC).all(dim=2)
+            name = self.teachers.names[int(bad_BT.any(dim=0).nonzero()[0])]
+            raise NumericsError(
+                f"teacher {name} gave NaN or infinite logits at step {step} for example "
+                f"{int(batch.index_B[bad_BT.any(dim=1)][0])}; stopped before the student learnt it"
+            )
+        return answers
+
+    def _step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
+        progress = step / (self.options.epochs * len(self.loader))
+        factor = learning_rate_factor(self.options.schedule, progress)
+        set_learning_rate(self.optimizer, self.options.peak_lr * factor)
+        self.optimizer.zero_grad()
+        terms, weights_BT, logits_BC = self.module(
+            batch.images_BDHW, batch.labels_B, answers.logits_BTC, answers.maps
+        )
+        loss = total(terms)
+        if not torch.isfinite(loss):
+            self._refuse(terms, logits_BC, step)
+        self.fabric.backward(loss * self._scale(len(batch)))
+        self.optimizer.step()
+        meter.add(batch, terms, weights_BT, logits_BC)
+
+    def _scale(self, share: int) -> float:
+        """Makes the mean over processes the mean over the examples of the global batch."""
+        if self.fabric.world_size == 1:
+            return 1.0
+        everyone = self.fabric.all_reduce(torch.tensor(float(share)), reduce_op="sum")
+        return share * self.fabric.world_size / float(everyone)
+
+    def _refuse(self, terms: dict[str, Tensor], logits_BC: Tensor, step: int) -> None:
+        bad = [name for name, term_B in terms.items() if not torch.isfinite(term_B).all()]
+        cause = "the student's logits" if not torch.isfinite(logits_BC).all() else "the loss"
+        kept = checkpoint.checkpoints(self.record.path(CHECKPOINT))
+        where = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was completed"
+        raise NumericsError(
+            f"{cause} became NaN or infinite at step {step} (terms: {', '.join(bad)}); {where}; "
+            f"a lower --lr than {self.options.peak_lr:g} usually helps"
+        )
+
+    def _line(self, epoch: int, meter: Meter, seconds: float) -> dict[str, Any]:
+        sums = {name: self._over_processes(value) for name, value in meter.sums().items()}
+        return {
+            "epoch": epoch,
+            "step": (epoch + 1) * len(self.loader),
+            "split": "train",
+            **epoch_line(sums, self.teachers.names),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_s": sums["count"] / seconds,
+            "seconds": seconds,
+        }
+
+    def _over_processes(self, value: Tensor) -> float:
+        reduced = self.fabric.all_reduce(value, reduce_op="sum") if self._many() else value
+        return float(reduced)
+
+    def _many(self) -> bool:
+        return self.fabric.world_size > 1
+
+    def _shares(self, batch: Batch, answers: TeacherOutputs) -> dict[str, float]:
+        shares = self.learner.gradient_shares(batch, answers)
+        return {f"gradient_share.{name}": share for name, share in shares.items()}
+
+    def _close_epoch(self, epoch: int, line: dict[str, Any]) -> None:
+        if self.fabric.is_global_zero:
+            warning = collapse(line) if self._learns_weights() else None
+            if warning and not self._warned:
+                self.display.warn(f"epoch {epoch}: {warning}")
+                self._warned = True
+            self.record.append_metrics(line | ({"warning": warning} if warning else {}))
+            validation = self._validate(epoch, line["step"])
+            self.display.epoch(line, validation)
+        self.state.progress.epoch = epoch + 1
+        if self.fabric.is_global_zero:
+            checkpoint.save(self.record.path(CHECKPOINT), self.state)
+        self.fabric.barrier()
+
+    def _learns_weights(self) -> bool:
+        weighting = self.learner.objective.weighting
+        return weighting is not None and any(True for _ in weighting.parameters())
+
+    def _validate(self, epoch: int, step: int) -> dict[str, Any] | None:
+        if self.validation is None:
+            return None
+        started = time.perf_counter()
+        found = predict(
+            self.learner.student,
+            self.validation,
+            device=self.fabric.device,
+            precision=self.fabric.autocast,
+        )
+        if found.accuracy > self.state.progress.best_accuracy:
+            self.state.progress.best_accuracy = found.accuracy
+            self.state.progress.best_epoch = epoch
+            body = self.learner.student.body.state_dict()
+            self.state.best = {name: value.detach().clone() for name, value in body.items()}
+        line = {
+            "epoch": epoch,
+            "step": step,
+            "split": "validation",
+            "accuracy": found.accuracy,
+            "loss": found.loss,
+            "seconds": time.perf_counter() - started,
+        }
+        self.record.append_metrics(line)
+        return line
+
+

@@ -1,0 +1,62 @@
+"""How long, how fast and on what: options every kind of training shares. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from collegium.errors import RequestError
+
+DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """What decides the course of a training."""
+
+    epochs: int = 30
+    """How often every training example is seen."""
+    batch_size: int = 128
+    """Examples a step, over all devices together."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum, or AdamW."""
+    lr: float | None = None
+    """Peak learning rate; by default 0.05 for sgd, 0.001 for adamw."""
+    momentum: float = 0.9
+    """Of sgd."""
+    weight_decay: float = 5e-4
+    """On everything but the weighting's parameters."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """How the learning rate falls: to 0 along a cosine, by 10 at 1/2 and 3/4, or not at all."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.lr is not None and not self.lr > 0:
+            raise RequestError(f"--lr must be > 0, got {self.lr}")
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate given, or the optimiser's default."""
+        return DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it runs; changes how fast, and on one kind of machine not what comes out."""
+
+    precision: Literal["32", "bf16", "16"] = "32"
+    """Arithmetic of the networks: float32, or autocast to bfloat16 or float16."""
+    devices: int = 1
+    """Number of processes; the batch is shared out among them."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How several processes share the work."""
+    threads: int | None = None
+    """CPU threads of a process; by default as many as torch takes."""
+
+    def __post_init__(self) -> None:
+        if self.devices < 1:
+            raise RequestError(f"--devices must be at least 1, got {self.devices}")
+        if self.threads is not None and self.threads < 1:
+            raise RequestError(f"--threads must be at least 1, got {self.threads}")

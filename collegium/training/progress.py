@@ -1,0 +1,98 @@
+"""What the user sees while something long goes on: rate, time left, one line an epoch."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Display:
+    """Progress on standard error; a bar on a terminal, plain lines elsewhere, nothing if quiet.
+
+    Args:
+        quiet: show nothing but warnings.
+        label: what is being done, shown in front.
+    """
+
+    def __init__(self, quiet: bool = False, label: str = "train") -> None:
+        self.quiet, self.label = quiet, label
+        self.console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._epochs = 0
+        self._started = 0.0
+
+    @contextmanager
+    def training(self, epochs: int, steps: int) -> Iterator[None]:
+        """A whole training of `epochs` epochs of `steps` steps."""
+        self._epochs, self._started = epochs, time.perf_counter()
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("steps, left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(self.label, total=epochs * steps)
+        with self._bar:
+            yield
+        self._bar = None
+
+    def step(self) -> None:
+        """One step is done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+    def epoch(self, line: Mapping[str, Any], validation: Mapping[str, Any] | None) -> None:
+        """An epoch is done; its metrics."""
+        if self.quiet:
+            return
+        done = line["epoch"] + 1
+        left = (time.perf_counter() - self._started) / done * (self._epochs - done)
+        parts = [
+            f"{self.label}  epoch {done}/{self._epochs}",
+            f"loss {line['loss']:.3f}",
+            f"train {100 * line['accuracy']:.1f} %",
+        ]
+        if validation:
+            parts.append(f"val {100 * validation['accuracy']:.1f} %")
+        weights = {k.removeprefix("weights."): v for k, v in line.items() if k.startswith("weights.")}
+        if len(weights) > 1:
+            parts.append("weights " + " ".join(f"{n} {v:.2f}" for n, v in weights.items()))
+        parts += [f"{line['images_per_s']:.0f} images/s", f"{_clock(left)} left"]
+        self.say("  ".join(parts))
+
+    def say(self, text: str) -> None:
+        """One plain line, if not quiet."""
+        if not self.quiet:
+            self.console.print(text, soft_wrap=True, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A warning, shown whatever was asked."""
+        self.console.print(f"warning: {text}", style="yellow", soft_wrap=True, markup=False)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
