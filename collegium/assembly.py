@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from collegium.data import ImageData, Splits, as_image_data, load_data
@@ -42,9 +42,7 @@ def make_fabric(machine: Machine) -> Fabric:
     return fabric
 
 
-def make_splits(
-    data: str | Splits, validation: float, seed: int, image_size: int | None
-) -> Splits:
+def make_splits(data: str | Splits, validation: float, seed: int, image_size: int | None) -> Splits:
     """The splits a string names, or those given."""
     if isinstance(data, Splits):
         return data
@@ -52,7 +50,7 @@ def make_splits(
 
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
-    """Splits of data given from Python: each an `ImageData`, two arrays, or a map-style data set."""
+    """Splits of data from Python: each an `ImageData`, two arrays, or a map-style data set."""
     from collegium.data import hold_out
 
     train_data = as_image_data(train)
@@ -78,9 +76,7 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
     return wrap_module(model, setting)
 
 
-def make_teachers(
-    models: Mapping[str, str | nn.Module], setting: Setting
-) -> dict[str, Network]:
+def make_teachers(models: Mapping[str, str | nn.Module], setting: Setting) -> dict[str, Network]:
     """Frozen networks by name; modules given from Python are copied, so that ours stay frozen.
 
     Raises:
@@ -100,8 +96,7 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
         return wrap_module(copy.deepcopy(model), setting)
     if not has_weights(model):
         raise RequestError(
-            f"{model} has no weights, so it has nothing to teach; "
-            f"give {model}@FILE or a run folder"
+            f"{model} has no weights, so it has nothing to teach; give {model}@FILE or a run folder"
         )
     return build_network(model, setting)
 

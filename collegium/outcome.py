@@ -145,7 +145,9 @@ def teacher_rows(
     ]
 
 
-def weight_means(index_weights: tuple[Tensor, Tensor] | None, names: Sequence[str]) -> dict[str, float]:
+def weight_means(
+    index_weights: tuple[Tensor, Tensor] | None, names: Sequence[str]
+) -> dict[str, float]:
     """Mean weight of each heard teacher over the last epoch."""
     if index_weights is None:
         return {}

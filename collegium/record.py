@@ -1,15 +1,15 @@
 """What a run leaves behind: the run folder, written and read here alone.
 
-    run.json              everything that decides the result
-    teachers.json         for each teacher: name, spec, SHA-256, classes, normalisation, accuracy
-    metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
-    summary.json          the answer
-    weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
-    predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M)
-    examples.npz          the few examples a report shows
-    student.safetensors   the student alone
-    checkpoint/           what `resume` needs
-    report.html           one file, no network
+run.json              everything that decides the result
+teachers.json         for each teacher: name, spec, SHA-256, classes, normalisation, accuracy
+metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
+summary.json          the answer
+weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
+predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M)
+examples.npz          the few examples a report shows
+student.safetensors   the student alone
+checkpoint/           what `resume` needs
+report.html           one file, no network
 """
 
 import json

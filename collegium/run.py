@@ -1,7 +1,7 @@
 """A run: everything that decides a result, and what makes it happen.
 
-    distill(student=..., teachers=..., train=..., method=..., out=...) -> Record
-    execute(Run(...), out)                                             -> Record
+distill(student=..., teachers=..., train=..., method=..., out=...) -> Record
+execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
@@ -271,3 +271,64 @@ def resume(folder: Path, *, quiet: bool = False) -> Record:
             "resume it from Python, with the same objects"
         )
     return execute(Run.from_json(content), folder, resume=True, quiet=quiet)
+
+
+def evaluate_model(
+    model: "str | nn.Module",
+    data: "str | Splits",
+    *,
+    split: str | None = None,
+    batch_size: int = 500,
+    machine: Machine | None = None,
+    validation: float = Run.validation,
+    seed: int = Run.seed,
+    image_size: int | None = Run.image_size,
+) -> Json:
+    """Accuracy, loss and calibration of a network on a split.
+
+    Args:
+        model: a model string with weights, a run folder, or a module.
+        data: a data string or splits.
+        split: "train", "validation" or "test"; by default test, else validation.
+        batch_size: images at a time.
+        machine: where it runs.
+        validation: part of the training data that counts as validation.
+        seed: of that part.
+        image_size: rows and columns of a folder's images.
+
+    Returns:
+        `split images accuracy loss ece parameters seconds images_per_s`.
+
+    Raises:
+        RequestError: no such model or data, or a model without weights.
+    """
+    import time
+
+    from collegium.assembly import make_fabric, make_splits, make_teachers, setting_of
+    from collegium.models.network import parameter_count
+    from collegium.training.evaluate import predict
+
+    splits = make_splits(data, validation, seed, image_size)
+    chosen = split or splits.names()[-1]
+    examined = splits.get(chosen)
+    network = make_teachers({"model": model}, setting_of(splits.train))["model"]
+    fabric = make_fabric(machine or Machine())
+    started = time.perf_counter()
+    found = predict(
+        network.to(fabric.device),
+        examined,
+        batch_size=batch_size,
+        device=fabric.device,
+        precision=fabric.autocast,
+    )
+    seconds = time.perf_counter() - started
+    return {
+        "split": chosen,
+        "images": len(examined),
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "ece": found.ece,
+        "parameters": parameter_count(network),
+        "seconds": seconds,
+        "images_per_s": len(examined) / seconds,
+    }

@@ -2,8 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 from collegium import outcome
@@ -22,7 +23,6 @@ from collegium.errors import FolderError, NumericsError, RequestError
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.weights import save_network
 from collegium.record import (
-    CHECKPOINT,
     EXAMPLES,
     PREDICTIONS,
     REPORT,
@@ -94,9 +94,7 @@ class Session:
         return found
 
     def _predict(self, network: Network, data: ImageData) -> Predictions:
-        return predict(
-            network, data, device=self.fabric.device, precision=self.fabric.autocast
-        )
+        return predict(network, data, device=self.fabric.device, precision=self.fabric.autocast)
 
     def _build(self, heard: tuple[str, ...]) -> None:
         run, self.heard = self.run_, heard
@@ -171,7 +169,7 @@ class Session:
     def _check_frozen(self) -> None:
         for name, network in self.networks.items():
             if weights_hash(network) != self.hashes[name]:
-                raise NumericsError(f"teacher {name} was changed during training: results discarded")
+                raise NumericsError(f"teacher {name} was changed by training: nothing kept")
 
     def _gather(self, training: Training) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Index and weights of the last epoch, over all processes, in the order of the index."""
@@ -185,10 +183,11 @@ class Session:
 
     def _all(self, rows: torch.Tensor) -> torch.Tensor:
         # Shares may differ by one row; padded to the longest, then cut.
-        counts = self.fabric.all_gather(torch.tensor([len(rows)], device=rows.device)).flatten()
+        count = torch.tensor([len(rows)], device=rows.device)
+        counts = cast(torch.Tensor, self.fabric.all_gather(count)).flatten()
         padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
         padded[: len(rows)] = rows
-        everyone = self.fabric.all_gather(padded)
+        everyone = cast(torch.Tensor, self.fabric.all_gather(padded))
         return torch.cat([part[:count] for part, count in zip(everyone, counts, strict=True)])
 
     def _close(
@@ -199,9 +198,7 @@ class Session:
     ) -> None:
         seen = outcome.inspect_split(
             self.learner,
-            LiveTeachers(
-                self.networks, classes=self.dims.classes, precision=self.fabric.autocast
-            ),
+            LiveTeachers(self.networks, classes=self.dims.classes, precision=self.fabric.autocast),
             self.heard,
             self.splits.evaluation,
             self.fabric.device,
@@ -223,7 +220,7 @@ class Session:
             arrays = {
                 "index": weights[0].numpy(),
                 "weights": weights[1].numpy(),
-                "teachers": _names(self.heard),
+                "teachers": np.array(self.heard),
             }
             record.write_arrays(WEIGHTS, arrays)
         record.write_arrays(PREDICTIONS, outcome.predictions(seen))
@@ -278,10 +275,6 @@ def _environment() -> Json:
     return environment()
 
 
-def _names(names: tuple[str, ...]) -> "outcome.np.ndarray[tuple[int], outcome.np.dtype[outcome.np.str_]]":
-    return outcome.np.array(names, dtype=str)
-
-
 def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:
     """Refuse to go on with other data or other teachers than the run was started with."""
     before = record.run
@@ -296,6 +289,3 @@ def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:
                 f"teacher {new['name']} is not the one {record.folder} was started with: weights "
                 f"{old['sha256'][:12]} then, {new['sha256'][:12]} now"
             )
-
-
-__all__ = ["CHECKPOINT", "Session"]

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -102,8 +101,8 @@ def _describe(image: Tensor) -> str:
     return f"{image.shape[1]}x{image.shape[2]} {str(image.dtype).removeprefix('torch.')}"
 
 
-def _pixels(images: NDArray[Any] | Tensor, name: str) -> Shaped[Tensor, "N D H W"]:
-    """A copy of the images with channels first, float32 where they are of a floating type."""
+def _pixels(images: NDArray[Any] | Tensor, name: str) -> Tensor:
+    """A copy with channels first, in float32 where it is of a floating type; not yet checked."""
     tensor = _copied(images, name)
     if tensor.ndim == 3:
         tensor = tensor[:, None]
@@ -112,7 +111,7 @@ def _pixels(images: NDArray[Any] | Tensor, name: str) -> Shaped[Tensor, "N D H W
     return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
 
 
-def _labels(labels: Any, name: str) -> Int64[Tensor, " N"]:
+def _labels(labels: Any, name: str) -> Tensor:
     tensor = _copied(labels if isinstance(labels, Tensor) else np.asarray(labels), name)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         kind = str(tensor.dtype).removeprefix("torch.")
@@ -130,7 +129,7 @@ def _copied(values: NDArray[Any] | Tensor, name: str) -> Tensor:
 
 
 def _class_names(
-    source: Any, classes: Sequence[str] | None, labels_N: Int64[Tensor, " N"], name: str
+    source: Any, classes: Sequence[str] | None, labels_N: Tensor, name: str
 ) -> tuple[str, ...]:
     names = getattr(source, "classes", None) if classes is None else classes
     if isinstance(names, list | tuple) and all(isinstance(entry, str) for entry in names):

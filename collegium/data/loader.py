@@ -82,7 +82,7 @@ class Loader:
     def _batch(self, positions_B: Int64[Tensor, " B"], epoch: int) -> Batch:
         index_B = self.data.index_N[positions_B]
         view_B = self._view(index_B, epoch)
-        images = self.data.images_NDHW[positions_B]
+        images = self.data.images_NDHW.index_select(0, positions_B)
         views_BDHW = make_views(images, index_B, view_B, self._recipe, self._seed)
         return Batch(views_BDHW, self.data.labels_N[positions_B], index_B, view_B)
 

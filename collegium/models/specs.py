@@ -1,9 +1,10 @@
-"""Model strings: "cifar:resnet20", "small:cnn", "path/to/file.py:build", a run folder, "...@weights"."""
+"""Model strings: "cifar:resnet20", "small:cnn", "file.py:build", a run folder, "...@weights"."""
 
 import contextlib
-import importlib.util
+import importlib.machinery
 import inspect
 import json
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +166,10 @@ def _from_file(path: Path, function: str, classes: int) -> nn.Module:
     if not path.is_file():
         raise RequestError(f"model file {path}: no such file")
     try:
-        spec = importlib.util.spec_from_file_location(f"collegium_user_{path.stem}", path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        loader = importlib.machinery.SourceFileLoader(f"collegium_user_{path.stem}", str(path))
+        module = types.ModuleType(loader.name)
+        module.__file__ = str(path)
+        loader.exec_module(module)
     except Exception as error:
         raise RequestError(f"model file {path} failed: {type(error).__name__}: {error}") from error
     if not hasattr(module, function):

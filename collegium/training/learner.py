@@ -117,5 +117,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Give every group its multiple of the learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]
-
-

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -119,8 +119,7 @@ class Training:
         """Makes the mean over processes the mean over the examples of the global batch."""
         if self.fabric.world_size == 1:
             return 1.0
-        everyone = self.fabric.all_reduce(torch.tensor(float(share)), reduce_op="sum")
-        return share * self.fabric.world_size / float(everyone)
+        return share * self.fabric.world_size / self._over_processes(torch.tensor(float(share)))
 
     def _refuse(self, terms: dict[str, Tensor], logits_BC: Tensor, step: int) -> None:
         bad = [name for name, term_B in terms.items() if not torch.isfinite(term_B).all()]
@@ -145,11 +144,9 @@ class Training:
         }
 
     def _over_processes(self, value: Tensor) -> float:
-        reduced = self.fabric.all_reduce(value, reduce_op="sum") if self._many() else value
-        return float(reduced)
-
-    def _many(self) -> bool:
-        return self.fabric.world_size > 1
+        if self.fabric.world_size > 1:
+            value = cast(Tensor, self.fabric.all_reduce(value, reduce_op="sum"))
+        return value.item()
 
     def _shares(self, batch: Batch, answers: TeacherOutputs) -> dict[str, float]:
         shares = self.learner.gradient_shares(batch, answers)
@@ -198,5 +195,3 @@ class Training:
         }
         self.record.append_metrics(line)
         return line
-
-

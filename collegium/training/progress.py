@@ -1,6 +1,5 @@
 """What the user sees while something long goes on: rate, time left, one line an epoch."""
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,9 +73,9 @@ class Display:
         ]
         if validation:
             parts.append(f"val {100 * validation['accuracy']:.1f} %")
-        weights = {k.removeprefix("weights."): v for k, v in line.items() if k.startswith("weights.")}
-        if len(weights) > 1:
-            parts.append("weights " + " ".join(f"{n} {v:.2f}" for n, v in weights.items()))
+        heard = [f"{k[8:]} {v:.2f}" for k, v in line.items() if k.startswith("weights.")]
+        if len(heard) > 1:
+            parts.append("weights " + " ".join(heard))
         parts += [f"{line['images_per_s']:.0f} images/s", f"{_clock(left)} left"]
         self.say("  ".join(parts))
 
@@ -94,5 +93,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-

@@ -1,0 +1,164 @@
+"""The command `collegium`: a table of verbs, how their options are read, how errors end.
+
+Nothing imported here imports torch: `--help` and a refused request answer at once.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from collegium import verbs
+from collegium.errors import CollegiumError, RequestError, UnknownNameError
+from collegium.methods import all_methods, find_method
+
+VERBS: dict[str, Callable[..., verbs.Call]] = {
+    "demo": verbs.demo,
+    "train": verbs.train,
+    "distill": verbs.distill,
+    "resume": verbs.resume,
+    "evaluate": verbs.evaluate,
+    "methods": verbs.methods,
+    "cite": verbs.cite,
+    "doctor": verbs.doctor,
+}
+_CONFIG = (tyro.conf.CascadeSubcommandArgs,)
+"""Common options may come after the method's name too."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "--version"):
+        print(_version() if words[:1] == ["--version"] else _overview())  # noqa: T201
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except CollegiumError as error:
+        return _fail(words[0], error, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(words[0], "interrupted", 130)
+    except OSError as error:
+        return _fail(words[0], error, 1)
+
+
+def _run(verb: str, words: list[str]) -> int:
+    if verb not in VERBS:
+        raise UnknownNameError("command", verb, VERBS)
+    call = read(verb, words)
+    if call is None:
+        return 0
+    answer = call()
+    if "--json" in words:
+        print(json.dumps(answer.result))  # noqa: T201
+    elif answer.text:
+        print(answer.text)  # noqa: T201
+    return answer.exit_code
+
+
+def read(verb: str, words: list[str]) -> verbs.Call | None:
+    """The call a command line asks for, ready to be made; None where it asked for help.
+
+    Raises:
+        RequestError: an option that does not exist or a value that makes no sense.
+    """
+    function = VERBS[verb]
+    words, preset = _take_preset(words)
+    if verb == "distill":
+        function = verbs.distill_with(preset)
+    elif preset:
+        raise RequestError("--preset belongs to the methods of distill")
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            call: verbs.Call = tyro.cli(
+                function, prog=f"collegium {verb}", args=words, config=_CONFIG
+            )
+            return call
+    except SystemExit as end:
+        if not end.code:
+            return None
+        raise _one_line(messages.getvalue(), verb) from None
+
+
+def _take_preset(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Take `--preset NAME` out: it changes the defaults that the other options are read with."""
+    for place, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name == "--preset":
+            slug = next((w for w in reversed(words[:place]) if w in all_methods()), "")
+            if not slug:
+                raise RequestError(
+                    "--preset comes after the name of a method: METHOD --preset NAME"
+                )
+            rest = words[place + 1 :] if value else words[place + 2 :]
+            chosen = value or "".join(words[place + 1 : place + 2])
+            find_method(slug).preset(chosen)
+            return words[:place] + rest, {slug: chosen}
+    return words, {}
+
+
+def _one_line(box: str, verb: str) -> RequestError:
+    """What the option reader says in a box, as one line."""
+    parts = _parts(box)
+    if not parts:
+        return RequestError(f"the options make no sense; see collegium {verb} --help")
+    word = parts[0].removeprefix("Unrecognized options: ").split(",")[0]
+    if verb == "distill" and word and not word.startswith("-"):
+        return UnknownNameError("method", word, all_methods())
+    return RequestError("; ".join([*parts, f"see collegium {verb} --help"]))
+
+
+def _parts(box: str) -> list[str]:
+    """The sections of a box without its frame and its title, each as one line."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if set(line) <= {"─"}:
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    whole = [" ".join(section) for section in sections if section]
+    return [text for text in whole if not text.startswith("For full helptext")]
+
+
+def _fail(verb: str, error: Any, code: int) -> int:
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"collegium {verb}: {message}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _version() -> str:
+    import collegium
+
+    return f"collegium {collegium.__version__}"
+
+
+def _overview() -> str:
+    rows = [f"  {name:<10}{_summary(function)}" for name, function in VERBS.items()]
+    return "\n".join(
+        [
+            "collegium: one small network from several large ones",
+            "",
+            "usage: collegium COMMAND [options]        collegium COMMAND --help",
+            "",
+            *rows,
+        ]
+    )
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]
+
+
+def entry() -> None:
+    """What the installed command calls."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

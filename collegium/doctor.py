@@ -1,0 +1,115 @@
+"""Is this installation sound? One check per part, each with what would mend it."""
+
+import functools
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "tyro", "rich")
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing examined.
+
+    Attributes:
+        name: what.
+        sound: whether it is in order.
+        found: what was found and, if it is not in order, what would mend it.
+    """
+
+    name: str
+    sound: bool
+    found: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.sound else 'FAIL'}  {self.name:<18} {self.found}"
+
+
+def examine() -> list[Check]:
+    """Every check, in the order a person would make them."""
+    checks = [Check("python", True, platform.python_version())]
+    checks += [_guard(name, functools.partial(_import, name)) for name in CORE]
+    if all(check.sound for check in checks):
+        checks += [
+            _guard("arithmetic", _arithmetic),
+            _guard("devices", _devices),
+            _guard("a training step", _training_step),
+            _guard("reading weights", _weights_round_trip),
+        ]
+    return [*checks, _guard("disk", _disk)]
+
+
+def _guard(name: str, examine_it: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, examine_it())
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return Check(name, False, f"{type(error).__name__}: {reason}")
+
+
+def _import(name: str) -> str:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{error}; mend with: pip install --upgrade collegium") from None
+    return importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+
+
+def _arithmetic() -> str:
+    import torch
+
+    product = torch.full((64, 64), 0.5, dtype=torch.bfloat16) @ torch.ones(
+        64, 64, dtype=torch.bfloat16
+    )
+    if product.float().unique().tolist() != [32.0]:
+        raise ArithmeticError("bfloat16 matrix product is wrong; use --precision 32")
+    return f"float32 and bfloat16, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+
+
+def _devices() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(
+            torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())
+        )
+    return "mps" if torch.backends.mps.is_available() else "CPU only"
+
+
+def _training_step() -> str:
+    import torch
+
+    import collegium as cg
+
+    dims = cg.Dims(classes=3, teachers=("a", "b"), student_maps={"last": (4, 2, 2)})
+    method = cg.AMTML(hint_weight=0.0)
+    features = torch.ones(5, 4, 2, 2, requires_grad=True)
+    student = cg.StudentOutputs(features.mean(dim=(2, 3))[:, :3], {"last": features})
+    teachers = cg.TeacherOutputs(torch.eye(3)[torch.tensor([[0, 1]] * 5)])
+    loss = cg.total(method.build(dims)(student, teachers, torch.zeros(5, dtype=torch.long)))
+    loss.backward()
+    if not torch.isfinite(loss):
+        raise ArithmeticError(f"the loss of a small step is {loss.item()}")
+    return "amtml forward and backward are finite"
+
+
+def _weights_round_trip() -> str:
+    import torch
+    from safetensors.torch import load, save
+
+    if not torch.equal(load(save({"x": torch.arange(4)}))["x"], torch.arange(4)):
+        raise OSError("safetensors gave back other values")
+    return "safetensors"
+
+
+def _disk() -> str:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"collegium")
+    return f"{shutil.disk_usage('.').free / 1e9:.0f} GB free here, temporary folder writable"
