@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
+
+from collegium.data import as_image_data
+from collegium.errors import DataError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (5, 6, 7), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (GREY, GREY[:, None]),
+        (GREY[..., None], GREY[:, None]),
+        (GREY[:, None], GREY[:, None]),
+        (COLOUR, COLOUR.transpose(0, 3, 1, 2)),
+        (COLOUR.transpose(0, 3, 1, 2), COLOUR.transpose(0, 3, 1, 2)),
+        (COLOUR[:, ::-1], COLOUR[:, ::-1].transpose(0, 3, 1, 2)),
+    ],
+)
+@pytest.mark.parametrize("make", [np.asarray, lambda array: torch.tensor(array.copy())])
+def test_pairs_of_every_layout(images, expected, make):
+    data = as_image_data((make(images), make(LABELS)))
+    np.testing.assert_array_equal(data.images_NDHW.numpy(), expected)
+    assert data.labels_N.tolist() == LABELS.tolist()
+    assert data.index_N.tolist() == [0, 1, 2, 3, 4]
+    assert (data.classes, data.name, data.augment) == (("0", "1", "2"), "arrays", "none")
+
+
+def test_channels_are_first_where_both_readings_fit():
+    images = torch.arange(2 * 3 * 5 * 3, dtype=torch.uint8).view(2, 3, 5, 3)
+    assert torch.equal(as_image_data((images, [0, 1])).images_NDHW, images)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
+def test_floating_pixels_become_float32(kind):
+    images = (GREY / 255).astype(kind)
+    data = as_image_data((images, LABELS))
+    assert data.images_NDHW.dtype == torch.float32
+    np.testing.assert_array_equal(data.images_NDHW[:, 0].numpy(), images.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, ">i4", np.uint64])
+def test_labels_of_every_integer_type(kind):
+    assert as_image_data((GREY, LABELS.astype(kind))).labels_N.tolist() == LABELS.tolist()
+
+
+def test_the_source_stays_its_own():
+    images, tensor = GREY.copy(), torch.tensor(GREY)
+    images.flags.writeable = False
+    first, second = as_image_data((images, LABELS)), as_image_data((tensor, LABELS))
+    tensor.zero_()
+    assert torch.equal(first.images_NDHW, second.images_NDHW)
+
+
+def test_image_data_is_passed_through(noise_data):
+    data = noise_data(4)
+    assert as_image_data(data) is data
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        Image.fromarray,
+        np.asarray,
+        torch.tensor,
+        lambda array: torch.tensor(array).permute(2, 0, 1),
+    ],
+)
+@pytest.mark.parametrize("number", [int, np.int64, torch.tensor, lambda n: np.array([n])])
+def test_datasets_of_pictures_arrays_and_tensors(convert, number):
+    source = [(convert(image), number(int(n))) for image, n in zip(COLOUR, LABELS, strict=True)]
+    data = as_image_data(source)
+    np.testing.assert_array_equal(data.images_NDHW.numpy(), COLOUR.transpose(0, 3, 1, 2))
+    assert data.labels_N.tolist() == LABELS.tolist()
+
+
+def test_torch_datasets():
+    whole = TensorDataset(torch.tensor(GREY), torch.tensor(LABELS))
+    assert len(as_image_data(whole)) == 5
+    assert as_image_data(Subset(whole, [4, 2])).labels_N.tolist() == [1, 2]
+
+
+def test_two_items_are_not_taken_for_a_pair():
+    data = as_image_data([(GREY[0], 0), (GREY[1], 1)])
+    assert data.images_NDHW.shape == (2, 1, 6, 7)
+
+
+def test_grey_and_colour_mixed_become_colour():
+    data = as_image_data([(Image.fromarray(GREY[0]), 0), (Image.fromarray(COLOUR[0]), 1)])
+    np.testing.assert_array_equal(data.images_NDHW[0].numpy(), np.stack([GREY[0]] * 3))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("LA", 1), ("P", 3), ("RGBA", 3)])
+def test_other_picture_modes(mode, channels):
+    picture = Image.fromarray(COLOUR[0]).convert(mode)
+    assert as_image_data([(picture, 0)]).shape == (channels, 6, 7)
+
+
+def test_class_names():
+    class Named(list):
+        classes = ("cat", "dog", "emu")
+
+    source = Named((image, int(n)) for image, n in zip(GREY, LABELS, strict=True))
+    assert as_image_data(source).classes == ("cat", "dog", "emu")
+    assert as_image_data(source, classes=list("abcd")).classes == ("a", "b", "c", "d")
+
+
+MIXED = [(GREY[0], 0), (GREY[1][:, :5], 1)]
+TYPES = [(GREY[0], 0), (GREY[1] / 255, 1)]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((GREY, LABELS[:3]), r"5 images, but labels of the shape \(3,\)"),
+        ((GREY, LABELS - 1), "label -1, expected 0 to 1"),
+        ((GREY, LABELS / 2), "labels are float64, expected integers"),
+        ((GREY, LABELS > 0), "labels are bool"),
+        ((GREY, ["cat"] * 5), "cannot use an array of <U3"),
+        ((GREY, np.eye(5, dtype=int)), r"labels of the shape \(5, 5\)"),
+        ((GREY, LABELS + 10**12), "give the class names"),
+        ((GREY.astype(int), LABELS), "pixels are int64; give uint8"),
+        ((GREY.astype(float), LABELS), "expected 0 to 1: give raw pixels"),
+        (((GREY / 255 - 0.5) / 0.5, LABELS), "normalisation belongs to the model"),
+        ((GREY[0], LABELS), r"images have the shape \(6, 7\)"),
+        ((GREY.astype(object), LABELS), "cannot use an array of object"),
+        (MIXED, "item 0 is 6x7 uint8, item 1 is 6x5 uint8; bring all images"),
+        (TYPES, "item 0 is 6x7 uint8, item 1 is 6x7 float32"),
+        ([], "no items"),
+        ([GREY[0]], r"item 0 is ndarray, expected \(image, label\)"),
+        ([(GREY[0], 0), (GREY[1], "cat")], "item 1 has a label 'cat'"),
+        ([(GREY[0], 0), (GREY[1], 1.0)], "item 1 has a label 1.0"),
+        (iter([(GREY[0], 0)]), "cannot read list_iterator"),
+        (None, "cannot read NoneType"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(source, message):
+    with pytest.raises(DataError, match=message) as caught:
+        as_image_data(source, name="mine")
+    assert str(caught.value).startswith("mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_beyond_the_class_names_are_refused():
+    with pytest.raises(DataError, match="example 2 has label 2, expected 0 to 1"):
+        as_image_data((GREY, LABELS), classes=["a", "b"])
+    with pytest.raises(DataError, match="classes is 'abc', expected a list"):
+        as_image_data((GREY, LABELS), classes="abc")
