@@ -24,7 +24,7 @@ from collegium.models.network import Network, freeze
 from collegium.models.specs import build_network
 from collegium.objective import total
 from collegium.teachers import LiveTeachers
-from collegium.training.learner import Learner, make_optimizer
+from collegium.training.learner import Learner, Lesson, make_optimizer
 from collegium.training.options import Machine, Optimisation
 
 
@@ -52,7 +52,7 @@ def make_step(
         batch = next(batches)
         answers = source.outputs(batch)
         optimizer.zero_grad()
-        terms, _, _ = module(batch.images_BDHW, batch.labels_B, answers.logits_BTC, answers.maps)
+        terms, _, _ = module(Lesson(batch, answers))
         fabric.backward(total(terms))
         optimizer.step()
 

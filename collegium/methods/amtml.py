@@ -128,6 +128,11 @@ class AMTML(AbstractMethod):
     hints_in_stage_two: bool = True
     """Keep the hints after the adapter stage."""
 
+    def __post_init__(self) -> None:
+        check_soft_target(self.temperature, self.alpha)
+        require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
+        require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
+
     def build(self, dims: "Dims") -> "Objective":
         """Terms `ce`, `kd`, then those switched on of `angle`, `distance`, `hint.TEACHER`.
 
@@ -137,7 +142,7 @@ class AMTML(AbstractMethod):
         from collegium.objective import Objective
         from collegium.terms import HardLabel, MixtureLabel, SoftTarget
 
-        self._check(dims)
+        require(bool(dims.student_maps), "amtml needs a hidden layer of the student; it has none")
         weighting = self._weighting(dims)
         ce_temperature = self.temperature if self.ce_softened else 1.0
         terms: dict[str, AbstractTerm] = {
@@ -148,12 +153,6 @@ class AMTML(AbstractMethod):
         if self.adapter_label_weight:
             terms["adapter_label"] = MixtureLabel(self.adapter_label_weight)
         return Objective(terms, weighting)
-
-    def _check(self, dims: "Dims") -> None:
-        check_soft_target(self.temperature, self.alpha)
-        require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
-        require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
-        require(bool(dims.student_maps), "amtml needs a hidden layer of the student; it has none")
 
     def _weighting(self, dims: "Dims") -> "LatentWeighting":
         from collegium.weighting import LatentWeighting

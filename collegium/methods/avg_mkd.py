@@ -41,13 +41,15 @@ class AvgMKD(AbstractMethod):
     alpha: float = 0.9
     """Weight of the soft target, 0 to 1; the label has the rest."""
 
+    def __post_init__(self) -> None:
+        check_soft_target(self.temperature, self.alpha)
+
     def build(self, dims: "Dims") -> "Objective":
         """Terms `ce` and `kd`, uniform weights."""
         from collegium.objective import Objective
         from collegium.terms import HardLabel, SoftTarget
         from collegium.weighting import FixedWeighting
 
-        check_soft_target(self.temperature, self.alpha)
         return Objective(
             {
                 "ce": HardLabel(1 - self.alpha),

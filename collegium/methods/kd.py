@@ -46,6 +46,9 @@ class KD(AbstractMethod):
     alpha: float = 0.9
     """Weight of the soft target, 0 to 1; the label has the rest."""
 
+    def __post_init__(self) -> None:
+        check_soft_target(self.temperature, self.alpha)
+
     def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> Self:
         """Settle on one teacher: the named one, or the best on validation (first of equals)."""
         if self.teacher is not None and self.teacher not in teachers:
@@ -67,7 +70,6 @@ class KD(AbstractMethod):
         from collegium.terms import HardLabel, SoftTarget
         from collegium.weighting import FixedWeighting
 
-        check_soft_target(self.temperature, self.alpha)
         require(
             len(dims.teachers) == 1 or self.teacher in dims.teachers,
             f"kd hears one teacher; {len(dims.teachers)} were given "

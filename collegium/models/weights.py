@@ -81,8 +81,19 @@ def fit_weights(body: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
         shapes = [f"{k} {_size(tensors[k])} for {_size(own[k])}" for k in wrong]
         parts = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
         found = "; ".join(f"{len(v)} {k} ({_some(v)})" for k, v in parts.items() if v)
-        raise WeightsError(f"weights file {source} does not fit the network: {found}")
+        raise WeightsError(
+            f"weights file {source} does not fit the network: {found}{_other_classes(own, tensors)}"
+        )
     body.load_state_dict({**own, **tensors})
+
+
+def _other_classes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Say so where only the number of classes differs: the last tensor's first axis."""
+    last = list(own)[-1]
+    differ = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    if last not in differ or len(differ) > 2 or set(tensors) - set(own):
+        return ""
+    return f"; it knows {len(tensors[last])} classes, the data has {len(own[last])}"
 
 
 def _size(tensor: Tensor) -> str:

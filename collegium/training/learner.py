@@ -1,7 +1,5 @@
 """What the optimiser trains: the student, and what the method itself learns."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +11,35 @@ from collegium.types import Batch, StudentOutputs, TeacherOutputs
 
 SHARE_EXAMPLES = 32
 """Examples on which the share of gradient per term is measured."""
+
+
+class Lesson:
+    """A batch and what the teachers said of it.
+
+    No dataclass and no tuple on purpose: a wrapper for mixed precision rounds every tensor it can
+    see in the arguments, and the teachers' logits must reach the losses as they are.
+
+    Args:
+        batch: one view of each example.
+        answers: of the teachers that are heard.
+    """
+
+    __slots__ = ("answers", "batch")
+
+    def __init__(self, batch: Batch, answers: TeacherOutputs) -> None:
+        self.batch, self.answers = batch, answers
+
+    def first(self, count: int) -> "Lesson":
+        """The same for the first few examples."""
+        few, batch, answers = slice(0, count), self.batch, self.answers
+        maps = {
+            name: {path: feature[few] for path, feature in layers.items()}
+            for name, layers in answers.maps.items()
+        }
+        part = Batch(
+            batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
+        )
+        return Lesson(part, TeacherOutputs(answers.logits_BTC[few], maps))
 
 
 class Learner(nn.Module):
@@ -39,24 +66,14 @@ class Learner(nn.Module):
         maps = {path: feature.float() for path, feature in self._taps.take().items()}
         return StudentOutputs(logits_BC.float(), maps)
 
-    def forward(
-        self,
-        images_BDHW: Tensor,
-        labels_B: Tensor,
-        teacher_logits_BTC: Tensor,
-        teacher_maps: Mapping[str, Mapping[str, Tensor]],
-    ) -> tuple[Terms, Tensor, Tensor]:
-        """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch.
-
-        Takes and gives plain tensors in plain containers: wrappers for precision and for several
-        processes look into them.
-        """
-        student = self.observe(images_BDHW)
-        teachers = TeacherOutputs(teacher_logits_BTC, teacher_maps)
+    def forward(self, lesson: Lesson) -> tuple[Terms, Tensor, Tensor]:
+        """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
+        batch, teachers = lesson.batch, lesson.answers
+        student = self.observe(batch.images_BDHW)
         # Losses are small next to the networks and need float32's range.
-        with torch.autocast(images_BDHW.device.type, enabled=False):
-            weights_BT = self.objective.weigh(student, teachers, labels_B)
-            terms = self.objective(student, teachers, labels_B, weights_BT)
+        with torch.autocast(batch.images_BDHW.device.type, enabled=False):
+            weights_BT = self.objective.weigh(student, teachers, batch.labels_B)
+            terms = self.objective(student, teachers, batch.labels_B, weights_BT)
         return terms, weights_BT, student.logits_BC
 
     def parameter_groups(self, options: Optimisation) -> list[dict[str, object]]:
@@ -72,20 +89,13 @@ class Learner(nn.Module):
             groups.append({"params": apart, "weight_decay": 0.0, "rate": weighting.rate})
         return groups
 
-    def gradient_shares(self, batch: Batch, teachers: TeacherOutputs) -> dict[str, float]:
+    def gradient_shares(self, lesson: Lesson) -> dict[str, float]:
         """Each term's part of the student's gradient, by norm; the parts sum to 1.
 
         Measured on a few examples in evaluation mode, so that no statistic of the student moves.
         """
-        few = slice(0, SHARE_EXAMPLES)
-        maps = {
-            name: {path: feature[few] for path, feature in layers.items()}
-            for name, layers in teachers.maps.items()
-        }
         self.eval()
-        terms, _, _ = self(
-            batch.images_BDHW[few], batch.labels_B[few], teachers.logits_BTC[few], maps
-        )
+        terms, _, _ = self(lesson.first(SHARE_EXAMPLES))
         norms = {name: self._gradient_norm(term_B) for name, term_B in terms.items()}
         self.train()
         whole = sum(norms.values()) or 1.0

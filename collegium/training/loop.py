@@ -16,7 +16,7 @@ from collegium.teachers import AbstractTeacherSource
 from collegium.training import checkpoint
 from collegium.training.checkpoint import Progress, State
 from collegium.training.evaluate import predict
-from collegium.training.learner import Learner, make_optimizer, set_learning_rate
+from collegium.training.learner import Learner, Lesson, make_optimizer, set_learning_rate
 from collegium.training.meter import Meter, collapse, epoch_line
 from collegium.training.options import Optimisation
 from collegium.training.progress import Display
@@ -105,9 +105,7 @@ class Training:
         factor = learning_rate_factor(self.options.schedule, progress)
         set_learning_rate(self.optimizer, self.options.peak_lr * factor)
         self.optimizer.zero_grad()
-        terms, weights_BT, logits_BC = self.module(
-            batch.images_BDHW, batch.labels_B, answers.logits_BTC, answers.maps
-        )
+        terms, weights_BT, logits_BC = self.module(Lesson(batch, answers))
         loss = total(terms)
         if not torch.isfinite(loss):
             self._refuse(terms, logits_BC, step)
@@ -149,7 +147,7 @@ class Training:
         return value.item()
 
     def _shares(self, batch: Batch, answers: TeacherOutputs) -> dict[str, float]:
-        shares = self.learner.gradient_shares(batch, answers)
+        shares = self.learner.gradient_shares(Lesson(batch, answers))
         return {f"gradient_share.{name}": share for name, share in shares.items()}
 
     def _close_epoch(self, epoch: int, line: dict[str, Any]) -> None:
