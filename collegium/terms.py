@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from collegium.losses import (
     angle,
     cross_entropy,
+    direction_hint,
     distance,
     hint,
     soft_target,
@@ -193,12 +194,9 @@ class Hint(AbstractTerm):
         if self.norm == "channel_in":
             student_BDHW, teacher_BDHW = unit_channels(student_BDHW), unit_channels(teacher_BDHW)
         regressed_BDHW = self.regressor(student_BDHW)
-        if self.norm != "channel_out":
-            return hint(regressed_BDHW, teacher_BDHW)
-        # The larger epsilon bounds the gradient of a direction where the map is nearly 0.
-        regressed_BDHW = unit_channels(regressed_BDHW, epsilon=1e-4)
-        channels = teacher_BDHW.shape[1]
-        return channels * hint(regressed_BDHW, unit_channels(teacher_BDHW, epsilon=1e-4))
+        if self.norm == "channel_out":
+            return direction_hint(regressed_BDHW, teacher_BDHW.expand_as(regressed_BDHW))
+        return hint(regressed_BDHW, teacher_BDHW)
 
 
 def match_resolution(

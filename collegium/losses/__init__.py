@@ -4,13 +4,14 @@ Every function returns shape (B,); the mean over B is the published scalar. Mean
 are taken once, by `collegium.total`. docs/conventions.md says where public code differs.
 """
 
-from collegium.losses.feature import hint, unit_channels
+from collegium.losses.feature import direction_hint, hint, unit_channels
 from collegium.losses.relation import angle, distance
 from collegium.losses.response import cross_entropy, kl_divergence, soft_target, soften
 
 __all__ = [
     "angle",
     "cross_entropy",
+    "direction_hint",
     "distance",
     "hint",
     "kl_divergence",

@@ -1,5 +1,7 @@
 """Losses on hidden layers: a student's map against a teacher's."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,3 +32,46 @@ def hint(
         target_BDHW: the teacher's map; give it without gradient.
     """
     return (regressed_BDHW - target_BDHW).square().mean(dim=(1, 2, 3))
+
+
+def direction_hint(
+    regressed_BDHW: Float[Tensor, "B D H W"],
+    target_BDHW: Float[Tensor, "B D H W"],
+    epsilon: float = 1e-4,
+) -> Float[Tensor, " B"]:
+    """Squared distance of the unit channel vectors, the mean over positions: 2 - 2 cos, in 0..4.
+
+    The same as D * hint(unit_channels(regressed), unit_channels(target)) in a third of the passes
+    over memory, with its backward written by hand.
+
+    Args:
+        regressed_BDHW: the student's map after its regressor.
+        target_BDHW: the teacher's map; no gradient reaches it.
+        epsilon: vectors shorter than this are divided by it, which bounds the gradient.
+    """
+    loss_B: Tensor = _DirectionHint.apply(regressed_BDHW, target_BDHW.detach(), epsilon)
+    return loss_B
+
+
+class _DirectionHint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
+        r_r_BHW, t_t_BHW = ((x_BDHW * x_BDHW).sum(dim=1) for x_BDHW in (r_BDHW, t_BDHW))
+        r_t_BHW = (r_BDHW * t_BDHW).sum(dim=1)
+        # Inverse lengths; where a vector is short its inverse length is a constant.
+        r_inverse_BHW, t_inverse_BHW = (
+            x_BHW.sqrt().clamp_min(epsilon).reciprocal() for x_BHW in (r_r_BHW, t_t_BHW)
+        )
+        both_BHW = r_inverse_BHW * t_inverse_BHW
+        gap_BHW = r_r_BHW * r_inverse_BHW**2 + t_t_BHW * t_inverse_BHW**2 - 2 * r_t_BHW * both_BHW
+        by_r_BHW = torch.where(r_r_BHW > epsilon**2, r_t_BHW * both_BHW, 1) * r_inverse_BHW**2
+        ctx.save_for_backward(r_BDHW, t_BDHW, by_r_BHW, both_BHW)
+        return gap_BHW.mean(dim=(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None, None]:
+        r_BDHW, t_BDHW, by_r_BHW, both_BHW = ctx.saved_tensors
+        scale_B11 = (2 / both_BHW[0].numel()) * gradient_B[:, None, None]
+        by_r_BHW, by_t_BHW = by_r_BHW * scale_B11, both_BHW * -scale_B11
+        out_BDHW = r_BDHW * by_r_BHW[:, None]
+        return out_BDHW.addcmul_(t_BDHW, by_t_BHW[:, None]), None, None
