@@ -6,6 +6,7 @@ Nothing imported here imports torch: `--help` and a refused request answer at on
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,11 +54,18 @@ def _run(verb: str, words: list[str]) -> int:
     if call is None:
         return 0
     answer = call()
+    if _another_process_tells():
+        return answer.exit_code
     if "--json" in words:
         print(json.dumps(answer.result))  # noqa: T201
     elif answer.text:
         print(answer.text)  # noqa: T201
     return answer.exit_code
+
+
+def _another_process_tells() -> bool:
+    """Whether this is one of several processes of a run, and not the first."""
+    return any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def read(verb: str, words: list[str]) -> verbs.Call | None:
@@ -157,6 +165,8 @@ def _summary(function: Callable[..., Any]) -> str:
 
 def entry() -> None:
     """What the installed command calls."""
+    # torch's notes on its own workings are for its developers; read when torch is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.exit(main())
 
 

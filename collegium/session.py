@@ -21,7 +21,7 @@ from collegium.assembly import (
 from collegium.data import ImageData, Loader
 from collegium.errors import FolderError, NumericsError, RequestError
 from collegium.models.network import Network, parameter_count, weights_hash
-from collegium.models.weights import save_network
+from collegium.models.weights import network_bytes
 from collegium.record import (
     EXAMPLES,
     PREDICTIONS,
@@ -176,19 +176,12 @@ class Session:
         if training.weights is None:
             return None
         index, weights = training.weights
-        if self.fabric.world_size > 1:
-            index, weights = self._all(index), self._all(weights)
-        order = index.argsort(stable=True)
-        return index[order].cpu(), weights[order].float().cpu()
-
-    def _all(self, rows: torch.Tensor) -> torch.Tensor:
-        # Shares may differ by one row; padded to the longest, then cut.
-        count = torch.tensor([len(rows)], device=rows.device)
-        counts = cast(torch.Tensor, self.fabric.all_gather(count)).flatten()
-        padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        everyone = cast(torch.Tensor, self.fabric.all_gather(padded))
-        return torch.cat([part[:count] for part, count in zip(everyone, counts, strict=True)])
+        everyone = self.loader.data.index_N.sort().values
+        rows = weights.new_zeros(len(everyone), weights.shape[1], dtype=torch.float32)
+        rows[torch.searchsorted(everyone, index)] = weights.float()
+        if self.fabric.world_size > 1:  # each row is in one process, and 0 in the others
+            rows = cast(torch.Tensor, self.fabric.all_reduce(rows, reduce_op="sum"))
+        return everyone.cpu(), rows.cpu()
 
     def _close(
         self,
@@ -230,15 +223,13 @@ class Session:
         write_whole(record.path(REPORT), page(record).encode())
 
     def _save_student(self, record: Record, summary: Json) -> None:
-        temporary = record.path(f".{STUDENT}.tmp")
-        save_network(
+        content = network_bytes(
             self.student,
-            temporary,
             dataset=self.splits.train.name,
             top1=f"{summary['accuracy_last']:.6f}",
             split=str(summary["split"]),
         )
-        temporary.replace(record.path(STUDENT))
+        write_whole(record.path(STUDENT), content)
 
     def _summary(self, seen: outcome.Inspection, training: Training, split: str) -> Json:
         progress = training.state.progress

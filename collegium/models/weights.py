@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
@@ -117,11 +117,8 @@ def network_metadata(network: Network, **more: str) -> dict[str, str]:
     }
 
 
-def save_network(network: Network, path: Path, **more: str) -> None:
-    """Write the body's tensors under its own key names, and the metadata to build it again."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in _state(network).items()}
-    save_file(tensors, path, metadata=network_metadata(network, **more))
-
-
-def _state(network: Network) -> dict[str, Tensor]:
-    return network.body.state_dict()
+def network_bytes(network: Network, **more: str) -> bytes:
+    """A safetensors file of the body under its own key names, and what builds it again."""
+    state = network.body.state_dict()
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    return save(tensors, metadata=network_metadata(network, **more))
