@@ -41,6 +41,7 @@ class Permuted(nn.Module):
         self.body = body
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, one place on."""
         logits: torch.Tensor = self.body(images)
         return logits.roll(1, dims=1)
 

@@ -9,13 +9,15 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from collegium.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
     from collegium.objective import Objective
     from collegium.types import Dims
+
+M = TypeVar("M", bound="AbstractMethod")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class AbstractMethod(ABC):
         """The objective for these shapes; what it learns is drawn from `dims.seed` alone."""
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
+    def preset(cls: type[M], name: str, **changes: Any) -> M:
         """A named setting, with further changes.
 
         Raises:
@@ -50,7 +52,7 @@ class AbstractMethod(ABC):
             raise UnknownNameError(f"preset of {cls.slug}", name, ["default", *cls.presets])
         return cls(**{**cls.presets.get(name, {}), **changes})
 
-    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> Self:
+    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "AbstractMethod":
         """This method, having settled which of the teachers it hears.
 
         Args:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from collegium.errors import UnknownNameError
 from collegium.method import AbstractMethod, check_soft_target, require
@@ -49,7 +49,7 @@ class KD(AbstractMethod):
     def __post_init__(self) -> None:
         check_soft_target(self.temperature, self.alpha)
 
-    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> Self:
+    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "KD":
         """Settle on one teacher: the named one, or the best on validation (first of equals)."""
         if self.teacher is not None and self.teacher not in teachers:
             raise UnknownNameError("teacher", self.teacher, teachers)
