@@ -1,0 +1,225 @@
+"""Properties every method must have; a new method is held to them without an edit here."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from world import World, ask, make_method, pairs_for, settings
+
+from collegium.methods import all_methods
+from collegium.objective import total
+
+every = pytest.mark.parametrize(("slug", "preset"), settings())
+
+
+def without_hints(method: Any) -> Any:
+    return (
+        dataclasses.replace(method, hint_weight=0.0) if hasattr(method, "hint_weight") else method
+    )
+
+
+def with_kept_pairs(method: Any, names: tuple[str, ...]) -> Any:
+    if not getattr(method, "hint_weight", 0):
+        return method
+    return dataclasses.replace(method, hint_pairs=pairs_for(names))
+
+
+@every
+@pytest.mark.parametrize("examples", [1, 2, 6])
+@pytest.mark.parametrize("teachers", ["a", "ab", "abcde"])
+def test_terms_are_finite_and_per_example(
+    slug: str, preset: str, examples: int, teachers: str
+) -> None:
+    world = World.make(examples=examples, teachers=teachers)
+    asked = ask(make_method(slug, preset, world.names), world)
+    for name, term_B in asked.terms.items():
+        assert term_B.shape == (examples,), name
+        assert torch.isfinite(term_B).all(), name
+
+
+@every
+def test_weights_are_a_simplex(slug: str, preset: str) -> None:
+    world = World.make()
+    asked = ask(make_method(slug, preset, world.names), world)
+    assert asked.weights_BT.shape == (6, len(asked.names))
+    if asked.names:
+        assert (asked.weights_BT >= 0).all()
+        assert torch.allclose(asked.weights_BT.sum(dim=1), torch.ones(6, dtype=torch.float64))
+
+
+@every
+def test_a_single_teacher_gets_everything(slug: str, preset: str) -> None:
+    asked = ask(make_method(slug, preset, ("a",)), World.make(teachers="a"))
+    assert (asked.weights_BT == 1).all()
+
+
+@every
+def test_a_gradient_reaches_the_student_and_no_teacher(slug: str, preset: str) -> None:
+    world = World.make()
+    watched = [world.logits_BC, *world.maps.values()]
+    teachers = [*world.teacher_logits.values()]
+    teachers += [feature for maps in world.teacher_maps.values() for feature in maps.values()]
+    for tensor in (*watched, *teachers):
+        tensor.requires_grad_()
+    asked = ask(make_method(slug, preset, world.names), world)
+    asked.loss.backward()
+    assert world.logits_BC.grad is not None
+    assert world.logits_BC.grad.abs().sum() > 0
+    hinted = asked.objective.layers.student
+    for path in hinted:
+        gradient = world.maps[path].grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0, path
+    # Answers come from networks that run without gradient; a map's must be cut off again here.
+    for maps in world.teacher_maps.values():
+        assert all(feature.grad is None for feature in maps.values())
+
+
+@every
+def test_teachers_matter_to_methods_that_hear_them(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    before = ask(method, world).loss
+    for name in method.listens_to(world.names):
+        world.teacher_logits[name] = world.teacher_logits[name].flip(1)
+    after = ask(method, world).loss
+    assert (before == after) == (not method.hears_teachers)
+
+
+@every
+def test_copies_of_one_teacher_give_what_one_gives(slug: str, preset: str) -> None:
+    # Hints enter other student groups when their number changes, so they are exempt.
+    one = World.make(teachers="a")
+    method = without_hints(all_methods()[slug].preset(preset))
+    method = (
+        dataclasses.replace(method, adapter_l2=0.0) if hasattr(method, "adapter_l2") else method
+    )
+    copies = one.named({"a": "a", "b": "a", "c": "a"})
+    alone, several = ask(method, one), ask(method, copies)
+    assert alone.terms.keys() == several.terms.keys()
+    for name, term_B in alone.terms.items():
+        assert torch.allclose(term_B, several.terms[name], atol=1e-12), name
+
+
+@every
+def test_reordering_teachers_reorders_weights_and_nothing_else(slug: str, preset: str) -> None:
+    world = World.make()
+    method = with_kept_pairs(make_method(slug, preset, world.names), world.names)
+    turned = world.named({name: name for name in "cab"})
+    first, second = ask(method, world), ask(method, turned)
+    columns = [first.names.index(name) for name in second.names]
+    assert torch.allclose(first.weights_BT[:, columns], second.weights_BT, atol=1e-12)
+    assert torch.allclose(first.loss, second.loss, atol=1e-12)
+
+
+@every
+def test_the_order_of_examples_is_irrelevant(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    first, second = ask(method, world), ask(method, world.rows(order))
+    assert torch.allclose(first.weights_BT[order], second.weights_BT, atol=1e-12)
+    for name, term_B in first.terms.items():
+        assert torch.allclose(term_B[order], second.terms[name], atol=1e-10), name
+
+
+@every
+def test_duplicating_the_batch_changes_no_pointwise_term(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    first, second = ask(method, world), ask(method, world.rows(torch.arange(12) % 6))
+    for name, term_B in first.terms.items():
+        if name not in ("angle", "distance"):
+            assert torch.allclose(term_B.mean(), second.terms[name].mean(), atol=1e-12), name
+
+
+@every
+def test_a_constant_added_to_logits_changes_nothing(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    first = ask(method, world)
+    shift_B1 = torch.randn(6, 1, dtype=torch.float64)
+    world.logits_BC = world.logits_BC + 7 * shift_B1
+    world.teacher_logits = {name: z + 5 * shift_B1 for name, z in world.teacher_logits.items()}
+    second = ask(method, world)
+    for name, term_B in first.terms.items():
+        if name in ("angle", "distance") and getattr(method, "angle_input", "") == "logits":
+            continue  # raw logits are what that switch asks for
+        assert torch.allclose(term_B, second.terms[name], atol=1e-9), name
+
+
+@every
+def test_extreme_logits_and_blank_maps_stay_finite(slug: str, preset: str) -> None:
+    world = World.make()
+    world.logits_BC = (1e4 * world.logits_BC.sign()).requires_grad_()
+    world.teacher_logits = {name: -1e4 * z.sign() for name, z in world.teacher_logits.items()}
+    world.maps = {path: torch.zeros_like(f).requires_grad_() for path, f in world.maps.items()}
+    asked = ask(make_method(slug, preset, world.names), world)
+    asked.loss.backward()
+    assert torch.isfinite(asked.loss)
+    for tensor in (world.logits_BC, *world.maps.values()):
+        assert tensor.grad is None or torch.isfinite(tensor.grad).all()
+    for name, parameter in asked.objective.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
+@every
+def test_identical_examples_stay_finite(slug: str, preset: str) -> None:
+    world = World.make().rows(torch.zeros(5, dtype=torch.long))
+    world.logits_BC.requires_grad_()
+    asked = ask(make_method(slug, preset, world.names), world)
+    asked.loss.backward()
+    assert world.logits_BC.grad is not None
+    assert torch.isfinite(world.logits_BC.grad).all()
+
+
+@every
+def test_a_restored_objective_goes_on_identically(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    first, other = ask(method, world, seed=1), ask(method, world, seed=2)
+    other.objective.load_state_dict(first.objective.state_dict())
+    again = other.objective(world.student(), world.teachers(other.names), world.labels_B)
+    for name, term_B in first.terms.items():
+        assert torch.equal(term_B, again[name]), name
+
+
+@every
+def test_what_is_drawn_depends_on_the_seed_alone(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    torch.manual_seed(1)
+    first = ask(method, world, seed=3).loss
+    torch.manual_seed(2)
+    assert torch.equal(first, ask(method, world, seed=3).loss)
+
+
+@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.hears_teachers])
+def test_a_student_that_agrees_with_its_teachers_has_no_soft_loss(slug: str) -> None:
+    world = World.make()
+    world.teacher_logits = dict.fromkeys("abc", world.logits_BC)
+    world.logits_BC = world.logits_BC.clone().requires_grad_()
+    asked = ask(make_method(slug, "default", world.names), world)
+    for name in {"kd", "angle", "distance"} & asked.terms.keys():
+        assert asked.terms[name].abs().max() < 1e-10, name
+        (gradient,) = torch.autograd.grad(
+            asked.terms[name].sum(), world.logits_BC, retain_graph=True
+        )
+        assert gradient.abs().max() < 1e-8, name
+
+
+@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.hears_teachers])
+def test_the_strength_of_distillation_does_not_depend_on_the_number_of_teachers(slug: str) -> None:
+    # With copies of one teacher the soft term must be that of one: no factor T, no factor 1/T.
+    one = World.make(teachers="a")
+    method = without(make_method(slug, "default", ("a",)), "hint_weight")
+    expected = ask(method, one).terms["kd"]
+    for names in ("ab", "abcdefgh"):
+        many = one.named(dict.fromkeys(names, "a"))
+        assert torch.allclose(ask(method, many).terms["kd"], expected, atol=1e-12)
+
+
+def test_total_is_the_sum_of_the_means() -> None:
+    terms = {"x": torch.tensor([1.0, 3.0]), "y": torch.tensor([10.0, 20.0])}
+    assert total(terms).item() == 17.0

@@ -1,0 +1,147 @@
+"""A small random world in which every method can be built and asked."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+import collegium as cg
+from collegium.method import AbstractMethod
+from collegium.methods import all_methods
+from collegium.objective import Objective
+
+STUDENT_MAPS = {"one": (4, 6, 6), "two": (6, 3, 3), "three": (8, 2, 2)}
+TEACHER_MAPS = {"early": (5, 6, 6), "late": (7, 3, 3)}
+
+
+def settings() -> list[tuple[str, str]]:
+    """Every method with every preset: a new file in methods/ is tested without an edit here."""
+    return [
+        (slug, preset)
+        for slug, kind in all_methods().items()
+        for preset in ("default", *kind.presets)
+    ]
+
+
+def make_method(slug: str, preset: str, teachers: tuple[str, ...]) -> AbstractMethod:
+    """The method, having settled whom it hears."""
+    return all_methods()[slug].preset(preset).heard(teachers, {})
+
+
+def pairs_for(teachers: tuple[str, ...]) -> tuple[str, ...]:
+    """Explicit hints that stay with their teachers when the teachers are reordered."""
+    return tuple(f"two={name}:late" for name in sorted(teachers))
+
+
+@dataclass
+class World:
+    """Outputs of a student and of its teachers for B examples.
+
+    Attributes:
+        logits_BC, maps: the student's.
+        teacher_logits: of each teacher by name, (B, C).
+        teacher_maps: of each teacher by name.
+        labels_B: true classes.
+    """
+
+    logits_BC: Tensor
+    maps: dict[str, Tensor]
+    teacher_logits: dict[str, Tensor]
+    teacher_maps: dict[str, dict[str, Tensor]]
+    labels_B: Tensor
+
+    @classmethod
+    def make(
+        cls, examples: int = 6, classes: int = 5, teachers: str = "abc", seed: int = 0
+    ) -> "World":
+        """Draw everything in float64."""
+        torch.manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(examples, *shape, dtype=torch.float64)
+
+        return cls(
+            3 * draw(classes),
+            {path: draw(*shape).relu() for path, shape in STUDENT_MAPS.items()},
+            {name: 3 * draw(classes) for name in teachers},
+            {
+                name: {path: draw(*shape).relu() for path, shape in TEACHER_MAPS.items()}
+                for name in teachers
+            },
+            torch.randint(classes, (examples,)),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The teachers in their order."""
+        return tuple(self.teacher_logits)
+
+    def dims(self, names: tuple[str, ...] | None = None, seed: int = 0) -> cg.Dims:
+        """Names and shapes for the teachers that are heard."""
+        names = self.names if names is None else names
+        classes = self.logits_BC.shape[1]
+        maps = dict.fromkeys(names, TEACHER_MAPS)
+        return cg.Dims(classes, names, STUDENT_MAPS, maps, seed)
+
+    def student(self) -> cg.StudentOutputs:
+        """The student's outputs."""
+        return cg.StudentOutputs(self.logits_BC, self.maps)
+
+    def teachers(self, names: tuple[str, ...]) -> cg.TeacherOutputs:
+        """The outputs of the teachers that are heard."""
+        if not names:
+            return cg.TeacherOutputs(self.logits_BC.new_empty(len(self.labels_B), 0, 5))
+        logits_BTC = torch.stack([self.teacher_logits[name] for name in names], dim=1)
+        return cg.TeacherOutputs(logits_BTC, {name: self.teacher_maps[name] for name in names})
+
+    def rows(self, rows: Tensor) -> "World":
+        """The same for some of the examples."""
+        return World(
+            self.logits_BC[rows],
+            {path: feature[rows] for path, feature in self.maps.items()},
+            {name: logits[rows] for name, logits in self.teacher_logits.items()},
+            {
+                name: {path: feature[rows] for path, feature in maps.items()}
+                for name, maps in self.teacher_maps.items()
+            },
+            self.labels_B[rows],
+        )
+
+    def named(self, origin: dict[str, str]) -> "World":
+        """Other teachers made of these: new name -> whose answers it gives."""
+        return replace(
+            self,
+            teacher_logits={new: self.teacher_logits[old] for new, old in origin.items()},
+            teacher_maps={new: self.teacher_maps[old] for new, old in origin.items()},
+        )
+
+
+@dataclass
+class Asked:
+    """A built objective and what it said.
+
+    Attributes:
+        objective: in float64.
+        terms: by name, (B,).
+        weights_BT: what each heard teacher got.
+        names: the heard teachers.
+    """
+
+    objective: Objective
+    terms: dict[str, Tensor]
+    weights_BT: Tensor
+    names: tuple[str, ...]
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss to go down."""
+        return cg.total(self.terms)
+
+
+def ask(method: AbstractMethod, world: World, seed: int = 0) -> Asked:
+    """Build the method for the world and ask it."""
+    method = method.heard(world.names, {})
+    heard = method.listens_to(world.names)
+    objective = method.build(world.dims(heard, seed)).double()
+    inputs = world.student(), world.teachers(heard), world.labels_B
+    return Asked(objective, objective(*inputs), objective.weigh(*inputs), heard)
