@@ -13,10 +13,9 @@ from collegium.objective import total
 every = pytest.mark.parametrize(("slug", "preset"), settings())
 
 
-def without_hints(method: Any) -> Any:
-    return (
-        dataclasses.replace(method, hint_weight=0.0) if hasattr(method, "hint_weight") else method
-    )
+def without(method: Any, *options: str) -> Any:
+    there = {name: 0.0 for name in options if hasattr(method, name)}
+    return dataclasses.replace(method, **there)
 
 
 def with_kept_pairs(method: Any, names: tuple[str, ...]) -> Any:
@@ -91,10 +90,7 @@ def test_teachers_matter_to_methods_that_hear_them(slug: str, preset: str) -> No
 def test_copies_of_one_teacher_give_what_one_gives(slug: str, preset: str) -> None:
     # Hints enter other student groups when their number changes, so they are exempt.
     one = World.make(teachers="a")
-    method = without_hints(all_methods()[slug].preset(preset))
-    method = (
-        dataclasses.replace(method, adapter_l2=0.0) if hasattr(method, "adapter_l2") else method
-    )
+    method = without(all_methods()[slug].preset(preset), "hint_weight", "adapter_l2")
     copies = one.named({"a": "a", "b": "a", "c": "a"})
     alone, several = ask(method, one), ask(method, copies)
     assert alone.terms.keys() == several.terms.keys()
