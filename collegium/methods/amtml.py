@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collegium.types import Dims
     from collegium.weighting import LatentWeighting
 
+_PUBLISHED = {"temperature": 5.0, "alpha": 0.7, "hint_weight": 1.0, "adapter_rate": 1.0}
 _NOTEBOOK = {
+    **_PUBLISHED,
     "beta_pool": "avg",
     "normalise_beta": False,
     "detach_beta": False,
@@ -60,7 +62,7 @@ class AMTML(AbstractMethod):
           doi = {10.1016/j.neucom.2020.07.048}
         }"""
     presets = {  # noqa: RUF012 - a class constant
-        "figure": {"adapter_rate": 1.0},
+        "figure": _PUBLISHED,
         "notebook_kd": {**_NOTEBOOK, "hint_weight": 0.0},
         "notebook_learning": {
             **_NOTEBOOK,
@@ -79,25 +81,25 @@ class AMTML(AbstractMethod):
         },
     }
 
-    temperature: float = 5.0
+    temperature: float = 4.0
     """Softmax temperature of teachers and student, > 0."""
-    alpha: float = 0.7
+    alpha: float = 0.5
     """Weight of the integrated soft target, 0 to 1; the label has the rest."""
     angle_weight: float = 1.0
     """Weight of the angles between the examples' outputs (RKD), against the target's."""
     distance_weight: float = 0.0
     """Weight of the distances between the examples' outputs (RKD); not in the paper's figure."""
-    hint_weight: float = 1.0
+    hint_weight: float = 0.1
     """Weight of the hints; 0 runs no regressor."""
     beta_pool: Literal["max", "avg"] = "max"
     """How the student's last map becomes its feature; drawn as max, coded as avg."""
     normalise_beta: bool = True
-    """Scale the feature to a mean square of 1."""
+    """Scale the feature to length 1, so that its width and pooling do not matter."""
     detach_beta: bool = True
     """Keep the gradient of the weights out of the student, so that it cannot move its target."""
     adapter_init_std: float = 0.3
-    """Standard deviation of the scores at the start (of v's entries, if not normalised), > 0."""
-    adapter_rate: float = 1.0
+    """Standard deviation of v at the start, and of the scores if the feature is normalised; > 0."""
+    adapter_rate: float = 0.1
     """Learning rate of the latent vectors, as a multiple of the student's."""
     adapter_share: float = 1.0
     """Stage one: part of the epochs in which the adapter learns; after that it is frozen."""

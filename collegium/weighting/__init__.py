@@ -6,7 +6,7 @@ non-negative, summing to one over the T teachers. The formulas are pure function
 
 from collegium.weighting.base import AbstractWeighting, mixture
 from collegium.weighting.fixed import FixedWeighting
-from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_mean_square
+from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_length
 
 __all__ = [
     "AbstractWeighting",
@@ -15,5 +15,5 @@ __all__ = [
     "latent_weights",
     "mixture",
     "pool",
-    "unit_mean_square",
+    "unit_length",
 ]

@@ -22,10 +22,13 @@ def pool(map_BDHW: Float[Tensor, "B D H W"], kind: Pool = "max") -> Float[Tensor
     return map_BDHW.amax(dim=(2, 3)) if kind == "max" else map_BDHW.mean(dim=(2, 3))
 
 
-def unit_mean_square(beta_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    """Scale each feature to a mean square of 1, so that width and pooling do not matter."""
-    mean_square_B1 = beta_BD.square().mean(dim=1, keepdim=True)
-    return beta_BD * mean_square_B1.clamp_min(1e-12).rsqrt()
+def unit_length(beta_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """Scale each feature to length 1.
+
+    Then neither the pooling nor the width decides how far apart the scores start and how fast they
+    move: a score is the sum over D products, and so would be its gradient.
+    """
+    return torch.nn.functional.normalize(beta_BD, dim=1, eps=1e-6)
 
 
 def latent_weights(
@@ -54,9 +57,9 @@ class LatentWeighting(AbstractWeighting):
         teachers: names; each latent vector's start is drawn for its name, so order is irrelevant.
         width: D, channels of the student's last map.
         beta_pool: how the student's last map becomes its feature.
-        normalise_beta: scale each feature to a mean square of 1.
+        normalise_beta: scale each feature to length 1.
         detach_beta: keep the weights' gradient out of the student.
-        init_std: standard deviation of v (and of the scores at the start, if normalised).
+        init_std: standard deviation of v's entries (and of the scores, if normalised) at the start.
         learn_share: part of the epochs in which the adapter learns; then it is frozen.
         rate: learning rate relative to the student's.
         seed: of the starts.
@@ -81,8 +84,7 @@ class LatentWeighting(AbstractWeighting):
         self.beta_pool: Pool = beta_pool
         self.normalise_beta, self.detach_beta = normalise_beta, detach_beta
         self.learn_share, self.rate, self.learns = learn_share, rate, True
-        v_std = init_std / width**0.5 if normalise_beta else init_std
-        self.v_D = nn.Parameter(v_std * torch.randn(width, generator=generator_for("", seed)))
+        self.v_D = nn.Parameter(init_std * torch.randn(width, generator=generator_for("", seed)))
         draws = [torch.randn(width, generator=generator_for(name, seed)) for name in teachers]
         self.theta_TD = nn.Parameter(torch.stack(draws))
 
@@ -96,7 +98,7 @@ class LatentWeighting(AbstractWeighting):
         """Weights from the student's last map alone; labels and answers are not read."""
         beta_BD = pool(student.last_map_BDHW, self.beta_pool)
         beta_BD = beta_BD.detach() if self.detach_beta else beta_BD
-        beta_BD = unit_mean_square(beta_BD) if self.normalise_beta else beta_BD
+        beta_BD = unit_length(beta_BD) if self.normalise_beta else beta_BD
         theta_TD, v_D = (self.theta_TD, self.v_D) if self.learns else self._frozen()
         return latent_weights(beta_BD, theta_TD, v_D)
 

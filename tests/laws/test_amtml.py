@@ -9,7 +9,7 @@ from world import World, ask
 
 import collegium as cg
 from collegium.losses import soft_target, soften
-from collegium.weighting import LatentWeighting, latent_weights, mixture, pool, unit_mean_square
+from collegium.weighting import LatentWeighting, latent_weights, mixture, pool, unit_length
 
 FIGURE_4 = [  # weights; each teacher's distribution; the integrated row printed in the paper
     (
@@ -142,8 +142,8 @@ def test_the_weights_start_almost_uniform_whatever_the_width_and_the_pool(
 
 def test_width_and_scale_of_the_feature_do_not_matter_when_normalised() -> None:
     beta_BD = torch.rand(5, 7)
-    assert torch.allclose(unit_mean_square(beta_BD), unit_mean_square(100 * beta_BD))
-    assert torch.allclose(unit_mean_square(beta_BD).square().mean(dim=1), torch.ones(5))
+    assert torch.allclose(unit_length(beta_BD), unit_length(100 * beta_BD))
+    assert torch.allclose(unit_length(beta_BD).norm(dim=1), torch.ones(5))
 
 
 def test_the_weights_are_those_of_plain_loops() -> None:
