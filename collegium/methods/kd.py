@@ -50,9 +50,19 @@ class KD(AbstractMethod):
         check_soft_target(self.temperature, self.alpha)
 
     def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "KD":
-        """Settle on one teacher: the named one, or the best on validation (first of equals)."""
+        """Settle on one teacher: the named one, or the best on validation (first of equals).
+
+        Raises:
+            UnknownNameError: no teacher has the name.
+            RequestError: several teachers, none named, and no accuracies to choose by.
+        """
         if self.teacher is not None and self.teacher not in teachers:
             raise UnknownNameError("teacher", self.teacher, teachers)
+        require(
+            self.teacher is not None or len(teachers) == 1 or bool(accuracy),
+            f"kd hears the teacher that is best on validation, and there is no validation split: "
+            f"name one of {', '.join(teachers)} by `kd --teacher NAME`, or hold some data out",
+        )
         best = self.teacher or max(teachers, key=lambda name: accuracy.get(name, 0.0))
         return dataclasses.replace(self, teacher=best)
 

@@ -218,7 +218,7 @@ def check_logits(network: Network, setting: Setting) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            logits = network(torch.zeros(1, *setting.image_shape))
+            logits = network.body(network.prepare(torch.zeros(1, *setting.image_shape)))
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise RequestError(

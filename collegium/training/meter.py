@@ -1,8 +1,9 @@
 """What an epoch was like: sums over its steps, turned into one line of metrics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def epoch_line(sums: dict[str, float], teachers: Sequence[str]) -> dict[str, flo
     return line
 
 
-def collapse(line: dict[str, float]) -> str | None:
+def collapse(line: Mapping[str, Any]) -> str | None:
     """A warning where learned weights no longer say anything, or None."""
     if "weights_entropy" not in line:
         return None

@@ -25,7 +25,7 @@ def settings() -> list[tuple[str, str]]:
 
 def make_method(slug: str, preset: str, teachers: tuple[str, ...]) -> AbstractMethod:
     """The method, having settled whom it hears."""
-    return all_methods()[slug].preset(preset).heard(teachers, {})
+    return all_methods()[slug].preset(preset).heard(teachers, dict.fromkeys(teachers, 0.5))
 
 
 def pairs_for(teachers: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class Asked:
 
 def ask(method: AbstractMethod, world: World, seed: int = 0) -> Asked:
     """Build the method for the world and ask it."""
-    method = method.heard(world.names, {})
+    method = method.heard(world.names, dict.fromkeys(world.names, 0.5))
     heard = method.listens_to(world.names)
     objective = method.build(world.dims(heard, seed)).double()
     inputs = world.student(), world.teachers(heard), world.labels_B
