@@ -6,14 +6,15 @@ Three regimes, because the value of adaptive weights depends on how the teachers
 
     python benchmarks/amtml_defaults.py --seeds 5 --settings rate=1 rate=0.01,alpha=0.9
 
-A setting is comma-separated fields of AMTML (`rate` is short for `adapter_rate`), or `uniform`,
-`alone`.
+A setting is comma-separated fields of AMTML (`rate` is short for `adapter_rate`), `uniform`
+followed by fields of AvgMKD, or `alone`.
 """
 
 import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,15 +100,19 @@ def make_teachers(regime: str, splits: Splits, seed: int) -> dict[str, nn.Module
 
 def parse(text: str) -> AbstractMethod:
     """A method from a setting."""
-    if text in ("uniform", "alone"):
-        return cg.AvgMKD(temperature=5.0, alpha=0.7) if text == "uniform" else cg.Vanilla()
-    fields = {}
-    for part in filter(None, text.split(",")):
+    if text == "alone":
+        return cg.Vanilla()
+    fields: dict[str, Any] = {}
+    parts = [part for part in text.split(",") if part]
+    uniform = parts[:1] == ["uniform"]
+    for part in parts[1:] if uniform else parts:
         name, _, value = part.partition("=")
         try:
             fields["adapter_rate" if name == "rate" else name] = json.loads(value)
         except ValueError:
             fields[name] = value
+    if uniform:
+        return cg.AvgMKD(**fields)
     preset = fields.pop("preset", "default")
     return cg.AMTML.preset(preset, **fields)
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collegium.methods.kd import KD
     from collegium.methods.vanilla import Vanilla
     from collegium.objective import total
+    from collegium.record import Record
+    from collegium.run import Run, distill, evaluate, execute, resume
+    from collegium.teachers import LiveTeachers
     from collegium.types import Dims, StudentOutputs, TeacherOutputs
 
 __version__ = "0.1.0"
@@ -28,9 +31,16 @@ _HOME = {
     "CollegiumError": "collegium.errors",
     "Dims": "collegium.types",
     "KD": "collegium.methods.kd",
+    "LiveTeachers": "collegium.teachers",
+    "Record": "collegium.record",
+    "Run": "collegium.run",
     "StudentOutputs": "collegium.types",
     "TeacherOutputs": "collegium.types",
     "Vanilla": "collegium.methods.vanilla",
+    "distill": "collegium.run",
+    "evaluate": "collegium.run",
+    "execute": "collegium.run",
+    "resume": "collegium.run",
     "total": "collegium.objective",
 }
 
@@ -40,9 +50,16 @@ __all__ = [
     "AvgMKD",
     "CollegiumError",
     "Dims",
+    "LiveTeachers",
+    "Record",
+    "Run",
     "StudentOutputs",
     "TeacherOutputs",
     "Vanilla",
+    "distill",
+    "evaluate",
+    "execute",
+    "resume",
     "total",
 ]
 

@@ -273,7 +273,7 @@ def resume(folder: Path, *, quiet: bool = False) -> Record:
     return execute(Run.from_json(content), folder, resume=True, quiet=quiet)
 
 
-def evaluate_model(
+def evaluate(
     model: "str | nn.Module",
     data: "str | Splits",
     *,

@@ -18,6 +18,7 @@ from collegium.methods import all_methods, find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import Json, Record, next_free
 from collegium.run import Run, check_folder, execute
+from collegium.run import evaluate as evaluate_run
 from collegium.run import resume as resume_run
 from collegium.training.options import Machine, Optimisation
 
@@ -274,9 +275,7 @@ def evaluate(
     """
 
     def call() -> Answer:
-        from collegium.run import evaluate_model
-
-        result = evaluate_model(
+        result = evaluate_run(
             model,
             data.data,
             split=split,

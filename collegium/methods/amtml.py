@@ -89,7 +89,7 @@ class AMTML(AbstractMethod):
     """Weight of the angles between the examples' outputs (RKD), against the target's."""
     distance_weight: float = 0.0
     """Weight of the distances between the examples' outputs (RKD); not in the paper's figure."""
-    hint_weight: float = 0.1
+    hint_weight: float = 1.0
     """Weight of the hints; 0 runs no regressor."""
     beta_pool: Literal["max", "avg"] = "max"
     """How the student's last map becomes its feature; drawn as max, coded as avg."""
@@ -99,7 +99,7 @@ class AMTML(AbstractMethod):
     """Keep the gradient of the weights out of the student, so that it cannot move its target."""
     adapter_init_std: float = 0.3
     """Standard deviation of v at the start, and of the scores if the feature is normalised; > 0."""
-    adapter_rate: float = 0.1
+    adapter_rate: float = 3.0
     """Learning rate of the latent vectors, as a multiple of the student's."""
     adapter_share: float = 1.0
     """Stage one: part of the epochs in which the adapter learns; after that it is frozen."""

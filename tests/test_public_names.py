@@ -1,0 +1,33 @@
+"""The names users import; adding or removing one is done on purpose."""
+
+import subprocess
+import sys
+
+import collegium
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(collegium.__all__) == [
+        "AMTML",
+        "AvgMKD",
+        "CollegiumError",
+        "Dims",
+        "KD",
+        "LiveTeachers",
+        "Record",
+        "Run",
+        "StudentOutputs",
+        "TeacherOutputs",
+        "Vanilla",
+        "distill",
+        "evaluate",
+        "execute",
+        "resume",
+        "total",
+    ]
+    assert all(getattr(collegium, name) is not None for name in collegium.__all__)
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, collegium; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

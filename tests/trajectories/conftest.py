@@ -1,0 +1,58 @@
+"""Small runs on real digits, through the real loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import collegium as cg
+from collegium.assembly import setting_of
+from collegium.data import Splits, load_data
+from collegium.models.network import Network
+from collegium.models.specs import build_network
+from collegium.record import Record
+from collegium.run import Run, execute
+from collegium.training.options import Optimisation
+
+KNOWN = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
+
+
+@pytest.fixture(scope="session")
+def digits() -> Splits:
+    return load_data("digits", seed=0)
+
+
+@pytest.fixture(scope="session")
+def specialists(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Network]:
+    """Two teachers, each of which has only ever seen half of the classes."""
+    teachers = {}
+    for name, classes in KNOWN.items():
+        seen = torch.isin(digits.train.labels_N, torch.tensor(classes))
+        network = build_network("small:cnn-wide", setting_of(digits.train), 0)
+        half = Splits(digits.train.subset(seen), digits.validation, None)
+        run = Run(half, network, optimisation=Optimisation(epochs=10, batch_size=64))
+        execute(run, tmp_path_factory.mktemp(name) / "run", quiet=True)
+        teachers[name] = network
+    return teachers
+
+
+@pytest.fixture
+def distil(
+    digits: Splits, specialists: dict[str, Network], tmp_path: Path
+) -> Callable[..., Record]:
+    """Distils a small student from the specialists into a folder."""
+
+    def go(method: Any = None, folder: str = "run", epochs: int = 3, **options: Any) -> Record:
+        run = Run(
+            data=options.pop("data", digits),
+            student=options.pop("student", "small:cnn"),
+            teachers=options.pop("teachers", specialists),
+            method=method or cg.AMTML(),
+            optimisation=Optimisation(epochs=epochs, batch_size=64),
+            seed=options.pop("seed", 0),
+        )
+        return execute(run, tmp_path / folder, quiet=True, **options)
+
+    return go
