@@ -89,7 +89,7 @@ class AMTML(AbstractMethod):
     """Weight of the angles between the examples' outputs (RKD), against the target's."""
     distance_weight: float = 0.0
     """Weight of the distances between the examples' outputs (RKD); not in the paper's figure."""
-    hint_weight: float = 1.0
+    hint_weight: float = 0.1
     """Weight of the hints; 0 runs no regressor."""
     beta_pool: Literal["max", "avg"] = "max"
     """How the student's last map becomes its feature; drawn as max, coded as avg."""
