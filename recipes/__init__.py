@@ -1,0 +1,1 @@
+"""Runs worth repeating, as functions that return one."""
