@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from collegium.types import Dims
     from collegium.weighting import LatentWeighting
 
-_PUBLISHED = {"temperature": 5.0, "alpha": 0.7, "hint_weight": 1.0, "adapter_rate": 1.0}
+_PUBLISHED = {
+    "temperature": 5.0,
+    "alpha": 0.7,
+    "hint_weight": 1.0,
+    "adapter_rate": 1.0,
+    "adapter_start": 0.0,
+}
 _NOTEBOOK = {
     **_PUBLISHED,
     "beta_pool": "avg",
@@ -41,7 +47,8 @@ class AMTML(AbstractMethod):
     m = sum_t w_t softmax(z_t / temperature).
     Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(m || q) + angle_weight RKD-angle(q, m)
     + hint_weight mean over groups |regressor(student map) - map of the group's teacher|^2.
-    The weights learn from the KL to the one mixture (not from a sum of KLs).
+    The weights learn from the KL to the one mixture (not from a sum of KLs). Ours beside the paper:
+    the feature has length 1, and the adapter waits until the student has learnt something.
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a",), student_maps={"last": (4, 2, 2)})
@@ -101,8 +108,10 @@ class AMTML(AbstractMethod):
     """Standard deviation of v at the start, and of the scores if the feature is normalised; > 0."""
     adapter_rate: float = 3.0
     """Learning rate of the latent vectors, as a multiple of the student's."""
+    adapter_start: float = 0.3
+    """Part of the epochs before the adapter learns; a student with no opinion misleads it."""
     adapter_share: float = 1.0
-    """Stage one: part of the epochs in which the adapter learns; after that it is frozen."""
+    """Stage one: part of the epochs until which the adapter learns; after that it is frozen."""
     adapter_l2: float = 0.0
     """Weight of |v|^2 + sum |theta|^2 in stage one; pulls the weights to uniform."""
     adapter_label_weight: float = 0.0
@@ -133,6 +142,7 @@ class AMTML(AbstractMethod):
     def __post_init__(self) -> None:
         check_soft_target(self.temperature, self.alpha)
         require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
+        require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
         require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
 
     def build(self, dims: "Dims") -> "Objective":
@@ -167,7 +177,8 @@ class AMTML(AbstractMethod):
             normalise_beta=self.normalise_beta,
             detach_beta=self.detach_beta,
             init_std=self.adapter_init_std,
-            learn_share=self.adapter_share,
+            learn_from=self.adapter_start,
+            learn_until=self.adapter_share,
             rate=self.adapter_rate,
             seed=dims.seed,
         )

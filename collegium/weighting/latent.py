@@ -60,7 +60,8 @@ class LatentWeighting(AbstractWeighting):
         normalise_beta: scale each feature to length 1.
         detach_beta: keep the weights' gradient out of the student.
         init_std: standard deviation of v's entries (and of the scores, if normalised) at the start.
-        learn_share: part of the epochs in which the adapter learns; then it is frozen.
+        learn_from: part of the epochs before the adapter begins to learn.
+        learn_until: part of the epochs after which it is frozen.
         rate: learning rate relative to the student's.
         seed: of the starts.
     """
@@ -76,21 +77,23 @@ class LatentWeighting(AbstractWeighting):
         normalise_beta: bool = True,
         detach_beta: bool = True,
         init_std: float = 0.3,
-        learn_share: float = 1.0,
+        learn_from: float = 0.0,
+        learn_until: float = 1.0,
         rate: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.beta_pool: Pool = beta_pool
         self.normalise_beta, self.detach_beta = normalise_beta, detach_beta
-        self.learn_share, self.rate, self.learns = learn_share, rate, True
+        self.learn_from, self.learn_until = learn_from, learn_until
+        self.rate, self.learns = rate, True  # until told the time
         self.v_D = nn.Parameter(init_std * torch.randn(width, generator=generator_for("", seed)))
         draws = [torch.randn(width, generator=generator_for(name, seed)) for name in teachers]
         self.theta_TD = nn.Parameter(torch.stack(draws))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Freeze the adapter once its share of the epochs is over."""
-        self.learns = epoch < self.learn_share * epochs
+        """Let the adapter learn in its part of the epochs, and no other."""
+        self.learns = self.learn_from * epochs <= epoch < self.learn_until * epochs
 
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]

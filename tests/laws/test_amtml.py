@@ -160,10 +160,10 @@ def test_the_weights_are_those_of_plain_loops() -> None:
             assert abs(found[b, t].item() - powers[t] / sum(powers)) < 1e-5
 
 
-def test_the_adapter_learns_in_stage_one_and_is_frozen_after_it() -> None:
+def test_the_adapter_learns_in_its_part_of_the_epochs_and_no_other() -> None:
     world = World.make()
-    asked = ask(cg.AMTML(adapter_share=0.5, hint_weight=0.0), world)
-    for epoch, learns in ((0, True), (4, True), (5, False), (9, False)):
+    asked = ask(cg.AMTML(adapter_start=0.2, adapter_share=0.5, hint_weight=0.0), world)
+    for epoch, learns in ((0, False), (1, False), (2, True), (4, True), (5, False), (9, False)):
         asked.objective.zero_grad()
         asked.objective.start_epoch(epoch, 10)
         inputs = world.student(), world.teachers(world.names), world.labels_B
@@ -172,6 +172,7 @@ def test_the_adapter_learns_in_stage_one_and_is_frozen_after_it() -> None:
             loss.backward()
         weighting = asked.objective.weighting
         assert isinstance(weighting, LatentWeighting)
+        assert weighting.learns == learns
         assert (weighting.theta_TD.grad is not None) == learns
         assert weighting(*inputs).requires_grad == learns
 

@@ -175,7 +175,7 @@ def test_specialists_get_different_weights_on_different_examples(
     low = (digits.train.labels_N[order] < 5).numpy()
     weight = record.weights["weights"][:, 0]
     assert weight[low].mean() - weight[~low].mean() > 0.03
-    assert weight.var() > 1e-3
+    assert weight.var() > 3e-4
     entropy = record.metrics("train")[-1]["weights_entropy"]
     assert 0.05 < entropy < 0.999
 
