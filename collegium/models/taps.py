@@ -92,9 +92,14 @@ def _last_of_each_resolution(
 
 @contextmanager
 def _watching(network: nn.Module, seen: list[tuple[str, MapShape]]) -> Iterator[None]:
+    learned = False
+
     def note(path: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (2, 4):
+            nonlocal learned
+            learned = learned or any(True for _ in module.parameters(recurse=False))
+            # Before the first learned module there is only the image, resized or reshaped.
+            if learned and isinstance(output, Tensor) and output.ndim in (2, 4):
                 channels, height, width = as_map(output).shape[1:]
                 seen.append((path, (channels, height, width)))
 
