@@ -105,7 +105,7 @@ def main() -> None:
                     memory = memories.setdefault(kind, {})
                     session.source = Remembered(session.source, memory)  # type: ignore[assignment]
                 session._close = lambda *_: None  # type: ignore[method-assign]
-                record = session.run()
+                record = session.carry_out()
                 lines = record.metrics("train")[-1]
                 found = record.metrics("validation")[-1]["accuracy"]
             test = session._predict(session.student, splits.evaluation).accuracy

@@ -5,8 +5,6 @@ execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,21 +124,6 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
-def environment() -> Json:
-    """Versions and the command: what run.json keeps to explain a difference later."""
-    import torch
-
-    import collegium
-
-    return {
-        "collegium": collegium.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
-    }
-
-
 def distill(
     *,
     student: "str | nn.Module",
@@ -232,7 +215,7 @@ def execute(
     check_folder(out, overwrite or resume)
     session = Session(run, out, quiet=quiet, label=label or run.method.slug)
     try:
-        return session.run(overwrite=overwrite, resume=resume)
+        return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; go on with: collegium resume {out}") from None
 

@@ -1,12 +1,15 @@
 """One session of work on a run: parts are put together, trained, measured and recorded."""
 
 import dataclasses
+import platform
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
+import collegium
 from collegium import outcome
 from collegium.assembly import (
     make_dims,
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 class Session:
     """Everything of a run that is built once.
 
-    Building it checks the whole request; nothing is written before `run`.
+    Building it checks the whole request; nothing is written before `carry_out`.
 
     Args:
         run: what to do.
@@ -73,7 +76,7 @@ class Session:
             network.to(self.fabric.device)
         self.accuracy = self._teacher_accuracy()
         method = settle(run.method, tuple(self.networks), self.accuracy)
-        self.run_ = dataclasses.replace(run, method=method)
+        self.request = dataclasses.replace(run, method=method)
         self._build(method.listens_to(tuple(self.networks)))
 
     def _teacher_accuracy(self) -> dict[str, float]:
@@ -97,7 +100,7 @@ class Session:
         return predict(network, data, device=self.fabric.device, precision=self.fabric.autocast)
 
     def _build(self, heard: tuple[str, ...]) -> None:
-        run, self.heard = self.run_, heard
+        run, self.heard = self.request, heard
         dims = dataclasses.replace(
             self.dims,
             teachers=heard,
@@ -123,21 +126,21 @@ class Session:
             device=self.fabric.device,
         )
 
-    def run(self, *, overwrite: bool = False, resume: bool = False) -> Record:
+    def carry_out(self, *, overwrite: bool = False, resume: bool = False) -> Record:
         """Train, measure, record."""
         record = Record(self.out)
         if resume and record.path(SUMMARY).is_file():
             return record
         self._open(record, overwrite=overwrite, resume=resume)
         # Dropout and the like draw from the global generator.
-        torch.manual_seed(self.run_.seed + self.fabric.global_rank)
+        torch.manual_seed(self.request.seed + self.fabric.global_rank)
         training = Training(
             self.fabric,
             self.learner,
             self.source,
             self.loader,
             self.splits.validation,
-            self.run_.optimisation,
+            self.request.optimisation,
             record,
             self.display,
         )
@@ -153,7 +156,7 @@ class Session:
 
     def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
         content = {
-            **self.run_.to_json(),
+            **self.request.to_json(),
             "fingerprint": self.splits.train.fingerprint(),
             "environment": _environment(),
         }
@@ -200,15 +203,11 @@ class Session:
         split = self.splits.names()[-1]
         summary = self._summary(seen, training, split)
         summary |= outcome.weight_means(weights, self.heard)
-        record.append_metrics(
-            {
-                "epoch": self.run_.optimisation.epochs - 1,
-                "step": self.run_.optimisation.epochs * len(self.loader),
-                "split": split if split != "validation" else "validation_last",
-                "accuracy": seen.student.accuracy,
-                "loss": seen.student.loss,
-            }
-        )
+        if split == "test":
+            epochs = self.request.optimisation.epochs
+            line = {"epoch": epochs - 1, "step": epochs * len(self.loader), "split": split}
+            said = {"accuracy": seen.student.accuracy, "loss": seen.student.loss}
+            record.append_metrics(line | said)
         if weights is not None:
             arrays = {
                 "index": weights[0].numpy(),
@@ -233,9 +232,9 @@ class Session:
 
     def _summary(self, seen: outcome.Inspection, training: Training, split: str) -> Json:
         progress = training.state.progress
-        images = self.run_.optimisation.epochs * len(self.splits.train)
+        images = self.request.optimisation.epochs * len(self.splits.train)
         return {
-            "method": self.run_.method.slug,
+            "method": self.request.method.slug,
             "split": split,
             "accuracy_last": seen.student.accuracy,
             "accuracy_at_best_validation": self._at_best(training),
@@ -261,9 +260,14 @@ class Session:
 
 
 def _environment() -> Json:
-    from collegium.run import environment
-
-    return environment()
+    """Versions and the command: what run.json keeps to explain a difference later."""
+    return {
+        "collegium": collegium.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
+    }
 
 
 def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:

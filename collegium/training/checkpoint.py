@@ -84,6 +84,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*"))
 
 
+def epoch_of(path: Path) -> int:
+    """How many epochs were complete when this checkpoint was written."""
+    return int(path.name.removeprefix("epoch-"))
+
+
 def load(path: Path, state: State) -> None:
     """Put a checkpoint back into a state built the same way."""
     with safe_open(path / "tensors", framework="pt") as file:

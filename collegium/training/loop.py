@@ -56,10 +56,15 @@ class Training:
         self._warned = False
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint that leaves an epoch to run, if there is one.
+
+        The last epoch is run again where it was the end that was missed: what it gave to
+        weights.npz is in no checkpoint.
+        """
         saved = checkpoint.checkpoints(self.record.path(CHECKPOINT))
-        if saved:
-            checkpoint.load(saved[-1], self.state)
+        usable = [path for path in saved if checkpoint.epoch_of(path) < self.options.epochs]
+        if usable:
+            checkpoint.load(usable[-1], self.state)
         if self.fabric.is_global_zero:
             self.record.keep_metrics(self.state.progress.epoch)
 
@@ -122,10 +127,9 @@ class Training:
     def _refuse(self, terms: dict[str, Tensor], logits_BC: Tensor, step: int) -> None:
         bad = [name for name, term_B in terms.items() if not torch.isfinite(term_B).all()]
         cause = "the student's logits" if not torch.isfinite(logits_BC).all() else "the loss"
-        kept = checkpoint.checkpoints(self.record.path(CHECKPOINT))
-        where = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was completed"
         raise NumericsError(
-            f"{cause} became NaN or infinite at step {step} (terms: {', '.join(bad)}); {where}; "
+            f"{cause} became NaN or infinite at step {step} (terms: {', '.join(bad)}); "
+            f"{self._last_good()}; "
             f"a lower --lr than {self.options.peak_lr:g} usually helps"
         )
 
@@ -159,10 +163,23 @@ class Training:
             self.record.append_metrics(line | ({"warning": warning} if warning else {}))
             validation = self._validate(epoch, line["step"])
             self.display.epoch(line, validation)
+        self._refuse_damaged(line["step"])
         self.state.progress.epoch = epoch + 1
         if self.fabric.is_global_zero:
             checkpoint.save(self.record.path(CHECKPOINT), self.state)
         self.fabric.barrier()
+
+    def _refuse_damaged(self, step: int) -> None:
+        """The last step of an epoch shows in no loss; what it broke must not be saved."""
+        for name, value in self.learner.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise NumericsError(
+                    f"{name} became NaN or infinite at step {step}; {self._last_good()}"
+                )
+
+    def _last_good(self) -> str:
+        kept = checkpoint.checkpoints(self.record.path(CHECKPOINT))
+        return f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was completed"
 
     def _learns_weights(self) -> bool:
         weighting = self.learner.objective.weighting

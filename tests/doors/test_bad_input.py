@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from collegium.models.cifar import CIFAR_MODELS
+from collegium.training.loop import Training
 
 DISTIL = "distill --data digits --student small:cnn"
 
@@ -185,7 +187,26 @@ def test_a_student_that_becomes_nan_stops_with_the_step(command) -> None:
     assert "at step" in told.err
     assert "NaN or infinite" in told.err
     assert not Path("run/student.safetensors").exists()
-    assert Path("run/metrics.jsonl").exists() or "no epoch was completed" in told.err
+    for file in Path("run/checkpoint").glob("epoch-*/tensors"):
+        with safe_open(file, framework="pt") as tensors:
+            values = [tensors.get_tensor(name) for name in tensors.keys()]  # noqa: SIM118
+        assert all(torch.isfinite(v).all() for v in values if v.is_floating_point())
+
+
+def test_a_last_step_that_breaks_the_student_is_not_saved(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Training._step
+
+    def take_and_break(self, *arguments) -> None:
+        take(self, *arguments)  # its loss is fine, what it leaves is not
+        next(self.learner.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(Training, "_step", take_and_break)
+    told = command("train --data digits --model small:mlp --epochs 2 --batch-size 1051 --out run")
+    assert told.code == 1
+    assert "student.body.layer1.0.weight became NaN or infinite at step 1" in told.err
+    assert not list(Path("run/checkpoint").glob("epoch-*"))
 
 
 def test_kd_without_validation_wants_a_name(distil, command, teachers) -> None:
