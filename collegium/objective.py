@@ -1,20 +1,22 @@
 """What a method builds: one weighting of the teachers and named terms that use it.
 
     weights_BT = weighting(student, teachers, labels)
-    terms      = {name: term(student, teachers, labels, weights_BT)}      each of shape (B,)
+    terms      = {name: term(given)}                                      each of shape (B,)
 
 Terms come scaled; their sum is the loss of an example. Means are taken once, by `total`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from collegium.losses import soften
 from collegium.types import Layers, StudentOutputs, TeacherOutputs
-from collegium.weighting import AbstractWeighting
+from collegium.weighting import AbstractWeighting, mixture
 
 Terms = dict[str, Float[Tensor, " B"]]
 
@@ -22,6 +24,27 @@ Terms = dict[str, Float[Tensor, " B"]]
 def total(terms: Mapping[str, Float[Tensor, " B"]]) -> Float[Tensor, ""]:
     """The loss to go down: the sum of the terms, meaned over the batch."""
     return torch.stack([term_B.mean() for term_B in terms.values()]).sum()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a term is given for one batch.
+
+    Attributes:
+        student: the student's outputs.
+        teachers: the outputs of those that are heard.
+        labels_B: true classes.
+        weights_BT: what each teacher gets of each example.
+    """
+
+    student: StudentOutputs
+    teachers: TeacherOutputs
+    labels_B: Int[Tensor, " B"]
+    weights_BT: Float[Tensor, "B T"]
+
+    def target(self, temperature: float) -> Float[Tensor, "B C"]:
+        """The integrated soft target: the weighted mean of the teachers' softened answers."""
+        return mixture(self.weights_BT, soften(self.teachers.logits_BTC, temperature))
 
 
 class AbstractTerm(nn.Module, ABC):
@@ -32,13 +55,7 @@ class AbstractTerm(nn.Module, ABC):
     """Part of the epochs in which the term counts."""
 
     @abstractmethod
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The scaled value for each example."""
 
 
@@ -100,10 +117,9 @@ class Objective(nn.Module):
         """Every term that counts now, scaled, of shape (B,); pass weights to reuse them."""
         if weights_BT is None:
             weights_BT = self.weigh(student, teachers, labels_B)
+        given = Given(student, teachers, labels_B, weights_BT)
         return {
-            name: term(student, teachers, labels_B, weights_BT)
-            for name, term in self.terms.items()
-            if self.progress < term.until
+            name: term(given) for name, term in self.terms.items() if self.progress < term.until
         }
 
 

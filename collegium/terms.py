@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import (
@@ -16,9 +16,9 @@ from collegium.losses import (
     soften,
     unit_channels,
 )
-from collegium.objective import AbstractTerm
-from collegium.types import Layers, MapShape, StudentOutputs, TeacherOutputs
-from collegium.weighting import LatentWeighting, mixture
+from collegium.objective import AbstractTerm, Given
+from collegium.types import Layers, MapShape
+from collegium.weighting import LatentWeighting
 from collegium.weighting.base import generator_for
 
 
@@ -29,15 +29,9 @@ class HardLabel(AbstractTerm):
         super().__init__()
         self.scale, self.temperature = scale, temperature
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """Cross entropy per example."""
-        return self.scale * cross_entropy(student.logits_BC, labels_B, self.temperature)
+        return self.scale * cross_entropy(given.student.logits_BC, given.labels_B, self.temperature)
 
 
 class SoftTarget(AbstractTerm):
@@ -53,17 +47,11 @@ class SoftTarget(AbstractTerm):
         super().__init__()
         self.temperature, self.scale, self.over_classes = temperature, scale, over_classes
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """One KL to the one integrated target; learned weights get their gradient here."""
-        target_BC = mixture(weights_BT, soften(teachers.logits_BTC, self.temperature))
-        kl_B = soft_target(target_BC, student.logits_BC, self.temperature)
-        classes = student.logits_BC.shape[1]
+        target_BC = given.target(self.temperature)
+        kl_B = soft_target(target_BC, given.student.logits_BC, self.temperature)
+        classes = given.student.logits_BC.shape[1]
         return self.scale / (classes if self.over_classes else 1) * kl_B
 
 
@@ -95,16 +83,10 @@ class RelationToTarget(AbstractTerm):
         self.temperature, self.scale, self.until = temperature, scale, until
         self.student_side = student_side
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The target carries no gradient: relations teach the student, not the weights."""
-        target_BC = mixture(weights_BT, soften(teachers.logits_BTC, self.temperature)).detach()
-        return self.scale * self.relation(self._embed(student.logits_BC), target_BC)
+        target_BC = given.target(self.temperature).detach()
+        return self.scale * self.relation(self._embed(given.student.logits_BC), target_BC)
 
     def _embed(self, logits_BC: Tensor) -> Tensor:
         if self.student_side == "logits":
@@ -170,16 +152,11 @@ class Hint(AbstractTerm):
             if self.regressor.bias is not None:
                 self.regressor.bias.zero_()
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The hint's error per example; the weights of the teachers do not enter."""
         return self.scale * self.error(
-            student.maps[self.student_path], teachers.maps[self.teacher][self.teacher_path]
+            given.student.maps[self.student_path],
+            given.teachers.maps[self.teacher][self.teacher_path],
         )
 
     def error(
@@ -222,17 +199,11 @@ class AdapterL2(AbstractTerm):
         # In a tuple, so that the weighting is not registered (and saved) a second time.
         self._weighting, self.scale, self.until = (weighting,), scale, until
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """A penalty on parameters has one value; every example carries it."""
         (weighting,) = self._weighting
         penalty = weighting.v_D.square().sum() + weighting.theta_TD.square().sum()
-        return (self.scale * penalty).expand(len(labels_B))
+        return (self.scale * penalty).expand(len(given.labels_B))
 
 
 class MixtureLabel(AbstractTerm):
@@ -242,14 +213,8 @@ class MixtureLabel(AbstractTerm):
         super().__init__()
         self.scale = scale
 
-    def forward(
-        self,
-        student: StudentOutputs,
-        teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
-        weights_BT: Float[Tensor, "B T"],
-    ) -> Float[Tensor, " B"]:
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
         """Trains the weighting alone; the student does not enter."""
-        target_BC = mixture(weights_BT, soften(teachers.logits_BTC, 1.0))
-        true_B = target_BC.gather(1, labels_B[:, None]).squeeze(1)
+        target_BC = given.target(temperature=1.0)
+        true_B = target_BC.gather(1, given.labels_B[:, None]).squeeze(1)
         return -self.scale * true_B.clamp_min(torch.finfo(true_B.dtype).tiny).log()

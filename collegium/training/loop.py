@@ -9,13 +9,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
-from collegium.errors import NumericsError
 from collegium.objective import total
 from collegium.record import CHECKPOINT, Record
 from collegium.teachers import AbstractTeacherSource
 from collegium.training import checkpoint
 from collegium.training.checkpoint import Progress, State
 from collegium.training.evaluate import predict
+from collegium.training.guard import check_answers, check_loss, check_state
 from collegium.training.learner import Learner, Lesson, make_optimizer, set_learning_rate
 from collegium.training.meter import Meter, collapse, epoch_line
 from collegium.training.options import Optimisation
@@ -96,13 +96,7 @@ class Training:
         started = time.perf_counter()
         answers = self.teachers.outputs(batch)
         self.state.progress.teacher_seconds += time.perf_counter() - started
-        if not torch.isfinite(answers.logits_BTC).all():
-            bad_BT = ~torch.isfinite(answers.logits_BTC).all(dim=2)
-            name = self.teachers.names[int(bad_BT.any(dim=0).nonzero()[0])]
-            raise NumericsError(
-                f"teacher {name} gave NaN or infinite logits at step {step} for example "
-                f"{int(batch.index_B[bad_BT.any(dim=1)][0])}; stopped before the student learnt it"
-            )
+        check_answers(answers, self.teachers.names, batch, step)
         return answers
 
     def _step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
@@ -112,8 +106,7 @@ class Training:
         self.optimizer.zero_grad()
         terms, weights_BT, logits_BC = self.module(Lesson(batch, answers))
         loss = total(terms)
-        if not torch.isfinite(loss):
-            self._refuse(terms, logits_BC, step)
+        check_loss(loss, terms, logits_BC, step, self._last_good(), self.options.peak_lr)
         self.fabric.backward(loss * self._scale(len(batch)))
         self.optimizer.step()
         meter.add(batch, terms, weights_BT, logits_BC)
@@ -123,15 +116,6 @@ class Training:
         if self.fabric.world_size == 1:
             return 1.0
         return share * self.fabric.world_size / self._over_processes(torch.tensor(float(share)))
-
-    def _refuse(self, terms: dict[str, Tensor], logits_BC: Tensor, step: int) -> None:
-        bad = [name for name, term_B in terms.items() if not torch.isfinite(term_B).all()]
-        cause = "the student's logits" if not torch.isfinite(logits_BC).all() else "the loss"
-        raise NumericsError(
-            f"{cause} became NaN or infinite at step {step} (terms: {', '.join(bad)}); "
-            f"{self._last_good()}; "
-            f"a lower --lr than {self.options.peak_lr:g} usually helps"
-        )
 
     def _line(self, epoch: int, meter: Meter, seconds: float) -> dict[str, Any]:
         sums = {name: self._over_processes(value) for name, value in meter.sums().items()}
@@ -163,19 +147,11 @@ class Training:
             self.record.append_metrics(line | ({"warning": warning} if warning else {}))
             validation = self._validate(epoch, line["step"])
             self.display.epoch(line, validation)
-        self._refuse_damaged(line["step"])
+        check_state(self.learner, line["step"], self._last_good())
         self.state.progress.epoch = epoch + 1
         if self.fabric.is_global_zero:
             checkpoint.save(self.record.path(CHECKPOINT), self.state)
         self.fabric.barrier()
-
-    def _refuse_damaged(self, step: int) -> None:
-        """The last step of an epoch shows in no loss; what it broke must not be saved."""
-        for name, value in self.learner.state_dict().items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise NumericsError(
-                    f"{name} became NaN or infinite at step {step}; {self._last_good()}"
-                )
 
     def _last_good(self) -> str:
         kept = checkpoint.checkpoints(self.record.path(CHECKPOINT))

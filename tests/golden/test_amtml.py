@@ -19,7 +19,7 @@ from collegium.losses import (
     soften,
     unit_channels,
 )
-from collegium.objective import total
+from collegium.objective import Given, total
 from collegium.terms import AdapterL2, Hint, match_resolution
 from collegium.weighting import LatentWeighting, latent_weights, mixture, pool
 
@@ -141,8 +141,13 @@ def test_regulariser(load: Any, variant: str) -> None:
         _replace(weighting, "v_D", vector(case)),
     )
     term = AdapterL2(weighting, case.settings["coefficient"])
-    nobody = cg.StudentOutputs(torch.zeros(3, 2)), cg.TeacherOutputs(torch.zeros(3, 2, 2))
-    case.check_loss(term(*nobody, torch.zeros(3, dtype=torch.long), torch.zeros(3, 2)).mean())
+    given = Given(
+        cg.StudentOutputs(torch.zeros(3, 2)),
+        cg.TeacherOutputs(torch.zeros(3, 2, 2)),
+        torch.zeros(3, dtype=torch.long),
+        torch.zeros(3, 2),
+    )
+    case.check_loss(term(given).mean())
 
 
 def _replace(module: torch.nn.Module, name: str, value: Tensor) -> Tensor:
