@@ -24,18 +24,26 @@ PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "1
 
 
 def make_fabric(machine: Machine) -> Fabric:
-    """Devices, precision and processes, launched."""
+    """Devices, precision and processes, launched.
+
+    Raises:
+        RequestError: the machine has no such device, or not as many.
+    """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     many = machine.devices > 1 or machine.strategy == "ddp"
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
-    fabric = Fabric(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        strategy=strategy,
-        precision=PRECISIONS[machine.precision],
-    )
+    try:
+        fabric = Fabric(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            strategy=strategy,
+            precision=PRECISIONS[machine.precision],
+        )
+    except (RuntimeError, ValueError) as error:
+        asked = f"--accelerator {machine.accelerator} --devices {machine.devices}"
+        raise RequestError(f"{asked} cannot be had here: {error}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on hardware we did not choose
         fabric.launch()

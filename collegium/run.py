@@ -230,8 +230,9 @@ def check_folder(out: Path, may_hold_run: bool) -> None:
 
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
-    # A process that a launcher started finds the folder its first process made.
-    if not may_hold_run and "LOCAL_RANK" not in os.environ and Record(out).holds_run():
+    # Another process of the same run finds the folder that its first process made.
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if first and not may_hold_run and Record(out).holds_run():
         raise FolderError(
             f"{out} holds a run already; choose another --out, give --overwrite, or go on with: "
             f"collegium resume {out}"

@@ -12,6 +12,7 @@ from collegium.losses import (
     direction_hint,
     distance,
     hint,
+    match_resolution,
     soft_target,
     soften,
     unit_channels,
@@ -174,21 +175,6 @@ class Hint(AbstractTerm):
         if self.norm == "channel_out":
             return direction_hint(regressed_BDHW, teacher_BDHW.expand_as(regressed_BDHW))
         return hint(regressed_BDHW, teacher_BDHW)
-
-
-def match_resolution(
-    first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
-) -> tuple[Float[Tensor, "B _ H W"], Float[Tensor, "B _ H W"]]:
-    """Average-pool both maps to the smaller of their heights and widths."""
-    height = min(first_BDHW.shape[2], second_BDHW.shape[2])
-    width = min(first_BDHW.shape[3], second_BDHW.shape[3])
-    return _pooled(first_BDHW, height, width), _pooled(second_BDHW, height, width)
-
-
-def _pooled(map_BDHW: Tensor, height: int, width: int) -> Tensor:
-    if map_BDHW.shape[2:] == (height, width):
-        return map_BDHW
-    return nn.functional.adaptive_avg_pool2d(map_BDHW, (height, width))
 
 
 class AdapterL2(AbstractTerm):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,6 +33,46 @@ def hint(
         target_BDHW: the teacher's map; give it without gradient.
     """
     return (regressed_BDHW - target_BDHW).square().mean(dim=(1, 2, 3))
+
+
+def match_resolution(
+    first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
+) -> tuple[Float[Tensor, "B _ H W"], Float[Tensor, "B _ H W"]]:
+    """Average-pool both maps to the smaller of their heights and widths."""
+    height = min(first_BDHW.shape[2], second_BDHW.shape[2])
+    width = min(first_BDHW.shape[3], second_BDHW.shape[3])
+    return _pooled(first_BDHW, height, width), _pooled(second_BDHW, height, width)
+
+
+def _pooled(map_BDHW: Tensor, height: int, width: int) -> Tensor:
+    if map_BDHW.shape[2:] == (height, width):
+        return map_BDHW
+    return F.adaptive_avg_pool2d(map_BDHW, (height, width))
+
+
+def attention(
+    student_BDHW: Float[Tensor, "B _ _ _"],
+    target_BDHW: Float[Tensor, "B _ _ _"],
+    power: int = 2,
+) -> Float[Tensor, " B"]:
+    """Attention transfer (Zagoruyko, Komodakis 2017): where a map is strong, not in which channel.
+
+    Each map becomes the mean over channels of its entries to a power, brought to length 1 over the
+    positions; the squared difference, the mean over positions. The larger map is average-pooled to
+    the smaller one first. Channels need not match; a map of 1x1 gives 0.
+
+    Args:
+        student_BDHW: the student's map.
+        target_BDHW: the teacher's; no gradient reaches it.
+        power: even, so that signs do not matter.
+    """
+    student_BDHW, target_BDHW = match_resolution(student_BDHW, target_BDHW.detach())
+    gap_BP = _attention_map(student_BDHW, power) - _attention_map(target_BDHW, power)
+    return gap_BP.square().mean(dim=1)
+
+
+def _attention_map(map_BDHW: Tensor, power: int) -> Tensor:
+    return F.normalize(map_BDHW.pow(power).mean(dim=1).flatten(1), dim=1)
 
 
 def direction_hint(

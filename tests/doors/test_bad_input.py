@@ -42,6 +42,7 @@ def snapshot(folder: Path) -> dict[str, str]:
         ("train --data digits --model small:cnn --validation 1.5", "0 <= f < 1"),
         ("train --data digits --model small:cnn@nowhere.safetensors", "no such file"),
         ("train --data digits", "--model"),
+        ("train --data digits --model small:cnn --accelerator cuda --devices 99", "cannot be had"),
         (f"{DISTIL} amtml", "--teacher NAME=MODEL"),
         (f"{DISTIL} --teacher a=small:cnn amtl", "did you mean 'amtml'"),
         (f"{DISTIL} --teacher a amtml", "takes NAME=MODEL"),

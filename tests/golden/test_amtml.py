@@ -12,15 +12,17 @@ from torch import Tensor
 import collegium as cg
 from collegium.losses import (
     angle,
+    attention,
     cross_entropy,
     distance,
     hint,
+    match_resolution,
     soft_target,
     soften,
     unit_channels,
 )
 from collegium.objective import Given, total
-from collegium.terms import AdapterL2, Hint, match_resolution
+from collegium.terms import AdapterL2, Hint
 from collegium.weighting import LatentWeighting, latent_weights, mixture, pool
 
 pytestmark = pytest.mark.data
@@ -331,6 +333,22 @@ def test_pooling_before_a_hint_is_average_pooling(load: Any) -> None:
     larger, smaller = match_resolution(case["student_map"], case["teacher_map"])
     assert larger.shape[2:] == smaller.shape[2:] == case["teacher_map"].shape[2:]
     assert torch.allclose(larger, torch.nn.functional.avg_pool2d(case["student_map"], 2))
+
+
+@pytest.mark.parametrize("name", ["at_a", "at_b", "at_p4_a", "at_p4_b", "at_pooled_a"])
+def test_attention(load: Any, name: str) -> None:
+    case = load(name)
+    loss_B = attention(case["student_map"], case["teacher_map"], power=case.settings["p"])
+    case.check_loss(loss_B.mean())
+
+
+@pytest.mark.parametrize("variant", ["a", "b"])
+def test_attention_of_the_authors_levels(load: Any, variant: str) -> None:
+    case = load(f"amtml_at_levels_{variant}")
+    maps = zip(case.several("student_map"), case.several("teacher_map"), strict=True)
+    losses = torch.stack([attention(student, teacher).mean() for student, teacher in maps])
+    case.check("per_level", losses)
+    case.check_loss(losses.sum())
 
 
 def test_unit_channels_have_length_one(load: Any) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 import collegium.losses.relation as relation
 from collegium.losses import (
     angle,
+    attention,
     cross_entropy,
     direction_hint,
     distance,
@@ -134,7 +135,7 @@ def test_gradients_are_those_of_differences(loss: Any) -> None:
     assert torch.autograd.gradcheck(loss, draw(4, 5).requires_grad_())
 
 
-@pytest.mark.parametrize("loss", [hint, direction_hint])
+@pytest.mark.parametrize("loss", [hint, direction_hint, attention])
 def test_gradients_of_hints_are_those_of_differences(loss: Any) -> None:
     target = draw(2, 3, 2, 2, seed=1)
     assert torch.autograd.gradcheck(lambda x: loss(x, target), draw(2, 3, 2, 2).requires_grad_())
