@@ -106,7 +106,7 @@ class AMTML(AbstractMethod):
     """Keep the gradient of the weights out of the student, so that it cannot move its target."""
     adapter_init_std: float = 0.3
     """Standard deviation of v at the start, and of the scores if the feature is normalised; > 0."""
-    adapter_rate: float = 3.0
+    adapter_rate: float = 10.0
     """Learning rate of the latent vectors, as a multiple of the student's."""
     adapter_start: float = 0.3
     """Part of the epochs before the adapter learns; a student with no opinion misleads it."""

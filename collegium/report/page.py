@@ -11,6 +11,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #8886; }
 th:first-child, td:first-child { text-align: left; }
+td { overflow-wrap: anywhere; min-width: 4rem; }
 .bar { display: inline-block; height: .7em; background: #0072b2; vertical-align: baseline; }
 .answer { font-size: 1.25rem; }
 """

@@ -180,8 +180,8 @@ def test_specialists_get_different_weights_on_different_examples(
     order = digits.train.index_N.argsort()
     low = (digits.train.labels_N[order] < 5).numpy()
     weight = record.weights["weights"][:, 0]
-    assert weight[low].mean() - weight[~low].mean() > 0.03
-    assert weight.var() > 3e-4
+    assert weight[low].mean() - weight[~low].mean() > 0.03  # 0.06 to 0.09 measured
+    assert weight.var() > 1e-3
     entropy = record.metrics("train")[-1]["weights_entropy"]
     assert 0.05 < entropy < 0.999
 
