@@ -81,9 +81,10 @@ class OutputOptions:
     """Print the result as one JSON object on standard output."""
 
     def folder(self, name: str) -> Path:
-        """The folder asked for, checked, or the next free one of that name."""
+        """The folder asked for, checked, or one of that name under runs/: the next free one."""
+        usual = Path("runs") / name
         if self.out is None:
-            return next_free(Path("runs") / name)
+            return usual if self.overwrite else next_free(usual)
         check_folder(self.out, self.overwrite)
         return self.out
 

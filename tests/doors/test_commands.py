@@ -172,5 +172,7 @@ def test_a_short_demo_tells_its_table(command, monkeypatch: pytest.MonkeyPatch) 
     assert Path("runs/demo/weights.npz").exists()
     assert command("demo --quiet").code == 0
     assert Path("runs/demo-2/summary.json").exists()
+    assert command("demo --quiet --overwrite").code == 0
+    assert not Path("runs/demo-3").exists()
     rows = json.loads(json.dumps(Record("runs/demo").teachers))
     assert [row["name"] for row in rows] == ["wide", "residual", "dense"]
