@@ -1,6 +1,7 @@
 """From the strings and objects of a request to the parts of a run."""
 
 import copy
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,9 @@ def make_fabric(machine: Machine) -> Fabric:
     """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
+    # What it reports on itself is not what a user asked to see.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     many = machine.devices > 1 or machine.strategy == "ddp"
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"

@@ -102,12 +102,14 @@ def describe(part: Any) -> str:
     return part if isinstance(part, str) else f"<{type(part).__name__} from Python>"
 
 
-def strict(kind: Any, content: Mapping[str, Any]) -> Any:
+def strict(kind: Any, content: Any) -> Any:
     """A dataclass from a mapping with exactly its fields, or fewer.
 
     Raises:
-        RequestError: naming a key it does not have.
+        RequestError: no mapping, or naming a key it does not have.
     """
+    if not isinstance(content, Mapping):
+        raise RequestError(f"{kind.__name__} is a JSON object, found {content!r}")
     known = {item.name for item in dataclasses.fields(kind) if item.init}
     unknown = sorted(set(content) - known)
     if unknown:
@@ -120,7 +122,9 @@ def strict(kind: Any, content: Mapping[str, Any]) -> Any:
         raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
 
 
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+def _tuples(options: Any) -> Any:
+    if not isinstance(options, Mapping):
+        return options
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 

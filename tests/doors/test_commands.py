@@ -76,6 +76,9 @@ def test_run_json_is_read_back_strictly(distil) -> None:
     assert run.to_json() | content == content
     with pytest.raises(RequestError, match="colour"):
         Run.from_json(content | {"colour": 1})
+    for part in ("options", "optimisation", "machine"):
+        with pytest.raises(RequestError, match="is a JSON object"):
+            Run.from_json(content | {part: [1]})
     with pytest.raises(RequestError, match="heat"):
         Run.from_json(content | {"options": {"heat": 1}})
 
@@ -119,7 +122,9 @@ def test_json_is_one_object_and_the_rest_goes_elsewhere(command) -> None:
 
 
 def test_quiet_is_quiet(command) -> None:
-    assert command("train --data digits --model small:mlp --epochs 1 --quiet").err == ""
+    start = "train --data digits --model small:mlp --epochs 1 --quiet"
+    assert command(start).err == ""
+    assert command(f"{start} --precision bf16").err == ""
 
 
 def test_methods_and_cite_name_every_method(command) -> None:
