@@ -1,102 +1,173 @@
-"""What a live distillation step costs against its parts, interleaved in one run; JSON lines.
+"""What a distillation step costs against its parts, interleaved in one run; JSON lines.
 
-Rows: `plain` (the student's step on labels), `teachers` (their inference alone), `live` (the whole
-AMTML step: views, teachers, student, weights, relations, hints, optimiser). Each has `images_per_s`
-from the median of the repeats; the last line gives live / (plain + teachers), by time.
+Rows, each with `images_per_s` from the median of the repeats:
+
+    plain         the student's step on labels: views, student, optimiser, meter
+    live          the AMTML step with teachers that run (relations, no hints)
+    live_hints    the same with hints, the default of amtml
+    stored        the AMTML step with logits from a store
+    stored_hints  with logits and hint maps from a store
+    teachers      the teachers' inference alone, each in its fastest form
+
+Every step is the one of the training loop itself. The last line gives the ratios.
 
     python benchmarks/step.py --precision bf16
+    python benchmarks/step.py --precision bf16 --compile on
 """
 
 import argparse
 import json
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 import collegium as cg
-from collegium.assembly import make_dims, make_fabric, setting_of, student_layers
-from collegium.data import ImageData, Loader
+from collegium.assembly import setting_of
+from collegium.data import ImageData, Splits
 from collegium.method import AbstractMethod
-from collegium.models.network import Network, freeze
+from collegium.models.network import Network
 from collegium.models.specs import build_network
-from collegium.objective import total
-from collegium.teachers import LiveTeachers
-from collegium.training.learner import Learner, Lesson, make_optimizer
-from collegium.training.options import Machine, Optimisation
+from collegium.run import Run
+from collegium.session import Session
+from collegium.training.meter import Meter
+from collegium.training.options import Machine, Optimisation, Storage
+
+Work = Callable[[], None]
 
 
-def make_step(
+def noise(count: int) -> ImageData:
+    """Random pictures of CIFAR's shape."""
+    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+    labels, names = torch.arange(count) % 10, tuple(map(str, range(10)))
+    return ImageData(images, labels, torch.arange(count), names, "noise", "crop-flip")
+
+
+def calm(network: Network, data: ImageData) -> Network:
+    """Statistics of the data in every BatchNorm: without, logits of a random ResNet-110 are 1e8."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(data.images_NDHW[:256].float() / 255)
+    return network.eval()
+
+
+def make_session(
     method: AbstractMethod,
-    data: ImageData,
     teachers: dict[str, Network],
+    data: ImageData,
     options: argparse.Namespace,
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step with this method, and the teachers' inference alone."""
-    fabric = make_fabric(Machine(precision=options.precision, threads=options.threads))
-    setting = setting_of(data)
-    student = build_network(options.student, setting, 0)
-    heard = teachers if method.hears_teachers else {}
-    dims = make_dims(student, heard, setting, 0)
-    objective = method.build(dims)
-    learner = Learner(student, objective, student_layers(objective, dims))
-    optimisation = Optimisation(batch_size=options.batch_size)
-    module, optimizer = fabric.setup(learner, make_optimizer(learner, optimisation))
-    source = LiveTeachers(heard, objective.layers, classes=10, precision=fabric.autocast)
-    loader = Loader(data, options.batch_size, recipe="crop-flip", shuffle=True)
-    batches = iter(loader.epoch(0))
+    storage: Storage | None = None,
+) -> Session:
+    """A run of this method over one epoch of the data, put together but not started."""
+    run = Run(
+        data=Splits(data, data.subset(range(options.batch_size)), None),
+        student=options.student,
+        teachers=teachers if method.hears_teachers else {},
+        method=method,
+        optimisation=Optimisation(epochs=1, batch_size=options.batch_size),
+        machine=Machine(
+            precision=options.precision,
+            threads=options.threads,
+            compile=options.compile,
+            accelerator=options.accelerator,
+        ),
+        storage=storage or Storage(),
+        views=1,
+    )
+    return Session(run, Path(tempfile.mkdtemp()) / "run", quiet=True)
+
+
+def step_of(session: Session) -> Work:
+    """The loop's own step on the next batch."""
+    training = session.make_training()
+    training.module.train()
+    training.learner.objective.start_epoch(0, 1)
+    training.teachers.expect(*training.loader.keys(0))
+    meter = Meter(training.teachers.names)
+    batches = iter(training.loader.epoch(0))
 
     def step() -> None:
         batch = next(batches)
-        answers = source.outputs(batch)
-        optimizer.zero_grad()
-        terms, _, _ = module(Lesson(batch, answers))
-        fabric.backward(total(terms))
-        optimizer.step()
+        training.step(0, batch, training.ask(batch, 0), meter)
+        if batch.labels_B.is_cuda:
+            torch.cuda.synchronize()
+
+    return step
+
+
+def asks_of(session: Session) -> Work:
+    """The teachers' inference on the next batch."""
+    batches = iter(session.loader.epoch(0))
 
     def ask() -> None:
-        source.outputs(next(batches))
+        session.source.outputs(next(batches))
+        if session.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
 
-    return step, ask
+    return ask
 
 
-def main() -> None:
-    """Interleave the three and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(rows: dict[str, Work], repeats: int) -> dict[str, float]:
+    """Median seconds of each, interleaved; the first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for repeat in range(repeats + 2):
+        for name, work in rows.items():
+            started = time.perf_counter()
+            work()
+            if repeat > 1:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def arguments() -> argparse.Namespace:
+    """What can be asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="cifar:resnet20")
     parser.add_argument(
         "--teachers", nargs="+", default=["cifar:resnet32", "cifar:resnet56", "cifar:resnet110"]
     )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", default="32", choices=["32", "bf16"])
+    parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=9)
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Interleave the rows and print."""
+    options = arguments()
     torch.manual_seed(0)
-    count = options.batch_size * (2 * options.repeats + 4)
-    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
-    names = tuple(map(str, range(10)))
-    labels = torch.arange(count) % 10
-    data = ImageData(images, labels, torch.arange(count), names, "noise", "crop-flip")
+    data = noise(options.batch_size * (options.repeats + 3))
     setting = setting_of(data)
-    teachers = {spec: freeze(build_network(spec, setting, 0)) for spec in options.teachers}
-
-    plain, _ = make_step(cg.Vanilla(), data, teachers, options)
-    live, ask = make_step(cg.AMTML(), data, teachers, options)
-    rows = {"plain": plain, "teachers": ask, "live": live}
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for repeat in range(options.repeats + 1):
-        for name, work in rows.items():
-            started = time.perf_counter()
-            work()
-            if repeat:  # the first round warms up
-                times[name].append(time.perf_counter() - started)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
+    teachers = {spec: calm(build_network(spec, setting, 0), data) for spec in options.teachers}
+    bare = cg.AMTML(hint_weight=0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Storage(f"{folder}/logits"), Storage(f"{folder}/hints", store_hints="int8")
+        live = make_session(bare, teachers, data, options)
+        rows = {
+            "plain": step_of(make_session(cg.Vanilla(), teachers, data, options)),
+            "live": step_of(live),
+            "live_hints": step_of(make_session(cg.AMTML(), teachers, data, options)),
+            "stored": step_of(make_session(bare, teachers, data, options, kept[0])),
+            "stored_hints": step_of(make_session(cg.AMTML(), teachers, data, options, kept[1])),
+            "teachers": asks_of(live),
+        }
+        seconds = measure(rows, options.repeats)
+    for name, profile in live.profiles.items():
+        about_teacher = {"changes": profile.changes, "notes": profile.notes}
+        print(json.dumps({"row": f"teacher {name}", **about_teacher}))
     about = {
         "precision": options.precision,
+        "compile": options.compile,
         "batch_size": options.batch_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -105,8 +176,13 @@ def main() -> None:
     for name, value in seconds.items():
         row = {"row": name, "images_per_s": options.batch_size / value, "milliseconds": 1e3 * value}
         print(json.dumps({**row, **about}))
-    ratio = seconds["live"] / (seconds["plain"] + seconds["teachers"])
-    print(json.dumps({"row": "live / (plain + teachers), by time", "ratio": ratio, **about}))
+    ratios = {
+        "stored / plain": seconds["plain"] / seconds["stored"],
+        "stored_hints / plain": seconds["plain"] / seconds["stored_hints"],
+        "live, by time, / (plain + teachers)": seconds["live"]
+        / (seconds["plain"] + seconds["teachers"]),
+    }
+    print(json.dumps({"row": "ratios", **ratios, **about}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From the strings and objects of a request to the parts of a run."""
 
 import copy
+import functools
 import logging
 import warnings
 from collections.abc import Mapping
@@ -11,15 +12,18 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
-from collegium.data import ImageData, Splits, as_image_data, load_data
+from collegium.data import ImageData, Loader, Splits, as_image_data, load_data
 from collegium.errors import RequestError
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
 from collegium.models.specs import Setting, build_network, has_weights, wrap_module
 from collegium.models.taps import survey
 from collegium.objective import Objective
+from collegium.teachers.faculty import Faculty, Profile
+from collegium.teachers.prepare import SAMPLE, Wishes
+from collegium.training.allocator import keep_freed_memory
 from collegium.training.options import Machine
-from collegium.types import Dims, MapShape
+from collegium.types import Dims
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -32,6 +36,7 @@ def make_fabric(machine: Machine) -> Fabric:
     """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
+    keep_freed_memory()
     # What it reports on itself is not what a user asked to see.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -74,8 +79,12 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
 
 
 def setting_of(train: ImageData) -> Setting:
-    """What networks for this data are built for."""
-    mean, std = train.channel_statistics()
+    """What networks for this data are built for.
+
+    Statistics are those of all training data, so that what is held out, and with it the seed,
+    decides neither how a network sees its pixels nor who a stored teacher is.
+    """
+    mean, std = train.whole.mean, train.whole.std
     # A constant channel would be divided by 0.
     std = tuple(max(value, 1e-3) for value in std)
     return Setting(train.classes, train.shape, mean, std)
@@ -88,19 +97,43 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
     return wrap_module(model, setting)
 
 
-def make_teachers(models: Mapping[str, str | nn.Module], setting: Setting) -> dict[str, Network]:
-    """Frozen networks by name; modules given from Python are copied, so that ours stay frozen.
+def make_teacher(name: str, model: str | nn.Module, setting: Setting) -> Network:
+    """A frozen network; a module given from Python is copied, so that ours stays frozen.
 
     Raises:
         RequestError: a teacher that was never trained, or whose answers are not finite.
     """
-    networks = {}
-    for name, model in models.items():
-        try:
-            networks[name] = freeze(_teacher(model, setting))
-        except RequestError as error:
-            raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
-    return networks
+    try:
+        return freeze(_teacher(model, setting))
+    except RequestError as error:
+        raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
+
+
+def make_faculty(
+    models: Mapping[str, str | nn.Module],
+    specs: Mapping[str, str],
+    splits: Splits,
+    machine: Machine,
+    batch_size: int,
+    fabric: Fabric,
+) -> Faculty:
+    """The teachers of a run, made as fast as their answers allow."""
+    setting = setting_of(splits.train)
+    builders = {
+        name: functools.partial(make_teacher, name, model, setting)
+        for name, model in models.items()
+    }
+    compiles = machine.compiles(fabric.device.type)
+    sample = Loader(splits.validation or splits.train, batch_size if compiles else SAMPLE)
+    images_BDHW = next(sample.epoch(0)).images_BDHW
+    wishes = Wishes(
+        machine.fold,
+        machine.channels_last,
+        None if machine.precision == "32" else fabric.autocast,
+        compiles,
+    )
+    bounded = machine.teacher_memory == "bounded"
+    return Faculty(builders, specs, images_BDHW, wishes, device=fabric.device, bounded=bounded)
 
 
 def _teacher(model: str | nn.Module, setting: Setting) -> Network:
@@ -114,19 +147,15 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
 
 
 def make_dims(
-    student: Network, teachers: Mapping[str, Network], setting: Setting, seed: int
+    student: Network, teachers: Mapping[str, Profile], setting: Setting, seed: int
 ) -> Dims:
     """Names and shapes, by one blank view through every network."""
-
-    def maps(network: Network) -> dict[str, MapShape]:
-        shape = network.prepare(torch.zeros(1, *setting.image_shape)).shape[1:]
-        return survey(network.body, (shape[0], shape[1], shape[2]))
-
+    shape = student.prepare(torch.zeros(1, *setting.image_shape)).shape[1:]
     return Dims(
         classes=len(setting.classes),
         teachers=tuple(teachers),
-        student_maps=maps(student),
-        teacher_maps={name: maps(network) for name, network in teachers.items()},
+        student_maps=survey(student.body, (shape[0], shape[1], shape[2])),
+        teacher_maps={name: profile.maps for name, profile in teachers.items()},
         seed=seed,
     )
 
@@ -153,3 +182,14 @@ def settle(
             "or use vanilla"
         )
     return method.heard(teachers, accuracy)
+
+
+def settle_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
+    """How many views an example has: a quarter of the epochs where teachers are heard.
+
+    So that their answers can be kept; whether they are is no matter, lest keeping them should
+    change the student.
+    """
+    if views is not None:
+        return views
+    return -(-epochs // 4) if method.hears_teachers else 0

@@ -23,6 +23,9 @@ VERBS: dict[str, Callable[..., verbs.Call]] = {
     "distill": verbs.distill,
     "resume": verbs.resume,
     "evaluate": verbs.evaluate,
+    "store build": verbs.store_build,
+    "store info": verbs.store_info,
+    "store verify": verbs.store_verify,
     "methods": verbs.methods,
     "cite": verbs.cite,
     "doctor": verbs.doctor,
@@ -37,14 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "--version"):
         print(_version() if words[:1] == ["--version"] else _overview())  # noqa: T201
         return 0
+    verb, rest = _verb(words)
     try:
-        return _run(words[0], words[1:])
+        return _run(verb, rest)
     except CollegiumError as error:
-        return _fail(words[0], error, error.exit_code)
+        return _fail(verb, error, error.exit_code)
     except KeyboardInterrupt:
-        return _fail(words[0], "interrupted", 130)
+        return _fail(verb, "interrupted", 130)
     except OSError as error:
-        return _fail(words[0], error, 1)
+        return _fail(verb, error, 1)
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """The verb, which may have two words, and its options."""
+    long = any(verb.startswith(f"{words[0]} ") for verb in VERBS)
+    count = 2 if long else 1
+    return " ".join(words[:count]), words[count:]
 
 
 def _run(verb: str, words: list[str]) -> int:
@@ -147,7 +158,7 @@ def _version() -> str:
 
 
 def _overview() -> str:
-    rows = [f"  {name:<10}{_summary(function)}" for name, function in VERBS.items()]
+    rows = [f"  {name:<14}{_summary(function)}" for name, function in VERBS.items()]
     return "\n".join(
         [
             "collegium: one small network from several large ones",

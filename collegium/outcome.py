@@ -1,7 +1,6 @@
 """What is measured when a run is over: the summary, predictions and examples of its record."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
-from collegium.teachers import LiveTeachers
+from collegium.teachers.faculty import Faculty, Profile
+from collegium.teachers.teacher import Precision
 from collegium.training.evaluate import Predictions
 from collegium.training.learner import Learner
 from collegium.types import TeacherOutputs
@@ -47,26 +47,40 @@ class Inspection:
 @torch.no_grad()
 def inspect_split(
     learner: Learner,
-    teachers: LiveTeachers,
+    faculty: Faculty,
     heard: tuple[str, ...],
     data: ImageData,
     device: torch.device,
-    precision: Callable[[], AbstractContextManager[object]],
+    precision: Precision,
 ) -> Inspection:
-    """Run student, teachers and weighting over plain views of a split."""
+    """Run student, teachers and weighting over plain views of a split; teachers one by one."""
+    answers_NTC = _ask_all(faculty, data, device, len(data.classes))
+    columns = [faculty.names.index(name) for name in heard]
     learner.eval()
-    columns = [teachers.names.index(name) for name in heard]
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
-    with precision():
-        for batch in Loader(data, 250, device=device).epoch(0):
-            said = teachers.outputs(batch)
+    rows: list[tuple[Tensor, Tensor]] = []
+    place = 0
+    for batch in Loader(data, 250, device=device).epoch(0):
+        said_BTC = answers_NTC[place : place + len(batch), columns].to(device)
+        place += len(batch)
+        with precision():
             student = learner.observe(batch.images_BDHW)
-            listened = TeacherOutputs(said.logits_BTC[:, columns])
-            weights_BT = learner.objective.weigh(student, listened, batch.labels_B)
-            rows.append((student.logits_BC.cpu(), said.logits_BTC.cpu(), weights_BT.cpu()))
-    logits, answers, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        weights_BT = learner.objective.weigh(student, TeacherOutputs(said_BTC), batch.labels_B)
+        rows.append((student.logits_BC.cpu(), weights_BT.cpu()))
+    logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
-    return Inspection(student_said, answers, weights.float(), teachers.names, heard)
+    return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard)
+
+
+def _ask_all(
+    faculty: Faculty, data: ImageData, device: torch.device, classes: int
+) -> Float[Tensor, "N T C"]:
+    columns = [torch.empty(len(data), 0, classes)]
+    for name in faculty.names:
+        with faculty.hear(name) as teacher:
+            batches = Loader(data, 250, device=device).epoch(0)
+            parts = [teacher.answer(batch.images_BDHW).logits_BC.cpu() for batch in batches]
+        columns.append(torch.cat(parts)[:, None])
+    return torch.cat(columns, dim=1)
 
 
 def predictions(seen: Inspection) -> dict[str, Any]:
@@ -122,26 +136,22 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
 
 
 def teacher_rows(
-    networks: Mapping[str, Any],
-    specs: Mapping[str, str],
-    hashes: Mapping[str, str],
-    accuracy: Mapping[str, float],
+    profiles: Mapping[str, Profile], accuracy: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """The content of teachers.json."""
-    from collegium.models.network import parameter_count
-
     return [
         {
             "name": name,
-            "spec": specs[name],
-            "sha256": hashes[name],
-            "classes": list(network.classes),
-            "mean": list(network.preprocess.mean),
-            "std": list(network.preprocess.std),
-            "parameters": parameter_count(network),
+            "spec": profile.spec,
+            "sha256": profile.sha256,
+            "classes": list(profile.classes),
+            "mean": list(profile.mean),
+            "std": list(profile.std),
+            "parameters": profile.parameters,
+            "changes": list(profile.changes),
             **({"accuracy": accuracy[name]} if name in accuracy else {}),
         }
-        for name, network in networks.items()
+        for name, profile in profiles.items()
     ]
 
 

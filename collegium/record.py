@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import FolderError
+from collegium.files import write_whole
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -182,16 +183,6 @@ def _parse(line: str) -> Json:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def next_free(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import RUN, Json, Record
-from collegium.training.options import Machine, Optimisation
+from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,10 +36,13 @@ class Run:
         method: whom the student hears, and how.
         optimisation: epochs, batch size, optimiser.
         machine: precision, devices, threads.
-        seed: of the student's start, the order of batches, the views and the method's draws.
+        storage: whether and how teachers' answers are kept.
+        seed: of the student's start, the order of examples and views, and the method's draws.
         validation: part of the training data held out where the data has no validation split.
         augment: view recipe; by default what suits the data.
-        views: how many views an example has, 0 for a new one every epoch.
+        views: how many views an example has, 0 for a new one every epoch; None for a quarter of the
+            epochs where teachers are heard, else 0.
+        view_seed: of the views' pixels; equal for runs that share stored answers.
         image_size: rows and columns of a folder's images.
     """
 
@@ -49,10 +52,12 @@ class Run:
     method: AbstractMethod = field(default_factory=Vanilla)
     optimisation: Optimisation = field(default_factory=Optimisation)
     machine: Machine = field(default_factory=Machine)
+    storage: Storage = field(default_factory=Storage)
     seed: int = 0
     validation: float = 0.1
     augment: str | None = None
-    views: int = 0
+    views: int | None = None
+    view_seed: int = 0
     image_size: int | None = None
 
     def to_json(self) -> Json:
@@ -66,10 +71,12 @@ class Run:
             "options": self.method.options(),
             "optimisation": dataclasses.asdict(self.optimisation),
             "machine": dataclasses.asdict(self.machine),
+            "storage": dataclasses.asdict(self.storage),
             "seed": self.seed,
             "validation": self.validation,
             "augment": self.augment,
             "views": self.views,
+            "view_seed": self.view_seed,
             "image_size": self.image_size,
         }
 
@@ -93,6 +100,7 @@ class Run:
                 "method": strict(method, _tuples(content.pop("options", {}))),
                 "optimisation": strict(Optimisation, content.pop("optimisation", {})),
                 "machine": strict(Machine, content.pop("machine", {})),
+                "storage": strict(Storage, content.pop("storage", {})),
             },
         )
 
@@ -144,9 +152,11 @@ def distill(
     seed: int = 0,
     validation: float = 0.1,
     augment: str | None = None,
+    views: int | None = None,
+    store: Path | str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
-    **machine: Any,
+    **options: Any,
 ) -> Record:
     """Train one student from several teachers.
 
@@ -165,10 +175,12 @@ def distill(
         lr: peak learning rate.
         seed: of everything random.
         validation: part of `train` held out where `val` is not given.
-        augment: "none", "crop", "flip" or "crop-flip"; by default what suits the data.
+        augment: a key of `collegium.data.RECIPES`; by default what suits the data.
+        views: how many views an example has, 0 for no limit; by default a quarter of the epochs.
+        store: a folder for the teachers' answers, so that nobody has to ask them twice.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
-        **machine: fields of `Machine`: precision, devices, accelerator, strategy, threads.
+        **options: fields of `Machine` and `Storage`: precision, devices, store_hints, ...
 
     Returns:
         The record: the run folder.
@@ -181,16 +193,20 @@ def distill(
 
     data = train if isinstance(train, str) else splits_from(train, val, test, validation, seed)
     optimisation: dict[str, Any] = {"optimizer": optimizer, "lr": lr}
+    place = None if store is None else str(store)
+    stored = {key: options.pop(key) for key in ("store_logits", "store_hints") if key in options}
     run = Run(
         data=data,
         student=student,
         teachers=dict(teachers),
         method=method,
         optimisation=Optimisation(epochs=epochs, batch_size=batch_size, **optimisation),
-        machine=strict(Machine, machine),
+        machine=strict(Machine, options),
+        storage=strict(Storage, {"store": place, **stored}),
         seed=seed,
         validation=validation,
         augment=augment,
+        views=views,
     )
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet)
 
@@ -292,14 +308,14 @@ def evaluate(
     """
     import time
 
-    from collegium.assembly import make_fabric, make_splits, make_teachers, setting_of
+    from collegium.assembly import make_fabric, make_splits, make_teacher, setting_of
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
 
     splits = make_splits(data, validation, seed, image_size)
     chosen = split or splits.names()[-1]
     examined = splits.get(chosen)
-    network = make_teachers({"model": model}, setting_of(splits.train))["model"]
+    network = make_teacher("model", model, setting_of(splits.train))
     fabric = make_fabric(machine or Machine())
     started = time.perf_counter()
     found = predict(

@@ -11,19 +11,22 @@ import torch
 
 import collegium
 from collegium import outcome
+from collegium.answers import Inquiry, check_storage, stored_teachers
 from collegium.assembly import (
     make_dims,
     make_fabric,
+    make_faculty,
     make_splits,
     make_student,
-    make_teachers,
     setting_of,
     settle,
+    settle_views,
     student_layers,
 )
 from collegium.data import ImageData, Loader
 from collegium.errors import FolderError, NumericsError, RequestError
-from collegium.models.network import Network, parameter_count, weights_hash
+from collegium.files import write_whole
+from collegium.models.network import Network, parameter_count
 from collegium.models.weights import network_bytes
 from collegium.record import (
     EXAMPLES,
@@ -36,14 +39,16 @@ from collegium.record import (
     WEIGHTS,
     Json,
     Record,
-    write_whole,
 )
 from collegium.report.page import page
-from collegium.teachers import LiveTeachers
+from collegium.teachers import AbstractTeacherSource, LiveTeachers
+from collegium.teachers.prepare import to_channels_last
+from collegium.teachers.store import Store, StoredTeachers
 from collegium.training.evaluate import Predictions, predict
 from collegium.training.learner import Learner
 from collegium.training.loop import Training
 from collegium.training.progress import Display
+from collegium.types import Dims, Layers
 
 if TYPE_CHECKING:
     from collegium.run import Run
@@ -62,31 +67,44 @@ class Session:
     """
 
     def __init__(self, run: "Run", out: Path, *, quiet: bool = False, label: str = "train") -> None:
+        check_storage(run.storage, run.machine, run.views)
         self.out = out
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
         self.splits = make_splits(run.data, run.validation, run.seed, run.image_size)
         self.setting = setting_of(self.splits.train)
         self.student = make_student(run.student, self.setting, run.seed)
-        self.networks = make_teachers(run.teachers, self.setting)
-        self.specs = {name: str(spec) for name, spec in run.to_json()["teachers"].items()}
-        self.hashes = {name: weights_hash(net) for name, net in self.networks.items()}
-        self.dims = make_dims(self.student, self.networks, self.setting, run.seed)
-        for network in self.networks.values():
-            network.to(self.fabric.device)
+        self.student.to(self.fabric.device)
+        if run.machine.channels_last:
+            to_channels_last(self.student)
+        specs = run.to_json()["teachers"]
+        self.faculty = make_faculty(
+            run.teachers,
+            specs,
+            self.splits,
+            run.machine,
+            run.optimisation.batch_size,
+            self.fabric,
+        )
+        self.profiles = self.faculty.profiles
+        for profile in self.profiles.values():
+            for note in profile.notes:
+                self.display.say(f"teacher {profile.name}: {note}")
+        self.dims = make_dims(self.student, self.profiles, self.setting, run.seed)
         self.accuracy = self._teacher_accuracy()
-        method = settle(run.method, tuple(self.networks), self.accuracy)
-        self.request = dataclasses.replace(run, method=method)
-        self._build(method.listens_to(tuple(self.networks)))
+        method = settle(run.method, self.faculty.names, self.accuracy)
+        views = settle_views(run.views, method, run.optimisation.epochs)
+        self.request = dataclasses.replace(run, method=method, views=views)
+        self._build(method.listens_to(self.faculty.names))
 
     def _teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
         if self.splits.validation is None:
             return {}
         found = {}
-        for name, network in self.networks.items():
+        for name in self.faculty.names:
             self.display.say(f"teacher {name}: measuring on {len(self.splits.validation)} images")
-            said = self._predict(network, self.splits.validation)
+            said = self._hear(name, self.splits.validation)
             if not torch.isfinite(said.logits_NC).all():
                 bad = ~torch.isfinite(said.logits_NC).all(dim=1)
                 raise NumericsError(
@@ -95,6 +113,12 @@ class Session:
                 )
             found[name] = said.accuracy
         return found
+
+    def _hear(self, name: str, data: ImageData) -> Predictions:
+        with self.faculty.hear(name) as teacher:
+            return predict(
+                teacher.network, data, device=self.fabric.device, precision=teacher.precision
+            )
 
     def _predict(self, network: Network, data: ImageData) -> Predictions:
         return predict(network, data, device=self.fabric.device, precision=self.fabric.autocast)
@@ -107,24 +131,47 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
-        self.learner = Learner(self.student, objective, student_layers(objective, dims))
-        self.source = LiveTeachers(
-            {name: self.networks[name] for name in heard},
-            objective.layers,
-            classes=dims.classes,
-            precision=self.fabric.autocast,
+        compiled = run.machine.compiles(self.fabric.device.type)
+        size = -(-run.optimisation.batch_size // run.machine.micro_batches)
+        self.learner = Learner(
+            self.student,
+            objective,
+            student_layers(objective, dims),
+            compiled_for=size // self.fabric.world_size if compiled else 0,
         )
         self.loader = Loader(
             self.splits.train,
             run.optimisation.batch_size,
             recipe=run.augment or self.splits.train.augment,
-            views=run.views,
+            views=run.views or 0,
             seed=run.seed,
+            view_seed=run.view_seed,
             shuffle=True,
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
             device=self.fabric.device,
+            channels_last=run.machine.channels_last,
         )
+        self.store: Store | None = None
+        self.source = self._make_source(objective.layers, dims)
+
+    def _make_source(self, layers: Layers, dims: Dims) -> AbstractTeacherSource:
+        run = self.request
+        if run.storage.store is None or not dims.teachers:
+            said = {n: self.faculty.teacher(n, layers.teachers.get(n, ())) for n in dims.teachers}
+            return LiveTeachers(said, dims.classes)
+        inquiry = Inquiry(
+            run.to_json()["data"],
+            self.loader.views,
+            self.faculty,
+            run.machine,
+            run.optimisation.batch_size,
+            self.fabric,
+            self.display,
+        )
+        views = [self.loader.view(epoch) for epoch in range(run.optimisation.epochs)]
+        source, self.store = stored_teachers(inquiry, run.storage, dims.teachers, layers, views)
+        return source
 
     def carry_out(self, *, overwrite: bool = False, resume: bool = False) -> Record:
         """Train, measure, record."""
@@ -134,16 +181,7 @@ class Session:
         self._open(record, overwrite=overwrite, resume=resume)
         # Dropout and the like draw from the global generator.
         torch.manual_seed(self.request.seed + self.fabric.global_rank)
-        training = Training(
-            self.fabric,
-            self.learner,
-            self.source,
-            self.loader,
-            self.splits.validation,
-            self.request.optimisation,
-            record,
-            self.display,
-        )
+        training = self.make_training()
         if resume:
             training.resume()
         training.run()
@@ -154,13 +192,27 @@ class Session:
         self.fabric.barrier()
         return record
 
+    def make_training(self) -> Training:
+        """The loop over the parts, at its first step."""
+        return Training(
+            self.fabric,
+            self.learner,
+            self.source,
+            self.loader,
+            self.splits.validation,
+            self.request.optimisation,
+            self.request.machine,
+            Record(self.out),
+            self.display,
+        )
+
     def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
         content = {
             **self.request.to_json(),
             "fingerprint": self.splits.train.fingerprint(),
             "environment": _environment(),
         }
-        teachers = outcome.teacher_rows(self.networks, self.specs, self.hashes, self.accuracy)
+        teachers = outcome.teacher_rows(self.profiles, self.accuracy)
         if resume:
             _check_same(record, content, teachers)
         elif self.fabric.is_global_zero:
@@ -170,8 +222,8 @@ class Session:
         self.fabric.barrier()
 
     def _check_frozen(self) -> None:
-        for name, network in self.networks.items():
-            if weights_hash(network) != self.hashes[name]:
+        for name in self.faculty.names:
+            if not self.faculty.unchanged(name):
                 raise NumericsError(f"teacher {name} was changed by training: nothing kept")
 
     def _gather(self, training: Training) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -194,7 +246,7 @@ class Session:
     ) -> None:
         seen = outcome.inspect_split(
             self.learner,
-            LiveTeachers(self.networks, classes=self.dims.classes, precision=self.fabric.autocast),
+            self.faculty,
             self.heard,
             self.splits.evaluation,
             self.fabric.device,
@@ -246,8 +298,17 @@ class Session:
             "seconds": progress.seconds,
             "teacher_seconds": progress.teacher_seconds,
             "images_per_s": images / max(progress.seconds, 1e-9),
-            "store_hits": 0,
+            "store_hits": self._store_hits(),
         }
+
+    def _store_hits(self) -> float:
+        if not isinstance(self.source, StoredTeachers) or self.store is None:
+            return 0.0
+        tally = self.source.tally
+        if not tally.asked:
+            return 0.0
+        self.store.note_use(tally.asked, tally.computed, tally.seconds)
+        return tally.hits
 
     def _at_best(self, training: Training) -> float | None:
         if not training.state.best:

@@ -20,8 +20,9 @@ from collegium.record import Json, Record, next_free
 from collegium.run import Run, check_folder, execute
 from collegium.run import evaluate as evaluate_run
 from collegium.run import resume as resume_run
-from collegium.training.options import Machine, Optimisation
+from collegium.training.options import Machine, Optimisation, Storage
 
+Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -61,10 +62,13 @@ class DataOptions:
 class ViewOptions:
     """What becomes of the images in training."""
 
-    augment: Literal["none", "crop", "flip", "crop-flip"] | None = None
+    augment: Recipe | None = None
     """View recipe; by default what suits the data."""
-    views: int = Run.views
-    """How many views an example has; 0 for a new one every epoch."""
+    views: int | None = Run.views
+    """Views of an example, 0 for a new one every epoch; by default a quarter of the epochs where
+    teachers are heard (so that answers can be kept), else 0."""
+    view_seed: int = Run.view_seed
+    """Of the views' pixels; runs of other seeds share stored answers while it is the same."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,8 @@ def train(
         machine: where it runs.
         output: where it goes.
     """
-    return functools.partial(
-        _do, "train", data, model, {}, Vanilla(), optimisation, view, machine, output
-    )
+    do = functools.partial(_do, "train", data, model, {}, Vanilla(), optimisation, view)
+    return functools.partial(do, Storage(), machine, output)
 
 
 def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
@@ -147,14 +150,14 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
         optimisation: Flat[Optimisation] = Optimisation(),  # noqa: B008
         view: Flat[ViewOptions] = ViewOptions(),
+        storage: Flat[Storage] = Storage(),  # noqa: B008
         machine: Flat[Machine] = Machine(),  # noqa: B008
         output: Flat[OutputOptions] = OutputOptions(),
         method: chosen = default,
     ) -> Call:
         named = parse_teachers(teacher)
-        return functools.partial(
-            _do, method.slug, data, student, named, method, optimisation, view, machine, output
-        )
+        do = functools.partial(_do, method.slug, data, student, named, method, optimisation, view)
+        return functools.partial(do, storage, machine, output)
 
     verb.__doc__ = distill.__doc__
     return verb
@@ -169,6 +172,7 @@ def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of t
         teacher: NAME=MODEL, once for each teacher; MODEL@FILE with its weights, or a run folder.
         optimisation: how long and how fast.
         view: augmentation.
+        storage: what is kept of the teachers' answers.
         machine: where it runs.
         output: where it goes.
         method: whom the student hears, and how; its own options come after its name.
@@ -209,6 +213,7 @@ def _do(
     method: AbstractMethod,
     optimisation: Optimisation,
     view: ViewOptions,
+    storage: Storage,
     machine: Machine,
     output: OutputOptions,
 ) -> Answer:
@@ -219,10 +224,12 @@ def _do(
         method=method,
         optimisation=optimisation,
         machine=machine,
+        storage=storage,
         seed=data.seed,
         validation=data.validation,
         augment=view.augment,
         views=view.views,
+        view_seed=view.view_seed,
         image_size=data.image_size,
     )
     out = output.folder(label)
@@ -293,6 +300,137 @@ def evaluate(
             f"{result['images_per_s']:.0f} images/s"
         )
         return Answer(result, text)
+
+    return call
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How answers are kept."""
+
+    views: int = 8
+    """How many views of each example."""
+    augment: Recipe | None = None
+    """View recipe; by default what suits the data."""
+    view_seed: int = Run.view_seed
+    """Of the views' pixels."""
+    logits: str = Storage.store_logits
+    """fp16, fp32, or topK (the K largest and the mass of the rest)."""
+    layers: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """TEACHER:LAYER of a hidden layer to keep, once for each."""
+    maps: Literal["int8", "fp16", "fp32"] = "int8"
+    """How hidden layers are kept."""
+    batch_size: int = 128
+    """Views of one forward."""
+
+
+def store_build(
+    data: str,
+    out: Path,
+    teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    answers: Flat[AnswerOptions] = AnswerOptions(),
+    image_size: int | None = Run.image_size,
+    machine: Flat[Machine] = Machine(),  # noqa: B008
+    quiet: Flag = False,
+    json: Flag = False,
+) -> Call:
+    """Have teachers answer ahead of training, and keep it: --data D --teacher NAME=M --out DIR.
+
+    Several processes share the work (--devices N, or torchrun); a build that was stopped goes on.
+
+    Args:
+        data: whose training examples are asked about.
+        out: folder of the store; what it has already is left.
+        teacher: NAME=MODEL, once for each teacher.
+        answers: what is kept.
+        image_size: rows and columns a folder's images are brought to.
+        machine: where it runs.
+        quiet: show no progress.
+        json: print the result as one JSON object on standard output.
+    """
+
+    def call() -> Answer:
+        from collegium.answers import build
+
+        found = build(
+            out,
+            data,
+            parse_teachers(teacher),
+            image_size=image_size,
+            machine=machine,
+            quiet=quiet,
+            **vars(answers),
+        )
+        text = (
+            f"{found['computed']:,} answers computed in {found['seconds']:.0f} s; {found['views']} "
+            f"views of {found['examples']:,} examples, {found['bytes'] / 1e6:.1f} MB in "
+            f"{found['folder']}"
+        )
+        return Answer(found, text)
+
+    return call
+
+
+def store_info(folder: tyro.conf.Positional[Path], json: Flag = False) -> Call:
+    """What a store holds: teachers, views, size, what rounding lost, how often it was of use.
+
+    Args:
+        folder: of the store.
+        json: print the result as one JSON object on standard output.
+    """
+
+    def call() -> Answer:
+        from collegium.answers import describe, info
+
+        found = info(folder)
+        return Answer(found, describe(found))
+
+    return call
+
+
+def store_verify(
+    folder: tyro.conf.Positional[Path],
+    data: str | None = None,
+    teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    image_size: int | None = Run.image_size,
+    sample: int = 128,
+    machine: Flat[Machine] = Machine(),  # noqa: B008
+    quiet: Flag = False,
+    json: Flag = False,
+) -> Call:
+    """Check every shard's checksum, and ask the teachers again about a sample.
+
+    Args:
+        folder: of the store.
+        data: by default what the store was made of.
+        teacher: NAME=MODEL where a teacher is elsewhere now.
+        image_size: rows and columns a folder's images are brought to.
+        sample: answers of each teacher that are asked for again; 0 for checksums alone.
+        machine: where it runs.
+        quiet: show no progress.
+        json: print the result as one JSON object on standard output.
+    """
+
+    def call() -> Answer:
+        from collegium.answers import verify
+
+        found = verify(
+            folder,
+            data=data,
+            teachers=parse_teachers(teacher),
+            image_size=image_size,
+            sample=sample,
+            machine=machine,
+            quiet=quiet,
+        )
+        compared = [f"{name} moved by {moved:.2g}" for name, moved in found["compared"].items()]
+        lines = [
+            "sound" if found["sound"] else "not sound",
+            *(f"damaged: {text}" for text in found["damaged"]),
+            *found["wrong"],
+            *([f"asked again: {', '.join(compared)} deviations at most"] if compared else []),
+        ]
+        return Answer(found, "\n".join(lines), 0 if found["sound"] else 1)
 
     return call
 

@@ -8,8 +8,8 @@ Images stay uint8 in memory, on the device; a view is a pure function of (seed, 
 
 from collegium.data.arrays import as_image_data
 from collegium.data.datasets import load_data
-from collegium.data.image_data import ImageData
-from collegium.data.loader import Loader
+from collegium.data.image_data import ImageData, Origin
+from collegium.data.loader import Loader, Views, view_at
 from collegium.data.splits import Splits, hold_out
 from collegium.data.views import (
     RECIPES,
@@ -17,7 +17,6 @@ from collegium.data.views import (
     ViewRecipe,
     find_recipe,
     make_views,
-    view_of,
 )
 
 __all__ = [
@@ -25,12 +24,14 @@ __all__ = [
     "VIEW_VERSION",
     "ImageData",
     "Loader",
+    "Origin",
     "Splits",
     "ViewRecipe",
+    "Views",
     "as_image_data",
     "find_recipe",
     "hold_out",
     "load_data",
     "make_views",
-    "view_of",
+    "view_at",
 ]

@@ -75,7 +75,8 @@ def _load_digits(place: str, image_size: int | None) -> Splits:
     index_N = torch.arange(len(labels_N))
     everything = ImageData(images_NDHW, labels_N, index_N, classes, "digits", "none")
     train, test = hold_out(everything, _DIGITS_TEST_FRACTION, 0, Stream.DIGITS_TEST)
-    return Splits(train, None, test)
+    assert test is not None
+    return Splits(replace(train, origin=None), None, replace(test, origin=None))
 
 
 def _load_cifar(layout: CifarFormat, place: str, image_size: int | None) -> Splits:

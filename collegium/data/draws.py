@@ -28,6 +28,16 @@ class Stream(IntEnum):
     SHUFFLE = 5
     HOLD_OUT = 6
     DIGITS_TEST = 7
+    CROP_AREA = 8
+    CROP_ASPECT = 9
+    BRIGHTNESS = 10
+    CONTRAST = 11
+    SATURATION = 12
+    ERASE = 13
+    ERASE_AREA = 14
+    ERASE_ASPECT = 15
+    ERASE_ROW = 16
+    ERASE_COLUMN = 17
 
 
 def signed(word: int) -> int:

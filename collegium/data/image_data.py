@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,23 @@ from collegium.types import MapShape
 _CHUNK_PIXELS = 1 << 19  # small enough for the processor's cache in float64
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The whole that examples were taken from, so that parts of it know each other again.
+
+    Attributes:
+        fingerprint: of the whole.
+        count: examples of the whole.
+        mean: of each channel of the whole, of pixels in 0..1.
+        std: of each channel of the whole.
+    """
+
+    fingerprint: str
+    count: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """N labelled images of one size; checked when made, so that whoever holds one can rely on it.
@@ -29,6 +47,7 @@ class ImageData:
         classes: the C class names; label i is `classes[i]`.
         name: what the data are called, like "cifar10".
         augment: the view recipe that suits training on them, a key of `RECIPES`.
+        origin: what these are a part of, with the same `index_N`; None if they are the whole.
 
     Raises:
         DataError: the parts do not fit each other or their ranges; the message says which.
@@ -42,6 +61,7 @@ class ImageData:
     classes: tuple[str, ...]
     name: str
     augment: str
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         find_recipe(self.augment)
@@ -97,6 +117,13 @@ class ImageData:
         for tensor in (self.images_NDHW, self.labels_N, self.index_N):
             digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
+
+    @cached_property
+    def whole(self) -> Origin:
+        """What these examples are a part of: their origin, or themselves."""
+        if self.origin is not None:
+            return self.origin
+        return Origin(self.fingerprint(), len(self), *self.channel_statistics())
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel's pixels in 0..1, over all N·H·W of them."""

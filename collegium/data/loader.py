@@ -1,18 +1,97 @@
 """Batches of views in an order that is a pure function of (seed, epoch)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from collegium.data.draws import Stream, fold
 from collegium.data.image_data import ImageData
-from collegium.data.views import find_recipe, make_views, view_of
+from collegium.data.views import find_recipe, make_views
 from collegium.errors import DataError, RequestError
 from collegium.types import Batch
 
 _LEAST_FOR_STATISTICS = 2  # BatchNorm cannot take a variance of one example
+
+
+@dataclass(frozen=True)
+class Views:
+    """Every view of every example of some data, by name.
+
+    Attributes:
+        data: the examples; no index twice with other pixels.
+        recipe: a key of `RECIPES`.
+        seed: of the views.
+        channels_last: lay batches out so; changes no pixel.
+    """
+
+    data: ImageData
+    recipe: str
+    seed: int
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        find_recipe(self.recipe)
+
+    def at(
+        self, positions_B: Int64[Tensor, " B"], view_B: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B D H W"]:
+        """These views of the examples at these positions of the data, pixels in 0..1."""
+        images = self.data.images_NDHW.index_select(0, positions_B)
+        index_B = self.data.index_N[positions_B]
+        views_BDHW = make_views(images, index_B, view_B, self.recipe, self.seed)
+        if self.channels_last:
+            return views_BDHW.contiguous(memory_format=torch.channels_last)
+        return views_BDHW
+
+    def of(self, index_B: Int[Tensor, " B"], view_B: Int[Tensor, " B"]) -> Float[Tensor, "B D H W"]:
+        """These views of the examples of that index.
+
+        Raises:
+            DataError: the data have no example of that index.
+        """
+        sorted_N, order_N = self._by_index
+        place_B = torch.searchsorted(sorted_N, index_B).clamp_max(len(sorted_N) - 1)
+        if not torch.equal(sorted_N[place_B], index_B):
+            raise DataError(f"{self.data.name} has no example of some index that was asked for")
+        return self.at(order_N[place_B], view_B)
+
+    @cached_property
+    def _by_index(self) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
+        sorted_N, order_N = self.data.index_N.sort()
+        return sorted_N, order_N
+
+
+def view_at(epoch: int, views: int, seed: int) -> int:
+    """Which view of every example an epoch uses.
+
+    All views come once before any comes again, in an order drawn anew each time. (The examples'
+    views of one number have nothing to do with each other, so that one number for all is as random
+    as one for each; and what teachers say of a view is asked for as a whole.)
+
+    Args:
+        epoch: 0 for the first.
+        views: how many views an example has, numbered from 0; 0 for a new one in every epoch.
+        seed: any integer.
+
+    Returns:
+        0 to `views` - 1, or to 2**31 - 1 without a limit.
+
+    Raises:
+        RequestError: `views` is negative.
+
+    >>> [view_at(epoch, 4, seed=0) for epoch in range(8)]
+    [1, 3, 2, 0, 0, 2, 1, 3]
+    """
+    if views < 0:
+        raise RequestError(f"views is {views}; give how many an example has, or 0 for no limit")
+    if views == 0:
+        return fold(seed, Stream.VIEW, epoch) >> 33
+    turn, place = divmod(epoch, views)
+    return sorted(range(views), key=lambda view: fold(seed, Stream.VIEW, turn, view))[place]
 
 
 class Loader:
@@ -39,10 +118,12 @@ class Loader:
         recipe: str = "none",
         views: int = 0,
         seed: int = 0,
+        view_seed: int = 0,
         shuffle: bool = False,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
+        channels_last: bool = False,
     ) -> None:
         """Moves the data to the device, once.
 
@@ -51,22 +132,24 @@ class Loader:
             batch_size: examples of a global batch, at least 1.
             recipe: a key of `RECIPES`.
             views: how many views an example has; 0 for a new one in every epoch.
-            seed: what order and views are drawn from.
+            seed: what the order of examples and of views is drawn from.
+            view_seed: what the pixels of a view are drawn from.
             shuffle: a new order and, if the recipe draws, other views in every epoch.
             rank: which of the processes this is, from 0.
             world: number of processes.
             device: where batches are made and stay.
+            channels_last: lay batches out so; changes no pixel.
 
         Raises:
             DataError: a batch size below 1, or larger than the data of a shuffled loader.
             RequestError: no such process, or fewer examples in a shuffled batch than processes.
             UnknownNameError: no recipe is called that.
         """
-        find_recipe(recipe)
         _check(data, batch_size, shuffle, rank, world)
         self.data = data.to(device)
+        self.views = Views(self.data, recipe, view_seed, channels_last)
         self._batch_size, self._shuffle = batch_size, shuffle
-        self._recipe, self._views, self._seed = recipe, views, seed
+        self._limit, self._seed = views, seed
         self._rank, self._world = rank, world
 
     def __len__(self) -> int:
@@ -75,22 +158,26 @@ class Loader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, 0 for the first; asked again, the same again."""
-        order_N = self._order(epoch)
+        order_N, view = self._order(epoch), self.view(epoch)
         for start, stop in self._bounds():
-            yield self._batch(order_N[start : stop : self._world], epoch)
+            positions_B = order_N[start : stop : self._world]
+            view_B = torch.full_like(positions_B, view)
+            images_BDHW = self.views.at(positions_B, view_B)
+            yield Batch(
+                images_BDHW, self.data.labels_N[positions_B], self.data.index_N[positions_B], view_B
+            )
 
-    def _batch(self, positions_B: Int64[Tensor, " B"], epoch: int) -> Batch:
-        index_B = self.data.index_N[positions_B]
-        view_B = self._view(index_B, epoch)
-        images = self.data.images_NDHW.index_select(0, positions_B)
-        views_BDHW = make_views(images, index_B, view_B, self._recipe, self._seed)
-        return Batch(views_BDHW, self.data.labels_N[positions_B], index_B, view_B)
+    def keys(self, epoch: int) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
+        """Index and view of everything all processes together get in an epoch."""
+        index_N = self.data.index_N
+        return index_N, torch.full_like(index_N, self.view(epoch))
 
-    def _view(self, index_B: Int64[Tensor, " B"], epoch: int) -> Int64[Tensor, " B"]:
+    def view(self, epoch: int) -> int:
+        """The number of the view that all examples have in an epoch."""
         # A recipe that changes nothing has one view: naming others would only miss stored answers.
-        if not self._shuffle or self._recipe == "none":
-            return torch.zeros_like(index_B)
-        return view_of(index_B, epoch, self._views, self._seed)
+        if not self._shuffle or self.views.recipe == "none":
+            return 0
+        return view_at(epoch, self._limit, self._seed)
 
     def _order(self, epoch: int) -> Int64[Tensor, " N"]:
         device = self.data.labels_N.device

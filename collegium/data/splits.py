@@ -1,6 +1,6 @@
 """Train, validation and test, and how validation is held out of train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64
@@ -93,7 +93,7 @@ def hold_out(
         stream: what the draw is for.
 
     Returns:
-        The rest of train, and what was held out; None for the fraction 0.
+        The rest of train, and what was held out; None for the fraction 0. Both know their origin.
 
     Raises:
         DataError: the fraction is out of range, or no class has a second example to give.
@@ -108,6 +108,7 @@ def hold_out(
             "validation; use validation=0"
         )
     held_N = _rank_in_class(train, seed, stream) < quota_C[train.labels_N]
+    train = replace(train, origin=train.whole)
     return train.subset((~held_N).nonzero()[:, 0]), train.subset(held_N.nonzero()[:, 0])
 
 

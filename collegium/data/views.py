@@ -4,7 +4,8 @@ The same triple is the same pixels whatever the batch, the order, the process or
 is what lets a stored teacher answer stand for a live one, and a run be repeated exactly.
 
 Pad-and-crop with flip is the recipe of the CIFAR literature (He et al., "Deep residual learning
-for image recognition", CVPR 2016): at 32x32 it has 9 x 9 offsets x 2 = 162 outcomes.
+for image recognition", CVPR 2016): at 32x32 it has 9 x 9 offsets x 2 = 162 outcomes. Recipes for
+larger images are in `resized`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from collegium.data.draws import Stream, below, fold, fold_in, signed
-from collegium.errors import RequestError, UnknownNameError
+from collegium.data.resized import Draws, erase, jitter, resized_crop
+from collegium.errors import UnknownNameError
 
 VIEW_VERSION = 1
 """Which function (seed, index, view) -> pixels this is; stored answers are keyed by it."""
@@ -30,10 +32,16 @@ class ViewRecipe:
     Attributes:
         crop: pad by an eighth of the side with black, then cut the old size out anywhere.
         flip: mirror left and right, one time in two.
+        resize: cut out a part of 8 to 100 % of the area and enlarge it to the whole; with flip.
+        jitter: change brightness, contrast and saturation by factors of 0.6 to 1.4.
+        erase: one time in four, a black rectangle.
     """
 
     crop: bool = False
     flip: bool = False
+    resize: bool = False
+    jitter: bool = False
+    erase: bool = False
 
 
 RECIPES: Mapping[str, ViewRecipe] = MappingProxyType(
@@ -42,9 +50,12 @@ RECIPES: Mapping[str, ViewRecipe] = MappingProxyType(
         "crop": ViewRecipe(crop=True),
         "flip": ViewRecipe(flip=True),
         "crop-flip": ViewRecipe(crop=True, flip=True),
+        "resized-crop": ViewRecipe(resize=True, flip=True),
+        "large": ViewRecipe(resize=True, flip=True, jitter=True, erase=True),
     }
 )
-"""The recipes by name; "crop" alone is for what must not be mirrored, like digits."""
+"""The recipes by name: "crop" alone is for what must not be mirrored, like digits, "crop-flip" for
+small pictures, "resized-crop" and "large" for photographs."""
 
 
 def find_recipe(name: str) -> ViewRecipe:
@@ -83,12 +94,25 @@ def make_views(
     chosen = find_recipe(recipe)
     if chosen == ViewRecipe():
         return _in_unit_range(images_BDHW)
+    if chosen.resize:
+        return _photograph(images_BDHW, Draws(index_B, view_B, seed), chosen)
     height, width = images_BDHW.shape[2:]
     padding = (height // 8, width // 8) if chosen.crop else (0, 0)
     draws_3B = _draw(index_B, view_B, (2 * padding[0] + 1, 2 * padding[1] + 1, 2), seed)
     rows_BH = draws_3B[0, :, None] + torch.arange(height, device=index_B.device)
     columns_BW = _columns(draws_3B[1], draws_3B[2] * chosen.flip, width)
     return _in_unit_range(_cut_out(images_BDHW, rows_BH, columns_BW, padding))
+
+
+def _photograph(
+    images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws, chosen: ViewRecipe
+) -> Float[Tensor, "B D H W"]:
+    pixels_BDHW = resized_crop(images_BDHW, draws)
+    if not images_BDHW.is_floating_point():
+        pixels_BDHW = pixels_BDHW / torch.full((), 255.0, device=pixels_BDHW.device)
+    pixels_BDHW = pixels_BDHW.clamp_(0, 1)  # rounding may leave the range by its last digit
+    pixels_BDHW = jitter(pixels_BDHW, draws) if chosen.jitter else pixels_BDHW
+    return erase(pixels_BDHW, draws) if chosen.erase else pixels_BDHW
 
 
 def _draw(
@@ -125,26 +149,3 @@ def _in_unit_range(images_BDHW: Shaped[Tensor, "B D H W"]) -> Float[Tensor, "B D
         return images_BDHW
     # A plain number would be turned into a factor 1/255 on some devices, one rounding apart.
     return images_BDHW.float() / torch.full((), 255.0, device=images_BDHW.device)
-
-
-def view_of(index_B: Int[Tensor, " B"], epoch: int, views: int, seed: int) -> Int[Tensor, " B"]:
-    """Which view of each example an epoch uses.
-
-    Args:
-        index_B: int64, which example of the data set each one is.
-        epoch: 0 for the first.
-        views: how many views an example has, numbered from 0; 0 for a new one in every epoch.
-        seed: any integer.
-
-    Returns:
-        int64: the epoch itself when `views` is 0, else a draw from 0 to `views` - 1.
-
-    Raises:
-        RequestError: `views` is negative.
-    """
-    if views < 0:
-        raise RequestError(f"views is {views}; give how many an example has, or 0 for no limit")
-    if views == 0:
-        return torch.full_like(index_B, epoch)
-    key = torch.tensor(signed(fold(seed, Stream.VIEW)), device=index_B.device)
-    return below(views, fold_in(key, index_B, torch.full_like(index_B, epoch)))

@@ -4,14 +4,14 @@ Both compare what does not depend on the width of the embedding, so student and 
 in it. Both are taken over the local batch.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 21
 """Largest temporary of one chunk of vertices: keeps B^3 out of memory, and chunks in the cache."""
 
 
@@ -62,22 +62,45 @@ def angle(student_BP: Float[Tensor, "B P"], target_BP: Float[Tensor, "B Q"]) -> 
 
 
 class _Angle(torch.autograd.Function):
+    """Points lie along the last axis, so that the large products are wide."""
+
     @staticmethod
     def forward(ctx: Any, student_BP: Tensor, target_BP: Tensor) -> Tensor:
         size = len(student_BP)
+        student, target = _Points.of(student_BP), _Points.of(target_BP)
         loss_B = student_BP.new_empty(size)
-        pull_BBP = torch.empty(size, *student_BP.shape, dtype=loss_B.dtype, device=loss_B.device)
-        for vertices in torch.arange(size).split(_vertices_per_chunk(student_BP, target_BP)):
-            chunk = slice(int(vertices[0]), int(vertices[-1]) + 1)
-            loss_B[chunk], pull_BBP[chunk] = _angles_at(chunk, student_BP, target_BP)
-        ctx.save_for_backward(pull_BBP)
-        return loss_B
+        pull_BPB = student_BP.new_empty(size, student_BP.shape[1], size)
+        for start in range(0, size, step := _vertices_per_chunk(student_BP, target_BP)):
+            chunk = slice(start, start + step)
+            loss_B[chunk], pull_BPB[chunk] = _angles_at(chunk, student, target)
+        ctx.save_for_backward(pull_BPB.mul_(2 / size**2))
+        return loss_B / size**2
 
     @staticmethod
     def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None]:
-        (pull_BBP,) = ctx.saved_tensors
-        ends_BP = torch.einsum("b,bip->ip", gradient_B, pull_BBP)
-        return ends_BP - gradient_B[:, None] * pull_BBP.sum(dim=1), None
+        (pull_BPB,) = ctx.saved_tensors
+        ends_BP = torch.einsum("b,bpi->ip", gradient_B, pull_BPB)
+        return ends_BP - gradient_B[:, None] * pull_BPB.sum(dim=2), None
+
+
+class _Points(NamedTuple):
+    """Embeddings and the reciprocal distance of every pair, 0 where they coincide."""
+
+    points_BP: Tensor
+    points_PB: Tensor
+    nearness_BB: Tensor
+
+    @classmethod
+    def of(cls, points_BP: Tensor) -> "_Points":
+        mode = "donot_use_mm_for_euclid_dist"  # the other one is inexact for near points
+        distance_BB = torch.cdist(points_BP, points_BP, compute_mode=mode)
+        nearness_BB = torch.where(distance_BB > 0, 1 / distance_BB, 0)
+        return cls(points_BP, points_BP.T.contiguous(), nearness_BB)
+
+    def directions(self, chunk: slice) -> Tensor:
+        """Unit vectors (V, P, B) from the vertices of a chunk to every point."""
+        steps_VPB = self.points_PB[None] - self.points_BP[chunk, :, None]
+        return steps_VPB.mul_(self.nearness_BB[chunk, None])
 
 
 def _vertices_per_chunk(student_BP: Tensor, target_BP: Tensor) -> int:
@@ -85,24 +108,17 @@ def _vertices_per_chunk(student_BP: Tensor, target_BP: Tensor) -> int:
     return max(1, _CHUNK_BYTES // (len(student_BP) * width * student_BP.element_size()))
 
 
-def _angles_at(chunk: slice, student_BP: Tensor, target_BP: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss at some vertices, and its derivative by the end points of each (vertex, end) pair."""
-    toward_VBP, length_VB1 = _directions(chunk, student_BP)
-    target_VBP, _ = _directions(chunk, target_BP)
-    gap_VBB = toward_VBP @ toward_VBP.mT
-    gap_VBB.baddbmm_(target_VBP, target_VBP.mT, alpha=-1)
+def _angles_at(chunk: slice, student: _Points, target: _Points) -> tuple[Tensor, Tensor]:
+    """Summed loss at some vertices, and half its derivative by the end points of each pair."""
+    toward_VPB, target_VPB = student.directions(chunk), target.directions(chunk)
+    # One product for the difference of both sides' cosines.
+    left = torch.cat([toward_VPB, target_VPB], dim=1)
+    right = torch.cat([toward_VPB, -target_VPB], dim=1)
+    gap_VBB = left.mT @ right
     slope_VBB = gap_VBB.clamp(-1, 1)  # the derivative of smooth L1
-    triples = len(student_BP) ** 2
     # smooth L1 of gap is slope * (gap - slope / 2), on both of its branches.
-    gap_VBB.sub_(slope_VBB, alpha=0.5)
-    loss_V = torch.linalg.vecdot(slope_VBB.flatten(1), gap_VBB.flatten(1)) / triples
-    pull_VBP = (slope_VBB @ toward_VBP).mul_(2 / triples)
-    pull_VBP -= toward_VBP * torch.linalg.vecdot(pull_VBP, toward_VBP)[..., None]
-    return loss_V, torch.where(length_VB1 > 0, pull_VBP / length_VB1, 0)
-
-
-def _directions(chunk: slice, points_BP: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors from the vertices of a chunk to every point, and their lengths."""
-    steps_VBP = points_BP[None] - points_BP[chunk, None]
-    length_VB1 = torch.linalg.vector_norm(steps_VBP, dim=2, keepdim=True)
-    return steps_VBP.div_(length_VB1.clamp_min(1e-12)), length_VB1
+    slope_VQ, gap_VQ = slope_VBB.flatten(1), gap_VBB.flatten(1)
+    loss_V = torch.linalg.vecdot(slope_VQ, gap_VQ) - torch.linalg.vecdot(slope_VQ, slope_VQ) / 2
+    pull_VPB = toward_VPB @ slope_VBB  # symmetric: from either end
+    pull_VPB -= toward_VPB * (pull_VPB * toward_VPB).sum(dim=1, keepdim=True)
+    return loss_V, pull_VPB.mul_(student.nearness_BB[chunk, None])

@@ -28,11 +28,12 @@ class Taps:
     def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
         self._maps: dict[str, Tensor] = {}
         self._paths = tuple(paths)
+        self._handles = []
         modules = dict(network.named_modules())
         for path in paths:
             if path not in modules:
                 raise UnknownNameError("layer", path, (name for name in modules if name))
-            modules[path].register_forward_hook(self._hook(path))
+            self._handles.append(modules[path].register_forward_hook(self._hook(path)))
 
     def _hook(self, path: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -45,6 +46,11 @@ class Taps:
         maps = {path: self._maps[path] for path in self._paths}
         self._maps.clear()
         return maps
+
+    def close(self) -> None:
+        """Leave the network alone from now on."""
+        for handle in self._handles:
+            handle.remove()
 
 
 def as_map(output: Tensor) -> Tensor:

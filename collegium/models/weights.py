@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
+from collegium.files import with_metadata
 from collegium.models.network import Network
 
 SHOWN = 3
@@ -124,17 +125,4 @@ def network_bytes(network: Network, **more: str) -> bytes:
     """A safetensors file of the body under its own key names, and what builds it again."""
     state = network.body.state_dict()
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    return _with_metadata(save(tensors), network_metadata(network, **more))
-
-
-def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put metadata into a safetensors file in a fixed order.
-
-    The library writes them in an order that changes from process to process, and the same training
-    must leave the same bytes.
-    """
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:end])}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns its data
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    return with_metadata(save(tensors), network_metadata(network, **more))

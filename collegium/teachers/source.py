@@ -2,6 +2,9 @@
 
 from abc import ABC, abstractmethod
 
+from jaxtyping import Int
+from torch import Tensor
+
 from collegium.types import Batch, TeacherOutputs
 
 
@@ -14,6 +17,9 @@ class AbstractTeacherSource(ABC):
 
     names: tuple[str, ...]
     """The teachers, in the order of the T axis."""
+
+    def expect(self, index_N: Int[Tensor, " N"], view_N: Int[Tensor, " N"]) -> None:  # noqa: B027
+        """Hear which views will be asked for next, over all processes, to get ready for them."""
 
     @abstractmethod
     def outputs(self, batch: Batch) -> TeacherOutputs:

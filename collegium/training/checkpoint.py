@@ -99,6 +99,7 @@ def load(path: Path, state: State) -> None:
     state.progress = Progress(**content["progress"])
     packed = _under("optimizer", tensors)
     state.optimizer.load_state_dict(_unpack_optimizer(state.optimizer, packed, content))
+    _lay_out(state.optimizer)
     torch.set_rng_state(tensors["random"])
 
 
@@ -129,6 +130,14 @@ def _unpack_optimizer(
         place, _, name = key.partition(".")
         state.setdefault(int(place), {})[name] = value
     return {**optimizer.state_dict(), "state": state}
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give state the layout of its parameter: a fused step walks through both as they lie."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _flush(folder: Path) -> None:

@@ -29,9 +29,14 @@ class Lesson:
     def __init__(self, batch: Batch, answers: TeacherOutputs) -> None:
         self.batch, self.answers = batch, answers
 
-    def first(self, count: int) -> "Lesson":
-        """The same for the first few examples."""
-        few, batch, answers = slice(0, count), self.batch, self.answers
+    def parts(self, count: int) -> "list[Lesson]":
+        """The lesson in parts of nearly equal size, at least one example each."""
+        size = -(-len(self.batch) // count)
+        return [self.part(slice(at, at + size)) for at in range(0, len(self.batch), size)]
+
+    def part(self, few: slice) -> "Lesson":
+        """The same for some of the examples."""
+        batch, answers = self.batch, self.answers
         maps = {
             name: {path: feature[few] for path, feature in layers.items()}
             for name, layers in answers.maps.items()
@@ -51,18 +56,28 @@ class Learner(nn.Module):
         student: the network that is trained.
         objective: of the method.
         map_layers: student layers to read beside those the objective names, shallow to deep.
+        compiled_for: batch size in training that the student is compiled for; 0 for none.
     """
 
     def __init__(
-        self, student: Network, objective: Objective, map_layers: tuple[str, ...] = ()
+        self,
+        student: Network,
+        objective: Objective,
+        map_layers: tuple[str, ...] = (),
+        compiled_for: int = 0,
     ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
         self._taps = Taps(student.body, map_layers)
+        self._compiled_for = compiled_for
+        # Kept in a list: as an attribute it would be a second child with the same parameters.
+        self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
 
     def observe(self, images_BDHW: Tensor) -> StudentOutputs:
         """Run the student and read its layers, in float32 whatever it computed in."""
-        logits_BC = self.student(images_BDHW)
+        full = self.training and len(images_BDHW) == self._compiled_for
+        run = self._compiled[0] if self._compiled and full else self.student
+        logits_BC = run(images_BDHW)
         maps = {path: feature.float() for path, feature in self._taps.take().items()}
         return StudentOutputs(logits_BC.float(), maps)
 
@@ -95,7 +110,7 @@ class Learner(nn.Module):
         Measured on a few examples in evaluation mode, so that no statistic of the student moves.
         """
         self.eval()
-        terms, _, _ = self(lesson.first(SHARE_EXAMPLES))
+        terms, _, _ = self(lesson.part(slice(0, SHARE_EXAMPLES)))
         norms = {name: self._gradient_norm(term_B) for name, term_B in terms.items()}
         self.train()
         whole = sum(norms.values()) or 1.0
@@ -112,15 +127,19 @@ class Learner(nn.Module):
         return torch.stack(present).norm().item() if present else 0.0
 
 
-def make_optimizer(learner: Learner, options: Optimisation) -> torch.optim.Optimizer:
-    """The one optimiser of a run."""
+def make_optimizer(
+    learner: Learner, options: Optimisation, fused: bool = False
+) -> torch.optim.Optimizer:
+    """The one optimiser of a run; fused where the device has a kernel for it."""
     groups = learner.parameter_groups(options)
     for group in groups:
         group["lr"] = options.peak_lr * float(str(group["rate"]))
+    kinds = {parameter.device.type for parameter in learner.parameters()}
+    fused = fused and kinds <= {"cpu", "cuda"}
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=fused)
     nesterov = options.momentum > 0
-    return torch.optim.SGD(groups, momentum=options.momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, momentum=options.momentum, nesterov=nesterov, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

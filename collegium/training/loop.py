@@ -18,7 +18,7 @@ from collegium.training.evaluate import predict
 from collegium.training.guard import check_answers, check_loss, check_state
 from collegium.training.learner import Learner, Lesson, make_optimizer, set_learning_rate
 from collegium.training.meter import Meter, collapse, epoch_line
-from collegium.training.options import Optimisation
+from collegium.training.options import Machine, Optimisation
 from collegium.training.progress import Display
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
@@ -35,6 +35,7 @@ class Training:
         loader: this process's share of the training data.
         validation: what the best epoch is chosen on; None where there is none.
         options: epochs, batch size, optimiser.
+        machine: parts of a batch, fused optimiser.
         record: where metrics and checkpoints go.
         display: what the user sees meanwhile.
     """
@@ -45,11 +46,12 @@ class Training:
     loader: Loader
     validation: ImageData | None
     options: Optimisation
+    machine: Machine
     record: Record
     display: Display
 
     def __post_init__(self) -> None:
-        optimizer = make_optimizer(self.learner, self.options)
+        optimizer = make_optimizer(self.learner, self.options, self.machine.fused)
         self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
         self.state = State(self.learner, optimizer, Progress())
         self.weights: tuple[Tensor, Tensor] | None = None
@@ -80,9 +82,10 @@ class Training:
         self.module.train()
         last = epoch + 1 == self.options.epochs
         meter = Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
+        self._expect(epoch)
         for step, batch in enumerate(self.loader.epoch(epoch), epoch * len(self.loader)):
-            answers = self._ask(batch, step)
-            self._step(step, batch, answers, meter)
+            answers = self.ask(batch, step)
+            self.step(step, batch, answers, meter)
             self.display.step()
         seconds = time.perf_counter() - started
         line = self._line(epoch, meter, seconds)
@@ -92,24 +95,39 @@ class Training:
         self.state.progress.seconds += seconds
         self._close_epoch(epoch, line)
 
-    def _ask(self, batch: Batch, step: int) -> TeacherOutputs:
+    def ask(self, batch: Batch, step: int) -> TeacherOutputs:
+        """What the teachers say of a batch, checked."""
         started = time.perf_counter()
         answers = self.teachers.outputs(batch)
         self.state.progress.teacher_seconds += time.perf_counter() - started
         check_answers(answers, self.teachers.names, batch, step)
         return answers
 
-    def _step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
+    def _expect(self, epoch: int) -> None:
+        started = time.perf_counter()
+        self.teachers.expect(*self.loader.keys(epoch))
+        self.state.progress.teacher_seconds += time.perf_counter() - started
+
+    def step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
+        """One step of the optimiser."""
         progress = step / (self.options.epochs * len(self.loader))
         factor = learning_rate_factor(self.options.schedule, progress)
         set_learning_rate(self.optimizer, self.options.peak_lr * factor)
         self.optimizer.zero_grad()
-        terms, weights_BT, logits_BC = self.module(Lesson(batch, answers))
+        *early, last = Lesson(batch, answers).parts(self.machine.micro_batches)
+        scale = self._scale(len(batch))
+        for part in early:
+            with self.fabric.no_backward_sync(self.module):
+                self._learn(step, part, scale * (len(part.batch) / len(batch)), meter)
+        self._learn(step, last, scale * (len(last.batch) / len(batch)), meter)
+        self.optimizer.step()
+
+    def _learn(self, step: int, lesson: Lesson, scale: float, meter: Meter) -> None:
+        terms, weights_BT, logits_BC = self.module(lesson)
         loss = total(terms)
         check_loss(loss, terms, logits_BC, step, self._last_good(), self.options.peak_lr)
-        self.fabric.backward(loss * self._scale(len(batch)))
-        self.optimizer.step()
-        meter.add(batch, terms, weights_BT, logits_BC)
+        self.fabric.backward(loss * scale)
+        meter.add(lesson.batch, terms, weights_BT, logits_BC)
 
     def _scale(self, share: int) -> float:
         """Makes the mean over processes the mean over the examples of the global batch."""

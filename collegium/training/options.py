@@ -1,5 +1,6 @@
 """How long, how fast and on what: options every kind of training shares. Imports no torch."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,8 +56,46 @@ class Machine:
     threads: int | None = None
     """CPU threads of a process; by default as many as torch takes."""
 
+    micro_batches: int = 1
+    """Parts a batch is worked off in, one after the other: less memory, the same step."""
+    channels_last: bool = True
+    """Lay images out channels last, as CPUs and tensor cores like them."""
+    fold: bool = True
+    """Fold the teachers' BatchNorm into their convolutions."""
+    fused: bool = True
+    """One kernel for the optimiser's step, where the device has it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of student and teachers; auto: on accelerators (on CPUs it gains little)."""
+    teacher_memory: Literal["resident", "bounded"] = "resident"
+    """Keep all teachers on the device, or one at a time (needs a store)."""
+
     def __post_init__(self) -> None:
+        if self.micro_batches < 1:
+            raise RequestError(f"--micro-batches must be at least 1, got {self.micro_batches}")
         if self.devices < 1:
             raise RequestError(f"--devices must be at least 1, got {self.devices}")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"--threads must be at least 1, got {self.threads}")
+
+    def compiles(self, device: str) -> bool:
+        """Whether networks are compiled on this kind of device."""
+        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What is kept of the teachers' answers."""
+
+    store: str | None = None
+    """Folder of stored answers; used where it has them, filled where it has not."""
+    store_logits: str = "fp16"
+    """How logits are kept: fp16, fp32, or topK (the K largest and the mass of the rest)."""
+    store_hints: Literal["none", "fp16", "fp32", "int8"] = "none"
+    """Keep the hidden layers that hints read, too: many bytes, no teacher in any step."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"fp16|fp32|top[1-9]\d*", self.store_logits):
+            raise RequestError(
+                f"--store-logits: answers cannot be stored as {self.store_logits!r}; give fp16, "
+                "fp32, or topK with a number K"
+            )

@@ -16,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+TELL_EVERY = 10.0
+"""Seconds between lines on something long."""
+
 
 class Display:
     """Progress on standard error; a bar on a terminal, plain lines elsewhere, nothing if quiet.
@@ -30,6 +33,7 @@ class Display:
         self.console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._asked_of, self._asked_from, self._told = ("", 0), (0.0, 0), 0.0
         self._epochs = 0
         self._started = 0.0
 
@@ -59,6 +63,18 @@ class Display:
         """One step is done."""
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
+
+    def asked(self, name: str, done: int, of: int) -> None:
+        """A teacher has answered `done` views of `of`, ahead of training."""
+        now = time.perf_counter()
+        if done == of or self._asked_of != (name, of):
+            self._asked_of, self._asked_from, self._told = (name, of), (now, done), now
+        elif now - self._told > TELL_EVERY and not self.quiet:
+            self._told = now
+            rate = (done - self._asked_from[1]) / (now - self._asked_from[0])
+            left = _clock((of - done) / rate)
+            what = f"{self.label}  {name}: {done:,}/{of:,} views"
+            self.say(f"{what}  {rate:.0f} images/s  {left} left")
 
     def epoch(self, line: Mapping[str, Any], validation: Mapping[str, Any] | None) -> None:
         """An epoch is done; its metrics."""

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collegium.data import Loader, make_views, view_of
+from collegium.data import Loader, Views, make_views, view_at
 from collegium.errors import DataError, RequestError, UnknownNameError
 
 
@@ -15,11 +15,11 @@ def indices(loader, epoch=0):
 
 def test_a_batch_holds_the_views_it_names(noise_data):
     data = noise_data(20).subset(range(5, 20))
-    loader = Loader(data, 4, recipe="crop-flip", views=3, seed=9, shuffle=True)
+    loader = Loader(data, 4, recipe="crop-flip", views=3, seed=2, view_seed=9, shuffle=True)
     for batch in loader.epoch(2):
         positions = batch.index_B - 5
         assert torch.equal(batch.labels_B, data.labels_N[positions])
-        assert torch.equal(batch.view_B, view_of(batch.index_B, 2, 3, 9))
+        assert batch.view_B.tolist() == [view_at(2, 3, seed=2)] * len(batch)
         images = data.images_NDHW[positions]
         expected = make_views(images, batch.index_B, batch.view_B, "crop-flip", 9)
         assert torch.equal(batch.images_BDHW, expected)
@@ -135,9 +135,40 @@ def test_evaluation_has_view_0_whatever_the_recipe_and_the_epoch(noise_data, vie
         assert batch.view_B.tolist() == [0] * 4
 
 
-def test_unlimited_views_are_new_in_every_epoch(noise_data):
-    loader = Loader(noise_data(8), 8, recipe="flip", shuffle=True)
-    assert [next(loader.epoch(e)).view_B.unique().tolist() for e in (0, 6)] == [[0], [6]]
+def test_unlimited_views_are_new_in_every_epoch_and_for_every_seed():
+    drawn = {view_at(epoch, 0, seed) for epoch in range(50) for seed in range(3)}
+    assert len(drawn) == 150
+    assert min(drawn) >= 0
+
+
+@given(st.integers(1, 9), st.integers(0, 5), st.integers(-5, 2**70))
+def test_every_view_comes_once_before_any_comes_again(views, turn, seed):
+    epochs = range(turn * views, (turn + 1) * views)
+    assert sorted(view_at(epoch, views, seed) for epoch in epochs) == list(range(views))
+
+
+def test_the_order_of_views_depends_on_turn_and_seed():
+    orders = [
+        tuple(view_at(8 * turn + e, 8, seed) for e in range(8))
+        for turn, seed in ((0, 0), (1, 0), (0, 1))
+    ]
+    assert len(set(orders)) == 3
+
+
+def test_a_negative_number_of_views_is_refused():
+    with pytest.raises(RequestError, match="-1"):
+        view_at(0, -1, 0)
+
+
+def test_views_are_found_by_index(noise_data):
+    data = noise_data(20).subset([7, 3, 19, 4])
+    views = Views(data, "crop-flip", 5)
+    view = torch.tensor([2, 2])
+    expected = make_views(data.images_NDHW[[2, 0]], torch.tensor([19, 7]), view, "crop-flip", 5)
+    assert torch.equal(views.of(torch.tensor([19, 7]), view), expected)
+    for missing in (0, 5, 99):
+        with pytest.raises(DataError, match="no example"):
+            views.of(torch.tensor([missing]), view[:1])
 
 
 def test_float_data_are_given_out_and_left_alone(noise_data):

@@ -197,13 +197,13 @@ def test_a_student_that_becomes_nan_stops_with_the_step(command) -> None:
 def test_a_last_step_that_breaks_the_student_is_not_saved(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = Training._step
+    take = Training.step
 
     def take_and_break(self, *arguments) -> None:
         take(self, *arguments)  # its loss is fine, what it leaves is not
         next(self.learner.parameters()).data.fill_(float("nan"))
 
-    monkeypatch.setattr(Training, "_step", take_and_break)
+    monkeypatch.setattr(Training, "step", take_and_break)
     told = command("train --data digits --model small:mlp --epochs 2 --batch-size 1051 --out run")
     assert told.code == 1
     assert "student.body.layer1.0.weight became NaN or infinite at step 1" in told.err

@@ -202,7 +202,8 @@ def test_every_file_and_key_of_a_run_is_documented(distil) -> None:
     found = {*written, *record.run, *record.summary, *record.teachers[0]}
     found |= {key for line in record.metrics() for key in line}
     found |= {key for part in PARTS if part.endswith(".npz") for key in record.read_arrays(part)}
-    found |= {*record.run["optimisation"], *record.run["machine"], *record.run["environment"]}
+    for part in ("optimisation", "machine", "storage", "environment"):
+        found |= set(record.run[part])
     names = {"loss": "TERM", "gradient_share": "TERM"}
     for key in found:
         start, dot, _ = key.partition(".")

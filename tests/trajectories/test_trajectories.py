@@ -156,14 +156,14 @@ def test_a_users_teacher_is_not_touched_even_if_it_is_put_in_training_mode(
 ) -> None:
     teacher = Disturbed()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    ask = Training._ask
+    ask = Training.ask
 
     def disturb(self: Training, *arguments: Any) -> Any:
-        for module in (teacher, *self.teachers._networks.values()):
+        for module in (teacher, *(said.network for said in self.teachers._teachers.values())):
             module.train()
         return ask(self, *arguments)
 
-    monkeypatch.setattr(Training, "_ask", disturb)
+    monkeypatch.setattr(Training, "ask", disturb)
     method = cg.AvgMKD()
     first = distil(method, folder="a", teachers={"t": teacher}, epochs=1)
     second = distil(method, folder="b", teachers={"t": teacher}, epochs=1)

@@ -1,0 +1,394 @@
+"""Stored answers as runs and commands use them: a source for a run; build, info, verify."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from collegium.assembly import make_fabric, make_faculty
+from collegium.data import Views, load_data
+from collegium.errors import FolderError, RequestError
+from collegium.teachers.faculty import Faculty
+from collegium.teachers.store import Filler, Share, Store, StoredTeachers
+from collegium.teachers.store.catalogue import (
+    Codecs,
+    check_answers,
+    fill_views,
+    open_store,
+    open_volumes,
+    writes_down,
+)
+from collegium.teachers.store.plan import human_bytes, make_plan
+from collegium.teachers.store.source import Volumes
+from collegium.teachers.store.store import LOGITS, parse_layer
+from collegium.training.options import Machine, Storage
+from collegium.training.progress import Display
+from collegium.types import Layers
+
+Json = dict[str, Any]
+CHECKED = 16
+"""Answers of each teacher that a run asks for again, to see that they are its own."""
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Who is asked about what, and where.
+
+    Attributes:
+        data: what the data are called by the user.
+        views: of them.
+        faculty: the teachers.
+        machine: what they compute in.
+        batch_size: views of one forward.
+        fabric: processes and devices.
+        display: where progress is shown.
+    """
+
+    data: str
+    views: Views
+    faculty: Faculty
+    machine: Machine
+    batch_size: int
+    fabric: Fabric
+    display: Display
+
+    def open(
+        self, folder: Path, codecs: Mapping[str, Codecs]
+    ) -> tuple[Store, dict[str, Volumes], Filler]:
+        """A store, the volumes of these teachers, and what fills them.
+
+        Raises:
+            FolderError: the store is for something else.
+        """
+        store = open_store(folder, self.views, self.display.warn, self.data)
+        volumes = open_volumes(store, self.faculty, codecs, self.machine.precision)
+        filler = Filler(
+            self.faculty,
+            self.views,
+            self.batch_size,
+            Share(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
+            writes_down(store, self.faculty, volumes, self.machine.precision),
+            self.display.asked,
+        )
+        return store, volumes, filler
+
+    def plan(
+        self, folder: Path, volumes: Mapping[str, Volumes], views: Sequence[int], epochs: int
+    ) -> None:
+        """Say what filling these views will cost and spare.
+
+        Raises:
+            FolderError: the disk cannot hold it.
+        """
+        if not volumes:
+            return
+        index_N = self.views.data.index_N.cpu().numpy()
+        plan = make_plan(folder, volumes, self.faculty, index_N, views, epochs)
+        self.display.say(plan.table())
+        plan.check()
+
+
+def check_storage(storage: Storage, machine: Machine, views: int | None) -> None:
+    """Refuse what makes no sense together, before anything is loaded.
+
+    Raises:
+        RequestError: a store without a limit on views, or bounded memory without a store.
+    """
+    if storage.store is not None and views == 0:
+        raise RequestError(
+            "--store keeps answers to be found again, and with --views 0 no view comes twice; "
+            "give a number of views"
+        )
+    if storage.store is None and machine.teacher_memory == "bounded":
+        raise RequestError(
+            "--teacher-memory bounded hears teachers one by one, ahead of training: it needs "
+            "--store DIR"
+        )
+
+
+def stored_teachers(
+    inquiry: Inquiry,
+    storage: Storage,
+    names: tuple[str, ...],
+    layers: Layers,
+    views_by_epoch: Sequence[int],
+) -> tuple[StoredTeachers, Store]:
+    """A source for a run that answers from a store; says what that will cost before it is done.
+
+    Args:
+        inquiry: who is asked about what.
+        storage: which store, and how answers are kept.
+        names: of the teachers that are heard.
+        layers: hidden layers that are read.
+        views_by_epoch: the view each epoch uses.
+
+    Raises:
+        FolderError: the store is for something else, or the disk cannot hold it.
+        RequestError: it makes no sense together.
+    """
+    live = _live(storage, names, layers, inquiry.faculty)
+    codecs: dict[str, Codecs] = {
+        name: {LOGITS: storage.store_logits}
+        | dict.fromkeys(layers.teachers.get(name, ()), storage.store_hints)
+        for name in names
+        if name not in live
+    }
+    folder = Path(str(storage.store))
+    store, volumes, filler = inquiry.open(folder, codecs)
+    for name, kinds in volumes.items():
+        check_answers(filler, name, kinds, CHECKED)
+    inquiry.plan(folder, volumes, sorted(set(views_by_epoch)), len(views_by_epoch))
+    if live:
+        inquiry.display.say(
+            f"teachers {', '.join(live)} run in every step: their hints are not stored "
+            "(--store-hints int8, fp16 or fp32)"
+        )
+    said = {name: inquiry.faculty.teacher(name, layers.teachers[name]) for name in live}
+    return StoredTeachers(names, volumes, said, filler, layers), store
+
+
+def _live(storage: Storage, names: tuple[str, ...], layers: Layers, faculty: Faculty) -> list[str]:
+    """Who must run in every step: teachers whose hidden layers are read and not stored."""
+    hinting = [name for name in names if layers.teachers.get(name)]
+    live = hinting if storage.store_hints == "none" else []
+    if live and faculty.bounded:
+        raise RequestError(
+            f"the hints of {', '.join(live)} are not stored, so these teachers run in every step: "
+            "with --teacher-memory bounded give --store-hints, or a method without hints"
+        )
+    return live
+
+
+def build(
+    folder: Path,
+    data: str,
+    teachers: Mapping[str, str],
+    *,
+    views: int = 8,
+    augment: str | None = None,
+    view_seed: int = 0,
+    image_size: int | None = None,
+    logits: str = "fp16",
+    layers: tuple[str, ...] = (),
+    maps: str = "int8",
+    batch_size: int = 128,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    quiet: bool = False,
+) -> Json:
+    """Fill a store ahead of training; what it has already is left.
+
+    Args:
+        folder: of the store.
+        data: a data string; all its training examples are asked about, held out or not.
+        teachers: model strings by name.
+        views: how many views of each example, numbered from 0.
+        augment: view recipe; by default what suits the data.
+        view_seed: of the views' pixels.
+        image_size: rows and columns of a folder's images.
+        logits: how logits are kept: fp16, fp32, topK.
+        layers: "TEACHER:LAYER" strings, hidden layers to keep.
+        maps: how these are kept: int8, fp16, fp32.
+        batch_size: views of one forward.
+        machine: where teachers run; several processes share the work.
+        quiet: show no progress.
+
+    Raises:
+        RequestError: no teachers, no views, or a layer there is not.
+        FolderError: the folder holds other answers, or the disk cannot hold these.
+    """
+    if not teachers or views < 1:
+        raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
+    inquiry = _inquire(data, image_size, augment, view_seed, teachers, batch_size, machine, quiet)
+    numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
+    _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
+    inquiry.plan(folder, volumes, numbers, len(numbers))
+    started = time.perf_counter()
+    fill_views(filler, volumes, numbers)
+    inquiry.fabric.barrier()
+    return {
+        "folder": str(folder),
+        "views": len(numbers),
+        "examples": len(inquiry.views.data),
+        "computed": filler.tally.computed,
+        "seconds": time.perf_counter() - started,
+        "teacher_seconds": filler.tally.seconds,
+        "bytes": sum(volume.bytes() for kinds in volumes.values() for volume in kinds.values()),
+    }
+
+
+def _inquire(
+    data: str,
+    image_size: int | None,
+    recipe: str | None,
+    view_seed: int,
+    teachers: Mapping[str, str],
+    batch_size: int,
+    machine: Machine,
+    quiet: bool,
+) -> Inquiry:
+    """About all training examples of some data, held out or not."""
+    fabric = make_fabric(machine)
+    splits = load_data(data, validation=0.0, image_size=image_size)
+    pixels = splits.train.to(fabric.device)
+    views = Views(pixels, recipe or splits.train.augment, view_seed, machine.channels_last)
+    faculty = make_faculty(teachers, teachers, splits, machine, batch_size, fabric)
+    display = Display(quiet or not fabric.is_global_zero, "store")
+    return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
+
+
+def _codecs(faculty: Faculty, logits: str, layers: tuple[str, ...], maps: str) -> dict[str, Codecs]:
+    codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in faculty.names}
+    for text in layers:
+        name, path = parse_layer(text)
+        if name not in codecs or path not in faculty.profiles[name].maps:
+            known = [f"{n}:{p}" for n in faculty.names for p in faculty.profiles[n].maps]
+            raise RequestError(f"no layer {text!r}; there are: {', '.join(known)}")
+        codecs[name][path] = maps
+    return dict(codecs)
+
+
+def info(folder: Path) -> Json:
+    """What a store holds: views, teachers, coverage, size, what was lost by rounding, hit rate.
+
+    Raises:
+        FolderError: it is no store.
+    """
+    damaged: list[str] = []
+    store = Store(folder, None, damaged.append)
+    teachers: dict[str, Json] = {
+        name: {
+            "spec": identity.spec,
+            "sha256": identity.sha256,
+            "precision": identity.precision,
+            "answers": {kind: _about(store, name, kind) for kind in store.kinds(name)},
+        }
+        for name, identity in store.teachers().items()
+    }
+    uses = store.uses()
+    asked, computed = (sum(int(use.get(key, 0)) for use in uses) for key in ("asked", "computed"))
+    return {
+        "folder": str(folder),
+        "data": store.views.data,
+        "examples": store.views.examples,
+        "classes": len(store.views.classes),
+        "recipe": store.views.recipe,
+        "view_seed": store.views.view_seed,
+        "teachers": teachers,
+        "bytes": sum(a["bytes"] for t in teachers.values() for a in t["answers"].values()),
+        "runs": len(uses),
+        "hits": 1 - computed / asked if asked else None,
+        "damaged": damaged,
+    }
+
+
+def _about(store: Store, name: str, kind: str) -> Json:
+    volume = store.stored(name, kind)
+    coverage = volume.coverage()
+    return {
+        "codec": volume.codec.name,
+        "shape": list(volume.codec.shape),
+        "views": {str(view): count for view, count in coverage.items()},
+        "answers": sum(coverage.values()),
+        "bytes": volume.bytes(),
+        "error": volume.error(),
+    }
+
+
+def describe(found: Json) -> str:
+    """The result of `info` for people."""
+    lines = [
+        f"{found['folder']}: {found['data']}, {found['examples']:,} examples, {found['classes']} "
+        f"classes, views {found['recipe']} of seed {found['view_seed']}"
+    ]
+    for name, teacher in found["teachers"].items():
+        weights, precision = teacher["sha256"][:12], teacher["precision"]
+        lines.append(f"{name}: {teacher['spec']} ({weights}), precision {precision}")
+        for kind, about in teacher["answers"].items():
+            whole = len(about["views"]) * found["examples"]
+            share = 100 * about["answers"] / whole if whole else 0.0
+            lost = "KL at most" if about["codec"].startswith("top") else "off by at most"
+            lines.append(
+                f"  {kind} {about['codec']}: {about['answers']:,} answers on {len(about['views'])} "
+                f"views ({share:.1f} %), {human_bytes(about['bytes'])}, {lost} {about['error']:.2g}"
+            )
+    hits = "-" if found["hits"] is None else f"{100 * found['hits']:.1f} %"
+    size = human_bytes(found["bytes"])
+    lines.append(f"{size}; {found['runs']} runs, answers found without asking: {hits}")
+    return "\n".join([*lines, *(f"damaged: {text}" for text in found["damaged"])])
+
+
+def verify(
+    folder: Path,
+    *,
+    data: str | None = None,
+    teachers: Mapping[str, str] | None = None,
+    image_size: int | None = None,
+    sample: int = 128,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    quiet: bool = False,
+) -> Json:
+    """Check every shard's checksum, and ask the teachers again about a sample.
+
+    Args:
+        folder: of the store.
+        data: a data string; by default the one the store was made with.
+        teachers: model strings by name; by default those the store was made with.
+        image_size: rows and columns of a folder's images.
+        sample: answers of each teacher that are asked for again; 0 for checksums alone.
+        machine: where teachers run.
+        quiet: show no progress.
+
+    Raises:
+        FolderError: it is no store, or of other data or teachers than given.
+    """
+    started = time.perf_counter()
+    store = Store(folder, None, lambda text: None)
+    damaged = [
+        text
+        for name in store.teachers()
+        for kind in store.kinds(name)
+        for text in store.stored(name, kind).damaged()
+    ]
+    compared: dict[str, float] = {}
+    wrong: list[str] = []
+    for name, identity in store.teachers().items() if sample else ():
+        spec = (teachers or {}).get(name, identity.spec)
+        known = data or store.views.data
+        _refuse_foreign(store, spec, known)
+        precision: Any = identity.precision
+        inquiry = _inquire(
+            known,
+            image_size,
+            store.views.recipe,
+            store.views.view_seed,
+            {name: spec},
+            128,
+            replace(machine, precision=precision),
+            quiet,
+        )
+        codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
+        _, volumes, filler = inquiry.open(folder, {name: codecs})
+        try:
+            compared[name] = check_answers(filler, name, volumes[name], sample)
+        except FolderError as problem:
+            wrong.append(str(problem))
+    return {
+        "folder": str(folder),
+        "sound": not damaged and not wrong,
+        "damaged": damaged,
+        "compared": compared,
+        "wrong": wrong,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _refuse_foreign(store: Store, *specs: str) -> None:
+    foreign = [spec for spec in specs if spec.startswith("<")]
+    if foreign:
+        raise FolderError(
+            f"{store.folder} was filled from Python with {foreign[0]}: give --data and --teacher, "
+            "or --sample 0 for checksums alone"
+        )

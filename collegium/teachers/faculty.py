@@ -1,0 +1,142 @@
+"""The teachers of a run: built, looked at and made fast, all at once or one at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from collegium.models.network import Network, parameter_count, weights_hash
+from collegium.models.taps import survey
+from collegium.teachers.prepare import Prepared, Wishes, prepare
+from collegium.teachers.teacher import Teacher
+from collegium.types import MapShape
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What there is to know of a teacher without asking it.
+
+    Attributes:
+        name: in this run.
+        spec: the model string, or what the object was.
+        sha256: of every parameter and buffer as they came.
+        classes: names, in the order of its logits.
+        mean: of the normalisation.
+        std: of the normalisation.
+        parameters: number of trained values.
+        maps: shape of each hidden layer a hint can use.
+        changes: how it was made fast.
+        notes: what was tried and left, with the reason.
+        images_per_s: how fast it answers, measured on a few.
+    """
+
+    name: str
+    spec: str
+    sha256: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    parameters: int
+    maps: Mapping[str, MapShape]
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    images_per_s: float
+
+
+class Faculty:
+    """Teachers by name, each heard through a `Teacher`.
+
+    Args:
+        builders: make each network as it came, on the CPU.
+        specs: what each is called by the user.
+        images_BDHW: real views, for checking what makes teachers fast; on the CPU.
+        wishes: what may be done to them.
+        device: where they answer.
+        bounded: keep none in memory but the one that is being heard.
+    """
+
+    def __init__(
+        self,
+        builders: Mapping[str, Callable[[], Network]],
+        specs: Mapping[str, str],
+        images_BDHW: Tensor,
+        wishes: Wishes = Wishes(),  # noqa: B008 - frozen
+        *,
+        device: torch.device | str = "cpu",
+        bounded: bool = False,
+    ) -> None:
+        self.names = tuple(builders)
+        self._builders, self._specs = dict(builders), dict(specs)
+        self._images_BDHW = images_BDHW.to(device)
+        self._wishes, self._device, self.bounded = wishes, device, bounded
+        self._kept: dict[str, Prepared] = {}
+        self._hashes: dict[str, str] = {}
+        self.profiles = {name: self._meet(name) for name in self.names}
+
+    def _meet(self, name: str) -> Profile:
+        network = self._build(name)
+        maps = _maps(network, self._images_BDHW)
+        sha256, parameters = weights_hash(network), parameter_count(network)
+        prepared = self._prepare(name, maps, network)
+        if not self.bounded:
+            self._kept[name] = prepared
+            self._hashes[name] = weights_hash(prepared.network)
+        return Profile(
+            name,
+            self._specs[name],
+            sha256,
+            network.classes,
+            network.preprocess.mean,
+            network.preprocess.std,
+            parameters,
+            maps,
+            tuple(prepared.changes),
+            tuple(prepared.notes),
+            prepared.images_per_s,
+        )
+
+    def _build(self, name: str) -> Network:
+        return self._builders[name]().to(self._device)
+
+    def _prepare(
+        self, name: str, maps: Mapping[str, MapShape], network: Network | None = None
+    ) -> Prepared:
+        first = [network] if network is not None else []
+
+        def build() -> Network:
+            return first.pop() if first else self._build(name)
+
+        return prepare(build, self._images_BDHW, self._wishes, tuple(maps))
+
+    @contextmanager
+    def hear(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:
+        """One teacher, on the device, until the end of the context.
+
+        Args:
+            name: of the teacher.
+            paths: hidden layers to read.
+        """
+        teacher = self.teacher(name, paths)
+        try:
+            yield teacher
+        finally:
+            teacher.close()
+
+    def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
+        """One teacher, on the device, for as long as it is held."""
+        prepared = self._kept.get(name) or self._prepare(name, self.profiles[name].maps)
+        return Teacher(
+            prepared.network, paths, prepared.precision, prepared.compiled, len(self._images_BDHW)
+        )
+
+    def unchanged(self, name: str) -> bool:
+        """Whether a teacher's weights are, to the byte, what they were when training began."""
+        return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
+
+
+def _maps(network: Network, images_BDHW: Tensor) -> dict[str, MapShape]:
+    """The hidden layers a hint can use, by one blank view."""
+    channels, rows, columns = network.prepare(images_BDHW[:1]).shape[1:]
+    return survey(network.body, (channels, rows, columns))

@@ -1,0 +1,239 @@
+"""Networks that will never change again, made fast; what moves their answers is not done.
+
+Normalisation after a convolution is folded into it (half of a small ResNet's time on CPUs), layouts
+are made channels-last, and low precision or compilation are used where asked. Each change is
+compared with the network as it came, on real images, and dropped with a note when it moves what the
+network says.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from collegium.models.network import Network, freeze
+from collegium.teachers.teacher import Precision
+
+SAMPLE = 128
+"""Images each change is checked on."""
+EXACT = 1e-3
+"""Largest change of any logit by what only reorders arithmetic, in deviations of the logits."""
+ROUNDED = 0.05
+"""Largest root mean square change of the logits by low precision, in deviations of the logits."""
+AGREEMENT = 0.95
+"""Least part of the images whose class stays what it was in low precision."""
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What may be done to a teacher.
+
+    Attributes:
+        fold: BatchNorm into the convolution before it.
+        channels_last: the layout CPUs and tensor cores prefer.
+        low: context of low precision, or None.
+        compile: by torch.compile.
+    """
+
+    fold: bool = True
+    channels_last: bool = True
+    low: Precision | None = None
+    compile: bool = False
+
+
+@dataclass
+class Prepared:
+    """A network as fast as its answers allow.
+
+    Attributes:
+        network: the one to ask.
+        compiled: the same, compiled for batches of the size of the sample; None if it is not.
+        precision: what to ask it in.
+        changes: what was done, in order.
+        notes: what was not done, and why.
+        images_per_s: measured on the sample when all was done.
+    """
+
+    network: Network
+    compiled: Callable[[Tensor], Tensor] | None = None
+    precision: Precision = nullcontext
+    changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    images_per_s: float = 0.0
+
+
+def prepare(
+    build: Callable[[], Network],
+    images_BDHW: Float[Tensor, "B D H W"],
+    wishes: Wishes,
+    tapped: Collection[str] = (),
+) -> Prepared:
+    """Make a network fast, change by change.
+
+    Args:
+        build: makes the network, on its device; called again when a change has to be taken back.
+        images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough. A network is compiled
+            for as many.
+        wishes: what to try.
+        tapped: hidden layers whose outputs are read, and must stay what they are.
+    """
+    done = Prepared(freeze(build()))
+    before_BC = _ask(done, images_BDHW)
+    steps: dict[str, Callable[[Network], object]] = {
+        "folded": lambda network: fold(network, images_BDHW, tapped),
+        "channels-last": to_channels_last,
+    }
+    asked = (wishes.fold, wishes.channels_last)
+    for (name, change), wanted in zip(steps.items(), asked, strict=True):
+        if wanted:
+            done = _try(done, name, change, build, images_BDHW, before_BC, steps)
+    if wishes.low is not None:
+        _try_low(done, wishes.low, images_BDHW, before_BC)
+    if wishes.compile:
+        _try_compiled(done, images_BDHW)
+    started = time.perf_counter()
+    _ask(done, images_BDHW).cpu()  # waits for a device that answers later
+    done.images_per_s = len(images_BDHW) / (time.perf_counter() - started)
+    return done
+
+
+def _try(
+    done: Prepared,
+    name: str,
+    change: Callable[[Network], object],
+    build: Callable[[], Network],
+    images_BDHW: Tensor,
+    before_BC: Tensor,
+    steps: dict[str, Callable[[Network], object]],
+) -> Prepared:
+    if change(done.network) == 0:  # nothing to change
+        return done
+    moved = _moved(before_BC, _ask(done, images_BDHW)).amax().item()
+    if moved <= EXACT or not before_BC.isfinite().all():
+        done.changes.append(name)
+        return done
+    again = Prepared(freeze(build()), changes=done.changes, notes=done.notes)
+    for kept in done.changes:
+        steps[kept](again.network)
+    again.notes.append(f"not {name}: a logit moved by {moved:.2g} deviations, bound {EXACT:g}")
+    return again
+
+
+def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
+    done.precision = low
+    after_BC = _ask(done, images_BDHW)
+    moved = _moved(before_BC, after_BC).square().mean().sqrt().item()
+    same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
+    if moved <= ROUNDED and same >= AGREEMENT:
+        done.changes.append("low precision")
+        return
+    done.precision = nullcontext
+    done.notes.append(
+        f"not in low precision: logits moved by {moved:.2g} deviations (bound {ROUNDED:g}), "
+        f"{100 * same:.1f} % of classes stayed (bound {100 * AGREEMENT:g})"
+    )
+
+
+def _try_compiled(done: Prepared, images_BDHW: Tensor) -> None:
+    before_BC = _ask(done, images_BDHW)
+    bound = EXACT if done.precision is nullcontext else ROUNDED
+    started = time.perf_counter()
+    # Hidden layers are read by hooks that come and go: look whether they are there.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    done.compiled = torch.compile(done.network, dynamic=False)
+    try:
+        moved = _moved(before_BC, _ask(done, images_BDHW)).amax().item()
+    except Exception as problem:  # compilers fail in every way there is
+        moved, reason = math.inf, (str(problem).splitlines() or [type(problem).__name__])[0]
+    else:
+        reason = f"a logit moved by {moved:.2g} deviations, bound {bound:g}"
+    if moved <= bound:
+        done.changes.append(f"compiled in {time.perf_counter() - started:.0f} s")
+        return
+    done.compiled = None
+    done.notes.append(f"not compiled: {reason}")
+
+
+def _ask(done: Prepared, images_BDHW: Tensor) -> Tensor:
+    with torch.no_grad(), done.precision():
+        logits_BC: Tensor = (done.network if done.compiled is None else done.compiled)(images_BDHW)
+    return logits_BC.float()
+
+
+def _moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
+    """Change of each logit, in standard deviations of all of them."""
+    return (after_BC - before_BC).abs() / before_BC.std().clamp_min(1e-12)
+
+
+def to_channels_last(network: Network) -> int:
+    """Lay convolutions out channels-last; gives their number."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return sum(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
+def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) -> int:
+    """Fold every BatchNorm that follows a convolution into it; gives how many there were.
+
+    Pairs are found by watching one forward: a norm whose input is the very tensor that a
+    convolution gave, both used once, and nothing else computed from that tensor.
+    """
+    names = {module: path for path, module in network.body.named_modules()}
+    pairs = [(c, n) for c, n in _pairs(network, images_BDHW[:2]) if names[c] not in tapped]
+    for convolution, norm in pairs:
+        network.body.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
+        network.body.set_submodule(names[norm], nn.Identity())
+    return len(pairs)
+
+
+def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
+    made: list[tuple[Tensor, nn.Module]] = []
+    taken: list[tuple[Tensor, nn.Module]] = []
+
+    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # A subclass may do more than its parent: only the plain kinds.
+        if type(module) in _CONVOLUTIONS:
+            made.append((output, module))
+        elif type(module) in _NORMS and module.running_mean is not None:
+            taken.append((inputs[0], module))
+
+    handles = [module.register_forward_hook(watch) for module in network.body.modules()]
+    try:
+        # With gradients: their graph knows what every tensor was used for.
+        with torch.enable_grad():
+            logits_BC = network(images_BDHW.clone().requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    uses = _uses(logits_BC.grad_fn)
+    calls = [module for _, module in (*made, *taken)]
+    once = {module for module in calls if calls.count(module) == 1}
+    return [
+        (convolution, norm)
+        for output, convolution in made
+        for given, norm in taken
+        if given is output and {convolution, norm} <= once and uses[output.grad_fn] == 1
+    ]
+
+
+def _uses(end: Any) -> Counter[Any]:
+    """How many operations took the result of each operation that led to `end`."""
+    uses: Counter[Any] = Counter()
+    waiting = [] if end is None else [end]
+    seen = set(waiting)
+    while waiting:
+        before = [node for node, _ in waiting.pop().next_functions if node is not None]
+        uses.update(before)
+        waiting += [node for node in dict.fromkeys(before) if node not in seen]
+        seen.update(before)
+    return uses

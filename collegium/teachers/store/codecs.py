@@ -1,0 +1,190 @@
+"""How answers are kept: numbers of fewer bits, and what that costs in exactness.
+
+fp32    as they are
+fp16    half the bytes; logits move by at most 2**-11 of their size (0.008 at 16)
+topK    the K largest logits in fp16 and one number for the mass of all others
+int8    maps: a scale for each channel, steps of 1/127 of its largest value
+
+Maps lie channels-last, as networks that make and take them have them: a loss over two layouts
+would take several times as long as reading the map.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from collegium.errors import RequestError
+
+Fields = Mapping[str, NDArray[np.generic]]
+"""Named arrays, one row an example: what a codec makes of answers."""
+
+
+class AbstractCodec(ABC):
+    """Turns answers (N, ...) into fields and back.
+
+    Args:
+        shape: of one answer, (C,) or (D, H, W).
+    """
+
+    name: str
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = tuple(shape)
+
+    @property
+    @abstractmethod
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of each field's rows."""
+
+    @abstractmethod
+    def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
+        """Fields of float32 answers (N, *shape)."""
+
+    @abstractmethod
+    def decode(self, fields: Fields) -> Tensor:
+        """Float32 answers (N, *shape) of fields."""
+
+    def error(self, answers_N: Tensor, fields: Fields) -> float:
+        """What was lost: the largest change of any number."""
+        return (self.decode(fields) - answers_N).abs().max().item()
+
+    def _lay_out(self, answers_N: Tensor) -> Tensor:
+        return answers_N.permute(0, 2, 3, 1).contiguous() if self._is_map else answers_N
+
+    def _as_given(self, answers_N: Tensor) -> Tensor:
+        return answers_N.permute(0, 3, 1, 2) if self._is_map else answers_N
+
+    @property
+    def _is_map(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def _row_shape(self) -> tuple[int, ...]:
+        return (*self.shape[1:], self.shape[0]) if self._is_map else self.shape
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one answer."""
+        return sum(
+            np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in self.fields.values()
+        )
+
+
+class Plain(AbstractCodec):
+    """Numbers as they are, or rounded to half precision.
+
+    Args:
+        shape: of one answer.
+        name: "fp32" or "fp16".
+    """
+
+    def __init__(self, shape: tuple[int, ...], name: str) -> None:
+        super().__init__(shape)
+        self.name = name
+        self._kind = {"fp32": "<f4", "fp16": "<f2"}[name]
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """One field."""
+        return {"numbers": (self._kind, self._row_shape)}
+
+    def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
+        """Round to the nearest."""
+        with np.errstate(over="ignore"):
+            return {"numbers": self._lay_out(answers_N).numpy().astype(self._kind)}
+
+    def decode(self, fields: Fields) -> Tensor:
+        """The same numbers in float32."""
+        numbers = torch.from_numpy(np.ascontiguousarray(fields["numbers"]))
+        return self._as_given(numbers.float())
+
+
+class TopK(AbstractCodec):
+    """The largest logits, and the mass of the others spread evenly among them.
+
+    Args:
+        shape: (C,).
+        largest: K, 1 to C - 1.
+    """
+
+    def __init__(self, shape: tuple[int, ...], largest: int) -> None:
+        super().__init__(shape)
+        self.name, self._largest = f"top{largest}", largest
+        if len(shape) != 1 or not 1 <= largest < shape[0]:
+            raise RequestError(
+                f"top{largest} keeps {largest} of a teacher's logits, and there are {shape[0]}; "
+                f"give top1 to top{shape[0] - 1}, or fp16"
+            )
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Values, classes, and the logarithm of the rest's summed exponentials."""
+        kept = (self._largest,)
+        classes = "<u2" if self.shape[0] <= 1 << 16 else "<u4"
+        return {"values": ("<f2", kept), "classes": (classes, kept), "rest": ("<f2", ())}
+
+    def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
+        """Cut off."""
+        values, classes = answers_N.topk(self._largest, dim=1)
+        others = answers_N.scatter(1, classes, -torch.inf)
+        arrays = {"values": values, "classes": classes, "rest": others.logsumexp(dim=1)}
+        kinds = {name: kind for name, (kind, _) in self.fields.items()}
+        with np.errstate(over="ignore"):
+            return {name: array.numpy().astype(kinds[name]) for name, array in arrays.items()}
+
+    def decode(self, fields: Fields) -> Tensor:
+        """All classes but the kept ones share the rest."""
+        rest = torch.from_numpy(fields["rest"].astype(np.float32))
+        share = rest - float(np.log(self.shape[0] - self._largest))
+        answers = share[:, None].repeat(1, self.shape[0])
+        classes = torch.from_numpy(fields["classes"].astype(np.int64))
+        return answers.scatter(1, classes, torch.from_numpy(fields["values"].astype(np.float32)))
+
+    def error(self, answers_N: Tensor, fields: Fields) -> float:
+        """What was lost: the largest KL divergence from the true answer, in nats."""
+        true, kept = answers_N.log_softmax(1), self.decode(fields).log_softmax(1)
+        return (true.exp() * (true - kept)).sum(1).max().item()
+
+
+class Int8(AbstractCodec):
+    """Maps in 8 bits, with a scale for each channel of each example."""
+
+    name = "int8"
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Codes -127 to 127 and scales."""
+        return {"codes": ("|i1", self._row_shape), "scale": ("<f2", self.shape[:1])}
+
+    def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
+        """Round to the nearest step."""
+        scale = (answers_N.flatten(2).abs().amax(2) / 127).half()
+        steps = scale.float().clamp_min(1e-30)[..., None, None]
+        codes = (answers_N / steps).round().clamp(-127, 127).to(torch.int8)
+        return {"codes": self._lay_out(codes).numpy(), "scale": scale.numpy()}
+
+    def decode(self, fields: Fields) -> Tensor:
+        """Codes times scales."""
+        scale = torch.from_numpy(fields["scale"].astype(np.float32))
+        codes = torch.from_numpy(np.ascontiguousarray(fields["codes"]))
+        return self._as_given(codes * scale[:, None, None])
+
+
+def make_codec(name: str, shape: tuple[int, ...]) -> AbstractCodec:
+    """The codec of that name for answers of a shape.
+
+    Raises:
+        RequestError: no codec is called that, or it does not suit the shape.
+    """
+    if name in ("fp32", "fp16"):
+        return Plain(shape, name)
+    if name == "int8" and len(shape) == 3:
+        return Int8(shape)
+    if name.startswith("top") and name[3:].isdecimal():
+        return TopK(shape, int(name[3:]))
+    kinds = "fp16, fp32 or int8" if len(shape) == 3 else "fp16, fp32 or topK with a number K"
+    raise RequestError(f"answers cannot be stored as {name!r}; give {kinds}")
