@@ -8,15 +8,19 @@ Rows, each with `images_per_s` from the median of the repeats:
     stored        the AMTML step with logits from a store
     stored_hints  with logits and hint maps from a store
     teachers      the teachers' inference alone, each in its fastest form
+    rival         with --rival: the authors' published step, eager float32 (see rival.py)
 
-Every step is the one of the training loop itself. The last line gives the ratios.
+Every step is the one of the training loop itself, with data and augmentation. All rows run in one
+process, so under one setting of the C library's heap: collegium's own, which keeps freed memory, or
+with `--heap default` the library's. The last line gives the ratios.
 
     python benchmarks/step.py --precision bf16
-    python benchmarks/step.py --precision bf16 --compile on
+    python benchmarks/step.py --precision bf16 --compile on --rival --heap default
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -24,9 +28,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command `collegium` does
+
 import torch
+from rival import make_rival_step
 
 import collegium as cg
+import collegium.assembly
 from collegium.assembly import setting_of
 from collegium.data import ImageData, Splits
 from collegium.method import AbstractMethod
@@ -138,6 +146,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--heap", default="kept", choices=["kept", "default"])
+    parser.add_argument("--rival", action="store_true")
     parser.add_argument("--repeats", type=int, default=9)
     return parser.parse_args()
 
@@ -145,6 +155,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Interleave the rows and print."""
     options = arguments()
+    if options.heap == "default":
+        collegium.assembly.keep_freed_memory = lambda: False
     torch.manual_seed(0)
     data = noise(options.batch_size * (options.repeats + 3))
     setting = setting_of(data)
@@ -161,6 +173,9 @@ def main() -> None:
             "stored_hints": step_of(make_session(cg.AMTML(), teachers, data, options, kept[1])),
             "teachers": asks_of(live),
         }
+        if options.rival:
+            pictures = data.images_NDHW.permute(0, 2, 3, 1).contiguous().numpy()
+            rows["rival"] = make_rival_step(pictures, data.labels_N.numpy(), options.batch_size)
         seconds = measure(rows, options.repeats)
     for name, profile in live.profiles.items():
         about_teacher = {"changes": profile.changes, "notes": profile.notes}
@@ -168,6 +183,7 @@ def main() -> None:
     about = {
         "precision": options.precision,
         "compile": options.compile,
+        "heap": options.heap,
         "batch_size": options.batch_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -182,6 +198,9 @@ def main() -> None:
         "live, by time, / (plain + teachers)": seconds["live"]
         / (seconds["plain"] + seconds["teachers"]),
     }
+    if options.rival:
+        for row in ("plain", "stored", "stored_hints", "live"):
+            ratios[f"{row} / rival"] = seconds["rival"] / seconds[row]
     print(json.dumps({"row": "ratios", **ratios, **about}))
 
 

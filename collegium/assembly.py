@@ -114,7 +114,6 @@ def make_faculty(
     specs: Mapping[str, str],
     splits: Splits,
     machine: Machine,
-    batch_size: int,
     fabric: Fabric,
 ) -> Faculty:
     """The teachers of a run, made as fast as their answers allow."""
@@ -123,14 +122,13 @@ def make_faculty(
         name: functools.partial(make_teacher, name, model, setting)
         for name, model in models.items()
     }
-    compiles = machine.compiles(fabric.device.type)
-    sample = Loader(splits.validation or splits.train, batch_size if compiles else SAMPLE)
+    sample = Loader(splits.validation or splits.train, SAMPLE)
     images_BDHW = next(sample.epoch(0)).images_BDHW
     wishes = Wishes(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
-        compiles,
+        machine.compiles(fabric.device.type),
     )
     bounded = machine.teacher_memory == "bounded"
     return Faculty(builders, specs, images_BDHW, wishes, device=fabric.device, bounded=bounded)

@@ -44,7 +44,7 @@ from collegium.report.page import page
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
-from collegium.training.evaluate import Predictions, predict
+from collegium.training.evaluate import Predictions, collect, predict
 from collegium.training.learner import Learner
 from collegium.training.loop import Training
 from collegium.training.progress import Display
@@ -78,14 +78,7 @@ class Session:
         if run.machine.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
-        self.faculty = make_faculty(
-            run.teachers,
-            specs,
-            self.splits,
-            run.machine,
-            run.optimisation.batch_size,
-            self.fabric,
-        )
+        self.faculty = make_faculty(run.teachers, specs, self.splits, run.machine, self.fabric)
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
             for note in profile.notes:
@@ -116,8 +109,10 @@ class Session:
 
     def _hear(self, name: str, data: ImageData) -> Predictions:
         with self.faculty.hear(name) as teacher:
-            return predict(
-                teacher.network, data, device=self.fabric.device, precision=teacher.precision
+            return collect(
+                lambda images_BDHW: teacher.answer(images_BDHW).logits_BC,
+                data,
+                device=self.fabric.device,
             )
 
     def _predict(self, network: Network, data: ImageData) -> Predictions:

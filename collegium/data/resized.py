@@ -7,7 +7,7 @@ Random erasing: Zhong et al., "Random erasing data augmentation", AAAI 2020.
 On a CPU the same triple (seed, index, view) is the same bits in any batch. For that everything is
 built from operations that round one number at a time and rightly (no exponential, no fused product,
 no mean over pixels but one of integers), and boxes are whole pixels. On other devices results agree
-to 1e-6.
+to 1e-6, which is what the rounding of the interpolation may differ by.
 """
 
 import math
@@ -67,11 +67,18 @@ def _box(
     return rows_B, columns_B
 
 
-def resized_crop(images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws) -> Float[Tensor, "B D H W"]:
-    """A part of each image with 8 to 100 % of its area, enlarged to the whole, perhaps mirrored.
+def resized_crop(
+    images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws, flip: bool = True
+) -> Float[Tensor, "B D H W"]:
+    """A part of each image with 8 to 100 % of its area, enlarged to the whole.
 
     Bilinear, pixel centres at halves. Where the part sticks out it is cut off (rather than drawn
     again: a pure function draws once).
+
+    Args:
+        images_BDHW: pixels of any range; left as they are.
+        draws: of these views.
+        flip: mirror left and right, one time in two.
 
     Returns:
         float32 pixels in the range of the images'.
@@ -82,7 +89,7 @@ def resized_crop(images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws) -> Float[
     rows_B, columns_B = _box(area_B, aspect_B, (height, width))
     top_B = draws.below(Stream.CROP_ROW, height - rows_B + 1)
     left_B = draws.below(Stream.CROP_COLUMN, width - columns_B + 1)
-    mirrored_B = draws.below(Stream.FLIP, 2) == 1
+    mirrored_B = draws.below(Stream.FLIP, 1 + flip) == 1
     stretched = _stretch_rows(images_BDHW, *_places(top_B, rows_B, height))
     low_BW, high_BW, weight_BW = _places(left_B, columns_B, width)
     low_BW, high_BW, weight_BW = (
@@ -97,13 +104,18 @@ def _places(
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"], Float[Tensor, "B S"]]:
     """For each pixel of an enlarged side: the two it lies between, and how far from the first."""
     middle_S = torch.arange(size, device=start_B.device).double() + 0.5
-    place_BS = middle_S * (length_B[:, None].double() / size) - 0.5
+    place_BS = middle_S * _over(length_B[:, None], size) - 0.5
     last_B1 = (length_B[:, None] - 1).double()
     place_BS = torch.minimum(place_BS.clamp_min(0), last_B1)
     low_BS = place_BS.floor()
     high_BS = torch.minimum(low_BS + 1, last_B1)
     start_B1 = start_B[:, None]
     return low_BS.long() + start_B1, high_BS.long() + start_B1, (place_BS - low_BS).float()
+
+
+def _over(numbers: Int[Tensor, "..."], count: int) -> Float[Tensor, "..."]:
+    # A plain number would be turned into a factor on some devices, one rounding apart.
+    return numbers.double() / torch.full((), count, dtype=torch.float64, device=numbers.device)
 
 
 def _stretch_rows(
@@ -140,7 +152,7 @@ def jitter(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor,
     Contrast pulls towards the mean grey of the picture, saturation towards each pixel's own.
 
     Args:
-        pixels_BDHW: in 0..1; one channel has no saturation. Used up.
+        pixels_BDHW: in 0..1; red, green and blue, or what has no saturation. Used up.
         draws: of these views.
     """
     streams = (Stream.BRIGHTNESS, Stream.CONTRAST, Stream.SATURATION)
@@ -149,28 +161,28 @@ def jitter(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor,
     pixels_BDHW = pixels_BDHW.mul_(bright_B).clamp_(0, 1)
     mean_B = _mean_grey(pixels_BDHW)[:, None, None, None]
     pixels_BDHW = pixels_BDHW.mul_(contrast_B).add_(mean_B * (1 - contrast_B)).clamp_(0, 1)
-    if pixels_BDHW.shape[1] == 1:
+    if pixels_BDHW.shape[1] != 3:
         return pixels_BDHW
-    grey_B1HW = _grey(pixels_BDHW) * (1 - saturation_B)
+    grey_B1HW = _grey(pixels_BDHW).mul_(1 - saturation_B)
     return pixels_BDHW.mul_(saturation_B).add_(grey_B1HW).clamp_(0, 1)
 
 
 def _grey(pixels_BDHW: Tensor) -> Tensor:
-    red, green, blue = (pixels_BDHW[:, place : place + 1] for place in range(3))
-    weights = [weight / 65536 for weight in _GREY]
-    return (red * weights[0] + green * weights[1]) + blue * weights[2]
+    red, green, blue = (
+        pixels_BDHW[:, place : place + 1] * (weight / 65536) for place, weight in enumerate(_GREY)
+    )
+    return red.add_(green).add_(blue)
 
 
 def _mean_grey(pixels_BDHW: Tensor) -> Tensor:
     """Of whole numbers, whose sum does not depend on the order."""
-    levels_BDHW = (pixels_BDHW * _LEVELS).round().int()
-    if levels_BDHW.shape[1] == 3:
-        red, green, blue = (
-            plane * weight for plane, weight in zip(levels_BDHW.unbind(1), _GREY, strict=True)
-        )
-        levels_BDHW = (red + green + blue)[:, None] >> 16
-    total_B = levels_BDHW.flatten(1).sum(dim=1)
-    return (total_B.double() / (_LEVELS * levels_BDHW[0].numel())).float()
+    planes = [(plane_BHW * _LEVELS).round_().int() for plane_BHW in pixels_BDHW.unbind(1)]
+    if len(planes) == 3:
+        red, green, blue = (plane.mul_(weight) for plane, weight in zip(planes, _GREY, strict=True))
+        planes = [red.add_(green).add_(blue).bitwise_right_shift_(16)]
+    total_B = torch.stack([plane.sum(dim=(1, 2)) for plane in planes]).sum(dim=0)
+    height, width = pixels_BDHW.shape[2:]
+    return _over(total_B, _LEVELS * len(planes) * height * width).float()
 
 
 def erase(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor, "B D H W"]:

@@ -3,7 +3,7 @@
 import json
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,53 @@ SHOWN = 3
 """How many keys of each kind a refusal lists."""
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+_COPIED = 1 << 20
+"""Numbers that are read at a time."""
+
+
+class _TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each read when it is asked for.
+
+    So that loading a large network takes its own memory and little more, not twice as much.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with safe_open(path, framework="pt") as file:
+            self._names = tuple(file.keys())
+            self.metadata: dict[str, str] = file.metadata() or {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        with safe_open(self._path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one tensor, without reading it."""
+        with safe_open(self._path, framework="pt") as file:
+            return tuple(file.get_slice(name).get_shape())
+
+    def copy_to(self, target: Tensor, name: str) -> None:
+        """Fill a tensor of the same shape, some rows at a time."""
+        if not target.ndim:
+            target.copy_(self[name])
+            return
+        rows = max(1, _COPIED // max(1, target[0].numel()))
+        with safe_open(self._path, framework="pt") as file:
+            stored = file.get_slice(name)
+            for start in range(0, len(target), rows):
+                target[start : start + rows].copy_(stored[start : start + rows])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
     """The tensors of a weights file and its metadata.
 
     Raises:
@@ -37,10 +83,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     )
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        tensors = _TensorFile(path)
+        return tensors, tensors.metadata
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"weights file {path}: not a sound safetensors file ({error})") from None
 
@@ -80,28 +126,39 @@ def fit_weights(body: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
     # Files of old or other tools leave out BatchNorm's step counter; nothing reads it here.
     missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
     unexpected = [key for key in tensors if key not in own]
-    wrong = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    wrong = [k for k in own if k in tensors and own[k].shape != _shape(tensors, k)]
     if missing or unexpected or wrong:
-        shapes = [f"{k} {_size(tensors[k])} for {_size(own[k])}" for k in wrong]
+        shapes = [f"{k} {_size(_shape(tensors, k))} for {_size(own[k].shape)}" for k in wrong]
         parts = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
         found = "; ".join(f"{len(v)} {k} ({_some(v)})" for k, v in parts.items() if v)
         raise WeightsError(
             f"weights file {source} does not fit the network: {found}{_other_classes(own, tensors)}"
         )
-    body.load_state_dict({**own, **tensors})
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if isinstance(tensors, _TensorFile) and name in tensors:
+                tensors.copy_to(tensor, name)
+            elif name in tensors:
+                tensor.copy_(tensors[name])
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if isinstance(tensors, _TensorFile):
+        return tensors.shape(name)
+    return tuple(tensors[name].shape)
 
 
 def _other_classes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
     """Say so where only the number of classes differs: the last tensor's first axis."""
     last = list(own)[-1]
-    differ = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    differ = [k for k in own if k in tensors and own[k].shape != _shape(tensors, k)]
     if last not in differ or len(differ) > 2 or set(tensors) - set(own):
         return ""
-    return f"; it knows {len(tensors[last])} classes, the data has {len(own[last])}"
+    return f"; it knows {_shape(tensors, last)[0]} classes, the data has {len(own[last])}"
 
 
-def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def _some(names: Iterable[str]) -> str:

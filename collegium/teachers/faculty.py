@@ -9,8 +9,8 @@ from torch import Tensor
 
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.taps import survey
-from collegium.teachers.prepare import Prepared, Wishes, prepare
-from collegium.teachers.teacher import Teacher
+from collegium.teachers.prepare import Wishes, prepare
+from collegium.teachers.teacher import Prepared, Teacher
 from collegium.types import MapShape
 
 
@@ -127,9 +127,7 @@ class Faculty:
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
         """One teacher, on the device, for as long as it is held."""
         prepared = self._kept.get(name) or self._prepare(name, self.profiles[name].maps)
-        return Teacher(
-            prepared.network, paths, prepared.precision, prepared.compiled, len(self._images_BDHW)
-        )
+        return Teacher(prepared, paths)
 
     def unchanged(self, name: str) -> bool:
         """Whether a teacher's weights are, to the byte, what they were when training began."""

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from collegium.models.network import Network, freeze
-from collegium.teachers.teacher import Precision
+from collegium.models.network import Network
+from collegium.teachers.teacher import Precision, Prepared
 
 SAMPLE = 128
 """Images each change is checked on."""
@@ -52,27 +52,6 @@ class Wishes:
     compile: bool = False
 
 
-@dataclass
-class Prepared:
-    """A network as fast as its answers allow.
-
-    Attributes:
-        network: the one to ask.
-        compiled: the same, compiled for batches of the size of the sample; None if it is not.
-        precision: what to ask it in.
-        changes: what was done, in order.
-        notes: what was not done, and why.
-        images_per_s: measured on the sample when all was done.
-    """
-
-    network: Network
-    compiled: Callable[[Tensor], Tensor] | None = None
-    precision: Precision = nullcontext
-    changes: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    images_per_s: float = 0.0
-
-
 def prepare(
     build: Callable[[], Network],
     images_BDHW: Float[Tensor, "B D H W"],
@@ -83,16 +62,15 @@ def prepare(
 
     Args:
         build: makes the network, on its device; called again when a change has to be taken back.
-        images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough. A network is compiled
-            for as many.
+        images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough.
         wishes: what to try.
         tapped: hidden layers whose outputs are read, and must stay what they are.
     """
-    done = Prepared(freeze(build()))
-    before_BC = _ask(done, images_BDHW)
-    steps: dict[str, Callable[[Network], object]] = {
-        "folded": lambda network: fold(network, images_BDHW, tapped),
-        "channels-last": to_channels_last,
+    done = Prepared(build())
+    before_BC = done.ask(images_BDHW)
+    steps: dict[str, Callable[[Prepared], object]] = {
+        "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
+        "channels-last": _lay_out,
     }
     asked = (wishes.fold, wishes.channels_last)
     for (name, change), wanted in zip(steps.items(), asked, strict=True):
@@ -103,7 +81,7 @@ def prepare(
     if wishes.compile:
         _try_compiled(done, images_BDHW)
     started = time.perf_counter()
-    _ask(done, images_BDHW).cpu()  # waits for a device that answers later
+    done.ask(images_BDHW).cpu()  # waits for a device that answers later
     done.images_per_s = len(images_BDHW) / (time.perf_counter() - started)
     return done
 
@@ -111,28 +89,28 @@ def prepare(
 def _try(
     done: Prepared,
     name: str,
-    change: Callable[[Network], object],
+    change: Callable[[Prepared], object],
     build: Callable[[], Network],
     images_BDHW: Tensor,
     before_BC: Tensor,
-    steps: dict[str, Callable[[Network], object]],
+    steps: dict[str, Callable[[Prepared], object]],
 ) -> Prepared:
-    if change(done.network) == 0:  # nothing to change
+    if change(done) == 0:  # nothing to change
         return done
-    moved = _moved(before_BC, _ask(done, images_BDHW)).amax().item()
+    moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
     if moved <= EXACT or not before_BC.isfinite().all():
         done.changes.append(name)
         return done
-    again = Prepared(freeze(build()), changes=done.changes, notes=done.notes)
+    again = Prepared(build(), changes=done.changes, notes=done.notes)
     for kept in done.changes:
-        steps[kept](again.network)
+        steps[kept](again)
     again.notes.append(f"not {name}: a logit moved by {moved:.2g} deviations, bound {EXACT:g}")
     return again
 
 
 def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
     done.precision = low
-    after_BC = _ask(done, images_BDHW)
+    after_BC = done.ask(images_BDHW)
     moved = _moved(before_BC, after_BC).square().mean().sqrt().item()
     same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
     if moved <= ROUNDED and same >= AGREEMENT:
@@ -146,14 +124,14 @@ def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Ten
 
 
 def _try_compiled(done: Prepared, images_BDHW: Tensor) -> None:
-    before_BC = _ask(done, images_BDHW)
+    before_BC = done.ask(images_BDHW)
     bound = EXACT if done.precision is nullcontext else ROUNDED
     started = time.perf_counter()
     # Hidden layers are read by hooks that come and go: look whether they are there.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     done.compiled = torch.compile(done.network, dynamic=False)
     try:
-        moved = _moved(before_BC, _ask(done, images_BDHW)).amax().item()
+        moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
     except Exception as problem:  # compilers fail in every way there is
         moved, reason = math.inf, (str(problem).splitlines() or [type(problem).__name__])[0]
     else:
@@ -165,12 +143,6 @@ def _try_compiled(done: Prepared, images_BDHW: Tensor) -> None:
     done.notes.append(f"not compiled: {reason}")
 
 
-def _ask(done: Prepared, images_BDHW: Tensor) -> Tensor:
-    with torch.no_grad(), done.precision():
-        logits_BC: Tensor = (done.network if done.compiled is None else done.compiled)(images_BDHW)
-    return logits_BC.float()
-
-
 def _moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
     """Change of each logit, in standard deviations of all of them."""
     return (after_BC - before_BC).abs() / before_BC.std().clamp_min(1e-12)
@@ -178,8 +150,17 @@ def _moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
 
 def to_channels_last(network: Network) -> int:
     """Lay convolutions out channels-last; gives their number."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    count = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    if count:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return count
+
+
+def _lay_out(done: Prepared) -> int:
+    count = to_channels_last(done.network)
+    if count:
+        done.layout = torch.channels_last
+    return count
 
 
 def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) -> int:

@@ -1,8 +1,8 @@
 """One frozen network that answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,12 @@ from collegium.models.taps import Taps
 Precision = Callable[[], AbstractContextManager[object]]
 """Gives the context a forward runs in: autocast, or nothing."""
 
-LEAST = 8
-"""Smaller batches are filled up: for one image alone a CPU's kernels round in another order."""
+CPU_BLOCK, BLOCK = 32, 128
+"""Views of one forward, always exactly as many: on CPUs, where caches are small, and elsewhere.
+
+How a processor rounds depends on the size of the batch (it decides which kernel is used, and how
+the threads share the work), and on nothing else of it.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,54 +35,81 @@ class Answer:
     maps: Mapping[str, Float[Tensor, "B _ _ _"]]
 
 
+@dataclass
+class Prepared:
+    """A network that is asked in blocks, and how it is asked best.
+
+    Attributes:
+        network: frozen.
+        compiled: the same, compiled; None if it is not.
+        precision: what to ask it in.
+        layout: of the images it is given.
+        changes: what was done to make it fast, in order.
+        notes: what was not done, and why.
+        images_per_s: measured when all was done; 0 where it was not.
+    """
+
+    network: Network
+    compiled: Callable[[Tensor], Tensor] | None = None
+    precision: Precision = nullcontext
+    layout: torch.memory_format = torch.contiguous_format
+    changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    images_per_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        freeze(self.network)
+
+    def ask(self, images_BDHW: Tensor) -> Tensor:
+        """Logits (B, C), block by block, in float32."""
+        return torch.cat([logits_BC for logits_BC, _ in self.ask_blocks(images_BDHW)])
+
+    def ask_blocks(self, images_BDHW: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Logits of each block in turn, and how many of its views were asked for."""
+        self.network.eval()  # whoever holds the module may have called train() on it
+        size = CPU_BLOCK if images_BDHW.device.type == "cpu" else BLOCK
+        ask = self.network if self.compiled is None else self.compiled
+        for views_BDHW in images_BDHW.split(size):
+            # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
+            shape = (size, *views_BDHW.shape[1:])
+            block_BDHW = views_BDHW.new_zeros(shape).to(memory_format=self.layout, copy=True)
+            count = len(views_BDHW)
+            block_BDHW[:count] = views_BDHW
+            with torch.no_grad(), self.precision():
+                logits_BC = ask(block_BDHW)
+            yield logits_BC[:count].float(), count
+
+
 class Teacher:
     """A network in evaluation mode, without gradients, whose hidden layers can be read.
 
-    An image gets the same answer in any batch: bit for bit on one CPU, which is what lets a
-    stored answer stand for a live one.
+    An image gets the same answer in any batch: bit for bit on one CPU with as many threads, which
+    is what lets a stored answer stand for a live one.
 
     Args:
-        network: frozen here.
+        prepared: the network.
         paths: hidden layers to read.
-        precision: what it computes in.
-        compiled: the network, compiled for batches of `size`.
-        size: other batches go through the network itself, lest they should compile it again.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        paths: Sequence[str] = (),
-        precision: Precision = nullcontext,
-        compiled: Callable[[Tensor], Tensor] | None = None,
-        size: int = 0,
-    ) -> None:
-        self.network = freeze(network)
-        self.precision = precision
-        self._compiled, self._size = compiled, size
-        self._taps = Taps(network.body, paths)
+    def __init__(self, prepared: Prepared, paths: Sequence[str] = ()) -> None:
+        self._prepared, self._paths = prepared, tuple(paths)
+        self._taps = Taps(prepared.network.body, paths)
+
+    @property
+    def network(self) -> Network:
+        """Who answers."""
+        return self._prepared.network
 
     def answer(self, images_BDHW: Float[Tensor, "B D H W"]) -> Answer:
         """Logits and maps of views given as pixels in 0..1."""
-        self.network.eval()  # whoever holds the module may have called train() on it
-        count = len(images_BDHW)
-        ask: Callable[[Tensor], Tensor] = self.network
-        if self._compiled is not None and count == self._size:
-            ask = self._compiled
-        with torch.no_grad(), self.precision():
-            logits_BC = ask(_filled(images_BDHW))
-        maps = self._taps.take()
-        return Answer(
-            logits_BC[:count].float(), {path: maps[path][:count].float() for path in maps}
-        )
+        logits: list[Tensor] = []
+        maps: dict[str, list[Tensor]] = {path: [] for path in self._paths}
+        for logits_BC, count in self._prepared.ask_blocks(images_BDHW):
+            logits.append(logits_BC)
+            for path, map_BDHW in self._taps.take().items():
+                maps[path].append(map_BDHW[:count].float())
+        return Answer(torch.cat(logits), {path: torch.cat(parts) for path, parts in maps.items()})
 
     def close(self) -> None:
         """Stop reading hidden layers; the network is as it was."""
         self._taps.close()
-
-
-def _filled(images_BDHW: Tensor) -> Tensor:
-    missing = LEAST - len(images_BDHW)
-    if missing <= 0:
-        return images_BDHW
-    return torch.cat([images_BDHW, images_BDHW[:1].expand(missing, -1, -1, -1)])

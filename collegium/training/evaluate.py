@@ -54,7 +54,6 @@ class Predictions:
         return gaps.abs().sum().item() / max(len(right_N), 1)
 
 
-@torch.no_grad()
 def predict(
     network: nn.Module,
     data: ImageData,
@@ -72,11 +71,34 @@ def predict(
         device: where it runs.
         precision: gives the context a forward runs in.
     """
+
+    def ask(images_BDHW: Tensor) -> Tensor:
+        with torch.no_grad(), precision():
+            logits_BC: Tensor = network(images_BDHW)
+        return logits_BC.float()
+
     was_training = network.training
     network.eval()
-    logits = []
-    for batch in Loader(data, batch_size, device=device).epoch(0):
-        with precision():
-            logits.append(network(batch.images_BDHW).float().cpu())
+    found = collect(ask, data, batch_size=batch_size, device=device)
     network.train(was_training)
-    return Predictions(torch.cat(logits), data.labels_N.cpu(), data.index_N.cpu())
+    return found
+
+
+def collect(
+    ask: Callable[[Tensor], Tensor],
+    data: ImageData,
+    *,
+    batch_size: int = 500,
+    device: torch.device | str = "cpu",
+) -> Predictions:
+    """What someone says of plain views of a data set.
+
+    Args:
+        ask: gives logits (B, C) of pixels in 0..1 (B, D, H, W).
+        data: what it looks at.
+        batch_size: of the views.
+        device: where they are made.
+    """
+    batches = Loader(data, batch_size, device=device).epoch(0)
+    logits_NC = torch.cat([ask(batch.images_BDHW).cpu() for batch in batches])
+    return Predictions(logits_NC, data.labels_N.cpu(), data.index_N.cpu())

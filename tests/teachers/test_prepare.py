@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from collegium.models.cifar import CIFAR_MODELS
 from collegium.models.network import Network, Preprocess, freeze, weights_hash
 from collegium.models.small import SMALL_MODELS
+from collegium.models.taps import survey
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.prepare import EXACT, Wishes, fold, prepare
-from collegium.teachers.teacher import Teacher
+from collegium.teachers.teacher import Prepared, Teacher
 
 
 def network_of(body: nn.Module, channels: int = 3) -> Network:
@@ -55,9 +57,9 @@ def test_folding_changes_no_answer_of_a_familiar_network(name: str) -> None:
 @pytest.mark.parametrize("name", list(SMALL_MODELS))
 def test_small_networks_keep_their_answers_and_their_maps(name: str) -> None:
     network, images = network_of(SMALL_MODELS[name](10), 1), pixels(1, 8)
-    before = Teacher(copy.deepcopy(network), ("linear",)).answer(images)
+    before = Teacher(Prepared(copy.deepcopy(network)), ("linear",)).answer(images)
     done = prepare(lambda: copy.deepcopy(network), images, Wishes())
-    after = Teacher(done.network, ("linear",)).answer(images)
+    after = Teacher(done, ("linear",)).answer(images)
     torch.testing.assert_close(after.logits_BC, before.logits_BC, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(after.maps["linear"], before.maps["linear"], rtol=1e-4, atol=1e-5)
     assert not done.notes
@@ -164,14 +166,34 @@ def test_low_precision_is_kept_where_the_answers_stay() -> None:
     assert done.notes[0].startswith("not in low precision: logits moved by")
 
 
-def test_a_short_batch_gets_the_bits_of_a_long_one() -> None:
-    teacher = Teacher(network_of(CIFAR_MODELS["resnet20"](10)), ("layer2",))
-    images = pixels(count=64)
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "vgg8", "mobilenetv2", "shufflenetv2"])
+def test_an_image_gets_the_same_bits_in_any_batch(name: str, layout: str, threads: int) -> None:
+    small = name in SMALL_MODELS
+    body = (SMALL_MODELS if small else CIFAR_MODELS)[name](10)
+    images = pixels(1, 8, 80) if small else pixels(count=80)
+    wishes = Wishes(fold=False, channels_last=layout == "channels_last")
+    network = network_of(body, images.shape[1])
+    done = prepare(lambda: copy.deepcopy(network), images, wishes)
+    layer = list(survey(done.network.body, tuple(images.shape[1:])))[-1]
+    teacher = Teacher(done, (layer,))
     whole = teacher.answer(images)
-    for size in (1, 3, 8, 32):
-        part = teacher.answer(images[:size])
-        assert torch.equal(part.logits_BC, whole.logits_BC[:size])
-        assert torch.equal(part.maps["layer2"], whole.maps["layer2"][:size])
+    for count in (1, 3, 20, 33, 80):
+        index = torch.randperm(80, generator=torch.Generator().manual_seed(count))[:count]
+        given = images[index]
+        if count % 2:  # nor does it matter how the pixels lie in memory
+            given = given.contiguous(memory_format=torch.channels_last)
+        part = teacher.answer(given)
+        assert torch.equal(part.logits_BC, whole.logits_BC[index])
+        assert torch.equal(part.maps[layer], whole.maps[layer][index])
 
 
 def test_bounded_keeps_nobody_and_says_the_same() -> None:
@@ -217,8 +239,8 @@ def test_compiled_teachers_say_the_same() -> None:
         "wishes = Wishes(compile=True)\n"
         "done = prepare(lambda: copy.deepcopy(network), images, wishes, ('layer2',))\n"
         "assert done.compiled is not None, done.notes\n"
-        "args = done.network, ('layer2',), done.precision\n"
-        "fast, slow = Teacher(*args, done.compiled, 16), Teacher(*args)\n"
+        "fast = Teacher(done, ('layer2',))\n"
+        "slow = Teacher(dataclasses.replace(done, compiled=None), ('layer2',))\n"
         "a, b = fast.answer(images), slow.answer(images)\n"
         "torch.testing.assert_close(a.logits_BC, b.logits_BC, rtol=1e-4, atol=1e-5)\n"
         "torch.testing.assert_close(a.maps['layer2'], b.maps['layer2'], rtol=1e-4, atol=1e-5)\n"
