@@ -234,7 +234,7 @@ def _inquire(
     splits = load_data(data, validation=0.0, image_size=image_size)
     pixels = splits.train.to(fabric.device)
     views = Views(pixels, recipe or splits.train.augment, view_seed, machine.channels_last)
-    faculty = make_faculty(teachers, teachers, splits, machine, fabric)
+    faculty = make_faculty(teachers, teachers, splits, machine, batch_size, fabric)
     display = Display(quiet or not fabric.is_global_zero, "store")
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 

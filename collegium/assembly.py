@@ -114,6 +114,7 @@ def make_faculty(
     specs: Mapping[str, str],
     splits: Splits,
     machine: Machine,
+    batch_size: int,
     fabric: Fabric,
 ) -> Faculty:
     """The teachers of a run, made as fast as their answers allow."""
@@ -128,7 +129,7 @@ def make_faculty(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
-        machine.compiles(fabric.device.type),
+        min(batch_size, SAMPLE) if machine.compiles(fabric.device.type) else 0,
     )
     bounded = machine.teacher_memory == "bounded"
     return Faculty(builders, specs, images_BDHW, wishes, device=fabric.device, bounded=bounded)

@@ -78,7 +78,10 @@ class Session:
         if run.machine.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
-        self.faculty = make_faculty(run.teachers, specs, self.splits, run.machine, self.fabric)
+        batch_size = run.optimisation.batch_size
+        self.faculty = make_faculty(
+            run.teachers, specs, self.splits, run.machine, batch_size, self.fabric
+        )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
             for note in profile.notes:

@@ -6,6 +6,8 @@ compared with the network as it came, on real images, and dropped with a note wh
 network says.
 """
 
+import dataclasses
+import functools
 import math
 import time
 from collections import Counter
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from collegium.models.network import Network
-from collegium.teachers.teacher import Precision, Prepared
+from collegium.teachers.teacher import BLOCKS, Precision, Prepared
 
 SAMPLE = 128
 """Images each change is checked on."""
@@ -43,13 +45,13 @@ class Wishes:
         fold: BatchNorm into the convolution before it.
         channels_last: the layout CPUs and tensor cores prefer.
         low: context of low precision, or None.
-        compile: by torch.compile.
+        compile: by torch.compile, for blocks of so many views; 0 is not.
     """
 
     fold: bool = True
     channels_last: bool = True
     low: Precision | None = None
-    compile: bool = False
+    compile: int = 0
 
 
 def prepare(
@@ -79,7 +81,9 @@ def prepare(
     if wishes.low is not None:
         _try_low(done, wishes.low, images_BDHW, before_BC)
     if wishes.compile:
-        _try_compiled(done, images_BDHW)
+        _try_compiled(done, wishes.compile, images_BDHW)
+    if done.compiled is None:
+        done.blocks = _same_bits(done, images_BDHW)
     started = time.perf_counter()
     done.ask(images_BDHW).cpu()  # waits for a device that answers later
     done.images_per_s = len(images_BDHW) / (time.perf_counter() - started)
@@ -123,13 +127,13 @@ def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Ten
     )
 
 
-def _try_compiled(done: Prepared, images_BDHW: Tensor) -> None:
+def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
     before_BC = done.ask(images_BDHW)
     bound = EXACT if done.precision is nullcontext else ROUNDED
     started = time.perf_counter()
     # Hidden layers are read by hooks that come and go: look whether they are there.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
-    done.compiled = torch.compile(done.network, dynamic=False)
+    done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
     try:
         moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
     except Exception as problem:  # compilers fail in every way there is
@@ -141,6 +145,18 @@ def _try_compiled(done: Prepared, images_BDHW: Tensor) -> None:
         return
     done.compiled = None
     done.notes.append(f"not compiled: {reason}")
+
+
+def _same_bits(done: Prepared, images_BDHW: Tensor) -> tuple[int, ...]:
+    """Blocks that give the very bits of the largest; elsewhere than on CPUs none are promised."""
+    if images_BDHW.device.type != "cpu":
+        return BLOCKS
+    asked = {
+        size: dataclasses.replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in BLOCKS
+    }
+    whole_BC = asked[BLOCKS[-1]]
+    same = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
+    return tuple(size for size, part in asked.items() if same(part, whole_BC[:size]))
 
 
 def _moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from collegium.models.taps import Taps
 Precision = Callable[[], AbstractContextManager[object]]
 """Gives the context a forward runs in: autocast, or nothing."""
 
-CPU_BLOCK, BLOCK = 32, 128
-"""Views of one forward, always exactly as many: on CPUs, where caches are small, and elsewhere.
+BLOCKS = (8, 16, 32, 64, 128)
+"""Numbers of views one forward may have; what is left over is filled up.
 
-How a processor rounds depends on the size of the batch (it decides which kernel is used, and how
-the threads share the work), and on nothing else of it.
+How a processor rounds depends on the size of a batch, which decides on kernels and on how threads
+share the work. So only sizes are used whose bits have been seen to be those of the largest.
 """
 
 
@@ -44,6 +44,7 @@ class Prepared:
         compiled: the same, compiled; None if it is not.
         precision: what to ask it in.
         layout: of the images it is given.
+        blocks: numbers of views one forward may have, from small to large.
         changes: what was done to make it fast, in order.
         notes: what was not done, and why.
         images_per_s: measured when all was done; 0 where it was not.
@@ -53,6 +54,7 @@ class Prepared:
     compiled: Callable[[Tensor], Tensor] | None = None
     precision: Precision = nullcontext
     layout: torch.memory_format = torch.contiguous_format
+    blocks: tuple[int, ...] = BLOCKS[-1:]
     changes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     images_per_s: float = 0.0
@@ -67,17 +69,28 @@ class Prepared:
     def ask_blocks(self, images_BDHW: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Logits of each block in turn, and how many of its views were asked for."""
         self.network.eval()  # whoever holds the module may have called train() on it
-        size = CPU_BLOCK if images_BDHW.device.type == "cpu" else BLOCK
         ask = self.network if self.compiled is None else self.compiled
-        for views_BDHW in images_BDHW.split(size):
-            # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
-            shape = (size, *views_BDHW.shape[1:])
-            block_BDHW = views_BDHW.new_zeros(shape).to(memory_format=self.layout, copy=True)
-            count = len(views_BDHW)
-            block_BDHW[:count] = views_BDHW
+        while len(images_BDHW):
+            block_BDHW, count = self._block(images_BDHW)
             with torch.no_grad(), self.precision():
                 logits_BC = ask(block_BDHW)
             yield logits_BC[:count].float(), count
+            images_BDHW = images_BDHW[count:]
+
+    def _block(self, images_BDHW: Tensor) -> tuple[Tensor, int]:
+        """The first of the images, filled up with black ones, and how many are images."""
+        size = max((n for n in self.blocks if n <= len(images_BDHW)), default=self.blocks[0])
+        count = min(size, len(images_BDHW))
+        # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
+        block_BDHW = torch.empty(
+            (size, *images_BDHW.shape[1:]),
+            dtype=images_BDHW.dtype,
+            device=images_BDHW.device,
+            memory_format=self.layout,
+        )
+        block_BDHW[:count] = images_BDHW[:count]
+        block_BDHW[count:] = 0
+        return block_BDHW, count
 
 
 class Teacher:

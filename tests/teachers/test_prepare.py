@@ -236,7 +236,7 @@ def test_compiled_teachers_say_the_same() -> None:
     code = (
         "import torch; from tests.teachers.test_prepare import *\n"
         "network, images = network_of(CIFAR_MODELS['resnet8'](10)), pixels()\n"
-        "wishes = Wishes(compile=True)\n"
+        "wishes = Wishes(compile=16)\n"
         "done = prepare(lambda: copy.deepcopy(network), images, wishes, ('layer2',))\n"
         "assert done.compiled is not None, done.notes\n"
         "fast = Teacher(done, ('layer2',))\n"
