@@ -85,7 +85,7 @@ def asked(session: Any) -> None:
     for name in session.faculty.names:
         with session.faculty.hear(name) as teacher:
             for chunk in positions.split(session.request.optimisation.batch_size):
-                teacher.answer(session.loader.views.at(chunk, torch.zeros_like(chunk)))
+                teacher.answer(session.loader.views.of(chunk, torch.zeros_like(chunk)))
 
 
 def steps(data: ImageData, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -201,7 +201,9 @@ def build(
     """
     if not teachers or views < 1:
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
-    inquiry = _inquire(data, image_size, augment, view_seed, teachers, batch_size, machine, quiet)
+    inquiry = _inquire(
+        data, image_size, augment, view_seed, teachers, views, batch_size, machine, quiet
+    )
     numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
     _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
     inquiry.plan(folder, volumes, numbers, len(numbers))
@@ -225,16 +227,24 @@ def _inquire(
     recipe: str | None,
     view_seed: int,
     teachers: Mapping[str, str],
+    count: int,
     batch_size: int,
     machine: Machine,
     quiet: bool,
 ) -> Inquiry:
-    """About all training examples of some data, held out or not."""
+    """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
     splits = load_data(data, validation=0.0, image_size=image_size)
     pixels = splits.train.to(fabric.device)
-    views = Views(pixels, recipe or splits.train.augment, view_seed, machine.channels_last)
-    faculty = make_faculty(teachers, teachers, splits, machine, batch_size, fabric)
+    views = Views(
+        pixels,
+        recipe or splits.train.augment,
+        view_seed,
+        machine.channels_last,
+        machine.decoders,
+    )
+    steps = count * -(-len(splits.train) // batch_size)
+    faculty = make_faculty(teachers, teachers, splits, machine, steps, batch_size, fabric)
     display = Display(quiet or not fabric.is_global_zero, "store")
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 
@@ -365,6 +375,7 @@ def verify(
             store.views.recipe,
             store.views.view_seed,
             {name: spec},
+            1,
             128,
             replace(machine, precision=precision),
             quiet,

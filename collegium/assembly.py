@@ -14,6 +14,7 @@ from torch import nn
 
 from collegium.data import ImageData, Loader, Splits, as_image_data, load_data
 from collegium.errors import RequestError
+from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
 from collegium.models.specs import Setting, build_network, has_weights, wrap_module
@@ -21,7 +22,6 @@ from collegium.models.taps import survey
 from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.prepare import SAMPLE, Wishes
-from collegium.training.allocator import keep_freed_memory
 from collegium.training.options import Machine
 from collegium.types import Dims
 
@@ -114,10 +114,11 @@ def make_faculty(
     specs: Mapping[str, str],
     splits: Splits,
     machine: Machine,
+    steps: int,
     batch_size: int,
     fabric: Fabric,
 ) -> Faculty:
-    """The teachers of a run, made as fast as their answers allow."""
+    """The teachers of a run of so many steps, made as fast as their answers allow."""
     setting = setting_of(splits.train)
     builders = {
         name: functools.partial(make_teacher, name, model, setting)
@@ -129,7 +130,7 @@ def make_faculty(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
-        min(batch_size, SAMPLE) if machine.compiles(fabric.device.type) else 0,
+        min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
     )
     bounded = machine.teacher_memory == "bounded"
     return Faculty(builders, specs, images_BDHW, wishes, device=fabric.device, bounded=bounded)

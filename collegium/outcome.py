@@ -105,7 +105,7 @@ def examples(seen: Inspection, data: ImageData) -> dict[str, Any]:
     chosen = {rule: order[:SHOWN] for rule, order in _rules(seen).items()}
     rows = torch.cat(list(chosen.values()))
     rules = [rule for rule, order in chosen.items() for _ in range(len(order))]
-    images = data.images_NDHW[rows.to(data.images_NDHW.device)].cpu()
+    images = data.pixels(rows.to(data.labels_N.device)).cpu()
     if images.is_floating_point():
         images = (images * 255).round().to(torch.uint8)
     return {

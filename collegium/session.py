@@ -78,9 +78,10 @@ class Session:
         if run.machine.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
-        batch_size = run.optimisation.batch_size
+        batch_size, epochs = run.optimisation.batch_size, run.optimisation.epochs
+        self.steps = epochs * -(-len(self.splits.train) // batch_size)
         self.faculty = make_faculty(
-            run.teachers, specs, self.splits, run.machine, batch_size, self.fabric
+            run.teachers, specs, self.splits, run.machine, self.steps, batch_size, self.fabric
         )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
@@ -129,7 +130,7 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
-        compiled = run.machine.compiles(self.fabric.device.type)
+        compiled = run.machine.compiles(self.fabric.device.type, self.steps)
         size = -(-run.optimisation.batch_size // run.machine.micro_batches)
         self.learner = Learner(
             self.student,
@@ -149,6 +150,7 @@ class Session:
             world=self.fabric.world_size,
             device=self.fabric.device,
             channels_last=run.machine.channels_last,
+            workers=run.machine.decoders,
         )
         self.store: Store | None = None
         self.source = self._make_source(objective.layers, dims)

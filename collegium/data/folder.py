@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from collegium.data.pictures import Album, Picture, decode_albums
+from collegium.data.albums import Album, load_albums
+from collegium.data.pictures import Picture
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
 
@@ -20,7 +21,7 @@ def load_folder(root: Path, image_size: int | None = None) -> Splits:
 
     Args:
         root: the folder that holds train/, perhaps val/ (or validation/, or valid/) and test/.
-        image_size: see `collegium.data.pictures.decode_albums`.
+        image_size: see `collegium.data.albums.load_albums`.
 
     Raises:
         DataError: another layout, a class without images, a file that is no image.
@@ -33,7 +34,7 @@ def load_folder(root: Path, image_size: int | None = None) -> Splits:
     if "train" not in folders:
         raise DataError(f"{root} has no folder train; {_LAYOUT}")
     classes = tuple(folder.name for folder in _class_folders(folders["train"]))
-    return decode_albums(
+    return load_albums(
         {split: _album(folder, classes) for split, folder in folders.items()},
         classes=classes,
         name=root.resolve().name,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from collegium.data.pictures import Album, Picture, decode_albums
+from collegium.data.albums import Album, load_albums
+from collegium.data.pictures import Picture
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
@@ -21,7 +22,7 @@ def load_hub(
         source: its name on the hub, or a local folder `datasets` can read.
         name: what the data are called here.
         alternative: what to say would work where the hub does not, as "; ...".
-        image_size: see `collegium.data.pictures.decode_albums`.
+        image_size: see `collegium.data.albums.load_albums`.
 
     Raises:
         DataError: the library is missing, the hub cannot be reached, or the data are not images
@@ -33,7 +34,7 @@ def load_hub(
     if "train" not in there:
         raise DataError(f"{source} has no train split; it has: {', '.join(tables)}")
     image, label = _columns(there["train"], source)
-    return decode_albums(
+    return load_albums(
         {split: _album(table, image, label, name, split) for split, table in there.items()},
         classes=tuple(there["train"].features[label].names),
         name=name,

@@ -1,22 +1,24 @@
-"""One split of a data set, in memory: pixels, labels and where each example came from."""
+"""One split of a data set: pixels, labels and where each example came from."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from collegium.data.gallery import Gallery
 from collegium.data.views import find_recipe
 from collegium.errors import DataError
 from collegium.types import MapShape
 
 _CHUNK_PIXELS = 1 << 19  # small enough for the processor's cache in float64
+_SAMPLE = 2048  # pictures whose pixels stand for those of all that are still encoded
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class ImageData:
     """N labelled images of one size; checked when made, so that whoever holds one can rely on it.
 
     Attributes:
-        images_NDHW: uint8 pixels 0..255, or float32 pixels in 0..1; 1 or 3 channels, first.
+        images_NDHW: uint8 pixels 0..255, or float32 pixels in 0..1; 1 or 3 channels, first. Or
+            pictures that are still encoded, where memory cannot hold the pixels.
         labels_N: int64 classes, 0 to C-1.
         index_N: int64 positions in the official split the examples came from.
         classes: the C class names; label i is `classes[i]`.
@@ -55,7 +58,7 @@ class ImageData:
     """
 
     # Plain tensors: what is wrong with them is said below, in words meant for users.
-    images_NDHW: Tensor = field(repr=False)
+    images_NDHW: Tensor | Gallery = field(repr=False)
     labels_N: Tensor = field(repr=False)
     index_N: Tensor = field(repr=False)
     classes: tuple[str, ...]
@@ -77,6 +80,27 @@ class ImageData:
         channels, rows, columns = self.images_NDHW.shape[1:]
         return channels, rows, columns
 
+    def stream(
+        self, batches: Sequence[Int64[Tensor, " _"]], workers: int = 0
+    ) -> Iterator[Shaped[Tensor, "_ D H W"]]:
+        """The pixels of batch after batch, on the device of the labels.
+
+        Args:
+            batches: positions.
+            workers: processes that decode pictures ahead, where they are still encoded.
+        """
+        if isinstance(self.images_NDHW, Tensor):
+            for positions_B in batches:
+                yield self.images_NDHW.index_select(0, positions_B)
+            return
+        encoded = [positions_B.cpu() for positions_B in batches]
+        for images in self.images_NDHW.stream(encoded, workers):
+            yield images.to(self.labels_N.device)
+
+    def pixels(self, positions_B: Int64[Tensor, " B"]) -> Shaped[Tensor, "B D H W"]:
+        """The pixels at these positions."""
+        return next(self.stream([positions_B]))
+
     def subset(self, positions: Sequence[int] | NDArray[Any] | Tensor) -> "ImageData":
         """The examples at these positions, in this order; they keep their `index_N`.
 
@@ -90,18 +114,22 @@ class ImageData:
         # index_select copies whole images at once, several times faster than indexing.
         chosen = torch.as_tensor(positions, device=self.labels_N.device)
         chosen_M = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.long()
+        images = self.images_NDHW
         return replace(
             self,
-            images_NDHW=self.images_NDHW.index_select(0, chosen_M),
+            images_NDHW=images.index_select(0, chosen_M)
+            if isinstance(images, Tensor)
+            else images.subset(chosen_M),
             labels_N=self.labels_N.index_select(0, chosen_M),
             index_N=self.index_N.index_select(0, chosen_M),
         )
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same data on a device; tensors that are there already are not copied."""
+        images = self.images_NDHW
         return replace(
             self,
-            images_NDHW=self.images_NDHW.to(device),
+            images_NDHW=images.to(device) if isinstance(images, Tensor) else images,
             labels_N=self.labels_N.to(device),
             index_N=self.index_N.to(device),
         )
@@ -110,12 +138,14 @@ class ImageData:
         """SHA-256, in hexadecimal, over pixels, labels, index, classes, pixel type and shape.
 
         Two data sets of the same fingerprint give the same batches; name and recipe are left out.
+        Of pictures that are still encoded it takes the files in place of their pixels.
         """
-        pixel_type = str(self.images_NDHW.dtype)
-        header = json.dumps([pixel_type, list(self.images_NDHW.shape), self.classes])
-        digest = hashlib.sha256(header.encode())
-        for tensor in (self.images_NDHW, self.labels_N, self.index_N):
-            digest.update(tensor.cpu().contiguous().numpy().data)
+        images = self.images_NDHW
+        kind = str(images.dtype) if isinstance(images, Tensor) else "encoded"
+        digest = hashlib.sha256(json.dumps([kind, list(images.shape), self.classes]).encode())
+        digest.update(_bytes(images) if isinstance(images, Tensor) else images.digest())
+        for tensor in (self.labels_N, self.index_N):
+            digest.update(_bytes(tensor))
         return digest.hexdigest()
 
     @cached_property
@@ -126,39 +156,43 @@ class ImageData:
         return Origin(self.fingerprint(), len(self), *self.channel_statistics())
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel's pixels in 0..1, over all N·H·W of them."""
-        scale = 1.0 if self.images_NDHW.is_floating_point() else 255.0
-        mean_D = self._pixel_mean(lambda pixels_DP: pixels_DP)
+        """Mean and standard deviation of each channel's pixels in 0..1, over all N·H·W of them.
+
+        Of pictures that are still encoded 2,048 stand for all, evenly spread over the data.
+        """
+        images_NDHW = self._sample()
+        scale = 1.0 if images_NDHW.is_floating_point() else 255.0
+        mean_D = _pixel_mean(images_NDHW, lambda pixels_DP: pixels_DP)
         centre_D1 = mean_D[:, None]
-        variance_D = self._pixel_mean(lambda pixels_DP: (pixels_DP - centre_D1).square())
+        variance_D = _pixel_mean(images_NDHW, lambda pixels_DP: (pixels_DP - centre_D1).square())
         return tuple((mean_D / scale).tolist()), tuple((variance_D.sqrt() / scale).tolist())
 
-    def _pixel_mean(self, function: Callable[[Tensor], Tensor]) -> Float64[Tensor, " D"]:
-        """Mean over a channel's pixels, in float64; sums of whole numbers are exact there."""
-        total_D = torch.zeros(self.shape[0], dtype=torch.float64, device=self.images_NDHW.device)
-        examples = max(1, _CHUNK_PIXELS // self.images_NDHW[0].numel())
-        for chunk in self.images_NDHW.split(examples):
-            total_D += function(chunk.transpose(0, 1).flatten(1).double()).sum(1)
-        return total_D / (len(self) * self.shape[1] * self.shape[2])
+    def _sample(self) -> Tensor:
+        if isinstance(self.images_NDHW, Tensor):
+            return self.images_NDHW
+        step = -(-len(self) // _SAMPLE)
+        return self.images_NDHW.decode(torch.arange(0, len(self), step))
 
     def _check_images(self) -> None:
         images = self.images_NDHW
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
+        if len(images.shape) != 4 or images.shape[1] not in (1, 3):
             raise self._error(
                 f"images have the shape {tuple(images.shape)}; expected examples, channels "
                 "(1 or 3), rows, columns"
             )
         if 0 in images.shape:
             raise self._error(f"no pixels in images of the shape {tuple(images.shape)}")
+        if not isinstance(images, Tensor):
+            return
         if images.dtype not in (torch.uint8, torch.float32):
             raise self._error(
                 f"pixels are {_dtype_name(images)}; give uint8 in 0..255 or float in 0..1"
             )
         if images.is_floating_point():
-            self._check_unit_range()
+            self._check_unit_range(images)
 
-    def _check_unit_range(self) -> None:
-        low, high = (bound.item() for bound in torch.aminmax(self.images_NDHW))
+    def _check_unit_range(self, images: Tensor) -> None:
+        low, high = (bound.item() for bound in torch.aminmax(images))
         if not (low >= 0 and high <= 1):  # written so that a NaN fails
             raise self._error(
                 f"float pixels run from {low:.4g} to {high:.4g}, expected 0 to 1: give raw pixels "
@@ -184,6 +218,19 @@ class ImageData:
 
     def _error(self, message: str) -> DataError:
         return DataError(f"{self.name}: {message}")
+
+
+def _pixel_mean(images_NDHW: Tensor, function: Callable[[Tensor], Tensor]) -> Float64[Tensor, " D"]:
+    """Mean over a channel's pixels, in float64; sums of whole numbers are exact there."""
+    count, channels, rows, columns = images_NDHW.shape
+    total_D = torch.zeros(channels, dtype=torch.float64, device=images_NDHW.device)
+    for chunk in images_NDHW.split(max(1, _CHUNK_PIXELS // images_NDHW[0].numel())):
+        total_D += function(chunk.transpose(0, 1).flatten(1).double()).sum(1)
+    return total_D / (count * rows * columns)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.cpu().contiguous().numpy().data
 
 
 def _dtype_name(tensor: Tensor) -> str:

@@ -1,6 +1,6 @@
 """Batches of views in an order that is a pure function of (seed, epoch)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,29 +26,41 @@ class Views:
         recipe: a key of `RECIPES`.
         seed: of the views.
         channels_last: lay batches out so; changes no pixel.
+        workers: processes that decode pictures ahead, where the data are still encoded.
     """
 
     data: ImageData
     recipe: str
     seed: int
     channels_last: bool = False
+    workers: int = 0
 
     def __post_init__(self) -> None:
         find_recipe(self.recipe)
 
-    def at(
-        self, positions_B: Int64[Tensor, " B"], view_B: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B D H W"]:
-        """These views of the examples at these positions of the data, pixels in 0..1."""
-        images = self.data.images_NDHW.index_select(0, positions_B)
-        index_B = self.data.index_N[positions_B]
-        views_BDHW = make_views(images, index_B, view_B, self.recipe, self.seed)
-        if self.channels_last:
-            return views_BDHW.contiguous(memory_format=torch.channels_last)
-        return views_BDHW
+    def stream(
+        self, batches: Sequence[Int64[Tensor, " _"]], view: int
+    ) -> Iterator[Float[Tensor, "_ D H W"]]:
+        """One view of the examples at these positions of the data, batch after batch.
+
+        Gives:
+            pixels in 0..1.
+        """
+        images = self.data.stream(batches, self.workers)
+        for positions_B, images_BDHW in zip(batches, images, strict=True):
+            index_B = self.data.index_N[positions_B]
+            yield self._views(images_BDHW, index_B, torch.full_like(index_B, view))
 
     def of(self, index_B: Int[Tensor, " B"], view_B: Int[Tensor, " B"]) -> Float[Tensor, "B D H W"]:
         """These views of the examples of that index.
+
+        Raises:
+            DataError: the data have no example of that index.
+        """
+        return self._views(self.data.pixels(self.positions(index_B)), index_B, view_B)
+
+    def positions(self, index_B: Int[Tensor, " B"]) -> Int64[Tensor, " B"]:
+        """Where in the data the examples of that index are.
 
         Raises:
             DataError: the data have no example of that index.
@@ -57,7 +69,13 @@ class Views:
         place_B = torch.searchsorted(sorted_N, index_B).clamp_max(len(sorted_N) - 1)
         if not torch.equal(sorted_N[place_B], index_B):
             raise DataError(f"{self.data.name} has no example of some index that was asked for")
-        return self.at(order_N[place_B], view_B)
+        return order_N[place_B]
+
+    def _views(self, images_BDHW: Tensor, index_B: Tensor, view_B: Tensor) -> Tensor:
+        views_BDHW = make_views(images_BDHW, index_B, view_B, self.recipe, self.seed)
+        if self.channels_last:
+            return views_BDHW.contiguous(memory_format=torch.channels_last)
+        return views_BDHW
 
     @cached_property
     def _by_index(self) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
@@ -124,6 +142,7 @@ class Loader:
         world: int = 1,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
+        workers: int = 0,
     ) -> None:
         """Moves the data to the device, once.
 
@@ -139,6 +158,7 @@ class Loader:
             world: number of processes.
             device: where batches are made and stay.
             channels_last: lay batches out so; changes no pixel.
+            workers: processes that decode pictures ahead, where the data are still encoded.
 
         Raises:
             DataError: a batch size below 1, or larger than the data of a shuffled loader.
@@ -147,7 +167,7 @@ class Loader:
         """
         _check(data, batch_size, shuffle, rank, world)
         self.data = data.to(device)
-        self.views = Views(self.data, recipe, view_seed, channels_last)
+        self.views = Views(self.data, recipe, view_seed, channels_last, workers)
         self._batch_size, self._shuffle = batch_size, shuffle
         self._limit, self._seed = views, seed
         self._rank, self._world = rank, world
@@ -159,13 +179,11 @@ class Loader:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, 0 for the first; asked again, the same again."""
         order_N, view = self._order(epoch), self.view(epoch)
-        for start, stop in self._bounds():
-            positions_B = order_N[start : stop : self._world]
-            view_B = torch.full_like(positions_B, view)
-            images_BDHW = self.views.at(positions_B, view_B)
-            yield Batch(
-                images_BDHW, self.data.labels_N[positions_B], self.data.index_N[positions_B], view_B
-            )
+        batches = [order_N[start : stop : self._world] for start, stop in self._bounds()]
+        views = self.views.stream(batches, view)
+        for positions_B, images_BDHW in zip(batches, views, strict=True):
+            labels_B, index_B = self.data.labels_N[positions_B], self.data.index_N[positions_B]
+            yield Batch(images_BDHW, labels_B, index_B, torch.full_like(index_B, view))
 
     def keys(self, epoch: int) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
         """Index and view of everything all processes together get in an epoch."""

@@ -20,7 +20,7 @@ SHOWN = 3
 """How many keys of each kind a refusal lists."""
 
 
-_COPIED = 1 << 20
+_COPIED = 1 << 22
 """Numbers that are read at a time."""
 
 
@@ -54,10 +54,11 @@ class _TensorFile(Mapping[str, Tensor]):
             target.copy_(self[name])
             return
         rows = max(1, _COPIED // max(1, target[0].numel()))
-        with safe_open(self._path, framework="pt") as file:
-            stored = file.get_slice(name)
-            for start in range(0, len(target), rows):
-                target[start : start + rows].copy_(stored[start : start + rows])
+        for start in range(0, len(target), rows):
+            # Opened anew each time: the pages of an open file that were read count as ours.
+            with safe_open(self._path, framework="pt") as file:
+                part = file.get_slice(name)[start : start + rows]
+                target[start : start + rows].copy_(part)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from collegium.heap import return_freed_memory
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.taps import survey
 from collegium.teachers.prepare import Wishes, prepare
@@ -123,6 +124,9 @@ class Faculty:
             yield teacher
         finally:
             teacher.close()
+            if self.bounded:
+                del teacher
+                return_freed_memory()
 
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
         """One teacher, on the device, for as long as it is held."""

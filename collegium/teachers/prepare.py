@@ -133,6 +133,7 @@ def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
     started = time.perf_counter()
     # Hidden layers are read by hooks that come and go: look whether they are there.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
+    torch._dynamo.config.recompile_limit = 64  # counted over all teachers and the student
     done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
     try:
         moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()

@@ -73,6 +73,11 @@ class Learner(nn.Module):
         # Kept in a list: as an attribute it would be a second child with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the student is compiled, by its first step."""
+        return bool(self._compiled)
+
     def observe(self, images_BDHW: Tensor) -> StudentOutputs:
         """Run the student and read its layers, in float32 whatever it computed in."""
         full = self.training and len(images_BDHW) == self._compiled_for

@@ -55,7 +55,7 @@ class Training:
         self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
         self.state = State(self.learner, optimizer, Progress())
         self.weights: tuple[Tensor, Tensor] | None = None
-        self._warned = False
+        self._warned = self._compiled = False
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that leaves an epoch to run, if there is one.
@@ -110,6 +110,7 @@ class Training:
 
     def step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
         """One step of the optimiser."""
+        started = time.perf_counter()
         progress = step / (self.options.epochs * len(self.loader))
         factor = learning_rate_factor(self.options.schedule, progress)
         set_learning_rate(self.optimizer, self.options.peak_lr * factor)
@@ -121,6 +122,10 @@ class Training:
                 self._learn(step, part, scale * (len(part.batch) / len(batch)), meter)
         self._learn(step, last, scale * (len(last.batch) / len(batch)), meter)
         self.optimizer.step()
+        if self.learner.compiles and not self._compiled:
+            seconds = time.perf_counter() - started
+            self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")
+            self._compiled = True
 
     def _learn(self, step: int, lesson: Lesson, scale: float, meter: Meter) -> None:
         terms, weights_BT, logits_BC = self.module(lesson)

@@ -1,10 +1,14 @@
 """How long, how fast and on what: options every kind of training shares. Imports no torch."""
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from collegium.errors import RequestError
+
+COMPILE_STEPS = 5000
+"""Fewer steps do not win back what compiling takes: some 30 s, at a few milliseconds a step."""
 
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
 
@@ -55,6 +59,8 @@ class Machine:
     """How several processes share the work."""
     threads: int | None = None
     """CPU threads of a process; by default as many as torch takes."""
+    workers: int | None = None
+    """Processes that decode images too many for memory; by default one a core, 0 for none."""
 
     micro_batches: int = 1
     """Parts a batch is worked off in, one after the other: less memory, the same step."""
@@ -65,7 +71,7 @@ class Machine:
     fused: bool = True
     """One kernel for the optimiser's step, where the device has it."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of student and teachers; auto: on accelerators (on CPUs it gains little)."""
+    """torch.compile of student and teachers; auto: on a GPU, where a run is long enough to gain."""
     teacher_memory: Literal["resident", "bounded"] = "resident"
     """Keep all teachers on the device, or one at a time (needs a store)."""
 
@@ -76,10 +82,20 @@ class Machine:
             raise RequestError(f"--devices must be at least 1, got {self.devices}")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"--threads must be at least 1, got {self.threads}")
+        if self.workers is not None and self.workers < 0:
+            raise RequestError(f"--workers must be at least 0, got {self.workers}")
 
-    def compiles(self, device: str) -> bool:
-        """Whether networks are compiled on this kind of device."""
-        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
+    @property
+    def decoders(self) -> int:
+        """Processes that decode images for one that trains."""
+        if self.workers is not None:
+            return self.workers
+        return max(1, min(8, (os.cpu_count() or 1) // self.devices))
+
+    def compiles(self, device: str, steps: int) -> bool:
+        """Whether networks are compiled on this kind of device, for so many steps."""
+        pays = device == "cuda" and steps >= COMPILE_STEPS
+        return self.compile == "on" or (self.compile == "auto" and pays)
 
 
 @dataclass(frozen=True)

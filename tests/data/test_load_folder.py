@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from collegium.data import load_data, pictures
+from collegium.data import albums, load_data, pictures
+from collegium.data.gallery import Gallery
 from collegium.errors import DataError, UnknownNameError
 
 
@@ -233,20 +234,18 @@ def png_claiming(width, height):
 
 @pytest.mark.parametrize("side", [10_000, 50_000])  # Pillow warns of the first, refuses the second
 def test_decompression_bombs(picture_folder, side, monkeypatch):
-    monkeypatch.setattr(pictures, "_decode", lambda *_: pytest.fail("decoding began"))
+    monkeypatch.setattr(albums, "decode", lambda *_: pytest.fail("decoding began"))
     path = picture_folder / "train" / "dog" / "bomb.png"
     path.write_bytes(png_claiming(side, side))
     assert f"{path} is a decompression bomb" in refusal(picture_folder)
 
 
-def test_too_much_for_the_memory_is_refused_before_decoding(picture_folder, monkeypatch):
-    monkeypatch.setattr(pictures, "free_memory", lambda: 2 * 8 * 3 * 64 * 64 - 2)
-    monkeypatch.setattr(pictures, "_decode", lambda *_: pytest.fail("decoding began"))
-    message = refusal(picture_folder, image_size=64)
-    assert "pets: 8 images of 64x64 need 0.0 GB, more than half" in message
-    monkeypatch.undo()
-    monkeypatch.setattr(pictures, "free_memory", lambda: 2 * 8 * 3 * 64 * 64)
-    assert load_data(f"folder:{picture_folder}", image_size=64).train.shape == (3, 64, 64)
+def test_what_fits_in_half_the_free_memory_is_decoded_at_once(picture_folder, monkeypatch):
+    for missing, kind in ((1, Gallery), (0, torch.Tensor)):
+        monkeypatch.setattr(albums, "free_memory", lambda: 2 * (8 * 3 * 64 * 64 - missing))  # noqa: B023
+        train = load_data(f"folder:{picture_folder}", image_size=64).train
+        assert isinstance(train.images_NDHW, kind)
+        assert train.shape == (3, 64, 64)
 
 
 def test_free_memory_is_some_of_it():

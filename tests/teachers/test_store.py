@@ -29,7 +29,7 @@ from collegium.types import Batch
 def batch_of(data: Any, positions: Any, view: int, recipe: str = "crop", seed: int = 0) -> Batch:
     places = torch.as_tensor(positions)
     view_B = torch.full_like(places, view)
-    images = Views(data, recipe, seed).at(places, view_B)
+    images = Views(data, recipe, seed).of(data.index_N[places], view_B)
     return Batch(images, data.labels_N[places], data.index_N[places], view_B)
 
 
@@ -65,7 +65,7 @@ def test_what_nobody_expected_is_asked_once_and_found_again(stored, live, data) 
 
 def test_a_batch_of_several_views_is_put_together(stored, live, data) -> None:
     places, view_B = torch.arange(30), torch.arange(30) % 3
-    images = Views(data, "crop", 0).at(places, view_B)
+    images = Views(data, "crop", 0).of(data.index_N[places], view_B)
     batch = Batch(images, data.labels_N[places], data.index_N[places], view_B)
     assert torch.equal(stored().outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
 

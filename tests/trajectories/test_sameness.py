@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import collegium as cg
 from collegium.record import Record
 from collegium.run import Run, execute
 from collegium.teachers.store import Store
-from collegium.training.options import Machine, Optimisation, Storage
+from collegium.training.options import COMPILE_STEPS, Machine, Optimisation, Storage
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s")
 
@@ -152,3 +153,48 @@ def test_compiled_is_eager_within_tolerance(tmp_path: Path) -> None:
     assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
     (teacher,) = compiled.teachers
     assert any(change.startswith("compiled in") for change in teacher["changes"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_stay_encoded_train_the_same_student(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("val", 12)):
+        for place in range(count):
+            path = tmp_path / "shapes" / split / "ab"[place % 2] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+            Image.fromarray(pixels // (1 + place % 2)).save(path)
+    fields: dict[str, Any] = {
+        "data": f"folder:{tmp_path}/shapes",
+        "machine": Machine(workers=workers),
+    }
+    short = Optimisation(epochs=3, batch_size=16)
+    alone = Run(student="small:mlp", method=cg.Vanilla(), optimisation=short, **fields)
+    teacher = execute(alone, tmp_path / "t", quiet=True)
+
+    def go(folder: str) -> Record:
+        run = Run(
+            student="small:cnn",
+            teachers={"t": str(teacher.folder)},
+            method=cg.AMTML(),
+            optimisation=short,
+            storage=stored(tmp_path / folder),
+            **fields,
+        )
+        return execute(run, tmp_path / folder, quiet=True)
+
+    decoded = go("decoded")
+    monkeypatch.setattr("collegium.data.albums.free_memory", lambda: 0)
+    encoded = go("encoded")
+    assert digest(encoded) == digest(decoded)
+    assert timeless(encoded) == timeless(decoded)
+
+
+def test_compiling_waits_for_runs_that_gain() -> None:
+    assert not Machine().compiles("cuda", COMPILE_STEPS - 1)
+    assert Machine().compiles("cuda", COMPILE_STEPS)
+    assert not Machine().compiles("cpu", COMPILE_STEPS)
+    assert Machine(compile="on").compiles("cpu", 1)
+    assert not Machine(compile="off").compiles("cuda", COMPILE_STEPS)

@@ -128,9 +128,10 @@ class Filler:
         rows, done = min(volume.rows for volume in volumes.values()), 0
         for shard in np.split(missing, np.flatnonzero(np.diff(missing // rows)) + 1):
             flushed, waiting = time.perf_counter(), _Waiting()
-            for start in range(0, len(shard), self.chunk):
-                index = shard[start : start + self.chunk]
-                waiting.take(index, self._answer(name, teacher, index, view))
+            chunks = np.split(shard, range(self.chunk, len(shard), self.chunk))
+            pixels = self.views.stream([self._positions(index) for index in chunks], view)
+            for index, views_BDHW in zip(chunks, pixels, strict=True):
+                waiting.take(index, _answer(name, teacher, index, view, views_BDHW))
                 done += len(index)
                 self.tell(name, done, len(missing))
                 if time.perf_counter() - flushed > FLUSH_SECONDS:
@@ -141,22 +142,23 @@ class Filler:
     def ask_again(self, name: str, index_B: Index, view_B: Index) -> Tensor:
         """Logits (B, C) of views, whether they are stored or not."""
         with self.faculty.hear(name) as teacher:
-            return teacher.answer(self._pixels(index_B, view_B)).logits_BC
+            device = self.views.data.labels_N.device
+            index, view = (torch.from_numpy(keys).to(device) for keys in (index_B, view_B))
+            return teacher.answer(self.views.of(index, view)).logits_BC
 
-    def _pixels(self, index: Index, view: Index) -> Tensor:
-        device = self.views.data.labels_N.device
-        return self.views.of(torch.from_numpy(index).to(device), torch.from_numpy(view).to(device))
+    def _positions(self, index_B: Index) -> Tensor:
+        return self.views.positions(torch.from_numpy(index_B).to(self.views.data.labels_N.device))
 
-    def _answer(self, name: str, teacher: Teacher, index: Index, view: int) -> Answer:
-        images_BDHW = self._pixels(index, np.full_like(index, view))
-        answer = teacher.answer(images_BDHW)
-        finite_B = answer.logits_BC.isfinite().all(dim=1)
-        if not finite_B.all():
-            raise NumericsError(
-                f"teacher {name} gave NaN or infinite logits for example "
-                f"{int(index[~finite_B.cpu().numpy()][0])}, view {view}; it is not stored"
-            )
-        return answer
+
+def _answer(name: str, teacher: Teacher, index: Index, view: int, views_BDHW: Tensor) -> Answer:
+    answer = teacher.answer(views_BDHW)
+    finite_B = answer.logits_BC.isfinite().all(dim=1)
+    if not finite_B.all():
+        raise NumericsError(
+            f"teacher {name} gave NaN or infinite logits for example "
+            f"{int(index[~finite_B.cpu().numpy()][0])}, view {view}; it is not stored"
+        )
+    return answer
 
 
 class _Waiting:
