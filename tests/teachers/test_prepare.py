@@ -234,7 +234,7 @@ def test_compiled_teachers_say_the_same() -> None:
     import sys
 
     code = (
-        "import torch; from tests.teachers.test_prepare import *\n"
+        "import dataclasses, torch; from tests.teachers.test_prepare import *\n"
         "network, images = network_of(CIFAR_MODELS['resnet8'](10)), pixels()\n"
         "wishes = Wishes(compile=16)\n"
         "done = prepare(lambda: copy.deepcopy(network), images, wishes, ('layer2',))\n"
