@@ -13,27 +13,56 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collegium.errors import CollegiumError
+    from collegium.methods.aekd import AEKD
     from collegium.methods.amtml import AMTML
+    from collegium.methods.at import AT
     from collegium.methods.avg_mkd import AvgMKD
+    from collegium.methods.ca_mkd import CAMKD
+    from collegium.methods.dist import DIST
+    from collegium.methods.dkd import DKD
+    from collegium.methods.ebkd import EBKD
+    from collegium.methods.fitnets import FitNets
+    from collegium.methods.fixed import Fixed
+    from collegium.methods.fsp import FSP
+    from collegium.methods.gated import Gated
     from collegium.methods.kd import KD
+    from collegium.methods.logits import Logits
+    from collegium.methods.random import Random
+    from collegium.methods.rkd import RKD
+    from collegium.methods.sp import SP
     from collegium.methods.vanilla import Vanilla
     from collegium.objective import total
     from collegium.record import Record
     from collegium.run import Run, distill, evaluate, execute, resume
     from collegium.teachers import LiveTeachers
-    from collegium.types import Dims, StudentOutputs, TeacherOutputs
+    from collegium.types import Dims, Head, StudentOutputs, TeacherOutputs
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AEKD": "collegium.methods.aekd",
     "AMTML": "collegium.methods.amtml",
+    "AT": "collegium.methods.at",
     "AvgMKD": "collegium.methods.avg_mkd",
+    "CAMKD": "collegium.methods.ca_mkd",
     "CollegiumError": "collegium.errors",
+    "DIST": "collegium.methods.dist",
+    "DKD": "collegium.methods.dkd",
     "Dims": "collegium.types",
+    "EBKD": "collegium.methods.ebkd",
+    "FSP": "collegium.methods.fsp",
+    "FitNets": "collegium.methods.fitnets",
+    "Fixed": "collegium.methods.fixed",
+    "Gated": "collegium.methods.gated",
+    "Head": "collegium.types",
     "KD": "collegium.methods.kd",
     "LiveTeachers": "collegium.teachers",
+    "Logits": "collegium.methods.logits",
+    "RKD": "collegium.methods.rkd",
+    "Random": "collegium.methods.random",
     "Record": "collegium.record",
     "Run": "collegium.run",
+    "SP": "collegium.methods.sp",
     "StudentOutputs": "collegium.types",
     "TeacherOutputs": "collegium.types",
     "Vanilla": "collegium.methods.vanilla",
@@ -45,12 +74,27 @@ _HOME = {
 }
 
 __all__ = [
+    "AEKD",
     "AMTML",
+    "AT",
+    "CAMKD",
+    "DIST",
+    "DKD",
+    "EBKD",
+    "FSP",
     "KD",
+    "RKD",
+    "SP",
     "AvgMKD",
     "CollegiumError",
     "Dims",
+    "FitNets",
+    "Fixed",
+    "Gated",
+    "Head",
     "LiveTeachers",
+    "Logits",
+    "Random",
     "Record",
     "Run",
     "StudentOutputs",

@@ -157,6 +157,7 @@ def make_dims(
         student_maps=survey(student.body, (shape[0], shape[1], shape[2])),
         teacher_maps={name: profile.maps for name, profile in teachers.items()},
         seed=seed,
+        heads={name: profile.head for name, profile in teachers.items() if profile.head},
     )
 
 

@@ -88,6 +88,7 @@ def read(verb: str, words: list[str]) -> verbs.Call | None:
     function = VERBS[verb]
     words, preset = _take_preset(words)
     if verb == "distill":
+        _check_teachers(words)
         function = verbs.distill_with(preset)
     elif preset:
         raise RequestError("--preset belongs to the methods of distill")
@@ -102,6 +103,27 @@ def read(verb: str, words: list[str]) -> verbs.Call | None:
         if not end.code:
             return None
         raise _one_line(messages.getvalue(), verb) from None
+
+
+def _check_teachers(words: list[str]) -> None:
+    """Refuse a run without teachers here: methods have an option of that name too.
+
+    Without the first one given, the option reader stumbles over the second.
+    """
+    places = [place for place, word in enumerate(words) if word in all_methods()]
+    end = places[-1] if places else len(words)
+    slug = words[end] if places else "amtml"
+    given = any(
+        place < end or "=" in "".join(words[place : place + 2])
+        for place, word in enumerate(words)
+        if word.partition("=")[0] == "--teacher"
+    )
+    asked = {"--help", "-h"} & set(words)
+    if not given and not asked and find_method(slug).hears_teachers:
+        raise RequestError(
+            f"method {slug} hears teachers and none was given: add --teacher NAME=MODEL, or use "
+            "vanilla"
+        )
 
 
 def _take_preset(words: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -51,8 +51,14 @@ class AbstractTerm(nn.Module, ABC):
     """One named part of an objective."""
 
     layers = Layers()
+    scale: float = 1.0
+    """What the term is multiplied by."""
     until: float = 1.0
     """Part of the epochs in which the term counts."""
+    warmup: float = 0.0
+    """Part of the epochs over which it grows from nothing."""
+    pointwise: bool = True
+    """Whether an example's value has nothing to do with the rest of the batch."""
 
     @abstractmethod
     def forward(self, given: Given) -> Float[Tensor, " B"]:
@@ -76,6 +82,7 @@ class Objective(nn.Module):
         self.parts = nn.ModuleList(terms.values())
         self.weighting = weighting
         self.progress = 0.0
+        self.passed = 1.0  # epochs begun, as a part of all; everything, until told the time
 
     @property
     def terms(self) -> dict[str, AbstractTerm]:
@@ -94,7 +101,7 @@ class Objective(nn.Module):
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` (from 0) of `epochs` begins: the only way time gets in."""
-        self.progress = epoch / max(epochs, 1)
+        self.progress, self.passed = epoch / max(epochs, 1), (epoch + 1) / max(epochs, 1)
         if self.weighting is not None:
             self.weighting.start_epoch(epoch, epochs)
 
@@ -119,7 +126,9 @@ class Objective(nn.Module):
             weights_BT = self.weigh(student, teachers, labels_B)
         given = Given(student, teachers, labels_B, weights_BT)
         return {
-            name: term(given) for name, term in self.terms.items() if self.progress < term.until
+            name: term(given) * min(1.0, self.passed / term.warmup) if term.warmup else term(given)
+            for name, term in self.terms.items()
+            if self.progress < term.until
         }
 
 

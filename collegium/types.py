@@ -71,9 +71,13 @@ class TeacherOutputs:
     maps: Mapping[str, Mapping[str, Float[Tensor, "B _ _ _"]]] = field(default_factory=dict)
 
 
+Head = tuple[Float[Tensor, "C D"], Float[Tensor, " C"]]
+"""A linear classifier: weight and bias."""
+
+
 @dataclass(frozen=True)
 class Dims:
-    """All a method must know to build its objective: names and shapes, no data.
+    """All a method must know to build its objective: names and shapes, no data set.
 
     Attributes:
         classes: number of classes C.
@@ -81,6 +85,8 @@ class Dims:
         student_maps: shape of each student layer by module path, from shallow to deep.
         teacher_maps: the same for each teacher, by its name.
         seed: what every random start of the objective is drawn from.
+        heads: the linear classifier that a teacher puts on the mean of its last map, by its name;
+            missing for teachers that have none.
     """
 
     classes: int
@@ -88,6 +94,7 @@ class Dims:
     student_maps: Mapping[str, MapShape] = field(default_factory=dict)
     teacher_maps: Mapping[str, Mapping[str, MapShape]] = field(default_factory=dict)
     seed: int = 0
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,16 @@ def value(default: object) -> str:
 
 def meanings(kind: type[AbstractMethod]) -> dict[str, str]:
     """The docstring under each field, which no object keeps: it is read in the source."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        found |= own_meanings(base)
+    return found
+
+
+def own_meanings(kind: type) -> dict[str, str]:
+    """Those of the fields that a class itself declares."""
+    if not kind.__module__.startswith("collegium"):
+        return {}
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found = {}

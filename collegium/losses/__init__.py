@@ -1,29 +1,48 @@
 """Pure loss functions: tensors in, one value per example out.
 
-Every function returns shape (B,); the mean over B is the published scalar. Means over the batch
-are taken once, by `collegium.total`. docs/conventions.md says where public code differs.
+Every function returns shape (B,), or (B, T) for T teachers at once; the mean over B is the
+published scalar. Means over the batch are taken once, by `collegium.total`. docs/conventions.md
+says where public code differs.
 """
 
 from collegium.losses.feature import (
     attention,
     direction_hint,
+    flow,
+    flow_error,
     hint,
     match_resolution,
     unit_channels,
 )
-from collegium.losses.relation import angle, distance
-from collegium.losses.response import cross_entropy, kl_divergence, soft_target, soften
+from collegium.losses.relation import angle, distance, similarity
+from collegium.losses.response import (
+    correlation,
+    cross_entropy,
+    decoupled,
+    kl_divergence,
+    logit_error,
+    soft_target,
+    soften,
+    standardise,
+)
 
 __all__ = [
     "angle",
     "attention",
+    "correlation",
     "cross_entropy",
+    "decoupled",
     "direction_hint",
     "distance",
+    "flow",
+    "flow_error",
     "hint",
     "kl_divergence",
+    "logit_error",
     "match_resolution",
+    "similarity",
     "soft_target",
     "soften",
+    "standardise",
     "unit_channels",
 ]

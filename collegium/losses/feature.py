@@ -116,3 +116,31 @@ class _DirectionHint(torch.autograd.Function):
         by_r_BHW, by_t_BHW = by_r_BHW * scale_B11, both_BHW * -scale_B11
         out_BDHW = r_BDHW * by_r_BHW[:, None]
         return out_BDHW.addcmul_(t_BDHW, by_t_BHW[:, None]), None, None
+
+
+def flow(
+    first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
+) -> Float[Tensor, "B _ _"]:
+    """How two layers go together (FSP, Yim et al. 2017, eq. 1): channel by channel.
+
+    Products of the channels of one map with those of another, the mean over positions; the larger
+    map is average-pooled to the smaller one first.
+
+    Returns:
+        (B, D of the first, D of the second).
+    """
+    first_BDHW, second_BDHW = match_resolution(first_BDHW, second_BDHW)
+    positions = first_BDHW.shape[2] * first_BDHW.shape[3]
+    return first_BDHW.flatten(2) @ second_BDHW.flatten(2).mT / positions
+
+
+def flow_error(
+    student_BDE: Float[Tensor, "B D E"], target_BDE: Float[Tensor, "B D E"]
+) -> Float[Tensor, " B"]:
+    """Squared difference of two flows, the mean over their D x E entries.
+
+    Args:
+        student_BDE: `flow` of two student layers.
+        target_BDE: of two teacher layers with as many channels; no gradient reaches it.
+    """
+    return (student_BDE - target_BDE.detach()).square().mean(dim=(1, 2))

@@ -122,3 +122,24 @@ def _angles_at(chunk: slice, student: _Points, target: _Points) -> tuple[Tensor,
     pull_VPB = toward_VPB @ slope_VBB  # symmetric: from either end
     pull_VPB -= toward_VPB * (pull_VPB * toward_VPB).sum(dim=1, keepdim=True)
     return loss_V, pull_VPB.mul_(student.nearness_BB[chunk, None])
+
+
+def similarity(
+    student_BP: Float[Tensor, "B P"], target_BP: Float[Tensor, "B Q"]
+) -> Float[Tensor, " B"]:
+    """Similarity preserving (Tung, Mori 2019, eq. 1-3): who is like whom, example by example.
+
+    The products of each example's features with everybody's, brought to length 1; the squared
+    difference, summed over the row and divided by B, so that the mean over the batch is the
+    published sum over B^2. Taken over the local batch.
+
+    Args:
+        student_BP: features (maps flattened) of any width.
+        target_BP: the teacher's; no gradient reaches it.
+    """
+    gap_BB = _similarities(student_BP) - _similarities(target_BP.detach())
+    return gap_BB.square().sum(dim=1) / len(student_BP)
+
+
+def _similarities(points_BP: Tensor) -> Tensor:
+    return F.normalize(points_BP @ points_BP.T, dim=1)

@@ -1,4 +1,8 @@
-"""Losses on answers: what a student says against a label or against a soft target."""
+"""Losses on answers: what a student says against a label or against a soft target.
+
+A soft target is a distribution already: teachers are softened (and mixed) before. Leading axes
+broadcast, so that one student of shape (B, 1, C) is compared with T teachers (B, T, C) at once.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -16,38 +20,158 @@ def soften(logits: Float[Tensor, "*axes C"], temperature: float) -> Float[Tensor
     return torch.softmax(logits / temperature, dim=-1)
 
 
+def standardise(
+    logits: Float[Tensor, "*axes C"], epsilon: float = 1e-7
+) -> Float[Tensor, "*axes C"]:
+    """Each row with mean 0 and deviation 1 over classes (Sun et al. 2024, eq. 9).
+
+    The deviation has C - 1 in its denominator and `epsilon` is added to it, not to the variance.
+    Rows that are constant become 0. For the soft target only, on both sides, before the softmax.
+
+    Args:
+        logits: raw scores, classes last, C >= 2.
+        epsilon: what the deviation is enlarged by.
+
+    >>> import torch
+    >>> [round(value, 4) for value in standardise(torch.tensor([1.0, 3.0])).tolist()]
+    [-0.7071, 0.7071]
+    """
+    centred = logits - logits.mean(dim=-1, keepdim=True)
+    variance = centred.square().sum(dim=-1, keepdim=True) / (logits.shape[-1] - 1)
+    # The clamp gives a constant row the gradient 0 where the root's would be infinite.
+    deviation = variance.clamp_min(torch.finfo(logits.dtype).tiny).sqrt()
+    return centred / (epsilon + deviation)
+
+
 def kl_divergence(
-    target_BC: Float[Tensor, "B C"], logits_BC: Float[Tensor, "B C"], temperature: float
-) -> Float[Tensor, " B"]:
+    target: Float[Tensor, "*teachers C"], logits: Float[Tensor, "*students C"], temperature: float
+) -> Float[Tensor, "*both"]:
     """KL(target || softmax(logits / temperature)), summed over classes, in nats.
 
     The target is a distribution already, not logits. A gradient flows to both arguments, so a
     learned mixture can be trained through it. Classes of target probability 0 add 0.
 
     Args:
-        target_BC: probabilities, rows sum to 1.
-        logits_BC: the student's raw scores.
+        target: probabilities, (B, C) or (B, T, C), sum 1 over classes.
+        logits: the student's raw scores, (B, C) or (B, 1, C).
         temperature: > 0, for the student's side only; the target comes softened.
+
+    Returns:
+        (B,) or (B, T).
     """
-    log_q_BC = F.log_softmax(logits_BC / temperature, dim=1)
-    # The clamp keeps the gradient finite where a probability underflowed to 0.
-    log_p_BC = target_BC.clamp_min(torch.finfo(target_BC.dtype).tiny).log()
-    return (target_BC * (log_p_BC - log_q_BC)).sum(dim=1)
+    log_q = F.log_softmax(logits / temperature, dim=-1)
+    return (target * (_log(target) - log_q)).sum(dim=-1)
 
 
 def soft_target(
-    target_BC: Float[Tensor, "B C"], logits_BC: Float[Tensor, "B C"], temperature: float
-) -> Float[Tensor, " B"]:
+    target: Float[Tensor, "*teachers C"], logits: Float[Tensor, "*students C"], temperature: float
+) -> Float[Tensor, "*both"]:
     """temperature^2 * KL(target || softmax(logits / temperature)) (Hinton et al. 2015).
 
-    The square keeps the size of the gradient independent of the temperature.
+    The square keeps the size of the gradient independent of the temperature. Shapes as in
+    `kl_divergence`.
 
     >>> import math, torch
     >>> target = torch.tensor([[1.0, 0.0]])
     >>> round(soft_target(target, torch.zeros(1, 2), temperature=2.0).item() / math.log(2), 4)
     4.0
     """
-    return temperature**2 * kl_divergence(target_BC, logits_BC, temperature)
+    return temperature**2 * kl_divergence(target, logits, temperature)
+
+
+def decoupled(
+    target: Float[Tensor, "*teachers C"],
+    logits: Float[Tensor, "*students C"],
+    labels: Int[Tensor, "*labels"],
+    temperature: float,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+) -> Float[Tensor, "*both"]:
+    """Decoupled distillation (Zhao et al. 2022, eq. 7), times temperature^2.
+
+    alpha * KL of (true class, all others) + beta * KL among the other classes. With alpha = 1 and
+    beta = 1 - p(true class) it is the plain KL (eq. 6). With two classes nothing is among the
+    others: the second part is 0.
+
+    Args:
+        target: probabilities, softened already, (B, C) or (B, T, C).
+        logits: the student's raw scores, (B, C) or (B, 1, C).
+        labels: true classes, (B,) or (B, 1).
+        temperature: > 0, of the student's side.
+        alpha: weight of the target-class part.
+        beta: weight of the other classes' part.
+
+    Returns:
+        (B,) or (B, T).
+    """
+    log_p, log_q = _log(target), F.log_softmax(logits / temperature, dim=-1)
+    log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+    true = labels[..., None].expand(*log_p.shape[:-1], 1)
+    log_p_true, log_p_others, among_p = _parts(log_p, true)
+    log_q_true, log_q_others, among_q = _parts(log_q, true)
+    binary = log_p_true.exp() * (log_p_true - log_q_true)
+    binary = binary + log_p_others.exp() * (log_p_others - log_q_others)
+    gap = (among_p - among_q).scatter(-1, true, 0.0)  # -inf against -inf at the true class
+    among = (among_p.exp() * gap).sum(dim=-1)
+    return temperature**2 * (alpha * binary + beta * among)
+
+
+def _parts(log_p: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log probability of the true class, of all others, and of each among the others."""
+    others = log_p.scatter(-1, true, -torch.inf)
+    all_others = others.logsumexp(dim=-1)
+    return log_p.gather(-1, true).squeeze(-1), all_others, others - all_others[..., None]
+
+
+def correlation(
+    target: Float[Tensor, "*teachers C"],
+    logits: Float[Tensor, "*students C"],
+    temperature: float,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+) -> Float[Tensor, "*both"]:
+    """DIST (Huang et al. 2022, eq. 6-9), times temperature^2: one minus Pearson correlations.
+
+    beta * between classes, for each example; gamma * between the examples of the batch, for each
+    class, the mean over classes repeated for every example. Of one example the second part is 0.
+    As in the public code 1e-8 is added to the product of the two lengths.
+
+    Args:
+        target: probabilities, softened already, (B, C) or (B, T, C).
+        logits: the student's raw scores, (B, C) or (B, 1, C).
+        temperature: > 0, of the student's side.
+        beta: weight of the correlation between classes.
+        gamma: weight of the correlation between examples.
+
+    Returns:
+        (B,) or (B, T).
+    """
+    probabilities = soften(logits, temperature)
+    loss = beta * (1 - _pearson(probabilities, target, dim=-1))
+    if len(logits) > 1:
+        loss = loss + gamma * (1 - _pearson(probabilities, target, dim=0)).mean(dim=-1)
+    return temperature**2 * loss
+
+
+def _pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
+    first, second = (values - values.mean(dim=dim, keepdim=True) for values in (first, second))
+    lengths = (torch.linalg.vector_norm(values, dim=dim) for values in (first, second))
+    product = next(lengths) * next(lengths)
+    return (first * second).sum(dim=dim) / (product + 1e-8)
+
+
+def logit_error(
+    target: Float[Tensor, "*teachers C"], logits: Float[Tensor, "*students C"]
+) -> Float[Tensor, "*both"]:
+    """Squared error of raw logits, the mean over classes (Ba, Caruana 2014, eq. 3 times 2 / C).
+
+    Half of it is what `soft_target` tends to at high temperatures, for logits of mean 0.
+
+    Args:
+        target: the teacher's raw scores, (B, C) or (B, T, C).
+        logits: the student's, (B, C) or (B, 1, C).
+    """
+    return (logits - target).square().mean(dim=-1)
 
 
 def cross_entropy(
@@ -55,3 +179,8 @@ def cross_entropy(
 ) -> Float[Tensor, " B"]:
     """-log softmax(logits / temperature) of the true class, in nats, unscaled."""
     return F.cross_entropy(logits_BC / temperature, labels_B, reduction="none")
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    # The clamp keeps the gradient finite where a probability underflowed to 0.
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from collegium.method import AbstractMethod, check_soft_target, require
+from collegium.family import AbstractSoftTarget, WeightingName, width_of_last_map
+from collegium.method import require
 
 if TYPE_CHECKING:
     from collegium.objective import AbstractTerm, Objective
     from collegium.terms import Relation
     from collegium.types import Dims
-    from collegium.weighting import LatentWeighting
+    from collegium.weighting import AbstractWeighting
 
 _PUBLISHED = {
     "temperature": 5.0,
@@ -36,7 +37,7 @@ _NOTEBOOK = {
 
 
 @dataclass(frozen=True)
-class AMTML(AbstractMethod):
+class AMTML(AbstractSoftTarget):
     """Adaptive weights per example, and hints from several teachers to groups of layers.
 
     Liu, Zhang, Wang, Adaptive multi-teacher multi-level knowledge distillation, Neurocomputing 415
@@ -88,10 +89,10 @@ class AMTML(AbstractMethod):
         },
     }
 
-    temperature: float = 4.0
-    """Softmax temperature of teachers and student, > 0."""
     alpha: float = 0.5
     """Weight of the integrated soft target, 0 to 1; the label has the rest."""
+    weighting: WeightingName = "latent"
+    """Who is heard how much; the adapter's options belong to `latent`."""
     angle_weight: float = 1.0
     """Weight of the angles between the examples' outputs (RKD), against the target's."""
     distance_weight: float = 0.0
@@ -140,7 +141,7 @@ class AMTML(AbstractMethod):
     """Keep the hints after the adapter stage."""
 
     def __post_init__(self) -> None:
-        check_soft_target(self.temperature, self.alpha)
+        super().__post_init__()
         require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
         require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
         require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
@@ -152,24 +153,27 @@ class AMTML(AbstractMethod):
             RequestError: an option out of range, or hints asked of a network without maps.
         """
         from collegium.objective import Objective
-        from collegium.terms import HardLabel, MixtureLabel, SoftTarget
+        from collegium.terms import HardLabel, MixtureLabel
 
-        require(bool(dims.student_maps), "amtml needs a hidden layer of the student; it has none")
-        weighting = self._weighting(dims)
+        weighting = self.make_weighting(dims)
         ce_temperature = self.temperature if self.ce_softened else 1.0
         terms: dict[str, AbstractTerm] = {
-            "ce": HardLabel(1 - self.alpha, ce_temperature),
-            "kd": SoftTarget(self.temperature, self.alpha * self.kl_factor, self.kl_over_classes),
+            "ce": HardLabel(self.labels_get, ce_temperature),
+            "kd": self.soft_target(self.alpha * self.kl_factor, self.kl_over_classes),
         }
         terms |= self._relations() | self._hints(dims) | self._penalty(weighting)
+        terms |= self.more_terms(dims, weighting)
         if self.adapter_label_weight:
             terms["adapter_label"] = MixtureLabel(self.adapter_label_weight)
         return Objective(terms, weighting)
 
-    def _weighting(self, dims: "Dims") -> "LatentWeighting":
+    def make_weighting(self, dims: "Dims") -> "AbstractWeighting":
+        """The adapter, or another weighting by its name."""
         from collegium.weighting import LatentWeighting
 
-        width = list(dims.student_maps.values())[-1][0]
+        if self.weighting != "latent":
+            return super().make_weighting(dims)
+        width = width_of_last_map(dims, "amtml")
         return LatentWeighting(
             dims.teachers,
             width,
@@ -219,9 +223,10 @@ class AMTML(AbstractMethod):
             for pair in pairs
         }
 
-    def _penalty(self, weighting: "LatentWeighting") -> "dict[str, AbstractTerm]":
+    def _penalty(self, weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         from collegium.terms import AdapterL2
+        from collegium.weighting import LatentWeighting
 
-        if not self.adapter_l2:
+        if not self.adapter_l2 or not isinstance(weighting, LatentWeighting):
             return {}
         return {"adapter_l2": AdapterL2(weighting, self.adapter_l2, until=self.adapter_share)}

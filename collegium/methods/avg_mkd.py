@@ -1,17 +1,12 @@
 """The uniform mean of the teachers: the control every adaptive weighting must beat."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from collegium.method import AbstractMethod, check_soft_target
-
-if TYPE_CHECKING:
-    from collegium.objective import Objective
-    from collegium.types import Dims
+from collegium.family import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
-class AvgMKD(AbstractMethod):
+class AvgMKD(AbstractSoftTarget):
     """The mean of the teachers' softened answers, each teacher heard equally.
 
     AMTML-KD's Figure 3 calls it AvgMKD, CA-MKD calls it AVER; that a mean of posteriors is a good
@@ -35,25 +30,12 @@ class AvgMKD(AbstractMethod):
           author = {Dietterich, Thomas G.},
           booktitle = {Multiple Classifier Systems}, year = {2000}
         }"""
-
-    temperature: float = 4.0
-    """Softmax temperature of both sides, > 0."""
-    alpha: float = 0.9
-    """Weight of the soft target, 0 to 1; the label has the rest."""
-
-    def __post_init__(self) -> None:
-        check_soft_target(self.temperature, self.alpha)
-
-    def build(self, dims: "Dims") -> "Objective":
-        """Terms `ce` and `kd`, uniform weights."""
-        from collegium.objective import Objective
-        from collegium.terms import HardLabel, SoftTarget
-        from collegium.weighting import FixedWeighting
-
-        return Objective(
-            {
-                "ce": HardLabel(1 - self.alpha),
-                "kd": SoftTarget(self.temperature, self.alpha),
-            },
-            FixedWeighting([1.0] * len(dims.teachers)),
-        )
+    presets = {  # noqa: RUF012 - a class constant
+        "aver": {"mix": "loss", "alpha": 1.0, "label_weight": 1.0},
+        "standardised": {
+            "temperature": 2.0,
+            "alpha": 9.0,
+            "label_weight": 0.1,
+            "standardise": True,
+        },
+    }

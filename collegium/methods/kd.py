@@ -1,24 +1,16 @@
 """Soft-target distillation from one teacher."""
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from collegium.errors import UnknownNameError
-from collegium.method import AbstractMethod, check_soft_target, require
-
-if TYPE_CHECKING:
-    from collegium.objective import Objective
-    from collegium.types import Dims
+from collegium.family import AbstractSoftTarget, WeightingName
 
 
 @dataclass(frozen=True)
-class KD(AbstractMethod):
+class KD(AbstractSoftTarget):
     """One teacher's softened answers: the best on validation, or the one named.
 
     Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, arXiv 1503.02531,
-    section 2.
+    section 2. With another weighting it is the same loss on all teachers.
 
     Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(p || q), softened on both sides.
 
@@ -38,58 +30,9 @@ class KD(AbstractMethod):
           author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
           year = {2015}, eprint = {1503.02531}, archivePrefix = {arXiv}
         }"""
+    presets = {  # noqa: RUF012 - a class constant
+        "standardised": {"temperature": 2.0, "alpha": 9.0, "label_weight": 0.1, "standardise": True}
+    }
 
-    teacher: str | None = None
-    """Name of the teacher to hear; by default the most accurate on the validation split."""
-    temperature: float = 4.0
-    """Softmax temperature of both sides, > 0."""
-    alpha: float = 0.9
-    """Weight of the soft target, 0 to 1; the label has the rest."""
-
-    def __post_init__(self) -> None:
-        check_soft_target(self.temperature, self.alpha)
-
-    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "KD":
-        """Settle on one teacher: the named one, or the best on validation (first of equals).
-
-        Raises:
-            UnknownNameError: no teacher has the name.
-            RequestError: several teachers, none named, and no accuracies to choose by.
-        """
-        if self.teacher is not None and self.teacher not in teachers:
-            raise UnknownNameError("teacher", self.teacher, teachers)
-        require(
-            self.teacher is not None or len(teachers) == 1 or bool(accuracy),
-            f"kd hears the teacher that is best on validation, and there is no validation split: "
-            f"name one of {', '.join(teachers)} by `kd --teacher NAME`, or hold some data out",
-        )
-        best = self.teacher or max(teachers, key=lambda name: accuracy.get(name, 0.0))
-        return dataclasses.replace(self, teacher=best)
-
-    def listens_to(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
-        """Only the chosen teacher is run."""
-        return (self.teacher,) if self.teacher else teachers
-
-    def build(self, dims: "Dims") -> "Objective":
-        """Terms `ce` and `kd`.
-
-        Raises:
-            RequestError: an option out of range, or several teachers and none named.
-        """
-        from collegium.objective import Objective
-        from collegium.terms import HardLabel, SoftTarget
-        from collegium.weighting import FixedWeighting
-
-        require(
-            len(dims.teachers) == 1 or self.teacher in dims.teachers,
-            f"kd hears one teacher; {len(dims.teachers)} were given "
-            f"({', '.join(dims.teachers)}): name one by teacher=NAME",
-        )
-        chosen = self.teacher or dims.teachers[0]
-        return Objective(
-            {
-                "ce": HardLabel(1 - self.alpha),
-                "kd": SoftTarget(self.temperature, self.alpha),
-            },
-            FixedWeighting([float(name == chosen) for name in dims.teachers]),
-        )
+    weighting: WeightingName = "best"
+    """Who is heard how much: one teacher, all equally, by chance, or by example."""

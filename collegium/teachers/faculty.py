@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
 from collegium.models.network import Network, parameter_count, weights_hash
-from collegium.models.taps import survey
+from collegium.models.taps import Taps, survey
 from collegium.teachers.prepare import Wishes, prepare
 from collegium.teachers.teacher import Prepared, Teacher
-from collegium.types import MapShape
+from collegium.types import Head, MapShape
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Profile:
         changes: how it was made fast.
         notes: what was tried and left, with the reason.
         images_per_s: how fast it answers, measured on a few.
+        head: the linear classifier it puts on the mean of its last map, if it is that simple.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Profile:
     changes: tuple[str, ...]
     notes: tuple[str, ...]
     images_per_s: float
+    head: Head | None
 
 
 class Faculty:
@@ -74,12 +76,16 @@ class Faculty:
         self._wishes, self._device, self.bounded = wishes, device, bounded
         self._kept: dict[str, Prepared] = {}
         self._hashes: dict[str, str] = {}
-        self.profiles = {name: self._meet(name) for name in self.names}
+        self.profiles: dict[str, Profile] = {}
+        for name in self.names:
+            self.profiles[name] = self._meet(name)
+            self._let_go()
 
     def _meet(self, name: str) -> Profile:
         network = self._build(name)
         maps = _maps(network, self._images_BDHW)
         sha256, parameters = weights_hash(network), parameter_count(network)
+        head = _head(network, maps, self._images_BDHW[:8])
         prepared = self._prepare(name, maps, network)
         if not self.bounded:
             self._kept[name] = prepared
@@ -96,6 +102,7 @@ class Faculty:
             tuple(prepared.changes),
             tuple(prepared.notes),
             prepared.images_per_s,
+            head,
         )
 
     def _build(self, name: str) -> Network:
@@ -124,9 +131,12 @@ class Faculty:
             yield teacher
         finally:
             teacher.close()
-            if self.bounded:
-                del teacher
-                return_freed_memory()
+            del teacher
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self.bounded:
+            return_freed_memory()
 
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
         """One teacher, on the device, for as long as it is held."""
@@ -142,3 +152,20 @@ def _maps(network: Network, images_BDHW: Tensor) -> dict[str, MapShape]:
     """The hidden layers a hint can use, by one blank view."""
     channels, rows, columns = network.prepare(images_BDHW[:1]).shape[1:]
     return survey(network.body, (channels, rows, columns))
+
+
+def _head(network: Network, maps: Mapping[str, MapShape], images_BDHW: Tensor) -> Head | None:
+    """The last linear layer, if the mean of the last map through it is what the network says."""
+    linear = [module for module in network.body.modules() if isinstance(module, nn.Linear)]
+    if not maps or not linear or linear[-1].in_features != list(maps.values())[-1][0]:
+        return None
+    path, last = list(maps)[-1], linear[-1]
+    taps = Taps(network.body, (path,))
+    with torch.no_grad():
+        logits_BC = network.eval()(images_BDHW)
+        found_BC = last(taps.take()[path].mean(dim=(2, 3)))
+    taps.close()
+    if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):
+        return None
+    bias_C = torch.zeros(len(found_BC[0])) if last.bias is None else last.bias
+    return last.weight.detach().cpu().clone(), bias_C.detach().cpu().clone()

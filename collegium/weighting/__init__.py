@@ -5,15 +5,37 @@ non-negative, summing to one over the T teachers. The formulas are pure function
 """
 
 from collegium.weighting.base import AbstractWeighting, mixture
+from collegium.weighting.confidence import ConfidenceWeighting, confidence_weights
+from collegium.weighting.drawn import RandomWeighting
+from collegium.weighting.entropy import EntropyWeighting, entropy_weights
 from collegium.weighting.fixed import FixedWeighting
+from collegium.weighting.gradient import GradientWeighting, gradient_weights, mean_gradients
 from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_length
+from collegium.weighting.posterior import (
+    GatedWeighting,
+    PosteriorWeighting,
+    posterior_weights,
+    true_class_probability,
+)
 
 __all__ = [
     "AbstractWeighting",
+    "ConfidenceWeighting",
+    "EntropyWeighting",
     "FixedWeighting",
+    "GatedWeighting",
+    "GradientWeighting",
     "LatentWeighting",
+    "PosteriorWeighting",
+    "RandomWeighting",
+    "confidence_weights",
+    "entropy_weights",
+    "gradient_weights",
     "latent_weights",
+    "mean_gradients",
     "mixture",
     "pool",
+    "posterior_weights",
+    "true_class_probability",
     "unit_length",
 ]

@@ -19,6 +19,8 @@ class AbstractWeighting(nn.Module, ABC):
 
     reads_student_map: bool = False
     rate: float = 1.0
+    by_example: bool = True
+    """Whether an example's weights depend on the batch alone, not on chance."""
 
     @abstractmethod
     def forward(
@@ -40,6 +42,15 @@ def mixture(
     [[0.25, 0.75]]
     """
     return torch.einsum("bt,btc->bc", weights_BT, probabilities_BTC)
+
+
+def complement(share_BT: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """(1 - share) / (T - 1): much for whoever has a small share of something bad, sum 1.
+
+    One teacher gets 1.
+    """
+    teachers = share_BT.shape[1]
+    return (1 - share_BT) / (teachers - 1) if teachers > 1 else torch.ones_like(share_BT)
 
 
 def generator_for(name: str, seed: int) -> torch.Generator:

@@ -186,7 +186,11 @@ def test_the_example_of_a_new_method_obeys_the_laws_and_trains(
 
 @pytest.mark.slow
 def test_the_example_of_a_new_method_is_in_the_style_of_the_house(extended: Path) -> None:
-    added = ["collegium/methods/sure.py", "collegium/weighting/sureness.py", "collegium/terms.py"]
+    added = [
+        "collegium/methods/sure.py",
+        "collegium/weighting/sureness.py",
+        "collegium/terms/doubt.py",
+    ]
     for words in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
         done = in_copy(extended, "-m", *words, *added)
         assert done.returncode == 0, done.stdout

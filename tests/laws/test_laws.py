@@ -1,14 +1,19 @@
 """Properties every method must have; a new method is held to them without an edit here."""
 
 import dataclasses
+import re
+import typing
 from typing import Any
 
 import pytest
 import torch
 from world import World, ask, make_method, pairs_for, settings
 
+import collegium as cg
+from collegium.family import WeightingName
 from collegium.methods import all_methods
 from collegium.objective import total
+from collegium.terms import MIXES
 
 every = pytest.mark.parametrize(("slug", "preset"), settings())
 
@@ -19,7 +24,9 @@ def without(method: Any, *options: str) -> Any:
 
 
 def with_kept_pairs(method: Any, names: tuple[str, ...]) -> Any:
-    if not getattr(method, "hint_weight", 0):
+    if not hasattr(
+        method, "hint_assign"
+    ):  # elsewhere a teacher's layers do not depend on its place
         return method
     return dataclasses.replace(method, hint_pairs=pairs_for(names))
 
@@ -82,20 +89,55 @@ def test_teachers_matter_to_methods_that_hear_them(slug: str, preset: str) -> No
     before = ask(method, world).loss
     for name in method.listens_to(world.names):
         world.teacher_logits[name] = world.teacher_logits[name].flip(1)
+        maps = world.teacher_maps[name].items()
+        world.teacher_maps[name] = {path: torch.rand_like(feature) for path, feature in maps}
     after = ask(method, world).loss
     assert (before == after) == (not method.hears_teachers)
 
 
 @every
 def test_copies_of_one_teacher_give_what_one_gives(slug: str, preset: str) -> None:
-    # Hints enter other student groups when their number changes, so they are exempt.
     one = World.make(teachers="a")
-    method = without(all_methods()[slug].preset(preset), "hint_weight", "adapter_l2")
+    method = all_methods()[slug].preset(preset)
+    if hasattr(method, "hint_assign"):
+        # Hints enter other student groups when their number changes, so they are exempt.
+        method = without(method, "hint_weight", "adapter_l2")
+    if getattr(method, "divided_by_teachers", False):
+        pytest.skip("divides by the number of teachers on purpose")
     copies = one.named({"a": "a", "b": "a", "c": "a"})
-    alone, several = ask(method, one), ask(method, copies)
-    assert alone.terms.keys() == several.terms.keys()
-    for name, term_B in alone.terms.items():
-        assert torch.allclose(term_B, several.terms[name], atol=1e-12), name
+    alone = ask(method, one)
+    several = ask(method, copies, arrange=lambda built: share_regressors(alone.objective, built))
+    expected, found = by_kind(alone.terms), by_kind(several.terms)
+    assert expected.keys() == found.keys()
+    for name, term_B in expected.items():
+        assert torch.allclose(term_B, found[name], rtol=1e-9, atol=1e-12), name
+
+
+def by_kind(terms: dict[str, Any]) -> dict[str, Any]:
+    """Sums over teachers: `hint.a`, `hint.b`, ... are one kind."""
+    sums: dict[str, Any] = {}
+    for name, term_B in terms.items():
+        kind = name.partition(".")[0]
+        sums[kind] = sums.get(kind, 0) + term_B
+    return sums
+
+
+def share_regressors(one: Any, many: Any) -> None:
+    """Give every teacher the regressors that teacher a has."""
+    kept = dict(regressors(one))
+    with torch.no_grad():
+        for key, value in regressors(many):
+            value.copy_(kept[re.sub(r"^([a-z]+)\.[bc](?=[./])", r"\1.a", key)])
+
+
+def regressors(objective: Any) -> list[tuple[str, Any]]:
+    """By term and name; those of all teachers in one term count as the first one's."""
+    return [
+        (f"{name}/{re.sub(r'^hints[.][0-9]+', 'hints.0', key)}", value)
+        for name, term in objective.terms.items()
+        for key, value in term.named_parameters()
+        if "regressor" in key
+    ]
 
 
 @every
@@ -105,8 +147,9 @@ def test_reordering_teachers_reorders_weights_and_nothing_else(slug: str, preset
     turned = world.named({name: name for name in "cab"})
     first, second = ask(method, world), ask(method, turned)
     columns = [first.names.index(name) for name in second.names]
-    assert torch.allclose(first.weights_BT[:, columns], second.weights_BT, atol=1e-12)
-    assert torch.allclose(first.loss, second.loss, atol=1e-12)
+    # A few hundred-millionths where weights are the solution of a programme.
+    assert torch.allclose(first.weights_BT[:, columns], second.weights_BT, atol=1e-9)
+    assert torch.allclose(first.loss, second.loss, atol=1e-9)
 
 
 @every
@@ -115,6 +158,8 @@ def test_the_order_of_examples_is_irrelevant(slug: str, preset: str) -> None:
     method = make_method(slug, preset, world.names)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     first, second = ask(method, world), ask(method, world.rows(order))
+    if not first.by_example:
+        pytest.skip("weights are drawn by chance")
     assert torch.allclose(first.weights_BT[order], second.weights_BT, atol=1e-12)
     for name, term_B in first.terms.items():
         assert torch.allclose(term_B[order], second.terms[name], atol=1e-10), name
@@ -126,7 +171,7 @@ def test_duplicating_the_batch_changes_no_pointwise_term(slug: str, preset: str)
     method = make_method(slug, preset, world.names)
     first, second = ask(method, world), ask(method, world.rows(torch.arange(12) % 6))
     for name, term_B in first.terms.items():
-        if name not in ("angle", "distance"):
+        if first.is_pointwise(name):
             assert torch.allclose(term_B.mean(), second.terms[name].mean(), atol=1e-12), name
 
 
@@ -142,6 +187,8 @@ def test_a_constant_added_to_logits_changes_nothing(slug: str, preset: str) -> N
     for name, term_B in first.terms.items():
         if name in ("angle", "distance") and getattr(method, "angle_input", "") == "logits":
             continue  # raw logits are what that switch asks for
+        if name == "kd" and method.loss == "logits" and not method.standardise:
+            continue
         assert torch.allclose(term_B, second.terms[name], atol=1e-9), name
 
 
@@ -175,9 +222,13 @@ def test_a_restored_objective_goes_on_identically(slug: str, preset: str) -> Non
     world = World.make()
     method = make_method(slug, preset, world.names)
     first, other = ask(method, world, seed=1), ask(method, world, seed=2)
+    if not first.by_example:  # draws belong to a seed, which is not part of the state
+        other = ask(method, world, seed=1)
+        other.objective(world.student(), world.teachers(other.names), world.labels_B)
     other.objective.load_state_dict(first.objective.state_dict())
-    again = other.objective(world.student(), world.teachers(other.names), world.labels_B)
-    for name, term_B in first.terms.items():
+    inputs = world.student(), world.teachers(other.names), world.labels_B
+    expected, again = first.objective(*inputs), other.objective(*inputs)
+    for name, term_B in expected.items():
         assert torch.equal(term_B, again[name]), name
 
 
@@ -197,12 +248,14 @@ def test_a_student_that_agrees_with_its_teachers_has_no_soft_loss(slug: str) -> 
     world.teacher_logits = dict.fromkeys("abc", world.logits_BC)
     world.logits_BC = world.logits_BC.clone().requires_grad_()
     asked = ask(make_method(slug, "default", world.names), world)
+    # Correlations add 1e-8 to what they divide by.
+    bound = 1e-5 if getattr(make_method(slug, "default", world.names), "loss", "") == "dist" else 0
     for name in {"kd", "angle", "distance"} & asked.terms.keys():
-        assert asked.terms[name].abs().max() < 1e-10, name
+        assert asked.terms[name].abs().max() < max(1e-10, bound), name
         (gradient,) = torch.autograd.grad(
             asked.terms[name].sum(), world.logits_BC, retain_graph=True
         )
-        assert gradient.abs().max() < 1e-8, name
+        assert gradient.abs().max() < max(1e-8, bound), name
 
 
 @pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.hears_teachers])
@@ -210,6 +263,8 @@ def test_the_strength_of_distillation_does_not_depend_on_the_number_of_teachers(
     # With copies of one teacher the soft term must be that of one: no factor T, no factor 1/T.
     one = World.make(teachers="a")
     method = without(make_method(slug, "default", ("a",)), "hint_weight")
+    if "kd" not in ask(method, one).terms:
+        pytest.skip("hears hidden layers; the law of copies sums them")
     expected = ask(method, one).terms["kd"]
     for names in ("ab", "abcdefgh"):
         many = one.named(dict.fromkeys(names, "a"))
@@ -219,3 +274,63 @@ def test_the_strength_of_distillation_does_not_depend_on_the_number_of_teachers(
 def test_total_is_the_sum_of_the_means() -> None:
     terms = {"x": torch.tensor([1.0, 3.0]), "y": torch.tensor([10.0, 20.0])}
     assert total(terms).item() == 17.0
+
+
+LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize(("loss", "mix"), LOSSES)
+@pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+def test_every_loss_goes_with_every_weighting_at_one_strength(
+    weighting: Any, loss: Any, mix: Any, standardise: bool
+) -> None:
+    options = {"weighting": weighting, "loss": loss, "mix": mix, "standardise": standardise}
+    method = cg.Fixed(**options)
+    one = World.make(teachers="a")
+    expected = ask(method, one).terms["kd"]
+    many = ask(method, one.named(dict.fromkeys("abcde", "a"))).terms["kd"]
+    assert torch.allclose(many, expected, rtol=1e-9)
+    world = World.make()
+    world.logits_BC.requires_grad_()
+    asked = ask(method, world)
+    assert asked.weights_BT.min() >= 0
+    assert torch.allclose(asked.weights_BT.sum(1), torch.ones(6, dtype=torch.float64))
+    asked.terms["kd"].mean().backward()
+    gradient = world.logits_BC.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert (gradient.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+@pytest.mark.parametrize("slug", ["fitnets", "at", "sp", "rkd", "fsp"])
+def test_every_weighting_goes_with_hidden_layers(slug: str, weighting: Any) -> None:
+    world = World.make()
+    for feature in world.maps.values():
+        feature.requires_grad_()
+    asked = ask(all_methods()[slug](weighting=weighting), world)
+    asked.loss.backward()
+    for path in asked.objective.layers.student:
+        gradient = world.maps[path].grad
+        assert gradient is not None
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().sum() > 0
+    for name, parameter in asked.objective.named_parameters():
+        if "regressor" in name:
+            assert parameter.grad is not None, name
+            # By gradients a teacher may get nothing at all, and its regressor has nothing to learn.
+            assert parameter.grad.abs().sum() > 0 or weighting == "gradient", name
+
+
+def test_standardised_soft_targets_know_no_scale() -> None:
+    world = World.make()
+    for loss, mix in LOSSES:
+        method = cg.AvgMKD(standardise=True, loss=loss, mix=mix)
+        first = ask(method, world).terms["kd"]
+        moved = dataclasses.replace(
+            world,
+            logits_BC=3 * world.logits_BC + 1,
+            teacher_logits={name: 0.2 * z - 4 for name, z in world.teacher_logits.items()},
+        )
+        assert torch.allclose(first, ask(method, moved).terms["kd"], rtol=1e-5), (loss, mix)

@@ -1,6 +1,7 @@
 """A small random world in which every method can be built and asked."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class World:
         teacher_logits: of each teacher by name, (B, C).
         teacher_maps: of each teacher by name.
         labels_B: true classes.
+        origin: whose answers a teacher gives, where that is another name.
     """
 
     logits_BC: Tensor
@@ -49,6 +51,7 @@ class World:
     teacher_logits: dict[str, Tensor]
     teacher_maps: dict[str, dict[str, Tensor]]
     labels_B: Tensor
+    origin: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -81,7 +84,17 @@ class World:
         names = self.names if names is None else names
         classes = self.logits_BC.shape[1]
         maps = dict.fromkeys(names, TEACHER_MAPS)
-        return cg.Dims(classes, names, STUDENT_MAPS, maps, seed)
+        return cg.Dims(classes, names, STUDENT_MAPS, maps, seed, self.heads(names))
+
+    def heads(self, names: tuple[str, ...]) -> dict[str, cg.Head]:
+        """A classifier on the last map of each teacher, drawn for its name."""
+        classes, width = self.logits_BC.shape[1], TEACHER_MAPS["late"][0]
+        found = {}
+        for name in names:
+            generator = torch.Generator().manual_seed(ord(self.origin.get(name, name)))
+            weight_CD = torch.randn(classes, width, dtype=torch.float64, generator=generator)
+            found[name] = (weight_CD, torch.zeros(classes, dtype=torch.float64))
+        return found
 
     def student(self) -> cg.StudentOutputs:
         """The student's outputs."""
@@ -105,6 +118,7 @@ class World:
                 for name, maps in self.teacher_maps.items()
             },
             self.labels_B[rows],
+            self.origin,
         )
 
     def named(self, origin: dict[str, str]) -> "World":
@@ -113,6 +127,7 @@ class World:
             self,
             teacher_logits={new: self.teacher_logits[old] for new, old in origin.items()},
             teacher_maps={new: self.teacher_maps[old] for new, old in origin.items()},
+            origin=origin,
         )
 
 
@@ -133,15 +148,31 @@ class Asked:
     names: tuple[str, ...]
 
     @property
+    def by_example(self) -> bool:
+        """Whether no weight is drawn by chance."""
+        return self.objective.weighting is None or self.objective.weighting.by_example
+
+    def is_pointwise(self, name: str) -> bool:
+        """Whether an example's value of this term depends on the example alone."""
+        return self.objective.terms[name].pointwise and self.by_example
+
+    @property
     def loss(self) -> Tensor:
         """The loss to go down."""
         return cg.total(self.terms)
 
 
-def ask(method: AbstractMethod, world: World, seed: int = 0) -> Asked:
-    """Build the method for the world and ask it."""
+def ask(
+    method: AbstractMethod,
+    world: World,
+    seed: int = 0,
+    arrange: Callable[[Objective], object] = lambda objective: None,
+) -> Asked:
+    """Build the method for the world and ask it, having arranged what it learns."""
     method = method.heard(world.names, dict.fromkeys(world.names, 0.5))
     heard = method.listens_to(world.names)
     objective = method.build(world.dims(heard, seed)).double()
+    arrange(objective)
     inputs = world.student(), world.teachers(heard), world.labels_B
-    return Asked(objective, objective(*inputs), objective.weigh(*inputs), heard)
+    weights_BT = objective.weigh(*inputs)
+    return Asked(objective, objective(*inputs, weights_BT), weights_BT, heard)

@@ -1,0 +1,57 @@
+"""Attention transfer."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collegium.family import AbstractFeature
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm
+    from collegium.types import Dims
+    from collegium.weighting import AbstractWeighting
+
+
+@dataclass(frozen=True)
+class AT(AbstractFeature):
+    """Where the student's layers are strong is to be where each teacher's are.
+
+    Zagoruyko, Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv 1612.03928,
+    section 3.1.
+
+    Loss: CE(s, y) + hint_weight sum_t w_t sum over layers mean (a(F_s) - a(F_t))^2, where a is the
+    mean square over channels, brought to length 1 over positions.
+
+    >>> import torch, collegium as cg
+    >>> maps = {"one": (2, 1, 2)}
+    >>> objective = cg.AT(hint_weight=1.0).build(cg.Dims(2, ("t",), maps, {"t": maps}))
+    >>> left, right = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> student = cg.StudentOutputs(torch.zeros(1, 2), {"one": left.expand(1, 2, 1, 2)})
+    >>> answers = {"t": {"one": right.expand(1, 2, 1, 2)}}
+    >>> teacher = cg.TeacherOutputs(torch.zeros(1, 1, 2), answers)
+    >>> objective(student, teacher, torch.tensor([0]))["at.t"].item()
+    1.0
+    """
+
+    slug = "at"
+    bibtex = """
+        @inproceedings{zagoruyko2017paying,
+          title = {Paying More Attention to Attention},
+          author = {Zagoruyko, Sergey and Komodakis, Nikos},
+          booktitle = {ICLR}, year = {2017}
+        }"""
+    student_layers = "all"
+
+    hint_weight: float = 1000.0
+    """Weight of the attention maps, >= 0; the teachers' shares sum to 1."""
+
+    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+        """A term `at.TEACHER` for each teacher."""
+        from collegium.terms import Compared
+
+        compared = {
+            f"at.{name}": Compared(
+                "attention", pairs, name, self.hint_weight, dims.teachers.index(name)
+            )
+            for name, pairs in self.pairs(dims).items()
+        }
+        return super().more_terms(dims, weighting) | compared

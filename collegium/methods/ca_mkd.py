@@ -1,0 +1,99 @@
+"""Teachers weighted by what they give the true class."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from collegium.errors import RequestError
+from collegium.family import AbstractFeature, WeightingName
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm, Objective
+    from collegium.types import Dims
+    from collegium.weighting import AbstractWeighting
+
+
+@dataclass(frozen=True)
+class CAMKD(AbstractFeature):
+    """Soft targets and hints, each weighted by the cross entropy of a teacher's answer.
+
+    Zhang, Chen, Wang, Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022,
+    arXiv 2201.00007, equations 2 to 9.
+
+    Weights: w_t = (1 - softmax_t CE_t) / (T - 1), where CE_t is teacher t's at temperature 1; for
+    the hints, that of teacher t's classifier on the student's map after its regressor.
+    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q)
+    + hint_weight sum_t v_t mean (r_t(F_s) - F_t)^2. The public code divides both sums by T again
+    (preset `public_scale`).
+
+    >>> import torch, collegium as cg
+    >>> objective = cg.CAMKD(hint_weight=0.0).build(cg.Dims(classes=2, teachers=("a", "b")))
+    >>> teachers = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0], [0.0, 100.0]]]))
+    >>> objective.weigh(cg.StudentOutputs(torch.zeros(1, 2)), teachers, torch.tensor([0])).tolist()
+    [[1.0, 0.0]]
+    """
+
+    slug = "ca_mkd"
+    bibtex = """
+        @inproceedings{zhang2022confidence,
+          title = {Confidence-Aware Multi-Teacher Knowledge Distillation},
+          author = {Zhang, Hailin and Chen, Defang and Wang, Can},
+          booktitle = {ICASSP}, year = {2022}
+        }"""
+    needs = "logits; last feature maps and linear classifiers for the hints"
+    presets = {  # noqa: RUF012 - a class constant
+        "published": {"alpha": 1.0, "label_weight": 1.0},
+        "public_scale": {"alpha": 1.0, "label_weight": 1.0, "divided_by_teachers": True},
+    }
+
+    alpha: float = 0.9
+    """Weight of the soft target, >= 0."""
+    weighting: WeightingName = "confidence"
+    """Who is heard how much in the soft target; hints have their own weights."""
+    mix: Literal["probs", "logits", "loss"] | None = "loss"
+    """Weigh each teacher's loss, or mix probabilities or logits into one target."""
+    hint_weight: float = 50.0
+    """Weight of the hints, >= 0; 0 needs no classifier and runs no regressor."""
+    divided_by_teachers: bool = False
+    """Divide soft target and hints by the number of teachers again, as the public code does."""
+
+    def build(self, dims: "Dims") -> "Objective":
+        """Terms `ce`, `kd` and `hints`.
+
+        Raises:
+            RequestError: a teacher has no linear classifier on its last map.
+        """
+        objective = super().build(dims)
+        if self.divided_by_teachers:
+            for name in ("kd", "hints"):
+                if name in objective.terms:
+                    objective.terms[name].scale /= len(dims.teachers)
+        return objective
+
+    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+        """One term `hints` over all teachers."""
+        from collegium.terms import ClassifiedHints, Hint
+
+        terms = super().more_terms(dims, weighting)
+        if not self.hint_weight:
+            return terms
+        pairs = {name: found[0] for name, found in self.pairs(dims).items()}
+        headless = [name for name in pairs if name not in dims.heads]
+        if headless:
+            raise RequestError(
+                f"ca_mkd weighs hints by the teachers' own classifiers, and {', '.join(headless)} "
+                "has no linear one on its last map; ca_mkd --hint-weight 0 needs none, nor do "
+                "fitnets --weighting confidence, at and rkd"
+            )
+        hints = [
+            Hint(
+                (own, dims.student_maps[own]),
+                name,
+                (theirs, dims.teacher_maps[name][theirs]),
+                scale=1.0,
+                norm="none",
+                seed=dims.seed,
+            )
+            for name, (own, theirs) in pairs.items()
+        ]
+        heads = [dims.heads[name] for name in pairs]
+        return terms | {"hints": ClassifiedHints(hints, heads, self.hint_weight)}

@@ -1,0 +1,63 @@
+"""Hints from hidden layers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collegium.family import AbstractFeature
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm
+    from collegium.types import Dims
+    from collegium.weighting import AbstractWeighting
+
+
+@dataclass(frozen=True)
+class FitNets(AbstractFeature):
+    """The student's middle layer, through a trained regressor, is to be each teacher's.
+
+    Romero, Ballas, Kahou, Chassang, Gatta, Bengio, FitNets: Hints for Thin Deep Nets, ICLR 2015,
+    arXiv 1412.6550, equation 3. In one stage, as public code trains it; a regressor per teacher
+    (1x1 convolution after pooling to one resolution), trained with the student, dropped at export.
+
+    Loss: CE(s, y) + hint_weight sum_t w_t mean (r_t(F_s) - F_t)^2.
+
+    >>> import torch, collegium as cg
+    >>> maps = {"mid": (2, 1, 1)}
+    >>> objective = cg.FitNets(hint_weight=1.0).build(cg.Dims(2, ("t",), maps, {"t": maps}))
+    >>> feature = {"mid": torch.zeros(1, 2, 1, 1)}  # the regressor starts without a bias
+    >>> student = cg.StudentOutputs(torch.zeros(1, 2), feature)
+    >>> teacher = cg.TeacherOutputs(torch.zeros(1, 1, 2), {"t": {"mid": feature["mid"] + 3}})
+    >>> objective(student, teacher, torch.tensor([0]))["hint.t"].item()
+    9.0
+    """
+
+    slug = "fitnets"
+    bibtex = """
+        @inproceedings{romero2015fitnets,
+          title = {FitNets: Hints for Thin Deep Nets},
+          author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and
+                    Chassang, Antoine and Gatta, Carlo and Bengio, Yoshua},
+          booktitle = {ICLR}, year = {2015}
+        }"""
+    student_layers = "middle"
+
+    hint_weight: float = 100.0
+    """Weight of the hints, >= 0; the teachers' shares sum to 1."""
+
+    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+        """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
+        from collegium.terms import Hint
+
+        terms = super().more_terms(dims, weighting)
+        for name, pairs in self.pairs(dims).items():
+            for own, theirs in pairs:
+                terms[f"hint.{name}" + f".{own}" * (len(pairs) > 1)] = Hint(
+                    (own, dims.student_maps[own]),
+                    name,
+                    (theirs, dims.teacher_maps[name][theirs]),
+                    scale=self.hint_weight,
+                    norm="none",
+                    seed=dims.seed,
+                    place=dims.teachers.index(name),
+                )
+        return terms

@@ -1,0 +1,71 @@
+"""Relational knowledge distillation."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collegium.family import AbstractFeature
+from collegium.method import require
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm
+    from collegium.types import Dims
+    from collegium.weighting import AbstractWeighting
+
+
+@dataclass(frozen=True)
+class RKD(AbstractFeature):
+    """Distances and angles between the examples of a batch are to be those a teacher sees.
+
+    Park, Kim, Lu, Cho, Relational Knowledge Distillation, CVPR 2019, arXiv 1904.05068,
+    equations 4 to 9.
+
+    Loss: CE(s, y) + sum_t w_t (distance_weight RKD-D + angle_weight RKD-A), times hint_weight, on
+    the mean over positions of the last maps. Taken over the local batch.
+
+    >>> import torch, collegium as cg
+    >>> maps = {"one": (2, 1, 1)}
+    >>> objective = cg.RKD().build(cg.Dims(2, ("t",), maps, {"t": maps}))
+    >>> points = torch.randn(4, 2, 1, 1)
+    >>> student = cg.StudentOutputs(torch.zeros(4, 2), {"one": points})
+    >>> moved = cg.TeacherOutputs(torch.zeros(4, 1, 2), {"t": {"one": 3 * points + 5}})
+    >>> terms = objective(student, moved, torch.zeros(4, dtype=torch.long))
+    >>> bool(terms["distance.t"].abs().max() + terms["angle.t"].abs().max() < 1e-4)
+    True
+    """
+
+    slug = "rkd"
+    bibtex = """
+        @inproceedings{park2019relational,
+          title = {Relational Knowledge Distillation},
+          author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},
+          booktitle = {CVPR}, year = {2019}
+        }"""
+    student_layers = "last"
+
+    hint_weight: float = 1.0
+    """Weight of both relations together, >= 0; the teachers' shares sum to 1."""
+    distance_weight: float = 25.0
+    """Weight of the distances of pairs, >= 0."""
+    angle_weight: float = 50.0
+    """Weight of the angles of triples, >= 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = self.distance_weight, self.angle_weight
+        require(min(weights) >= 0, f"distance_weight and angle_weight must be >= 0, got {weights}")
+
+    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+        """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
+        from collegium.terms import Compared, Relation
+
+        weights: dict[Relation, float] = {
+            "distance": self.hint_weight * self.distance_weight,
+            "angle": self.hint_weight * self.angle_weight,
+        }
+        compared = {
+            f"{kind}.{name}": Compared(kind, pairs, name, weight, dims.teachers.index(name))
+            for name, pairs in self.pairs(dims).items()
+            for kind, weight in weights.items()
+            if weight
+        }
+        return super().more_terms(dims, weighting) | compared

@@ -1,0 +1,56 @@
+"""Similarity preserving distillation."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collegium.family import AbstractFeature
+
+if TYPE_CHECKING:
+    from collegium.objective import AbstractTerm
+    from collegium.types import Dims
+    from collegium.weighting import AbstractWeighting
+
+
+@dataclass(frozen=True)
+class SP(AbstractFeature):
+    """Examples that are alike to a teacher are to be alike to the student.
+
+    Tung, Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv 1907.09682,
+    equations 1 to 4.
+
+    Loss: CE(s, y) + hint_weight sum_t w_t |G_s - G_t|^2 / B^2, where G are the products of the
+    examples' last maps, rows of length 1. Taken over the local batch.
+
+    >>> import torch, collegium as cg
+    >>> maps = {"one": (2, 1, 1)}
+    >>> objective = cg.SP(hint_weight=1.0).build(cg.Dims(2, ("t",), maps, {"t": maps}))
+    >>> alike, apart = torch.ones(2, 2, 1, 1), torch.eye(2)[:, :, None, None]
+    >>> student = cg.StudentOutputs(torch.zeros(2, 2), {"one": apart})
+    >>> teacher = cg.TeacherOutputs(torch.zeros(2, 1, 2), {"t": {"one": apart + alike * 0}})
+    >>> objective(student, teacher, torch.tensor([0, 1]))["sp.t"].tolist()
+    [0.0, 0.0]
+    """
+
+    slug = "sp"
+    bibtex = """
+        @inproceedings{tung2019similarity,
+          title = {Similarity-Preserving Knowledge Distillation},
+          author = {Tung, Frederick and Mori, Greg},
+          booktitle = {ICCV}, year = {2019}
+        }"""
+    student_layers = "last"
+
+    hint_weight: float = 3000.0
+    """Weight of the similarities, >= 0; the teachers' shares sum to 1."""
+
+    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+        """A term `sp.TEACHER` for each teacher."""
+        from collegium.terms import Compared
+
+        compared = {
+            f"sp.{name}": Compared(
+                "similarity", pairs, name, self.hint_weight, dims.teachers.index(name)
+            )
+            for name, pairs in self.pairs(dims).items()
+        }
+        return super().more_terms(dims, weighting) | compared

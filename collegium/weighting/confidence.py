@@ -1,0 +1,43 @@
+"""Weights by what a teacher gives the true class.
+
+Zhang, Chen, Wang, Confidence-aware multi-teacher knowledge distillation, ICASSP 2022,
+arXiv 2201.00007, equations 2 to 5.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from collegium.types import StudentOutputs, TeacherOutputs
+from collegium.weighting.base import AbstractWeighting, complement
+
+
+def confidence_weights(
+    logits_BTC: Float[Tensor, "B T C"], labels_B: Int[Tensor, " B"]
+) -> Float[Tensor, "B T"]:
+    """(1 - softmax over teachers of their cross entropy) / (T - 1); one teacher gets 1.
+
+    With three teachers nobody gets more than 1/2. A gradient flows to the logits.
+
+    Args:
+        logits_BTC: raw scores; cross entropies are taken at temperature 1.
+        labels_B: true classes.
+
+    >>> import torch
+    >>> right, wrong = [100.0, 0.0], [0.0, 100.0]
+    >>> confidence_weights(torch.tensor([[right, wrong, right]]), torch.tensor([0])).tolist()
+    [[0.5, 0.0, 0.5]]
+    """
+    log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
+    places_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
+    return complement(torch.softmax(-log_p_BTC.gather(2, places_BT1).squeeze(2), dim=1))
+
+
+class ConfidenceWeighting(AbstractWeighting):
+    """`confidence_weights` of the teachers' answers."""
+
+    def forward(
+        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B T"]:
+        """Weights by the label."""
+        return confidence_weights(teachers.logits_BTC, labels_B)

@@ -1,0 +1,40 @@
+"""Weights by how sure a teacher is.
+
+Kwon, Na, Lee, Kim, Adaptive knowledge distillation based on entropy, ICASSP 2020, 7409-7413. No
+official code; the form is that of the CA-MKD repository, divided by T - 1 so that it sums to 1.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from collegium.types import StudentOutputs, TeacherOutputs
+from collegium.weighting.base import AbstractWeighting, complement
+
+
+def entropy_weights(logits_BTC: Float[Tensor, "B T C"]) -> Float[Tensor, "B T"]:
+    """(1 - H_t / sum of H) / (T - 1), with the entropy H at temperature 1; one teacher gets 1.
+
+    With three teachers nobody gets more than 1/2. Where nobody has any entropy all get 1/T.
+
+    >>> import torch
+    >>> sure, torn = [100.0, 0.0], [0.0, 0.0]
+    >>> entropy_weights(torch.tensor([[sure, torn, torn]])).tolist()
+    [[0.5, 0.25, 0.25]]
+    """
+    log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
+    entropy_BT = -(log_p_BTC.exp() * log_p_BTC).sum(dim=-1)
+    whole_B1 = entropy_BT.sum(dim=1, keepdim=True)
+    tiny = torch.finfo(entropy_BT.dtype).tiny
+    share_BT = entropy_BT / whole_B1.clamp_min(tiny)
+    return complement(torch.where(whole_B1 > tiny, share_BT, 1 / entropy_BT.shape[1]))
+
+
+class EntropyWeighting(AbstractWeighting):
+    """`entropy_weights` of the teachers' answers; neither student nor label is read."""
+
+    def forward(
+        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B T"]:
+        """Weights by entropy."""
+        return entropy_weights(teachers.logits_BTC)
