@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from collegium.assembly import make_fabric, make_faculty
 from collegium.data import Views, load_data
 from collegium.errors import FolderError, RequestError
+from collegium.models.taps import shape_of
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.store import Filler, Share, Store, StoredTeachers
 from collegium.teachers.store.catalogue import (
@@ -253,7 +254,7 @@ def _codecs(faculty: Faculty, logits: str, layers: tuple[str, ...], maps: str) -
     codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in faculty.names}
     for text in layers:
         name, path = parse_layer(text)
-        if name not in codecs or path not in faculty.profiles[name].maps:
+        if name not in codecs or shape_of(faculty.profiles[name].maps, path) is None:
             known = [f"{n}:{p}" for n in faculty.names for p in faculty.profiles[n].maps]
             raise RequestError(f"no layer {text!r}; there are: {', '.join(known)}")
         codecs[name][path] = maps

@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -40,23 +41,42 @@ def make_fabric(machine: Machine) -> Fabric:
     # What it reports on itself is not what a user asked to see.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    many = machine.devices > 1 or machine.strategy == "ddp"
+    devices, nodes = _processes(machine)
+    many = devices * nodes > 1 or machine.strategy == "ddp"
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
     try:
         fabric = Fabric(
             accelerator=machine.accelerator,
-            devices=machine.devices,
+            devices=devices,
+            num_nodes=nodes,
             strategy=strategy,
             precision=PRECISIONS[machine.precision],
         )
     except (RuntimeError, ValueError) as error:
-        asked = f"--accelerator {machine.accelerator} --devices {machine.devices}"
+        asked = f"--accelerator {machine.accelerator} --devices {devices}"
         raise RequestError(f"{asked} cannot be had here: {error}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on hardware we did not choose
         fabric.launch()
     return fabric
+
+
+def _processes(machine: Machine) -> tuple[int, int]:
+    """Processes of a machine and number of machines: as asked, or as torchrun has started them.
+
+    Raises:
+        RequestError: torchrun has started another number than was asked for.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return machine.devices, 1
+    here, all_of_them = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if machine.devices not in (1, here):
+        raise RequestError(
+            f"torchrun started {here} processes here, --devices asks for {machine.devices}: leave "
+            "--devices out, or give both the same number"
+        )
+    return here, all_of_them // here
 
 
 def make_splits(data: str | Splits, validation: float, seed: int, image_size: int | None) -> Splits:

@@ -317,7 +317,7 @@ class AnswerOptions:
     logits: str = Storage.store_logits
     """fp16, fp32, or topK (the K largest and the mass of the rest)."""
     layers: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """TEACHER:LAYER of a hidden layer to keep, once for each."""
+    """TEACHER:LAYER of a hidden layer to keep, once for each; LAYER@mean keeps its mean."""
     maps: Literal["int8", "fp16", "fp32"] = "int8"
     """How hidden layers are kept."""
     batch_size: int = 128

@@ -56,6 +56,7 @@ class RKD(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
+        from collegium.models.taps import POOLED
         from collegium.terms import Compared, Relation
 
         weights: dict[Relation, float] = {
@@ -63,7 +64,14 @@ class RKD(AbstractFeature):
             "angle": self.hint_weight * self.angle_weight,
         }
         compared = {
-            f"{kind}.{name}": Compared(kind, pairs, name, weight, dims.teachers.index(name))
+            # Means are all that is compared, so means are all that a store has to keep.
+            f"{kind}.{name}": Compared(
+                kind,
+                [(own, theirs + POOLED) for own, theirs in pairs],
+                name,
+                weight,
+                dims.teachers.index(name),
+            )
             for name, pairs in self.pairs(dims).items()
             for kind, weight in weights.items()
             if weight

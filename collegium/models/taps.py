@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, UnknownNameError
 from collegium.types import Dims, MapShape
 
+POOLED = "@mean"
+"""After a module path: the mean over positions of what the module gives."""
+
 
 class Taps:
     """Keeps the outputs of some modules of a network, from one forward to the next.
 
     Args:
         network: read, never changed.
-        paths: module paths as in `network.named_modules()`.
+        paths: module paths as in `network.named_modules()`, with `@mean` for means over positions.
 
     Raises:
         UnknownNameError: a path is not in the network.
@@ -31,13 +34,16 @@ class Taps:
         self._handles = []
         modules = dict(network.named_modules())
         for path in paths:
-            if path not in modules:
-                raise UnknownNameError("layer", path, (name for name in modules if name))
-            self._handles.append(modules[path].register_forward_hook(self._hook(path)))
+            name = path.removesuffix(POOLED)
+            if name not in modules:
+                raise UnknownNameError("layer", name, (name for name in modules if name))
+            self._handles.append(modules[name].register_forward_hook(self._hook(path)))
 
     def _hook(self, path: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._maps[path] = as_map(output)
+            feature = as_map(output)
+            pooled = path.endswith(POOLED)
+            self._maps[path] = feature.mean(dim=(2, 3), keepdim=True) if pooled else feature
 
         return keep
 
@@ -51,6 +57,16 @@ class Taps:
         """Leave the network alone from now on."""
         for handle in self._handles:
             handle.remove()
+
+
+def shape_of(maps: Mapping[str, MapShape], path: str) -> MapShape | None:
+    """The shape of a layer, pooled or not; None where there is no such layer.
+
+    >>> shape_of({"layer1": (16, 8, 8)}, "layer1@mean")
+    (16, 1, 1)
+    """
+    shape = maps.get(path.removesuffix(POOLED))
+    return (shape[0], 1, 1) if shape and path.endswith(POOLED) else shape
 
 
 def as_map(output: Tensor) -> Tensor:

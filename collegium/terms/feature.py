@@ -1,6 +1,6 @@
 """Terms on hidden layers, teacher by teacher."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from collegium.losses import (
     similarity,
     unit_channels,
 )
+from collegium.models.taps import POOLED
 from collegium.objective import AbstractTerm, Given
 from collegium.types import Head, Layers, MapShape
 from collegium.weighting import confidence_weights
@@ -150,8 +151,15 @@ class Compared(AbstractTerm):
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The sum over layers for each example."""
         theirs = given.teachers.maps[self.teacher]
-        errors = [self.compare(given.student.maps[own], theirs[path]) for own, path in self.pairs]
+        errors = [
+            self.compare(given.student.maps[own], _layer(theirs, path)) for own, path in self.pairs
+        ]
         return self.scale * share(given, self.place) * torch.stack(errors).sum(dim=0)
+
+
+def _layer(maps: Mapping[str, Tensor], path: str) -> Tensor:
+    """The layer of that path; a pooled one is made of the whole where that is there."""
+    return maps[path] if path in maps else _mean(maps[path.removesuffix(POOLED)])[:, :, None, None]
 
 
 def _mean(map_BDHW: Tensor) -> Tensor:

@@ -10,7 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+from collegium.assembly import _processes
+from collegium.data import load_data
+from collegium.errors import RequestError
+from collegium.teachers.store import Store
+from collegium.training.options import Machine
 
 
 @pytest.fixture
@@ -50,6 +58,37 @@ def test_training_finds_what_was_built_and_the_hit_rate_is_told(build, distil, c
     assert told.json["store_hits"] == 1.0
     assert command("store info kept --json").json["hits"] == 1.0
     assert command("store info kept --json").json["runs"] == 1
+
+
+def test_means_of_hidden_layers_are_kept_where_asked(build, distil, command) -> None:
+    words = "--layers wide:layer2@mean --layers wide:layer2 --maps fp32"
+    assert build(f"--views 2 --out kept {words}").code == 0
+    store = Store(Path("kept"), None)
+    index = load_data("digits", validation=0.0).train.index_N[:5].numpy()
+    whole, pooled = (
+        store.stored("wide", kind).look_up(index, np.ones(5, int))
+        for kind in ("layer2", "layer2@mean")
+    )
+    torch.testing.assert_close(whole.mean(dim=(2, 3), keepdim=True), pooled)
+    assert "layer2@mean fp32" in command("store info kept").out
+    told = distil("--augment crop --views 2 --store kept --store-hints fp32 --out run --json rkd")
+    assert told.code == 0
+    assert list(Path("kept/teachers/residual").glob("layer*mean"))
+
+
+def test_torchrun_needs_no_devices(monkeypatch) -> None:
+    assert _processes(Machine(devices=3)) == (3, 1)
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "LOCAL_WORLD_SIZE": "2",
+        "WORLD_SIZE": "6",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert _processes(Machine()) == _processes(Machine(devices=2)) == (2, 3)
+    with pytest.raises(
+        RequestError, match="torchrun started 2 processes here, --devices asks for 4"
+    ):
+        _processes(Machine(devices=4))
 
 
 def test_hidden_layers_are_kept_where_asked(build, distil) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from collegium.data import VIEW_VERSION, Views
 from collegium.errors import FolderError
+from collegium.models.taps import shape_of
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.store.source import Filler, Volumes
 from collegium.teachers.store.store import LOGITS, Store, TeacherIdentity, ViewsIdentity
@@ -68,7 +69,11 @@ def open_volumes(
 
 
 def _shape(profile: Profile, kind: str) -> tuple[int, ...]:
-    return (len(profile.classes),) if kind == LOGITS else profile.maps[kind]
+    if kind == LOGITS:
+        return (len(profile.classes),)
+    shape = shape_of(profile.maps, kind)
+    assert shape is not None, f"{profile.name} has no layer {kind}"
+    return shape
 
 
 def writes_down(
