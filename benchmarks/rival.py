@@ -17,7 +17,8 @@ One step, stage one of the two (adapter and student learn together):
 * integrated soft target: the weighted mean of the softened teachers, KL at temperature 5 averaged
   over examples and classes, times 2 alpha temperature^2, plus (1 - alpha) cross entropy, alpha 0.7;
 * angles: the cosine at every vertex of all B^3 triples, student logits against integrated targets,
-  smooth L1 (Park et al., Relational knowledge distillation, CVPR 2019), whole tensors;
+  smooth L1 (Park et al., Relational knowledge distillation, CVPR 2019), whole tensors; and, as in
+  every notebook with angles, the distances of all pairs;
 * hints: teacher 1, 2, 3 to the student's second stage, third stage and pooled vector. Both maps
   have unit norm over channels, the student's goes through a 1x1 convolution without bias drawn from
   U(-0.005, 0.005), squared error averaged over all values, the three summed. No optimiser holds
@@ -25,8 +26,8 @@ One step, stage one of the two (adapter and student learn together):
 * optimisers: three SGDs of momentum 0.9 and rate 0.1: student (weight decay 5e-4), shared vector,
   latent vectors.
 
-Left out, all of it cheap and in the rival's favour: the pair-distance term, the penalty that some
-of the notebooks put on the adapter, and whatever they log.
+Left out, cheap and in the rival's favour: the penalty that some of the notebooks put on the
+adapter, and whatever they log.
 
     python benchmarks/rival.py --threads 2
 """
@@ -146,6 +147,25 @@ def angle_loss(
     return F.smooth_l1_loss(cosines(logits_BC), target_BBB)
 
 
+def relative_distances(points_BP: Float[Tensor, "B P"]) -> Float[Tensor, "B B"]:
+    """Distances of all pairs by the Gram matrix, divided by the mean of those that are not 0."""
+    gram_BB = points_BP @ points_BP.mT
+    square_B = gram_BB.diagonal()
+    squared_BB = (square_B[:, None] + square_B - 2 * gram_BB).clamp(min=1e-12)
+    keep_BB = 1 - torch.eye(len(points_BP))
+    distance_BB = squared_BB.sqrt() * keep_BB
+    return distance_BB / distance_BB[distance_BB > 0].mean()
+
+
+def distance_loss(
+    logits_BC: Float[Tensor, "B C"], target_BC: Float[Tensor, "B C"]
+) -> Float[Tensor, ""]:
+    """Smooth L1 between all relative distances, the target's without gradient."""
+    with torch.no_grad():
+        target_BB = relative_distances(target_BC)
+    return F.smooth_l1_loss(relative_distances(logits_BC), target_BB)
+
+
 def hint_loss(
     student: dict[str, Tensor], teachers: Sequence[dict[str, Tensor]], regressors: nn.ModuleDict
 ) -> Tensor:
@@ -183,7 +203,8 @@ class Rival(nn.Module):
         target_BC = (weights_BT[..., None] * soft_BTC).sum(dim=1)
         response = response_loss(logits_BC, target_BC, labels_B)
         hint = hint_loss(maps, teacher_maps, self.regressors)
-        return response + angle_loss(logits_BC, target_BC) + hint
+        relation = angle_loss(logits_BC, target_BC) + distance_loss(logits_BC, target_BC)
+        return response + relation + hint
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the student, of the shared vector, of the latent vectors."""
