@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[..., verbs.Call]] = {
     "train": verbs.train,
     "distill": verbs.distill,
     "resume": verbs.resume,
+    "compare": verbs.compare,
     "evaluate": verbs.evaluate,
     "store build": verbs.store_build,
     "store info": verbs.store_info,

@@ -62,6 +62,24 @@ def leaves_no_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     sys.modules.pop("nets", None)
 
 
+@pytest.mark.parametrize("page", ["store.md", "compare.md"])
+def test_the_commands_of_a_page_run(page: str, command, teachers: dict[str, Path]) -> None:
+    Path("runs").mkdir()
+    for name, folder in teachers.items():
+        Path("runs", name).symlink_to(folder)
+    lines = [line for _, text in blocks(DOCS / page, "sh") for line in commands(shortened(text))]
+    assert lines
+    for line in lines:
+        # Several processes have a test of their own.
+        words = (
+            line.removeprefix("collegium ")
+            .replace("--devices 2", "")
+            .replace("--seeds 3", "--seeds 2 --jobs 1")
+        )
+        told = command(words)
+        assert told.code == 0, (line, told.err)
+
+
 def test_the_quickstart_runs_from_top_to_bottom(command, leaves_no_module) -> None:
     typed = 0
     for language, text in blocks(DOCS / "quickstart.md", "bash", "python"):

@@ -334,3 +334,28 @@ def test_standardised_soft_targets_know_no_scale() -> None:
             teacher_logits={name: 0.2 * z - 4 for name, z in world.teacher_logits.items()},
         )
         assert torch.allclose(first, ask(method, moved).terms["kd"], rtol=1e-5), (loss, mix)
+
+
+@pytest.mark.parametrize("weighting", ["gated", "gradient", "posterior", "entropy", "confidence"])
+def test_weights_that_are_constants_teach_the_student_nothing(weighting: Any) -> None:
+    world = World.make()
+    for tensor in (world.logits_BC, *world.maps.values()):
+        tensor.requires_grad_()
+    asked = ask(cg.Fixed(weighting=weighting), world)
+    assert not asked.weights_BT.requires_grad
+    asked.loss.backward()
+    assert all(feature.grad is None for feature in world.maps.values())
+
+
+def test_the_gate_learns_from_the_label_alone() -> None:
+    world = World.make()
+    asked = ask(cg.Gated(), world)
+    gate = dict(asked.objective.named_parameters())
+    assert gate
+    for name, term_B in asked.terms.items():
+        gradients = torch.autograd.grad(
+            term_B.sum() + 0 * sum(p.sum() for p in gate.values()),
+            list(gate.values()),
+            retain_graph=True,
+        )
+        assert any(g.abs().sum() > 0 for g in gradients) == (name == "gate"), name

@@ -1,0 +1,223 @@
+"""Methods compared fairly: the same splits, starts, batches and views, seed by seed."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
+from collegium.files import write_whole
+from collegium.record import RUN, Record
+from collegium.rows import Row, check_control, folder_name
+from collegium.run import Run, execute
+from collegium.table import Json, Outcomes, comma_separated, make_table, markdown
+
+if TYPE_CHECKING:
+    from collegium.training.progress import Display
+
+ANSWERS = "answers"
+"""Where in the folder the teachers' answers are kept."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a comparison.
+
+    Attributes:
+        row: its name.
+        run: what to do.
+        folder: where.
+    """
+
+    row: str
+    run: Run
+    folder: Path
+
+
+def compare(
+    base: Run,
+    rows: Sequence[Row],
+    seeds: int,
+    out: Path,
+    *,
+    control: str | None = None,
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> Json:
+    """Run every method with every seed, and make the table of it.
+
+    Runs that are finished are read, those that were stopped go on. Teachers are asked once: their
+    answers are kept in the folder.
+
+    Args:
+        base: what all runs have in common; data, student and teachers as strings.
+        rows: the methods, the student alone among them.
+        seeds: 0 to `seeds` - 1; each draws the splits, the student's start and the batches' order.
+        out: folder of the comparison: compare.md, compare.csv, compare.json and the runs.
+        control: the row the others are compared with; by default avg_mkd, else the student alone.
+        jobs: runs at a time; by default one a core on CPUs, each with one thread.
+        quiet: show no progress.
+
+    Returns:
+        The content of compare.json.
+
+    Raises:
+        RequestError: fewer than one seed or job, or a control that is no row.
+        FolderError: the folder holds runs of another comparison.
+    """
+    if seeds < 1 or (jobs is not None and jobs < 1):
+        raise RequestError("--seeds and --jobs must be at least 1")
+    control = check_control(control, rows)
+    tasks = [task for seed in range(seeds) for task in _tasks(base, rows, seed, out, jobs)]
+    for task in tasks:
+        _check_same(task)
+    try:
+        errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on") from None
+    found = [_outcomes(row, tasks, errors) for row in rows]
+    table = make_table(found, control) | {
+        "data": base.to_json()["data"],
+        "student": base.to_json()["student"],
+        "teachers": base.to_json()["teachers"],
+        "epochs": base.optimisation.epochs,
+        "seeds": seeds,
+    }
+    write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
+    write_whole(out / "compare.md", markdown(table).encode())
+    write_whole(out / "compare.csv", comma_separated(table).encode())
+    return table
+
+
+def _cores(base: Run) -> int:
+    alone = base.machine.accelerator in ("auto", "cpu") and base.machine.devices == 1
+    return (os.cpu_count() or 1) if alone and not _has_accelerator() else 1
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def _tasks(
+    base: Run, rows: Sequence[Row], seed: int, out: Path, jobs: int | None
+) -> Iterator[Task]:
+    count = jobs or _cores(base)
+    threads = base.machine.threads or (1 if count > 1 else None)
+    # Everybody sees the same pixels: where views are limited, also the student alone.
+    views = -(-base.optimisation.epochs // 4) if base.views is None else base.views
+    for row in rows:
+        taught = row.method.hears_teachers
+        run = replace(
+            base,
+            method=row.method,
+            seed=seed,
+            views=views,
+            teachers=base.teachers if taught else {},
+            machine=replace(base.machine, threads=threads),
+            storage=replace(
+                base.storage,
+                store=str(out / ANSWERS) if taught and views and not base.storage.store else None,
+            ),
+        )
+        yield Task(row.name, run, out / "runs" / folder_name(row.name) / f"seed-{seed}")
+
+
+def _check_same(task: Task) -> None:
+    """Refuse to mix runs of two comparisons.
+
+    Raises:
+        FolderError: naming what differs.
+    """
+    record = Record(task.folder)
+    if not record.holds_run():
+        return
+    was, asked = record.read_json(RUN), json.loads(json.dumps(task.run.to_json()))
+    for key in ("machine", "storage"):  # decide how fast it is
+        was.pop(key, None)
+        asked.pop(key)
+    differ = [key for key in asked if was.get(key) != asked[key] and key != "options"]
+    options = asked["options"]
+    differ += [key for key in options if was.get("options", {}).get(key) != options[key]]
+    if "teacher" in differ and options.get("teacher") is None:
+        differ.remove("teacher")  # chosen by the run itself
+    if differ:
+        raise FolderError(
+            f"{task.folder} was run with another {', '.join(differ)}; choose another --out"
+        )
+
+
+def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
+    """Do what is left; gives the folder and the reason of each run that failed."""
+    from collegium.training.progress import Display
+
+    display = Display(quiet, "compare")
+    left = [task for task in tasks if not _is_finished(task)]
+    display.say(f"{len(tasks)} runs, {len(tasks) - len(left)} of them finished already")
+    if jobs == 1 or len(left) < 2:
+        yield from _told(left, map(_attempt, left), display)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(left)), mp_context=context) as pool:
+        try:
+            yield from _told(left, pool.map(_attempt, left), display)
+        except BrokenProcessPool:
+            done = (task for task in left if not _is_finished(task))
+            died = "its process died (out of memory?); the same command goes on"
+            yield from ((task.folder, died) for task in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _told(
+    tasks: Sequence[Task], results: Iterator[str | None], display: "Display"
+) -> Iterator[tuple[Path, str]]:
+    for place, (task, problem) in enumerate(zip(tasks, results, strict=True), 1):
+        summary = "" if problem else f": {100 * Record(task.folder).summary['accuracy_last']:.2f} %"
+        said = f" failed: {problem}" if problem else summary
+        display.say(f"{place}/{len(tasks)} {task.row}, seed {task.run.seed}{said}")
+        if problem:
+            yield task.folder, problem
+
+
+def _is_finished(task: Task) -> bool:
+    return (task.folder / "summary.json").is_file()
+
+
+def _attempt(task: Task) -> str | None:
+    """Run or go on; the reason where it cannot."""
+    try:
+        there = Record(task.folder).holds_run()
+        execute(task.run, task.folder, resume=there, quiet=True)
+    except Interrupted:
+        raise KeyboardInterrupt from None
+    except CollegiumError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _outcomes(row: Row, tasks: Sequence[Task], errors: Mapping[Path, str]) -> Outcomes:
+    runs, failures = {}, {}
+    for task in (task for task in tasks if task.row == row.name):
+        if task.folder in errors:
+            failures[task.run.seed] = errors[task.folder]
+        else:
+            runs[task.run.seed] = _summary(Record(task.folder))
+    return Outcomes(row.name, row.published, runs, failures)
+
+
+def _summary(record: Record) -> Json:
+    summary = record.summary
+    agreements = [value for key, value in summary.items() if key.startswith("agreement.")]
+    lines = record.metrics("train")
+    return {
+        **summary,
+        "agreement": sum(agreements) / len(agreements) if agreements else None,
+        "weights_entropy": lines[-1].get("weights_entropy") if lines else None,
+    }
