@@ -13,24 +13,10 @@ from typing import Any
 
 import tyro
 
-from collegium import verbs
 from collegium.errors import CollegiumError, RequestError, UnknownNameError
 from collegium.methods import all_methods, find_method
+from collegium.verbs import VERBS, Call, distill_with
 
-VERBS: dict[str, Callable[..., verbs.Call]] = {
-    "demo": verbs.demo,
-    "train": verbs.train,
-    "distill": verbs.distill,
-    "resume": verbs.resume,
-    "compare": verbs.compare,
-    "evaluate": verbs.evaluate,
-    "store build": verbs.store_build,
-    "store info": verbs.store_info,
-    "store verify": verbs.store_verify,
-    "methods": verbs.methods,
-    "cite": verbs.cite,
-    "doctor": verbs.doctor,
-}
 _CONFIG = (tyro.conf.CascadeSubcommandArgs,)
 """Common options may come after the method's name too."""
 
@@ -80,7 +66,7 @@ def _another_process_tells() -> bool:
     return any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
-def read(verb: str, words: list[str]) -> verbs.Call | None:
+def read(verb: str, words: list[str]) -> Call | None:
     """The call a command line asks for, ready to be made; None where it asked for help.
 
     Raises:
@@ -90,15 +76,13 @@ def read(verb: str, words: list[str]) -> verbs.Call | None:
     words, preset = _take_preset(words)
     if verb == "distill":
         _check_teachers(words)
-        function = verbs.distill_with(preset)
+        function = distill_with(preset)
     elif preset:
         raise RequestError("--preset belongs to the methods of distill")
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            call: verbs.Call = tyro.cli(
-                function, prog=f"collegium {verb}", args=words, config=_CONFIG
-            )
+            call: Call = tyro.cli(function, prog=f"collegium {verb}", args=words, config=_CONFIG)
             return call
     except SystemExit as end:
         if not end.code:

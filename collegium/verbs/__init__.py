@@ -1,0 +1,31 @@
+"""What each command does, one file for each family; imports of torch wait until called.
+
+A verb is a function whose options are read from the command line. It returns a callable, so that
+reading the options and doing the work are two steps.
+"""
+
+from collections.abc import Callable
+
+from collegium.verbs.about import cite, doctor, methods
+from collegium.verbs.compare import compare
+from collegium.verbs.evaluate import evaluate
+from collegium.verbs.options import Answer, Call
+from collegium.verbs.store import store_build, store_info, store_verify
+from collegium.verbs.train import demo, distill, distill_with, resume, train
+
+VERBS: dict[str, Callable[..., Call]] = {
+    "demo": demo,
+    "train": train,
+    "distill": distill,
+    "resume": resume,
+    "compare": compare,
+    "evaluate": evaluate,
+    "store build": store_build,
+    "store info": store_info,
+    "store verify": store_verify,
+    "methods": methods,
+    "cite": cite,
+    "doctor": doctor,
+}
+
+__all__ = ["VERBS", "Answer", "Call", "distill_with"]

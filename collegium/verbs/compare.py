@@ -1,0 +1,86 @@
+"""The command compare."""
+
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Flat
+
+from collegium.errors import RequestError
+from collegium.run import Run
+from collegium.training.options import Machine, Optimisation, Storage
+from collegium.verbs.options import Answer, Call, Flag, ViewOptions, parse_teachers
+
+
+def compare(
+    data: str,
+    student: str,
+    methods: str,
+    out: Path,
+    teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    seeds: int = 3,
+    control: str | None = None,
+    published: Flag = False,
+    temperature: float = 4.0,
+    alpha: float = 0.9,
+    jobs: int | None = None,
+    validation: float = Run.validation,
+    image_size: int | None = Run.image_size,
+    optimisation: Flat[Optimisation] = Optimisation(),
+    view: Flat[ViewOptions] = ViewOptions(),
+    machine: Flat[Machine] = Machine(),
+    quiet: Flag = False,
+    json: Flag = False,
+) -> Call:
+    """Several methods on the same splits, starts and batches: --data D --student M --methods a,b.
+
+    Runs that are there already are used, those that were stopped go on.
+
+    Args:
+        data: what is learned from.
+        student: the network that is trained.
+        methods: SLUG[:option=value...], comma-separated; the student alone is always compared too.
+        out: folder of the comparison.
+        teacher: NAME=MODEL, once for each teacher.
+        seeds: how many; each draws splits, start and order.
+        control: the row others are compared with; by default avg_mkd, else the student alone.
+        published: add each method once more as its paper sets it.
+        temperature: of all soft targets that name none.
+        alpha: weight of all soft targets that name none; the label has the rest.
+        jobs: runs at a time; by default one a core, each with one thread.
+        validation: part of the training data held out, where the data has no split of its own.
+        image_size: rows and columns a folder's images are brought to.
+        optimisation: how long and how fast.
+        view: augmentation.
+        machine: where it runs.
+        quiet: show no progress.
+        json: print the result as one JSON object on standard output.
+    """
+    from collegium.rows import read_rows
+
+    rows = read_rows(methods, temperature, alpha, published)
+
+    def call() -> Answer:
+        from collegium.compare import compare as compare_runs
+        from collegium.table import markdown
+
+        base = Run(
+            data=data,
+            student=student,
+            teachers=parse_teachers(teacher),
+            optimisation=optimisation,
+            machine=machine,
+            storage=Storage(store_hints="fp16"),
+            validation=validation,
+            augment=view.augment,
+            views=view.views,
+            view_seed=view.view_seed,
+            image_size=image_size,
+        )
+        if not base.teachers and any(row.method.hears_teachers for row in rows):
+            raise RequestError("methods hear teachers and none was given: add --teacher NAME=MODEL")
+        table = compare_runs(base, rows, seeds, out, control=control, jobs=jobs, quiet=quiet)
+        failed = any(line["failures"] for line in table["rows"])
+        text = markdown(table) + f"\nresults saved to {out}"
+        return Answer({**table, "folder": str(out)}, text, exit_code=int(failed))
+
+    return call

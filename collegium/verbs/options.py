@@ -1,0 +1,102 @@
+"""What several commands share: their answer, and their options as dataclasses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from collegium.errors import RequestError
+from collegium.record import Json, next_free
+from collegium.run import Run, check_folder
+
+Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found.
+
+    Attributes:
+        result: for `--json`.
+        text: for people.
+        exit_code: 0 unless what was examined is not in order.
+    """
+
+    result: Json
+    text: str = ""
+    exit_code: int = 0
+
+
+Call = Callable[[], Answer]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What is learned from."""
+
+    data: str
+    """digits, cifar10:DIR, cifar100:DIR, folder:DIR."""
+    validation: float = Run.validation
+    """Part of the training data held out, where the data has no validation split of its own."""
+    seed: int = Run.seed
+    """Of everything random: the start, the order, the views, the held-out part."""
+    image_size: int | None = Run.image_size
+    """Rows and columns a folder's images are brought to; by default what suits them."""
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What becomes of the images in training."""
+
+    augment: Recipe | None = None
+    """View recipe; by default what suits the data."""
+    views: int | None = Run.views
+    """Views of an example, 0 for a new one every epoch; by default a quarter of the epochs where
+    teachers are heard (so that answers can be kept), else 0."""
+    view_seed: int = Run.view_seed
+    """Of the views' pixels; runs of other seeds share stored answers while it is the same."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the run goes and what is shown."""
+
+    out: Path | None = None
+    """The run folder; by default a new one under runs/."""
+    overwrite: Flag = False
+    """Replace the run that is in the folder."""
+    quiet: Flag = False
+    """Show no progress."""
+    json: Flag = False
+    """Print the result as one JSON object on standard output."""
+
+    def folder(self, name: str) -> Path:
+        """The folder asked for, checked, or one of that name under runs/: the next free one."""
+        usual = Path("runs") / name
+        if self.out is None:
+            return usual if self.overwrite else next_free(usual)
+        check_folder(self.out, self.overwrite)
+        return self.out
+
+
+def parse_teachers(texts: tuple[str, ...]) -> dict[str, str]:
+    """NAME=MODEL strings as a dictionary, in their order.
+
+    Raises:
+        RequestError: one is not of that form, or a name comes twice.
+
+    >>> parse_teachers(("a=cifar:resnet32@a.safetensors", "b=runs/b"))
+    {'a': 'cifar:resnet32@a.safetensors', 'b': 'runs/b'}
+    """
+    named: dict[str, str] = {}
+    for text in texts:
+        name, separator, model = text.partition("=")
+        if not (name and separator and model):
+            raise RequestError(f"--teacher takes NAME=MODEL, got {text!r}")
+        if name in named:
+            raise RequestError(f"two teachers are called {name!r}; every name must be its own")
+        named[name] = model
+    return named

@@ -1,0 +1,176 @@
+"""The commands that train: demo, train, distill, resume."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Flat
+
+from collegium.method import AbstractMethod
+from collegium.methods import all_methods, find_method
+from collegium.methods.vanilla import Vanilla
+from collegium.record import Record
+from collegium.run import Run, execute
+from collegium.run import resume as resume_run
+from collegium.training.options import Machine, Optimisation, Storage
+from collegium.verbs.options import (
+    Answer,
+    Call,
+    DataOptions,
+    Flag,
+    OutputOptions,
+    ViewOptions,
+    parse_teachers,
+)
+
+
+def demo(output: Flat[OutputOptions] = OutputOptions()) -> Call:
+    """Real handwritten digits: three teachers, a student alone and the same student distilled."""
+
+    def call() -> Answer:
+        from collegium.demo import run_demo
+
+        result, text = run_demo(output.folder("demo"), output.overwrite, output.quiet)
+        return Answer(result, text)
+
+    return call
+
+
+def train(
+    data: Flat[DataOptions],
+    model: str,
+    optimisation: Flat[Optimisation] = Optimisation(),
+    view: Flat[ViewOptions] = ViewOptions(),
+    machine: Flat[Machine] = Machine(),
+    output: Flat[OutputOptions] = OutputOptions(),
+) -> Call:
+    """One network on labels: how teachers and baselines are made.
+
+    Args:
+        data: what is learned from.
+        model: the network: cifar:resnet20, small:cnn, path/to/file.py:function, a run folder;
+            @FILE for its start.
+        optimisation: how long and how fast.
+        view: augmentation.
+        machine: where it runs.
+        output: where it goes.
+    """
+    do = functools.partial(_do, "train", data, model, {}, Vanilla(), optimisation, view)
+    return functools.partial(do, Storage(), machine, output)
+
+
+def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
+    """The verb `distill`, whose methods start from these presets (by slug)."""
+    choices = tuple(
+        Annotated[
+            kind,
+            tyro.conf.subcommand(
+                slug,
+                default=kind.preset(presets.get(slug, "default")),
+                description=_description(kind),
+            ),
+        ]
+        for slug, kind in all_methods().items()
+    )
+    default = find_method("amtml").preset(presets.get("amtml", "default"))
+    chosen: Any = Flat[tyro.conf.OmitSubcommandPrefixes[Union[choices]]]  # type: ignore[valid-type, misc] # noqa: UP007
+
+    def verb(
+        data: Flat[DataOptions],
+        student: str,
+        teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        optimisation: Flat[Optimisation] = Optimisation(),
+        view: Flat[ViewOptions] = ViewOptions(),
+        storage: Flat[Storage] = Storage(),
+        machine: Flat[Machine] = Machine(),
+        output: Flat[OutputOptions] = OutputOptions(),
+        method: chosen = default,
+    ) -> Call:
+        named = parse_teachers(teacher)
+        do = functools.partial(_do, method.slug, data, student, named, method, optimisation, view)
+        return functools.partial(do, storage, machine, output)
+
+    verb.__doc__ = distill.__doc__
+    return verb
+
+
+def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of the verb
+    """One student from several teachers: --data D --student M --teacher NAME=M ... METHOD.
+
+    Args:
+        data: what is learned from.
+        student: the network that is trained: cifar:resnet20, small:cnn, path/to/file.py:function.
+        teacher: NAME=MODEL, once for each teacher; MODEL@FILE with its weights, or a run folder.
+        optimisation: how long and how fast.
+        view: augmentation.
+        storage: what is kept of the teachers' answers.
+        machine: where it runs.
+        output: where it goes.
+        method: whom the student hears, and how; its own options come after its name.
+    """
+    return distill_with({})(*arguments, **options)
+
+
+def _description(kind: type[AbstractMethod]) -> str:
+    presets = ", ".join(kind.presets)
+    return kind.summary() + (f" Presets (--preset NAME): {presets}." if presets else "")
+
+
+def _do(
+    label: str,
+    data: DataOptions,
+    student: str,
+    teachers: dict[str, str],
+    method: AbstractMethod,
+    optimisation: Optimisation,
+    view: ViewOptions,
+    storage: Storage,
+    machine: Machine,
+    output: OutputOptions,
+) -> Answer:
+    run = Run(
+        data=data.data,
+        student=student,
+        teachers=teachers,
+        method=method,
+        optimisation=optimisation,
+        machine=machine,
+        storage=storage,
+        seed=data.seed,
+        validation=data.validation,
+        augment=view.augment,
+        views=view.views,
+        view_seed=view.view_seed,
+        image_size=data.image_size,
+    )
+    out = output.folder(label)
+    return _tell(execute(run, out, overwrite=output.overwrite, quiet=output.quiet, label=label))
+
+
+def _tell(record: Record) -> Answer:
+    if not record.path("summary.json").is_file():
+        return Answer({})  # another process of the same run tells
+    summary = record.summary
+    lines = [f"{100 * summary['accuracy_last']:.2f} % on the {summary['split']} split"]
+    if summary.get("accuracy_at_best_validation") is not None:
+        best = 100 * summary["accuracy_at_best_validation"]
+        lines.append(f"{best:.2f} % with the weights that were best on validation")
+    heard = [f"{k[8:]} {v:.3f}" for k, v in summary.items() if k.startswith("weights.")]
+    if heard:
+        lines.append("heard: " + ", ".join(heard))
+    lines.append(f"{summary['seconds']:.0f} s, {summary['images_per_s']:.0f} images/s")
+    lines.append(f"results saved to {record.folder}")
+    return Answer({**summary, "folder": str(record.folder)}, "\n".join(lines))
+
+
+def resume(folder: tyro.conf.Positional[Path], quiet: Flag = False, json: Flag = False) -> Call:
+    """Go on where a stopped run was.
+
+    Args:
+        folder: the run folder.
+        quiet: show no progress.
+        json: print the result as one JSON object on standard output.
+    """
+    return lambda: _tell(resume_run(folder, quiet=quiet))
