@@ -7,11 +7,11 @@ reading the options and doing the work are two steps.
 from collections.abc import Callable
 
 from collegium.verbs.about import cite, doctor, methods
-from collegium.verbs.compare import compare
-from collegium.verbs.evaluate import evaluate
+from collegium.verbs.comparison import compare
+from collegium.verbs.measures import evaluate
 from collegium.verbs.options import Answer, Call
-from collegium.verbs.store import store_build, store_info, store_verify
-from collegium.verbs.train import demo, distill, distill_with, resume, train
+from collegium.verbs.stores import store_build, store_info, store_verify
+from collegium.verbs.runs import demo, distill, distill_with, resume, train
 
 VERBS: dict[str, Callable[..., Call]] = {
     "demo": demo,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import collegium.verbs.train
+import collegium.verbs.runs
 from collegium.cli import main
 from collegium.data import Splits, load_data
 from collegium.methods.avg_mkd import AvgMKD
@@ -31,7 +31,7 @@ def test_the_documented_command_is_the_recipe(
         return Record(out)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(collegium.verbs.train, "execute", note)
+    monkeypatch.setattr(collegium.verbs.runs, "execute", note)
     text = (ROOT / page).read_text().replace("\\\n", " ")
     (line,) = re.findall(r"^ *collegium (distill --data cifar10:.*)$", text, flags=re.MULTILINE)
     assert main(line.split()) == 0

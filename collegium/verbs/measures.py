@@ -1,4 +1,4 @@
-"""The command evaluate."""
+"""The commands that measure: evaluate."""
 
 from typing import Literal
 
