@@ -10,8 +10,8 @@ from collegium.verbs.about import cite, doctor, methods
 from collegium.verbs.comparison import compare
 from collegium.verbs.measures import evaluate
 from collegium.verbs.options import Answer, Call
-from collegium.verbs.stores import store_build, store_info, store_verify
 from collegium.verbs.runs import demo, distill, distill_with, resume, train
+from collegium.verbs.stores import store_build, store_info, store_verify
 
 VERBS: dict[str, Callable[..., Call]] = {
     "demo": demo,
