@@ -39,10 +39,11 @@ class AT(AbstractFeature):
           author = {Zagoruyko, Sergey and Komodakis, Nikos},
           booktitle = {ICLR}, year = {2017}
         }"""
+    presets = {"published": {"hint_weight": 1000.0}}  # noqa: RUF012 - a class constant
     student_layers = "all"
 
-    hint_weight: float = 1000.0
-    """Weight of the attention maps, >= 0; the teachers' shares sum to 1."""
+    hint_weight: float = 10.0
+    """Weight of the attention maps, >= 0; the teachers' shares sum to 1. Public code has 1000."""
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""

@@ -41,8 +41,13 @@ class CAMKD(AbstractFeature):
         }"""
     needs = "logits; last feature maps and linear classifiers for the hints"
     presets = {  # noqa: RUF012 - a class constant
-        "published": {"alpha": 1.0, "label_weight": 1.0},
-        "public_scale": {"alpha": 1.0, "label_weight": 1.0, "divided_by_teachers": True},
+        "published": {"alpha": 1.0, "label_weight": 1.0, "hint_weight": 50.0},
+        "public_scale": {
+            "alpha": 1.0,
+            "label_weight": 1.0,
+            "hint_weight": 50.0,
+            "divided_by_teachers": True,
+        },
     }
 
     alpha: float = 0.9
@@ -51,8 +56,8 @@ class CAMKD(AbstractFeature):
     """Who is heard how much in the soft target; hints have their own weights."""
     mix: Literal["probs", "logits", "loss"] | None = "loss"
     """Weigh each teacher's loss, or mix probabilities or logits into one target."""
-    hint_weight: float = 50.0
-    """Weight of the hints, >= 0; 0 needs no classifier and runs no regressor."""
+    hint_weight: float = 0.5
+    """Weight of the hints, >= 0; 0 needs no classifier and no regressor. Public code has 50."""
     divided_by_teachers: bool = False
     """Divide soft target and hints by the number of teachers again, as the public code does."""
 

@@ -39,10 +39,11 @@ class FitNets(AbstractFeature):
                     Chassang, Antoine and Gatta, Carlo and Bengio, Yoshua},
           booktitle = {ICLR}, year = {2015}
         }"""
+    presets = {"published": {"hint_weight": 100.0}}  # noqa: RUF012 - a class constant
     student_layers = "middle"
 
-    hint_weight: float = 100.0
-    """Weight of the hints, >= 0; the teachers' shares sum to 1."""
+    hint_weight: float = 1.0
+    """Weight of the hints, >= 0; the teachers' shares sum to 1. Public code has 100."""
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""

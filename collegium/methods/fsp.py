@@ -42,10 +42,11 @@ class FSP(AbstractFeature):
           author = {Yim, Junho and Joo, Donggyu and Bae, Jihoon and Kim, Junmo},
           booktitle = {CVPR}, year = {2017}
         }"""
+    presets = {"published": {"hint_weight": 50.0}}  # noqa: RUF012 - a class constant
     student_layers = "all"
 
-    hint_weight: float = 50.0
-    """Weight of the flows, >= 0; the teachers' shares sum to 1."""
+    hint_weight: float = 0.5
+    """Weight of the flows, >= 0; the teachers' shares sum to 1. Public code has 50."""
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `fsp.TEACHER.LAYER` for each pair of layers.

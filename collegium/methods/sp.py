@@ -38,10 +38,11 @@ class SP(AbstractFeature):
           author = {Tung, Frederick and Mori, Greg},
           booktitle = {ICCV}, year = {2019}
         }"""
+    presets = {"published": {"hint_weight": 3000.0}}  # noqa: RUF012 - a class constant
     student_layers = "last"
 
-    hint_weight: float = 3000.0
-    """Weight of the similarities, >= 0; the teachers' shares sum to 1."""
+    hint_weight: float = 300.0
+    """Weight of the similarities, >= 0; the teachers' shares sum to 1. Public code has 3000."""
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
