@@ -229,7 +229,7 @@ def _write(data: ImageData, folder: Path) -> None:
     if pixels.is_floating_point():
         pixels = (255 * pixels).round().to(torch.uint8)
     for place, (image, label) in enumerate(zip(pixels, data.labels_N.tolist(), strict=True)):
-        path = folder / f"{label}" / f"{place:05d}.png"
+        path = folder / data.classes[label] / f"{place:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         array = image[0] if len(image) == 1 else image.permute(1, 2, 0)
         Image.fromarray(array.numpy()).save(path)

@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from collegium.errors import CollegiumError, RequestError, UnknownNameError
-from collegium.methods import all_methods, find_method
+from collegium.methods import DEFAULT, all_methods, find_method
 from collegium.verbs import VERBS, Call, distill_with
 
 _CONFIG = (tyro.conf.CascadeSubcommandArgs,)
@@ -97,7 +97,7 @@ def _check_teachers(words: list[str]) -> None:
     """
     places = [place for place, word in enumerate(words) if word in all_methods()]
     end = places[-1] if places else len(words)
-    slug = words[end] if places else "amtml"
+    slug = words[end] if places else DEFAULT
     given = any(
         place < end or "=" in "".join(words[place : place + 2])
         for place, word in enumerate(words)

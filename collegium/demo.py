@@ -6,6 +6,7 @@ from typing import Any
 
 from collegium.methods.amtml import AMTML
 from collegium.methods.avg_mkd import AvgMKD
+from collegium.methods.gated import Gated
 from collegium.methods.vanilla import Vanilla
 from collegium.record import Record
 from collegium.run import Run, execute
@@ -54,12 +55,14 @@ def run_demo(out: Path, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], s
         )
 
     mean = train("student, mean of teachers", taught(AvgMKD()), out / "avg_mkd")
-    distilled = train("student, amtml", taught(AMTML()), out)
+    adaptive = train("student, amtml", taught(AMTML()), out / "amtml")
+    distilled = train("student, gated", taught(Gated()), out)
     rows = {
         **{f"teacher {name}": record for name, record in teachers.items()},
         "student alone": alone,
         "student, mean of teachers": mean,
-        "student, amtml": distilled,
+        "student, amtml": adaptive,
+        "student, gated": distilled,
     }
     return _result(rows, distilled), _table(rows, distilled)
 

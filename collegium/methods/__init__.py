@@ -11,6 +11,10 @@ from functools import cache
 from collegium.errors import UnknownNameError
 from collegium.method import AbstractMethod
 
+DEFAULT = "gated"
+"""What `distill` takes when no method is named: of all, the one that was never seen to lose to the
+plain mean (LOG.md)."""
+
 
 @cache
 def all_methods() -> dict[str, type[AbstractMethod]]:

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Flat
 
 from collegium.method import AbstractMethod
-from collegium.methods import all_methods, find_method
+from collegium.methods import DEFAULT, all_methods, find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import Record
 from collegium.run import Run, execute
@@ -74,7 +74,7 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         ]
         for slug, kind in all_methods().items()
     )
-    default = find_method("amtml").preset(presets.get("amtml", "default"))
+    default = find_method(DEFAULT).preset(presets.get(DEFAULT, "default"))
     chosen: Any = Flat[tyro.conf.OmitSubcommandPrefixes[Union[choices]]]  # type: ignore[valid-type, misc] # noqa: UP007
 
     def verb(
@@ -108,7 +108,8 @@ def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of t
         storage: what is kept of the teachers' answers.
         machine: where it runs.
         output: where it goes.
-        method: whom the student hears, and how; its own options come after its name.
+        method: whom the student hears, and how; its own options come after its name. By default
+            gated, which is never far from the best of the others.
     """
     return distill_with({})(*arguments, **options)
 

@@ -1,0 +1,145 @@
+"""What a method costs by itself: its objective, forward and backward, without any network.
+
+Random answers of T teachers and maps of CIFAR ResNets; the gradients reach the student's logits and
+maps, and what the objective learns. One JSON line a method, with its share of the plain step of a
+ResNet-20 (views, student, optimiser) at the same batch and precision: the median of ratios of
+interleaved runs. The last line is the peak memory of RKD's angles at twice the batch.
+
+    python benchmarks/methods.py
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from step import make_session, noise, step_of
+from torch.profiler import ProfilerActivity, profile
+
+import collegium as cg
+from collegium.losses import angle
+from collegium.methods import all_methods
+from collegium.models.taps import POOLED
+from collegium.types import StudentOutputs, TeacherOutputs
+
+MAPS = {"layer1": (16, 32, 32), "layer2": (32, 16, 16), "layer3": (64, 8, 8)}
+TEACHERS = ("r32", "r56", "r110")
+
+
+def objective_step(slug: str, options: argparse.Namespace) -> Callable[[], None]:
+    """One forward and backward of a method's objective."""
+    batch, classes, teachers = options.batch_size, options.classes, TEACHERS[: options.teachers]
+    method = all_methods()[slug]()
+    if method.hears_teachers:
+        method = method.heard(teachers, dict.fromkeys(teachers, 0.9))
+        teachers = method.listens_to(teachers)
+    heads = {name: (torch.randn(classes, 64), torch.randn(classes)) for name in teachers}
+    dims = cg.Dims(classes, teachers, MAPS, dict.fromkeys(teachers, MAPS), heads=heads)
+    objective = method.build(dims)
+    objective.start_epoch(1, 2)
+    draw = torch.Generator().manual_seed(0)
+
+    def maps(grad: bool) -> dict[str, torch.Tensor]:
+        shapes = {name: (batch, *shape) for name, shape in MAPS.items()}
+        made = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+        return {name: value.requires_grad_(grad) for name, value in made.items()}
+
+    logits_BC = torch.randn(batch, classes, generator=draw, requires_grad=True)
+    wanted = set(objective.layers.student)
+    if objective.weighting is not None and objective.weighting.reads_student_map:
+        wanted.add("layer3")
+    own = {name: value for name, value in maps(True).items() if name in wanted}
+    student = StudentOutputs(logits_BC, own)
+    heard = {
+        name: {path: value for path, value in maps(False).items() if path in _whole(paths)}
+        for name, paths in objective.layers.teachers.items()
+    }
+    said_BTC = torch.randn(batch, max(len(teachers), 1), classes, generator=draw)
+    answers = TeacherOutputs(said_BTC, heard)
+    labels_B = torch.randint(classes, (batch,), generator=draw)
+
+    def work() -> None:
+        loss = cg.total(objective(student, answers, labels_B))
+        loss.backward()
+
+    return work
+
+
+def _whole(paths: tuple[str, ...]) -> set[str]:
+    return {path.removesuffix(POOLED) for path in paths}
+
+
+def plain_step(options: argparse.Namespace) -> Callable[[], None]:
+    """One step of the student on labels, with views, optimiser and meter."""
+    count = options.batch_size * (2 * len(all_methods()) * options.repeats + 2)
+    return step_of(make_session(cg.Vanilla(), {}, noise(count), options))
+
+
+def seconds(work: Callable[[], None], times: int) -> float:
+    """Mean over a few runs in a row."""
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
+
+
+def angle_memory(examples: int, classes: int) -> int:
+    """Peak bytes that angles over all triples take beyond their inputs, forward and backward."""
+    student_BC = torch.randn(examples, classes, requires_grad=True)
+    teacher_BC = torch.randn(examples, classes)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        angle(student_BC, teacher_BC).mean().backward()
+    held, most = 0, 0
+    for event in sorted(seen.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def main() -> None:
+    """Every method, interleaved with the plain step."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--teachers", type=int, default=3)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--student", default="cifar:resnet20")
+    parser.add_argument("--compile", default="off")
+    parser.add_argument("--accelerator", default="cpu")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    plain = plain_step(options)
+    methods = {slug: objective_step(slug, options) for slug in all_methods()}
+    for work in (plain, *methods.values()):
+        seconds(work, 2)
+    ratios: dict[str, list[float]] = {slug: [] for slug in methods}
+    took: dict[str, list[float]] = {slug: [] for slug in methods}
+    for _ in range(options.repeats):
+        for slug, work in methods.items():
+            step = seconds(plain, 2)
+            took[slug].append(seconds(work, 5))
+            ratios[slug].append(took[slug][-1] / step)
+    for slug in methods:
+        share, each = statistics.median(ratios[slug]), statistics.median(took[slug])
+        print(json.dumps({"method": slug, "ms": 1000 * each, "share_of_plain_step": share}))
+    last = {
+        "row": "angle_memory",
+        "examples": 2 * options.batch_size,
+        "mib": angle_memory(2 * options.batch_size, options.classes) / 2**20,
+        "precision": options.precision,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+    print(json.dumps(last))
+
+
+if __name__ == "__main__":
+    main()
