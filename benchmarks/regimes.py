@@ -301,6 +301,45 @@ def _accuracy(scores_NC: Tensor, data: ImageData) -> float:
     return (scores_NC.argmax(dim=1) == data.labels_N).float().mean().item()
 
 
+def overview(out: Path, regimes: list[str]) -> str:
+    """All regimes in one table: each row's accuracy minus that of the plain mean."""
+    tables = {name: json.loads((out / f"{name}.json").read_text()) for name in regimes}
+    lines = {
+        regime: {line["method"]: line for line in table["rows"]} for regime, table in tables.items()
+    }
+    methods = list(dict.fromkeys(name for found in lines.values() for name in found))
+    head = [f"{name} ({_percent(lines[name]['avg_mkd'])})" for name in regimes]
+    rows = [["method", *head], ["---"] * (len(head) + 1)]
+    for method in methods:
+        if method != "avg_mkd":
+            cells = [_against_mean(lines[regime].get(method)) for regime in regimes]
+            rows.append([f"`{method}`" if method != "good only" else method, *cells])
+    for key in ("mean", "best fixed mixture", "oracle"):
+        rooms = [100 * tables[regime]["head_room"][key] for regime in regimes]
+        rows.append([f"*teachers: {key}*", *(f"*{room:.1f} %*" for room in rooms)])
+    teachers = [
+        ", ".join(
+            f"{100 * value:.1f}"
+            for key, value in tables[regime]["head_room"].items()
+            if key.startswith("teacher.")
+        )
+        for regime in regimes
+    ]
+    rows.append(["*teachers: each*", *(f"*{text} %*" for text in teachers)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _percent(line: Json) -> str:
+    return f"{100 * line['accuracy_last']:.1f} %"
+
+
+def _against_mean(line: Json | None) -> str:
+    if line is None or line["minus_control"] is None:
+        return "-"
+    half = line["minus_control_half_width"]
+    return f"{line['minus_control']:+.2f}" + ("" if half is None else f" ± {half:.2f}")
+
+
 def main() -> None:
     """Every regime, split by split."""
     parser = argparse.ArgumentParser(
@@ -334,6 +373,7 @@ def main() -> None:
         (options.out / f"{regime}.json").write_text(json.dumps(table, indent=2) + "\n")
         (options.out / f"{regime}.md").write_text(f"{markdown(table)}\nHead-room: {said}\n")
         print(f"## {regime}\n\n{markdown(table)}\nHead-room: {said}\n", flush=True)
+    print(overview(options.out, options.regimes))
 
 
 if __name__ == "__main__":
