@@ -24,6 +24,7 @@ from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.prepare import SAMPLE, Wishes
 from collegium.training.options import Machine
+from collegium.training.progress import Display
 from collegium.types import Dims
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -79,11 +80,28 @@ def _processes(machine: Machine) -> tuple[int, int]:
     return here, all_of_them // here
 
 
-def make_splits(data: str | Splits, validation: float, seed: int, image_size: int | None) -> Splits:
-    """The splits a string names, or those given."""
+def make_splits(
+    data: str | Splits,
+    validation: float,
+    seed: int,
+    image_size: int | None,
+    machine: Machine,
+    display: Display,
+) -> Splits:
+    """The splits a string names, or those given; the user hears what should be known of them."""
     if isinstance(data, Splits):
         return data
-    return load_data(data, validation=validation, seed=seed, image_size=image_size)
+    splits = load_data(
+        data,
+        validation=validation,
+        seed=seed,
+        image_size=image_size,
+        workers=machine.decoders,
+        tell=display.say,
+    )
+    for note in splits.notes:
+        display.warn(note)
+    return splits
 
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
@@ -144,7 +162,7 @@ def make_faculty(
         name: functools.partial(make_teacher, name, model, setting)
         for name, model in models.items()
     }
-    sample = Loader(splits.validation or splits.train, SAMPLE)
+    sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
     images_BDHW = next(sample.epoch(0)).images_BDHW
     wishes = Wishes(
         machine.fold,

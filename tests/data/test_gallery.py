@@ -78,7 +78,7 @@ def test_a_picture_that_breaks_later_is_named(both, folder, workers):
 
 def test_a_worker_that_dies_is_told(both, monkeypatch):
     monkeypatch.setattr(
-        gallery._Decoding, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        gallery._Work, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with pytest.raises(DataError, match=r"a process that decodes images died .* fewer than 2"):
         batches(both[1], 2)

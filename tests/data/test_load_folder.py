@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from collegium.data import albums, load_data, pictures
+from collegium.data import albums, gallery, load_data, pictures
 from collegium.data.gallery import Gallery
 from collegium.errors import DataError, UnknownNameError
 
@@ -234,7 +234,7 @@ def png_claiming(width, height):
 
 @pytest.mark.parametrize("side", [10_000, 50_000])  # Pillow warns of the first, refuses the second
 def test_decompression_bombs(picture_folder, side, monkeypatch):
-    monkeypatch.setattr(albums, "decode", lambda *_: pytest.fail("decoding began"))
+    monkeypatch.setattr(gallery, "decode", lambda *_: pytest.fail("decoding began"))
     path = picture_folder / "train" / "dog" / "bomb.png"
     path.write_bytes(png_claiming(side, side))
     assert f"{path} is a decompression bomb" in refusal(picture_folder)
