@@ -226,10 +226,15 @@ def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
         return tuple(kind.names)
     if all(isinstance(label, str) for label in labels):
         return tuple(sorted(set(labels)))
-    if not all(isinstance(label, int) and 0 <= label < _MOST_CLASSES for label in labels):
-        wrong = next(x for x in labels if not (isinstance(x, int) and 0 <= x < _MOST_CLASSES))
-        raise DataError(f"{where}: {wrong!r} is no class; expected names, or numbers from 0")
+    words = any(isinstance(label, str) for label in labels)
+    wrong = [x for x in labels if not (isinstance(x, str) if words else _is_number(x))]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0]!r} is no class; expected names, or numbers from 0")
     return tuple(str(label) for label in range(max(labels, default=-1) + 1))
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int) and 0 <= label < _MOST_CLASSES
 
 
 def _numbers(labels: Sequence[Any], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:

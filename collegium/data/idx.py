@@ -11,9 +11,10 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,13 +142,15 @@ def _read(path: Path, axes: int) -> UInt8[NDArray[Any], "..."]:
         packed = file.read(2) == _GZIP
         file.seek(0)
         try:
-            source: Any = gzip.GzipFile(fileobj=file) if packed else file
+            source: BufferedIOBase = gzip.GzipFile(fileobj=file) if packed else file
             return _values(source, path, axes, packed)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is damaged: {error}; get the file again") from error
 
 
-def _values(file: IO[bytes], path: Path, axes: int, packed: bool) -> UInt8[NDArray[Any], "..."]:
+def _values(
+    file: BufferedIOBase, path: Path, axes: int, packed: bool
+) -> UInt8[NDArray[Any], "..."]:
     head = file.read(4 + 4 * axes)
     if head[:4] != bytes((0, 0, 8, axes)) or len(head) < 4 + 4 * axes:
         raise DataError(f"{path} is no idx file of bytes with {axes} axes: it begins {head[:4]!r}")
@@ -163,7 +166,7 @@ def _values(file: IO[bytes], path: Path, axes: int, packed: bool) -> UInt8[NDArr
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _exactly(file: IO[bytes], count: int, path: Path) -> bytearray:
+def _exactly(file: BufferedIOBase, count: int, path: Path) -> bytearray:
     """So many bytes and then the end; memory grows with what is there, not with what is claimed."""
     values = bytearray()
     while chunk := file.read(min(_CHUNK, count + 1 - len(values))):
