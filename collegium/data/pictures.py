@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -29,6 +30,7 @@ R = TypeVar("R")
 
 DECODER_VERSION = 2
 """Which function from stored bytes to pixels this is."""
+LEAVE_OUT = "; mend or remove it, or leave such images out: --corrupt skip"
 MANY = 10_000
 """Pictures whose reading is worth processes, and a word to the user."""
 
@@ -148,10 +150,12 @@ def _opened(picture: Picture) -> Iterator[Image.Image]:
         with Image.open(source, formats=_FORMATS) as image:
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{picture.name} is a decompression bomb: {error}") from error
+        raise DataError(f"{picture.name} is a decompression bomb: {error}{LEAVE_OUT}") from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         reason = _reason(error, content)
-        raise DataError(f"{picture.name} cannot be read as an image: {reason}") from error
+        raise DataError(
+            f"{picture.name} cannot be read as an image: {reason}{LEAVE_OUT}"
+        ) from error
 
 
 def _reason(error: Exception, content: Path | bytes) -> str:
@@ -195,31 +199,26 @@ def decode(pictures: Listed, shape: MapShape) -> UInt8[Tensor, "N D H W"]:
     """
     images_NDHW = np.empty((len(pictures), *shape), np.uint8)
 
-    def decode_one(place: int) -> None:
-        images_NDHW[place] = _decode_one(pictures[place], shape)
+    def fill(place: int) -> None:
+        images_NDHW[place] = decode_one(pictures[place], shape)
 
     with _bombs_are_errors():
         # A worker that decodes beside others has one thread, so that all have a core.
         if torch.utils.data.get_worker_info() is not None:
             for place in range(len(pictures)):
-                decode_one(place)
+                fill(place)
             return torch.from_numpy(images_NDHW)
         with ThreadPoolExecutor(thread_count()) as pool:
-            _all(pool, decode_one, range(len(pictures)))
+            _all(pool, fill, range(len(pictures)))
     return torch.from_numpy(images_NDHW)
 
 
-def fault(picture: Picture) -> str:
-    """Why a picture cannot be decoded, beginning with its name; empty if it can be."""
-    try:
-        with _bombs_are_errors():
-            _decode_one(picture, (1, 1, 1))  # the smallest size costs least, and reads every byte
-    except DataError as error:
-        return str(error)
-    return ""
+def decode_one(picture: Picture, shape: MapShape) -> UInt8[NDArray[Any], "D H W"]:
+    """Pixels of one picture, standing upright, brought to this shape.
 
-
-def _decode_one(picture: Picture, shape: MapShape) -> UInt8[np.ndarray, "..."]:
+    Raises:
+        DataError: it cannot be read.
+    """
     with _opened(picture) as image:
         turn = _orientation(image)
         rows, columns = shape[1:] if turn not in _LYING else (shape[2], shape[1])
@@ -230,6 +229,16 @@ def _decode_one(picture: Picture, shape: MapShape) -> UInt8[np.ndarray, "..."]:
             fitted = fitted.transpose(_UPRIGHT[turn])
         pixels = np.asarray(fitted)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def fault(picture: Picture) -> str:
+    """Why a picture cannot be decoded, beginning with its name; empty if it can be."""
+    try:
+        with _bombs_are_errors():
+            decode_one(picture, (1, 1, 1))  # the smallest size costs least, and reads every byte
+    except DataError as error:
+        return str(error).removesuffix(LEAVE_OUT)
+    return ""
 
 
 def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
