@@ -109,8 +109,12 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     from collegium.data import hold_out
 
     train_data = as_image_data(train)
-    classes = train_data.classes
-    rest = [None if part is None else as_image_data(part, classes=classes) for part in (val, test)]
+    classes, (_, rows, columns) = train_data.classes, train_data.shape
+    side = rows if rows == columns else None
+    rest = [
+        None if part is None else as_image_data(part, classes=classes, image_size=side)
+        for part in (val, test)
+    ]
     if rest[0] is None and validation > 0:
         train_data, rest[0] = hold_out(train_data, validation, seed)
     return Splits(train_data, rest[0], rest[1])

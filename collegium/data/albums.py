@@ -26,7 +26,7 @@ from collegium.data.shelves import Pictures
 from collegium.data.splits import Splits
 from collegium.types import MapShape
 
-_HEADERS = 50_000  # opening a million files takes minutes
+_HEADERS = 20_000  # opening a million files takes minutes
 _CHUNK = 256
 
 
@@ -52,7 +52,7 @@ def load_albums(
     """All splits, at one size.
 
     They are decoded at once, unless that would fill more than half of the free memory; then each
-    batch is decoded when it is asked for. Of more than 50,000 pictures of a split so many, evenly
+    batch is decoded when it is asked for. Of more than 20,000 pictures of a split so many, evenly
     spread, say which size and how many channels suit all.
 
     Args:

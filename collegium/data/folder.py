@@ -58,18 +58,22 @@ def image_files(folder: Path) -> list[str]:
     Raises:
         DataError: there are none.
     """
+    files = _images(folder)
+    if not files:
+        raise DataError(f"{folder} holds no images ({', '.join(_SUFFIXES)}); fill or remove it")
+    return sorted(files)
+
+
+def _images(folder: Path) -> list[str]:
     # A dangling link is kept, so that reading it fails by name and no example is lost silently.
     with os.scandir(folder) as entries:
-        files = [
+        return [
             entry.name
             for entry in entries
             if entry.name.lower().endswith(_SUFFIXES)
             and not entry.name.startswith(".")
             and (entry.is_symlink() or entry.is_file())
         ]
-    if not files:
-        raise DataError(f"{folder} holds no images ({', '.join(_SUFFIXES)}); fill or remove it")
-    return sorted(files)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -77,7 +81,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         raise DataError(f"{root} is not a folder; {_LAYOUT}")
     found = {split: _split_folder(root, names) for split, names in _FOLDERS.items()}
     folders = {split: folder for split, folder in found.items() if folder is not None}
-    if not folders and _subfolders(root):
+    if not folders and any(_images(root / name) for name in _subfolders(root)):
         return {"train": root}
     if "train" not in folders:
         raise DataError(f"{root} has no folder train; {_LAYOUT}")
