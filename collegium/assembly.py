@@ -85,12 +85,13 @@ def make_splits(
     validation: float,
     seed: int,
     image_size: int | None,
-    machine: Machine,
-    display: Display,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    display: Display | None = None,
 ) -> Splits:
     """The splits a string names, or those given; the user hears what should be known of them."""
     if isinstance(data, Splits):
         return data
+    display = display or Display(quiet=True)
     splits = load_data(
         data,
         validation=validation,
@@ -99,7 +100,8 @@ def make_splits(
         workers=machine.decoders,
         tell=display.say,
     )
-    for note in splits.notes:
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    for note in splits.notes if first else ():
         display.warn(note)
     return splits
 

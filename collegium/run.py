@@ -311,11 +311,9 @@ def evaluate(
     from collegium.assembly import make_fabric, make_splits, make_teacher, setting_of
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
-    from collegium.training.progress import Display
 
     machine = machine or Machine()
-    display = Display(quiet=True, label="evaluate")
-    splits = make_splits(data, validation, seed, image_size, machine, display)
+    splits = make_splits(data, validation, seed, image_size, machine)
     chosen = split or splits.names()[-1]
     examined = splits.get(chosen)
     network = make_teacher("model", model, setting_of(splits.train))

@@ -28,6 +28,7 @@ _VALUES = {
     "val": ("validation", "test"),
     "labels": ("fine", "coarse"),
 }
+_LARGEST = 4096
 _OF_FOLDERS = ("corrupt", "val")
 
 
@@ -86,8 +87,8 @@ def load_data(
         DataError: the data are missing, damaged, or not what they should be.
     """
     check_fraction(validation)
-    if image_size is not None and image_size < 1:
-        raise DataError(f"image_size is {image_size}; give rows and columns in pixels")
+    if image_size is not None and not 1 <= image_size <= _LARGEST:
+        raise DataError(f"image_size is {image_size}; give rows and columns, 1 to {_LARGEST}")
     count = thread_count() if workers is None else workers
     try:
         splits = _load(spec, Reading(image_size, workers=count, tell=tell))

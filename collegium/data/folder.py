@@ -30,7 +30,8 @@ def load_folder(root: Path, reading: Reading) -> Splits:
         reading: size, and what becomes of damaged pictures.
 
     Returns:
-        The splits; their notes name classes that another split than train lacks.
+        The splits; their notes name classes that another split than train lacks, and such that
+        differ in case alone.
 
     Raises:
         DataError: another layout, a class without images, a file that is no image.
@@ -48,8 +49,9 @@ def load_folder(root: Path, reading: Reading) -> Splits:
         augment="crop-flip",
         reading=reading,
     )
-    lacks = [_lack(folders[split], found, classes) for split, found in files.items()]
-    return replace(splits, notes=(*splits.notes, *filter(None, lacks)))
+    notes = [_lack(folders[split], found, classes) for split, found in files.items()]
+    notes.append(_alike(splits.train.name, classes))
+    return replace(splits, notes=(*splits.notes, *filter(None, notes)))
 
 
 def image_files(folder: Path) -> list[str]:
@@ -122,6 +124,13 @@ def _lack(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> 
         return ""
     named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     return f"{folder} has no images of {len(missing)} of the {len(classes)} classes: {named}"
+
+
+def _alike(name: str, classes: Sequence[str]) -> str:
+    same = [one for one in classes if sum(one.lower() == other.lower() for other in classes) > 1]
+    return (
+        f"{name} has classes that differ in case alone: {', '.join(same[:_NAMED])}" if same else ""
+    )
 
 
 def _album(folder: Path, files: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Album:

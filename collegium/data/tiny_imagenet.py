@@ -102,12 +102,14 @@ def _val(folder: Path, wnids: list[str]) -> Album:
 
 def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:
     number = {wnid: label for label, wnid in enumerate(wnids)}
-    labels = {}
+    labels: dict[str, int] = {}
     for place, line in enumerate(_lines(path), start=1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if not wnid:
             raise DataError(f"{path}, line {place}: expected FILE, tab, class; found {line!r}")
+        if name in labels:
+            raise DataError(f"{path}, line {place}: {name} comes a second time")
         if wnid not in number:
             raise UnknownNameError(f"class in {path}", wnid, wnids)
         labels[name] = number[wnid]

@@ -322,3 +322,11 @@ def test_a_stranger_among_very_many_classes_is_told_in_a_short_line(tmp_path, wr
     assert f"unknown class in {tmp_path / 'val'} (and 1 more unknown) 'klass07'; did you" in message
     assert "'class07'" in message
     assert len(message) < 700
+
+
+def test_classes_that_differ_in_case_alone_are_noted(tmp_path, write_picture):
+    for name in ("Cat", "cat", "dog"):
+        for seed in range(2):
+            write_picture(tmp_path / "pets" / name / f"{seed}.png", seed=seed)
+    splits = load_data(f"folder:{tmp_path / 'pets'}")
+    assert splits.notes == ("pets has classes that differ in case alone: Cat, cat",)

@@ -60,6 +60,8 @@ def test_what_does_not_fit(folder, tmp_path):
     assert "line 1: expected FILE, tab, class" in refusal(folder)
     path.write_text("\n".join(["val_0.JPEG\tn04\t0\t0\t1\t1", *lines[1:]]))
     assert "unknown class in" in refusal(folder, UnknownNameError)
+    path.write_text("\n".join([*lines, lines[0]]))
+    assert "line 7: val_0.JPEG comes a second time" in refusal(folder)
     path.unlink()
     assert "val_annotations.txt is missing" in refusal(folder)
     assert "has no wnids.txt; give the official folder tiny-imagenet-200" in refusal(tmp_path / "x")
