@@ -2,7 +2,8 @@
 
 Three ways over the same encoded images, in turns: processes that only decode (`decoder`), batches
 that arrive decoded (`stream`), and batches of views as training sees them (`views`). The last line
-has the medians and their ratios to the decoder alone.
+has the medians and their ratios to the decoder alone; of rates, and of processor time, which other
+work on the machine disturbs less.
 
     python benchmarks/folder.py --make DIR --images 20000 --width 64 --height 64
     python benchmarks/folder.py --folder DIR --workers 2 --rounds 5
@@ -11,10 +12,12 @@ has the medians and their ratios to the decoder alone.
 import argparse
 import json
 import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,17 +100,32 @@ def measure(options: argparse.Namespace) -> None:
     told = {"images": len(data), "shape": data.shape, "listing_s": listed - started}
     print(json.dumps({**told, "fingerprint_s": time.perf_counter() - listed}), flush=True)
     batches = list(torch.randperm(len(data)).split(options.batch_size))
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    rounds = []
     for turn in range(options.rounds):
         for way, run in WAYS.items():
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), processor_seconds()
             run(data, batches, options.workers)
             rate = len(data) / (time.perf_counter() - started)
-            found[way].append(rate)
-            print(json.dumps({"round": turn, "way": way, "images_per_s": rate}), flush=True)
-    medians = {way: statistics.median(rates) for way, rates in found.items()}
-    ratios = {f"{way}_ratio": medians[way] / medians["decoder"] for way in ("stream", "views")}
-    print(json.dumps({"workers": options.workers, **medians, **ratios}))
+            cost = 1e6 * (processor_seconds() - busy) / len(data)
+            rounds.append({"round": turn, "way": way, "images_per_s": rate, "cpu_us": cost})
+            print(json.dumps(rounds[-1]), flush=True)
+    print(json.dumps({"workers": options.workers, **summary(rounds)}))
+
+
+def processor_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(resource.getrusage(one).ru_utime + resource.getrusage(one).ru_stime for one in who)
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians of each way, and their ratios to the decoder alone."""
+    told = {}
+    for key in ("images_per_s", "cpu_us"):
+        for way in WAYS:
+            told[f"{way}_{key}"] = statistics.median(r[key] for r in rounds if r["way"] == way)
+            told[f"{way}_{key}_ratio"] = told[f"{way}_{key}"] / told[f"decoder_{key}"]
+    return told
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -105,7 +106,8 @@ def work_ahead(
     loader = DataLoader(
         _Work(function),
         batch_size=None,  # whoever works gets whole batches
-        sampler=batches,
+        # Lists travel in the message itself, tensors as files that are opened at both ends.
+        sampler=[positions_B.tolist() for positions_B in batches],
         num_workers=min(workers, len(batches)),
         prefetch_factor=AHEAD,
     )
@@ -130,9 +132,9 @@ class _Failure:
 class _Work(Dataset[T | _Failure], Generic[T]):
     function: Callable[[Tensor], T]
 
-    def __getitem__(self, positions_B: Tensor) -> T | _Failure:
+    def __getitem__(self, positions: list[int]) -> T | _Failure:
         try:
-            return self.function(positions_B)
+            return self.function(torch.tensor(positions))
         except DataError as error:
             # To be raised where the user sees it, without a stranger's words.
             return _Failure(str(error))
