@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from collegium.assembly import make_fabric, make_faculty
-from collegium.data import Views, load_data
+from collegium.assembly import make_fabric, make_faculty, make_splits
+from collegium.data import Views
 from collegium.errors import FolderError, RequestError
 from collegium.models.taps import shape_of
 from collegium.teachers.faculty import Faculty
@@ -235,7 +235,8 @@ def _inquire(
 ) -> Inquiry:
     """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
-    splits = load_data(data, validation=0.0, image_size=image_size)
+    display = Display(quiet or not fabric.is_global_zero, "store")
+    splits = make_splits(data, 0.0, 0, image_size, machine, display)
     pixels = splits.train.to(fabric.device)
     views = Views(
         pixels,
@@ -246,7 +247,6 @@ def _inquire(
     )
     steps = count * -(-len(splits.train) // batch_size)
     faculty = make_faculty(teachers, teachers, splits, machine, steps, batch_size, fabric)
-    display = Display(quiet or not fabric.is_global_zero, "store")
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 
 

@@ -24,6 +24,7 @@ from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.prepare import SAMPLE, Wishes
 from collegium.training.options import Machine
+from collegium.training.progress import Display
 from collegium.types import Dims
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -79,11 +80,30 @@ def _processes(machine: Machine) -> tuple[int, int]:
     return here, all_of_them // here
 
 
-def make_splits(data: str | Splits, validation: float, seed: int, image_size: int | None) -> Splits:
-    """The splits a string names, or those given."""
+def make_splits(
+    data: str | Splits,
+    validation: float,
+    seed: int,
+    image_size: int | None,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    display: Display | None = None,
+) -> Splits:
+    """The splits a string names, or those given; the user hears what should be known of them."""
     if isinstance(data, Splits):
         return data
-    return load_data(data, validation=validation, seed=seed, image_size=image_size)
+    display = display or Display(quiet=True)
+    splits = load_data(
+        data,
+        validation=validation,
+        seed=seed,
+        image_size=image_size,
+        workers=machine.decoders,
+        tell=display.say,
+    )
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    for note in splits.notes if first else ():
+        display.warn(note)
+    return splits
 
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
@@ -91,8 +111,12 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     from collegium.data import hold_out
 
     train_data = as_image_data(train)
-    classes = train_data.classes
-    rest = [None if part is None else as_image_data(part, classes=classes) for part in (val, test)]
+    classes, (_, rows, columns) = train_data.classes, train_data.shape
+    side = rows if rows == columns else None
+    rest = [
+        None if part is None else as_image_data(part, classes=classes, image_size=side)
+        for part in (val, test)
+    ]
     if rest[0] is None and validation > 0:
         train_data, rest[0] = hold_out(train_data, validation, seed)
     return Splits(train_data, rest[0], rest[1])
@@ -144,7 +168,7 @@ def make_faculty(
         name: functools.partial(make_teacher, name, model, setting)
         for name, model in models.items()
     }
-    sample = Loader(splits.validation or splits.train, SAMPLE)
+    sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
     images_BDHW = next(sample.epoch(0)).images_BDHW
     wishes = Wishes(
         machine.fold,

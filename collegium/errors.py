@@ -15,6 +15,8 @@ A message is one line: what was asked, what was found, what would work.
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMED = 40
+
 
 class CollegiumError(Exception):
     """The root: the work was sensible and failed. `exit_code` is the command's exit status."""
@@ -39,7 +41,9 @@ class UnknownNameError(RequestError):
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        super().__init__(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
+        rest = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
+        listed = ", ".join(names[:_MOST_NAMED]) + rest
+        super().__init__(f"unknown {kind} {name!r}; {hint}known: {listed}")
 
 
 class DataError(RequestError):

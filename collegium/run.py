@@ -312,11 +312,12 @@ def evaluate(
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
 
-    splits = make_splits(data, validation, seed, image_size)
+    machine = machine or Machine()
+    splits = make_splits(data, validation, seed, image_size, machine)
     chosen = split or splits.names()[-1]
     examined = splits.get(chosen)
     network = make_teacher("model", model, setting_of(splits.train))
-    fabric = make_fabric(machine or Machine())
+    fabric = make_fabric(machine)
     started = time.perf_counter()
     found = predict(
         network.to(fabric.device),

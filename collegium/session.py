@@ -71,7 +71,9 @@ class Session:
         self.out = out
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
-        self.splits = make_splits(run.data, run.validation, run.seed, run.image_size)
+        self.splits = make_splits(
+            run.data, run.validation, run.seed, run.image_size, run.machine, self.display
+        )
         self.setting = setting_of(self.splits.train)
         self.student = make_student(run.student, self.setting, run.seed)
         self.student.to(self.fabric.device)

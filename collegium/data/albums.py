@@ -1,29 +1,44 @@
 """Labelled pictures of all splits: decoded into memory where they fit, else left for later."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch import Tensor
 
+from collegium.data.damaged import undamaged
 from collegium.data.gallery import Gallery
 from collegium.data.image_data import ImageData
 from collegium.data.pictures import (
-    Picture,
+    MANY,
+    Header,
     common_shape,
-    decode,
     free_memory,
     read_headers,
 )
+from collegium.data.reading import Reading, silent
+from collegium.data.shelves import Pictures
 from collegium.data.splits import Splits
 from collegium.types import MapShape
+
+_HEADERS = 20_000  # opening a million files takes minutes
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Album:
     """The pictures of one split with their labels, not yet decoded."""
 
-    pictures: Sequence[Picture]
-    labels: Sequence[int]
+    pictures: Pictures
+    label_N: Int64[NDArray[Any], " N"]
+
+    def __len__(self) -> int:
+        return len(self.label_N)
 
 
 def load_albums(
@@ -32,43 +47,83 @@ def load_albums(
     classes: tuple[str, ...],
     name: str,
     augment: str,
-    image_size: int | None,
+    reading: Reading,
 ) -> Splits:
     """All splits, at one size.
 
     They are decoded at once, unless that would fill more than half of the free memory; then each
-    batch is decoded when it is asked for.
+    batch is decoded when it is asked for. Of more than 20,000 pictures of a split so many, evenly
+    spread, say which size and how many channels suit all.
 
     Args:
         albums: "train" and perhaps "validation" and "test".
         classes: the class names.
         name: what the data are called.
         augment: the view recipe that suits training.
-        image_size: rows and columns of the result: the largest centred square of each picture
-            is scaled to it (bilinear, antialiased). None keeps pictures that all have one size
-            as they are, else takes the median shorter side of train, at least 32, at most 224.
+        reading: size, and what becomes of damaged pictures.
 
     Returns:
-        uint8 images, RGB unless every picture is grey.
+        uint8 images, RGB unless every picture is grey. What was skipped is in the notes.
 
     Raises:
-        DataError: a picture cannot be read or is a decompression bomb.
+        DataError: a picture cannot be read or is a decompression bomb, and that is fatal.
     """
-    headers = {split: read_headers(album.pictures) for split, album in albums.items()}
-    shape = common_shape(headers, image_size)
-    fits = _fits(sum(map(len, headers.values())), shape)
+    tell = reading.tell if sum(map(len, albums.values())) >= MANY else silent
+    reading = replace(reading, tell=tell)
+    albums, notes = _sound(albums, name, reading)
+    count = sum(map(len, albums.values()))
+    tell(f"{name}: {count:,} images of {len(classes):,} classes; looking at their sizes")
+    headers = {split: _headers(album.pictures) for split, album in albums.items()}
+    shape = common_shape(headers, reading.image_size)
+    fits = _fits(count * math.prod(shape))
+    tell(f"{name}: {_plan(count, shape, fits)}")
+    found = {}
+    for split, album in albums.items():
+        gallery = Gallery(album.pictures, shape, reading.workers)
+        images = _decoded(gallery, f"{name} {split}", reading) if fits else gallery
+        labels_N = torch.from_numpy(album.label_N)
+        index_N = torch.arange(len(labels_N))
+        found[split] = ImageData(images, labels_N, index_N, classes, name, augment)
+    return Splits(found["train"], found.get("validation"), found.get("test"), notes)
 
-    def load(album: Album) -> ImageData:
-        pictures = album.pictures
-        images = decode(pictures, shape) if fits else Gallery(pictures, shape)
-        labels_N = torch.tensor(album.labels, dtype=torch.int64)
-        return ImageData(images, labels_N, torch.arange(len(labels_N)), classes, name, augment)
 
-    found = {split: load(album) for split, album in albums.items()}
-    return Splits(found["train"], found.get("validation"), found.get("test"))
+def _sound(
+    albums: Mapping[str, Album], name: str, reading: Reading
+) -> tuple[Mapping[str, Album], tuple[str, ...]]:
+    if reading.corrupt == "fatal":
+        return albums, ()
+    kept, notes = undamaged({split: a.pictures for split, a in albums.items()}, name, reading)
+    return {
+        split: Album(album.pictures.subset(kept[split]), album.label_N[kept[split]])
+        for split, album in albums.items()
+    }, notes
 
 
-def _fits(count: int, shape: MapShape) -> bool:
+def _headers(pictures: Pictures) -> list[Header]:
+    step = -(-len(pictures) // _HEADERS)
+    return read_headers(pictures.subset(np.arange(0, len(pictures), step)))
+
+
+def _fits(need: int) -> bool:
     free = free_memory()
-    channels, rows, columns = shape
-    return free is None or count * channels * rows * columns <= free // 2
+    return free is None or need <= free // 2
+
+
+def _plan(count: int, shape: MapShape, fits: bool) -> str:
+    size, need = "x".join(map(str, shape)), count * math.prod(shape) / 1e9
+    if fits:
+        return f"decoding all to {size} in memory, {need:.1f} GB"
+    return f"{need:.0f} GB at {size} are too many for memory: worker processes decode each batch"
+
+
+def _decoded(gallery: Gallery, name: str, reading: Reading) -> Tensor:
+    """All pixels: of many pictures, by several processes."""
+    everything = torch.arange(len(gallery))
+    if len(gallery) < MANY:
+        return gallery.decode(everything)
+    images_NDHW = torch.empty(gallery.shape, dtype=torch.uint8)
+    batches = everything.split(_CHUNK)
+    told = reading.told(gallery.stream(batches), _CHUNK, len(gallery), f"{name}: decoded")
+    for positions_B, pixels in zip(batches, told, strict=True):
+        images_NDHW[positions_B[0] : positions_B[0] + len(pixels)] = pixels
+    return images_NDHW

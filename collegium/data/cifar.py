@@ -5,7 +5,7 @@ without a gap: one label byte (CIFAR-100: coarse, then fine), then 1,024 red, 1,
 blue pixels, each plane 32x32, row by row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ class CifarFormat:
         test_file: the 10,000 test records.
         names_file: one class name a line.
         classes: how many there are.
-        label_bytes: label bytes of a record; the last is the one used.
+        label_bytes: label bytes of a record.
+        label_byte: the one used.
         pickle_folder: the official folder of the version that is not read.
         pickle_files: what gives that version away.
     """
@@ -43,6 +44,7 @@ class CifarFormat:
     names_file: str
     classes: int
     label_bytes: int
+    label_byte: int
     pickle_folder: str
     pickle_files: tuple[str, ...]
 
@@ -60,6 +62,7 @@ CIFAR10 = CifarFormat(
     names_file="batches.meta.txt",
     classes=10,
     label_bytes=1,
+    label_byte=0,
     pickle_folder="cifar-10-batches-py",
     pickle_files=("data_batch_1", "test_batch"),
 )
@@ -71,16 +74,25 @@ CIFAR100 = CifarFormat(
     names_file="fine_label_names.txt",
     classes=100,
     label_bytes=2,
+    label_byte=1,
     pickle_folder="cifar-100-python",
     pickle_files=("train", "test"),
 )
+CIFAR100_COARSE = replace(
+    CIFAR100,
+    name="cifar100-coarse",
+    names_file="coarse_label_names.txt",
+    classes=20,
+    label_byte=0,
+)
+"""The twenty superclasses of CIFAR-100."""
 
 
 def load_cifar(layout: CifarFormat, root: Path) -> Splits:
     """Reads the official binary folder; nothing is held out.
 
     Args:
-        layout: `CIFAR10` or `CIFAR100`.
+        layout: `CIFAR10`, `CIFAR100` or `CIFAR100_COARSE`.
         root: the official folder, or the folder it is in.
 
     Returns:
@@ -175,7 +187,7 @@ def _read_records(layout: CifarFormat, path: Path, count: int) -> NDArray[np.uin
 def _checked_labels(
     layout: CifarFormat, records: NDArray[np.uint8], path: Path
 ) -> NDArray[np.uint8]:
-    labels_N = records[:, layout.label_bytes - 1]
+    labels_N = records[:, layout.label_byte]
     wrong = np.flatnonzero(labels_N >= layout.classes)
     if len(wrong):
         raise DataError(

@@ -1,71 +1,154 @@
-"""Data by a short text, like "digits", "cifar10:DIR" or "folder:DIR"."""
+"""Data by a short text, like "digits", "cifar10:DIR" or "folder:DIR?corrupt=skip"."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
-from collegium.data.cifar import CIFAR10, CIFAR100, CifarFormat, load_cifar
+from collegium.data.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, CifarFormat, load_cifar
 from collegium.data.draws import Stream
 from collegium.data.folder import load_folder
-from collegium.data.hub import load_hub
+from collegium.data.hub import CHOICES, Choices, load_hub
+from collegium.data.idx import IDX_FORMATS, load_idx
 from collegium.data.image_data import ImageData
+from collegium.data.pictures import thread_count
+from collegium.data.reading import Reading, silent
+from collegium.data.spec import DataSpec, parse_spec
 from collegium.data.splits import Splits, check_fraction, hold_out
+from collegium.data.tiny_imagenet import load_tiny_imagenet
 from collegium.errors import DataError, UnknownNameError
 
 _HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _DIGITS_TEST_FRACTION = 0.35
+_VALUES = {
+    "corrupt": ("fatal", "skip"),
+    "val": ("validation", "test"),
+    "labels": ("fine", "coarse"),
+}
+_LARGEST = 4096
+_OF_FOLDERS = ("corrupt", "val")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of data.
+
+    Attributes:
+        load: reads it.
+        needs: what has to come after the colon; empty if nothing has to.
+        options: what may come after a question mark.
+    """
+
+    load: Callable[[DataSpec, Reading], Splits]
+    needs: str = ""
+    options: tuple[str, ...] = ()
 
 
 def load_data(
-    spec: str, *, validation: float = 0.1, seed: int = 0, image_size: int | None = None
+    spec: str,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    workers: int | None = None,
+    tell: Callable[[str], None] = silent,
 ) -> Splits:
     """Loads the data that a text names.
 
     Args:
-        spec: `digits`; `cifar10:DIR` or `cifar100:DIR` with the official binary folder or the one
-            it is in, without `:DIR` downloaded by the `datasets` library; `folder:DIR` with
-            train/CLASS/*.png; `hf:NAME_OR_PATH`, images with class labels from the hub.
+        spec: one of
+
+            - `digits`;
+            - `cifar10:DIR`, `cifar100:DIR`: the official binary folder or the one it is in,
+              without `:DIR` downloaded by the `datasets` library; `cifar100:DIR?labels=coarse`;
+            - `mnist:DIR`, `fashion-mnist:DIR`: the four idx files, compressed or not;
+            - `tiny-imagenet:DIR`: the official folder;
+            - `folder:DIR`: train/CLASS/*.png and perhaps val/ and test/;
+            - `hf:NAME_OR_PATH`: images with a class each, as the `datasets` library reads them;
+              `config`, `train`, `validation`, `test`, `image`, `label` name parts of them.
+
+            Stored pictures take `corrupt=skip`; folders with val/ take `val=test`, which makes
+            it the test split.
         validation: fraction of train to hold out, 0 <= f < 1, stratified by class; 0 for none.
             Without effect where the data bring a validation split of their own.
         seed: what the held-out examples are drawn from; nothing else depends on it.
-        image_size: rows and columns for `folder:` and `hf:`; None leaves it to the data.
+        image_size: rows and columns of stored pictures; None leaves it to the data.
+        workers: processes that decode many pictures; by default one a core, up to eight.
+        tell: told, a line each, what takes long.
 
     Returns:
         Train, validation and test; the test split is the same for every fraction and seed.
 
     Raises:
-        UnknownNameError: no data are called that.
+        UnknownNameError: no data, or no option of them, are called that.
         DataError: the data are missing, damaged, or not what they should be.
     """
     check_fraction(validation)
-    if image_size is not None and image_size < 1:
-        raise DataError(f"image_size is {image_size}; give rows and columns in pixels")
+    if image_size is not None and not 1 <= image_size <= _LARGEST:
+        raise DataError(f"image_size is {image_size}; give rows and columns, 1 to {_LARGEST}")
+    count = thread_count() if workers is None else workers
     try:
-        splits = _load(spec, image_size)
+        splits = _load(spec, Reading(image_size, workers=count, tell=tell))
     except OSError as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
+    if len(splits.train.classes) == 1:
+        lone = (
+            f"{splits.train.name} has one class, {splits.train.classes[0]}: nothing can be learned"
+        )
+        splits = replace(splits, notes=(*splits.notes, lone))
     if splits.validation is not None:
         return splits
     train, held_out = hold_out(splits.train, validation, seed)
     return replace(splits, train=train, validation=held_out)
 
 
-def _load(spec: str, image_size: int | None) -> Splits:
-    name, _, place = spec.partition(":")
-    if name in _LOADERS:
-        return _LOADERS[name](place, image_size)
-    if Path(spec).is_dir():
-        raise DataError(f"{spec} is a folder; say what is in it: folder:{spec} or cifar10:{spec}")
-    raise UnknownNameError("data", name, _LOADERS)
+def _load(text: str, reading: Reading) -> Splits:
+    spec = parse_spec(text)
+    if spec.kind not in _KINDS:
+        if Path(text).is_dir():
+            raise DataError(
+                f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}"
+            )
+        raise UnknownNameError("data", spec.kind, _KINDS)
+    kind = _KINDS[spec.kind]
+    _check_options(spec, kind)
+    if kind.needs and not spec.place:
+        raise DataError(f"{spec.kind} needs a place: {spec.kind}:{kind.needs}")
+    corrupt: Any = spec.options.get("corrupt", reading.corrupt)
+    splits = kind.load(spec, replace(reading, corrupt=corrupt))
+    return _val_is_test(splits) if spec.options.get("val") == "test" else splits
 
 
-def _load_digits(place: str, image_size: int | None) -> Splits:
+def _check_options(spec: DataSpec, kind: _Kind) -> None:
+    for key, value in spec.options.items():
+        if not kind.options:
+            raise DataError(f"{spec.kind} takes no options, got {key}={value}")
+        if key not in kind.options:
+            raise UnknownNameError(f"option of {spec.kind}", key, kind.options)
+        if key in _VALUES and value not in _VALUES[key]:
+            raise UnknownNameError(f"value of {key}", value, _VALUES[key])
+
+
+def _val_is_test(splits: Splits) -> Splits:
+    if splits.validation is None or splits.test is not None:
+        there = ", ".join(splits.names())
+        raise DataError(
+            f"{splits.train.name}: val=test takes the validation split as the test split, where "
+            f"there is no other; there are: {there}"
+        )
+    return replace(splits, validation=None, test=splits.validation)
+
+
+def _load_digits(spec: DataSpec, reading: Reading) -> Splits:
     """The 1,797 handwritten digits, 8x8 and grey, that scikit-learn brings along."""
-    if place:
-        raise DataError(f"digits are embedded and take no folder; say digits, not digits:{place}")
-    _refuse_size("digits", image_size, 8)
+    if spec.place:
+        raise DataError(
+            f"digits are embedded and take no folder; say digits, not digits:{spec.place}"
+        )
+    _refuse_size("digits", reading, 8)
     from sklearn.datasets import load_digits  # takes a second: only when asked for
 
     bunch = load_digits()
@@ -79,37 +162,57 @@ def _load_digits(place: str, image_size: int | None) -> Splits:
     return Splits(replace(train, origin=None), None, replace(test, origin=None))
 
 
-def _load_cifar(layout: CifarFormat, place: str, image_size: int | None) -> Splits:
-    _refuse_size(layout.name, image_size, 32)
-    if place:
-        return load_cifar(layout, Path(place).expanduser())
-    instead = f"; or give the official binary folder, {layout.name}:DIR"
-    return load_hub(_HUB_NAMES[layout.name], name=layout.name, alternative=instead)
+def _load_cifar(spec: DataSpec, reading: Reading) -> Splits:
+    _refuse_size(spec.kind, reading, 32)
+    coarse = spec.options.get("labels") == "coarse"
+    layout: CifarFormat = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.kind]
+    if spec.place:
+        return load_cifar(CIFAR100_COARSE if coarse else layout, spec.path)
+    return load_hub(
+        _HUB_NAMES[spec.kind],
+        name=spec.kind,
+        reading=reading,
+        choices=Choices(label="coarse_label" if coarse else ""),
+        alternative=f"; or give the official binary folder, {spec.kind}:DIR",
+    )
 
 
-def _load_folder(place: str, image_size: int | None) -> Splits:
-    if not place:
-        raise DataError("folder needs a place: folder:DIR, with DIR/train/CLASS/*.png")
-    return load_folder(Path(place).expanduser(), image_size)
+def _load_idx(spec: DataSpec, reading: Reading) -> Splits:
+    _refuse_size(spec.kind, reading, 28)
+    return load_idx(IDX_FORMATS[spec.kind], spec.path)
 
 
-def _load_hf(place: str, image_size: int | None) -> Splits:
-    if not place:
-        raise DataError("hf needs a name: hf:NAME_OR_PATH, like hf:uoft-cs/cifar10")
-    return load_hub(place, name=place.rpartition("/")[2], image_size=image_size)
+def _load_hf(spec: DataSpec, reading: Reading) -> Splits:
+    choices = Choices(**{key: value for key, value in spec.options.items() if key in CHOICES})
+    name = spec.path.stem if spec.path.suffix == ".parquet" else spec.path.name
+    return load_hub(spec.place, name=name, reading=reading, choices=choices)
 
 
-def _refuse_size(name: str, image_size: int | None, side: int) -> None:
-    if image_size not in (None, side):
+def _refuse_size(name: str, reading: Reading, side: int) -> None:
+    if reading.image_size not in (None, side):
         raise DataError(
-            f"{name} images are {side}x{side}; image_size={image_size} is for folder: and hf: only"
+            f"{name} images are {side}x{side}; image_size={reading.image_size} is for folder:, "
+            "tiny-imagenet: and hf: only"
         )
 
 
-_LOADERS: dict[str, Callable[[str, int | None], Splits]] = {
-    "digits": _load_digits,
-    "cifar10": lambda place, image_size: _load_cifar(CIFAR10, place, image_size),
-    "cifar100": lambda place, image_size: _load_cifar(CIFAR100, place, image_size),
-    "folder": _load_folder,
-    "hf": _load_hf,
-}
+_KINDS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "digits": _Kind(_load_digits),
+        "cifar10": _Kind(_load_cifar),
+        "cifar100": _Kind(_load_cifar, options=("labels",)),
+        "mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
+        "fashion-mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
+        "tiny-imagenet": _Kind(
+            lambda spec, reading: load_tiny_imagenet(spec.path, reading),
+            "DIR, the official folder tiny-imagenet-200",
+            _OF_FOLDERS,
+        ),
+        "folder": _Kind(
+            lambda spec, reading: load_folder(spec.path, reading),
+            "DIR, with DIR/train/CLASS/*.png",
+            _OF_FOLDERS,
+        ),
+        "hf": _Kind(_load_hf, "NAME_OR_PATH, like hf:uoft-cs/cifar10", ("corrupt", *CHOICES)),
+    }
+)

@@ -5,21 +5,27 @@ are the same whatever the number of workers.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
+import numpy as np
+import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from collegium.data.pictures import Picture, decode, thread_count
+from collegium.data.pictures import DECODER_VERSION, decode
+from collegium.data.shelves import Pictures
 from collegium.errors import DataError
 from collegium.types import MapShape
 
+T = TypeVar("T")
+
 AHEAD = 2
 """Batches each worker has ready."""
+_DIGESTED = 2048  # pictures whose bytes stand for those of all
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,12 @@ class Gallery:
     Attributes:
         pictures: as they are stored.
         size: channels, rows and columns they are decoded to.
+        workers: processes that decode streams, where no other number is asked for.
     """
 
-    pictures: Sequence[Picture] = field(repr=False)
+    pictures: Pictures = field(repr=False)
     size: MapShape
+    workers: int = 0
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -44,7 +52,7 @@ class Gallery:
 
     def subset(self, positions_M: Int64[Tensor, " M"]) -> "Gallery":
         """Those at these positions, in this order."""
-        return replace(self, pictures=[self.pictures[place] for place in positions_M.tolist()])
+        return replace(self, pictures=self.pictures.subset(positions_M.cpu().numpy()))
 
     def decode(self, positions_B: Int64[Tensor, " B"]) -> UInt8[Tensor, "B D H W"]:
         """The pixels of a few, decoded in this process.
@@ -52,64 +60,90 @@ class Gallery:
         Raises:
             DataError: one cannot be read any more.
         """
-        return decode([self.pictures[place] for place in positions_B.tolist()], self.size)
+        return decode(self.pictures.subset(positions_B.numpy()), self.size)
 
     def stream(
-        self, batches: Sequence[Int64[Tensor, " _"]], workers: int
+        self, batches: Sequence[Int64[Tensor, " _"]], workers: int | None = None
     ) -> Iterator[UInt8[Tensor, "_ D H W"]]:
         """The pixels of batch after batch, decoded ahead.
 
         Args:
             batches: positions.
-            workers: processes that decode; 0 decodes in this one.
+            workers: processes that decode; 0 decodes in this one, None takes the usual number.
 
         Raises:
             DataError: a picture cannot be read, or a worker died.
         """
-        if not workers:
-            yield from map(self.decode, batches)
-            return
-        loader = DataLoader(
-            _Decoding(self),
-            batch_size=None,  # whoever decodes gets whole batches
-            sampler=batches,
-            num_workers=min(workers, len(batches)),
-            prefetch_factor=AHEAD,
-        )
-        try:
-            for images in loader:
-                if isinstance(images, str):
-                    raise DataError(images)
-                yield images
-        except RuntimeError as error:
-            raise DataError(
-                f"a process that decodes images died ({str(error).partition(chr(10))[0]}); "
-                f"with less memory each, try fewer than {workers} --workers"
-            ) from error
+        return work_ahead(self.decode, batches, self.workers if workers is None else workers)
 
     def digest(self) -> bytes:
-        """SHA-256 over what is stored, picture by picture."""
-        with ThreadPoolExecutor(thread_count()) as pool:
-            return hashlib.sha256(b"".join(pool.map(_digest_one, self.pictures))).digest()
+        """SHA-256 over every name and size, and over the bytes of 2,048 spread over the whole."""
+        step = -(-len(self) // _DIGESTED)
+        some = self.pictures.subset(np.arange(0, len(self), step))
+        digest = hashlib.sha256(f"decoder {DECODER_VERSION}\n".encode())
+        digest.update(self.pictures.identity())
+        for place in range(len(some)):
+            digest.update(hashlib.sha256(_stored(some, place)).digest())
+        return digest.digest()
+
+
+def work_ahead(
+    function: Callable[[Tensor], T], batches: Sequence[Tensor], workers: int
+) -> Iterator[T]:
+    """What the function makes of batch after batch of positions, in order.
+
+    Args:
+        function: reads pictures; may be called in a copy of this process.
+        batches: positions.
+        workers: processes that work ahead; 0 works in this one.
+
+    Raises:
+        DataError: the function does, or a worker died.
+    """
+    if not workers:
+        yield from map(function, batches)
+        return
+    loader = DataLoader(
+        _Work(function),
+        batch_size=None,  # whoever works gets whole batches
+        # Lists travel in the message itself, tensors as files that are opened at both ends.
+        sampler=[positions_B.tolist() for positions_B in batches],
+        num_workers=min(workers, len(batches)),
+        prefetch_factor=AHEAD,
+    )
+    try:
+        for found in loader:
+            if isinstance(found, _Failure):
+                raise DataError(found.message)
+            yield found
+    except RuntimeError as error:
+        raise DataError(
+            f"a process that decodes images died ({str(error).partition(chr(10))[0]}); "
+            f"with less memory each, try fewer than {workers} --workers"
+        ) from error
 
 
 @dataclass(frozen=True)
-class _Decoding(Dataset[Tensor | str]):
-    gallery: Gallery
+class _Failure:
+    message: str
 
-    def __getitem__(self, positions_B: Tensor) -> Tensor | str:
+
+@dataclass(frozen=True)
+class _Work(Dataset[T | _Failure], Generic[T]):
+    function: Callable[[Tensor], T]
+
+    def __getitem__(self, positions: list[int]) -> T | _Failure:
         try:
-            return self.gallery.decode(positions_B)
-        except (
-            DataError
-        ) as error:  # to be raised where the user sees it, without a stranger's words
-            return str(error)
+            return self.function(torch.tensor(positions))
+        except DataError as error:
+            # To be raised where the user sees it, without a stranger's words.
+            return _Failure(str(error))
 
 
-def _digest_one(picture: Picture) -> bytes:
-    content = picture.content
+def _stored(pictures: Pictures, place: int) -> bytes:
+    picture = pictures[place]
     try:
-        stored = content.read_bytes() if isinstance(content, Path) else content
+        content = picture.content
+        return content.read_bytes() if isinstance(content, Path) else content
     except OSError as error:
         raise DataError(f"{picture.name} cannot be read: {error}") from error
-    return hashlib.sha256(stored).digest()

@@ -1,91 +1,250 @@
-"""Image classification data sets of the Hugging Face hub, by the `datasets` library."""
+"""Image classification data sets that the `datasets` library reads: of the hub, or local ones."""
 
-from collections.abc import Sequence
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+from numpy.typing import NDArray
 
 from collegium.data.albums import Album, load_albums
-from collegium.data.pictures import Picture
+from collegium.data.reading import Reading
+from collegium.data.rows import RowShelf
+from collegium.data.shelves import Pictures
 from collegium.data.splits import Splits
-from collegium.errors import DataError
+from collegium.errors import DataError, UnknownNameError
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-_USUAL_LABELS = ("label", "fine_label")
+_USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
+_SAVED = ("dataset_dict.json", "state.json")
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be used of a data set; what is empty is found.
+
+    Attributes:
+        config: the configuration, of a data set that has several.
+        train: the split that is learned from.
+        validation: the split choices are made on.
+        test: the split results are reported on.
+        image: the column of images.
+        label: the column of classes.
+    """
+
+    config: str = ""
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    image: str = ""
+    label: str = ""
+
+
+CHOICES = tuple(item.name for item in fields(Choices))
 
 
 def load_hub(
-    source: str, *, name: str, alternative: str = "", image_size: int | None = None
+    source: str,
+    *,
+    name: str,
+    reading: Reading,
+    choices: Choices = Choices(),
+    alternative: str = "",
 ) -> Splits:
-    """Downloads a data set, or takes it from the local cache; nothing is held out.
+    """Reads a local data set, or one of the hub from the local cache or the network.
+
+    Nothing is held out. Tables stay on disk, as memory maps.
 
     Args:
-        source: its name on the hub, or a local folder `datasets` can read.
+        source: its name on the hub; or a parquet file or a pattern for several; or a folder that
+            `save_to_disk` wrote, or of parquet files, or of images.
         name: what the data are called here.
+        reading: size, and what becomes of damaged pictures.
+        choices: splits and columns, where they are not evident.
         alternative: what to say would work where the hub does not, as "; ...".
-        image_size: see `collegium.data.albums.load_albums`.
+
+    Returns:
+        The splits; a split whose labels are all hidden (-1) is left out, with a note.
 
     Raises:
         DataError: the library is missing, the hub cannot be reached, or the data are not images
-            with a class label.
+            with one class each.
+        UnknownNameError: there is no such split or column, or train has no such class.
     """
-    tables = _fetch(source, alternative)
-    splits = {split: _table_of(tables, names) for split, names in _SPLITS.items()}
-    there = {split: table for split, table in splits.items() if table is not None}
-    if "train" not in there:
-        raise DataError(f"{source} has no train split; it has: {', '.join(tables)}")
-    image, label = _columns(there["train"], source)
-    return load_albums(
-        {split: _album(table, image, label, name, split) for split, table in there.items()},
-        classes=tuple(there["train"].features[label].names),
-        name=name,
-        augment="crop-flip",
-        image_size=image_size,
-    )
+    tables = _tables(_fetch(source, choices.config, alternative), choices, source)
+    train = tables["train"]
+    image, label = _image_column(train, choices, source), _label_column(train, choices, source)
+    labels = {split: list(table[label]) for split, table in tables.items()}
+    hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
+    classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
+    albums = {
+        split: Album(
+            Pictures.all_of(RowShelf(table, image, f"{name} {split}")),
+            _numbers(labels[split], classes, f"{source}, {split}, column {label}"),
+        )
+        for split, table in tables.items()
+        if split not in hidden
+    }
+    splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
+    notes = (f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden)
+    return replace(splits, notes=(*splits.notes, *notes))
 
 
-def _fetch(source: str, alternative: str) -> Any:
+def _fetch(source: str, config: str, alternative: str) -> Mapping[str, Any]:
+    """All splits of a data set."""
     try:
         import datasets
     except ImportError as error:
         raise DataError(
-            f"{source} comes from the hub by the datasets library, which is not installed: "
+            f"{source} is read by the datasets library, which is not installed: "
             f'pip install "collegium[hub]"{alternative}'
         ) from error
+    path = Path(source).expanduser()
+    local = path.exists() or "*" in source
+    if not local and (source[:1] in "/.~" or path.suffix == ".parquet"):
+        raise DataError(f"hf: there is no file or folder {path}")
     try:
-        return datasets.load_dataset(source)
-    except Exception as error:  # the library passes on whatever its HTTP client raises
+        with _no_bars_in_files(), contextlib.nullcontext() if local else _offline_at_once():
+            found = _open(source, path, config)
+    except Exception as error:  # the library passes on whatever its parts raise
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if local:
+            raise DataError(f"the datasets library cannot read {path}: {reason}") from error
         raise DataError(
             f"cannot get {source} from the hub: {reason}; check the name and the network"
             f"{alternative}"
         ) from error
+    return {"train": found} if isinstance(found, datasets.Dataset) else found
 
 
-def _table_of(tables: Any, names: Sequence[str]) -> Any:
-    return next((tables[name] for name in names if name in tables), None)
-
-
-def _columns(table: Any, source: str) -> tuple[str, str]:
-    """The names of the image column and of the label column."""
+def _open(source: str, path: Path, config: str) -> Any:
     import datasets
 
-    images = [key for key, kind in table.features.items() if isinstance(kind, datasets.Image)]
-    labels = [key for key, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
-    usual = [key for key in _USUAL_LABELS if key in labels] or labels
-    if len(images) != 1 or not usual:
+    if any((path / name).is_file() for name in _SAVED):
+        return datasets.load_from_disk(str(path))
+    if path.is_file() or "*" in source:
+        return datasets.load_dataset("parquet", data_files={"train": str(path)})
+    return datasets.load_dataset(str(path) if path.is_dir() else source, config or None)
+
+
+@contextlib.contextmanager
+def _no_bars_in_files() -> Iterator[None]:
+    """The library's progress bars are for terminals."""
+    import datasets
+
+    if sys.stderr.isatty() or not datasets.is_progress_bar_enabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _offline_at_once() -> Iterator[None]:
+    """Without a network the library looks into its cache, instead of asking again for 23 s."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    try:
+        if not getproxies():
+            socket.getaddrinfo(host, None)
+    except OSError:
+        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+            yield
+        return
+    yield
+
+
+def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str, Any]:
+    """The tables to use, by what each is used for."""
+    tables: dict[str, Any] = {}
+    for split, usual in _SPLITS.items():
+        asked = getattr(choices, split)
+        if asked and asked not in found:
+            raise UnknownNameError(f"split of {source}", asked, found)
+        names = [asked] if asked else [name for name in usual if name in found]
+        if names:
+            tables[split] = found[names[0]]
+    if "train" not in tables:
+        there = ", ".join(found)
+        raise DataError(f"{source} has no train split; it has: {there} (?train=NAME takes another)")
+    return tables
+
+
+def _image_column(table: Any, choices: Choices, source: str) -> str:
+    import datasets
+
+    known = dict(table.features)
+    images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
+    images = images or [key for key, kind in known.items() if _may_be_image(kind)]
+    return _chosen("image", choices.image, images, known, source)
+
+
+def _may_be_image(kind: Any) -> bool:
+    """Whether a column holds bytes, or the bytes and the path that image columns are stored as."""
+    if isinstance(kind, dict):
+        return set(kind) == {"bytes", "path"}
+    return getattr(kind, "dtype", None) in ("binary", "large_binary")
+
+
+def _label_column(table: Any, choices: Choices, source: str) -> str:
+    import datasets
+
+    known = dict(table.features)
+    labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
+    usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
+    return _chosen("label", choices.label, usual or labels, known, source)
+
+
+def _chosen(
+    what: str, asked: str, evident: Sequence[str], known: Mapping[str, Any], source: str
+) -> str:
+    if asked and asked not in known:
+        raise UnknownNameError(f"column of {source}", asked, known)
+    if not asked and len(evident) != 1:
         raise DataError(
-            f"{source} has the columns {', '.join(table.features)}; expected one of images and one "
-            "of class labels"
+            f"{source} has the columns {', '.join(known)}; expected one of images and one of "
+            f"classes: name them, as in ?image=NAME&label=NAME"
         )
-    return images[0], usual[0]
+    return asked or evident[0]
 
 
-def _album(table: Any, image: str, label: str, name: str, split: str) -> Album:
-    import datasets
+def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
+    """The class names: the library's, or those found in train."""
+    if hasattr(kind, "names"):
+        return tuple(kind.names)
+    if all(isinstance(label, str) for label in labels):
+        return tuple(sorted(set(labels)))
+    words = any(isinstance(label, str) for label in labels)
+    wrong = [x for x in labels if not (isinstance(x, str) if words else _is_number(x))]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0]!r} is no class; expected names, or numbers from 0")
+    return tuple(str(label) for label in range(max(labels, default=-1) + 1))
 
-    undecoded = table.cast_column(image, datasets.Image(decode=False))
-    pictures = [
-        Picture(f"{name} {split}[{row}]", cell["bytes"] or Path(cell["path"]))
-        for row, cell in enumerate(undecoded[image])
-    ]
-    return Album(pictures, list(table[label]))
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int) and 0 <= label < _MOST_CLASSES
+
+
+def _numbers(labels: Sequence[Any], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:
+    number: dict[Any, int] = {name: label for label, name in enumerate(classes)}
+    if labels and isinstance(labels[0], str):
+        strange = sorted({str(label) for label in labels} - set(classes))
+        if strange:
+            raise UnknownNameError(f"class in {where}", strange[0], classes)
+        return np.array([number[label] for label in labels], np.int64)
+    missing = [row for row, label in enumerate(labels) if not isinstance(label, int)]
+    if missing:
+        raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
+    return np.array(labels, np.int64)

@@ -81,13 +81,14 @@ class ImageData:
         return channels, rows, columns
 
     def stream(
-        self, batches: Sequence[Int64[Tensor, " _"]], workers: int = 0
+        self, batches: Sequence[Int64[Tensor, " _"]], workers: int | None = None
     ) -> Iterator[Shaped[Tensor, "_ D H W"]]:
         """The pixels of batch after batch, on the device of the labels.
 
         Args:
             batches: positions.
-            workers: processes that decode pictures ahead, where they are still encoded.
+            workers: processes that decode pictures ahead, where they are still encoded; None
+                for the usual number.
         """
         if isinstance(self.images_NDHW, Tensor):
             for positions_B in batches:
@@ -99,7 +100,7 @@ class ImageData:
 
     def pixels(self, positions_B: Int64[Tensor, " B"]) -> Shaped[Tensor, "B D H W"]:
         """The pixels at these positions."""
-        return next(self.stream([positions_B]))
+        return next(self.stream([positions_B], 0))
 
     def subset(self, positions: Sequence[int] | NDArray[Any] | Tensor) -> "ImageData":
         """The examples at these positions, in this order; they keep their `index_N`.

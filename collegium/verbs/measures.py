@@ -31,7 +31,7 @@ def evaluate(
     def call() -> Answer:
         result = evaluate_run(
             model,
-            data.data,
+            data.source,
             split=split,
             batch_size=batch_size,
             machine=machine,

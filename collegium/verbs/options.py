@@ -12,6 +12,7 @@ from collegium.record import Json, next_free
 from collegium.run import Run, check_folder
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
+Corrupt = Literal["fatal", "skip"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -38,13 +39,31 @@ class DataOptions:
     """What is learned from."""
 
     data: str
-    """digits, cifar10:DIR, cifar100:DIR, folder:DIR."""
+    """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR,
+    folder:DIR, hf:NAME_OR_PATH; options as in folder:DIR?val=test (docs/bring-your-own-data.md)."""
     validation: float = Run.validation
     """Part of the training data held out, where the data has no validation split of its own."""
     seed: int = Run.seed
     """Of everything random: the start, the order, the views, the held-out part."""
     image_size: int | None = Run.image_size
     """Rows and columns a folder's images are brought to; by default what suits them."""
+    corrupt: Corrupt | None = None
+    """Whether an image that cannot be decoded is fatal (the default) or one to skip; the same as
+    DATA?corrupt=skip."""
+
+    @property
+    def source(self) -> str:
+        """The data string with what was said of corrupt images."""
+        return data_string(self.data, self.corrupt)
+
+
+def data_string(data: str, corrupt: Corrupt | None) -> str:
+    """The data string with what was said of corrupt images."""
+    if corrupt is None:
+        return data
+    from collegium.data.spec import with_option
+
+    return with_option(data, "corrupt", corrupt)
 
 
 @dataclass(frozen=True)

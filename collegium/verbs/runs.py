@@ -132,7 +132,7 @@ def _do(
     output: OutputOptions,
 ) -> Answer:
     run = Run(
-        data=data.data,
+        data=data.source,
         student=student,
         teachers=teachers,
         method=method,

@@ -9,7 +9,15 @@ from tyro.conf import OmitArgPrefixes as Flat
 
 from collegium.run import Run
 from collegium.training.options import Machine, Storage
-from collegium.verbs.options import Answer, Call, Flag, Recipe, parse_teachers
+from collegium.verbs.options import (
+    Answer,
+    Call,
+    Corrupt,
+    Flag,
+    Recipe,
+    data_string,
+    parse_teachers,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ def store_build(
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     answers: Flat[AnswerOptions] = AnswerOptions(),
     image_size: int | None = Run.image_size,
+    corrupt: Corrupt | None = None,
     machine: Flat[Machine] = Machine(),
     quiet: Flag = False,
     json: Flag = False,
@@ -52,6 +61,7 @@ def store_build(
         teacher: NAME=MODEL, once for each teacher.
         answers: what is kept.
         image_size: rows and columns a folder's images are brought to.
+        corrupt: whether an image that cannot be decoded is fatal or one to skip.
         machine: where it runs.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
@@ -62,7 +72,7 @@ def store_build(
 
         found = build(
             out,
-            data,
+            data_string(data, corrupt),
             parse_teachers(teacher),
             image_size=image_size,
             machine=machine,

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 
+from collegium.assembly import splits_from
 from collegium.data import as_image_data
 from collegium.errors import DataError
 
@@ -153,3 +154,47 @@ def test_labels_beyond_the_class_names_are_refused():
         as_image_data((GREY, LABELS), classes=["a", "b"])
     with pytest.raises(DataError, match="classes is 'abc', expected a list"):
         as_image_data((GREY, LABELS), classes="abc")
+
+
+def test_pictures_of_mixed_sizes_are_brought_to_one():
+    sizes = [(40, 50), (60, 48), (44, 44)]
+    source = [(Image.new("RGB", size, (9 * n, 0, 0)), n) for n, size in enumerate(sizes)]
+    data = as_image_data(source)
+    assert data.shape == (3, 44, 44)
+    assert data.images_NDHW[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [0, 9, 18]
+    assert as_image_data(source, image_size=16).shape == (3, 16, 16)
+    assert as_image_data(source[:1], image_size=16).shape == (3, 16, 16)
+
+
+def test_other_splits_take_the_size_of_train():
+    train = [(Image.new("L", (40 + n, 50)), n % 2) for n in range(6)]
+    splits = splits_from(train, [(Image.new("L", (90, 80)), 1)], None, 0.0, 0)
+    assert splits.train.shape == splits.get("validation").shape == (1, 42, 42)
+    wide = [(Image.new("L", (40, 20)), n % 2) for n in range(4)]
+    assert splits_from(wide, wide, None, 0.0, 0).get("validation").shape == (1, 20, 40)
+
+
+def test_more_than_memory_holds_is_refused_before_it_is_read(monkeypatch):
+    class Endless:
+        def __len__(self):
+            return 10**9
+
+        def __getitem__(self, place):
+            assert place == 0
+            return GREY[0], 0
+
+    monkeypatch.setattr("collegium.data.arrays.free_memory", lambda: 2**30)
+    with pytest.raises(DataError, match=r"1,000,000,000 items like the first take 42 GB, 1 GB are"):
+        as_image_data(Endless())
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "I", "YCbCr", "LA"])
+def test_rare_picture_modes(mode):
+    picture = Image.fromarray(GREY[0])
+    if mode.startswith("I"):
+        picture = Image.fromarray(GREY[0].astype(np.uint16) * 257)
+        picture = picture.convert("I") if mode == "I" else picture
+    else:
+        picture = picture.convert(mode)
+    data = as_image_data([(picture, 0)])
+    assert (data.images_NDHW[0, 0].int() - torch.tensor(GREY[0]).int()).abs().max() <= 2

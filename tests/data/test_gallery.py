@@ -63,6 +63,31 @@ def test_the_fingerprint_knows_every_file(both, folder, write_picture):
     assert load_data(f"folder:{folder}").train.fingerprint() != before
 
 
+def test_of_many_files_the_fingerprint_knows_every_name_and_size_and_some_contents(
+    both, folder, monkeypatch
+):
+    monkeypatch.setattr(gallery, "_DIGESTED", 3)
+
+    def print_of():
+        return load_data(f"folder:{folder}").train.fingerprint()
+
+    before, moved = print_of(), folder.with_name("elsewhere")
+    folder.rename(moved)
+    assert load_data(f"folder:{moved}").train.fingerprint() == before
+    moved.rename(folder)
+    read, other = (folder / "train" / "a" / f"{place:02}.png" for place in (16, 2))
+    content = other.read_bytes()
+    other.write_bytes(content + b"more")
+    assert print_of() != before
+    other.write_bytes(content[:-1] + b"x")
+    assert print_of() == before  # what the documentation warns of
+    other.rename(other.with_name("03.png"))
+    assert print_of() != before
+    other.with_name("03.png").rename(other)
+    read.write_bytes(read.read_bytes()[:-1] + b"x")
+    assert print_of() != before
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_picture_that_breaks_later_is_named(both, folder, workers):
     _, encoded = both
@@ -78,7 +103,7 @@ def test_a_picture_that_breaks_later_is_named(both, folder, workers):
 
 def test_a_worker_that_dies_is_told(both, monkeypatch):
     monkeypatch.setattr(
-        gallery._Decoding, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        gallery._Work, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with pytest.raises(DataError, match=r"a process that decodes images died .* fewer than 2"):
         batches(both[1], 2)

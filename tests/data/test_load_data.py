@@ -70,6 +70,7 @@ def test_options_that_cannot_be():
     assert "validation is 1.0; give a fraction" in refusal("digits", validation=1.0)
     assert "validation is -0.5" in refusal("folder:nowhere", validation=-0.5)
     assert "image_size is 0" in refusal("digits", image_size=0)
+    assert "image_size is 100000; give rows and" in refusal("folder:here", image_size=100_000)
     assert "digits images are 8x8; image_size=32" in refusal("digits", image_size=32)
     assert "cifar10 images are 32x32" in refusal("cifar10:nowhere", image_size=224)
     assert "take no folder" in refusal("digits:here")

@@ -1,3 +1,4 @@
+import shutil
 import struct
 import zlib
 
@@ -6,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from collegium.data import albums, load_data, pictures
+from collegium.data import albums, gallery, load_data, pictures
 from collegium.data.gallery import Gallery
-from collegium.errors import DataError, UnknownNameError
+from collegium.errors import DataError, RequestError, UnknownNameError
 
 
 def pixels_of(path):
@@ -234,7 +235,7 @@ def png_claiming(width, height):
 
 @pytest.mark.parametrize("side", [10_000, 50_000])  # Pillow warns of the first, refuses the second
 def test_decompression_bombs(picture_folder, side, monkeypatch):
-    monkeypatch.setattr(albums, "decode", lambda *_: pytest.fail("decoding began"))
+    monkeypatch.setattr(gallery, "decode", lambda *_: pytest.fail("decoding began"))
     path = picture_folder / "train" / "dog" / "bomb.png"
     path.write_bytes(png_claiming(side, side))
     assert f"{path} is a decompression bomb" in refusal(picture_folder)
@@ -260,3 +261,72 @@ def test_many_pictures_keep_their_places(tmp_path, write_picture):
     files = sorted(tmp_path.glob("train/*/*.png"))
     expected = np.stack([pixels_of(path) for path in files])
     assert torch.equal(train.images_NDHW, torch.tensor(expected))
+
+
+def test_a_folder_of_class_folders_is_all_train(tmp_path, write_picture):
+    for name in ("cat", "dog"):
+        for place in range(5):
+            write_picture(tmp_path / name / f"{place}.png", seed=place)
+    splits = load_data(f"folder:{tmp_path}", validation=0.2)
+    assert (splits.train.classes, len(splits.train)) == (("cat", "dog"), 8)
+    assert splits.get("validation").labels_N.tolist() == [0, 1]
+
+
+def test_val_as_the_test_split(picture_folder, write_picture):
+    splits = load_data(f"folder:{picture_folder}?val=test", validation=0.34)
+    assert (len(splits.train), len(splits.get("validation")), len(splits.get("test"))) == (4, 2, 2)
+    write_picture(picture_folder / "test" / "cat" / "a.png")
+    assert "val=test takes the validation split" in refusal(f"{picture_folder}?val=test")
+
+
+def test_a_folder_with_a_question_mark_in_its_name(picture_folder):
+    odd = picture_folder.rename(picture_folder.with_name("pets?a=b"))
+    assert len(load_data(f"folder:{odd}").train) == 6
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("corrupt", "options are written [?]key=value&key=value, found 'corrupt'"),
+        ("corrupt=skip&corrupt=fatal", "the option corrupt comes twice"),
+        ("corupt=skip", "unknown option of folder 'corupt'; did you mean 'corrupt'"),
+        ("corrupt=skp", "unknown value of corrupt 'skp'; did you mean 'skip'"),
+    ],
+)
+def test_options_that_are_none(picture_folder, query, message):
+    with pytest.raises(RequestError, match=message):
+        load_data(f"folder:{picture_folder}?{query}")
+
+
+def test_one_class_is_noted(tmp_path, write_picture):
+    write_picture(tmp_path / "pets" / "train" / "dog" / "0.png")
+    assert "no class has two training examples" in refusal(tmp_path / "pets")
+    splits = load_data(f"folder:{tmp_path / 'pets'}", validation=0.0)
+    assert splits.notes == ("pets has one class, dog: nothing can be learned",)
+
+
+def test_classes_without_validation_images_are_noted(picture_folder):
+    shutil.rmtree(picture_folder / "val" / "cat")
+    (note,) = load_data(f"folder:{picture_folder}").notes
+    assert note == f"{picture_folder / 'val'} has no images of 1 of the 2 classes: cat"
+
+
+def test_a_stranger_among_very_many_classes_is_told_in_a_short_line(tmp_path, write_picture):
+    for label in range(60):
+        write_picture(tmp_path / "train" / f"class{label:02}" / "a.png")
+    write_picture(tmp_path / "val" / "klass07" / "a.png")
+    write_picture(tmp_path / "val" / "other" / "a.png")
+    with pytest.raises(UnknownNameError) as caught:
+        load_data(f"folder:{tmp_path}")
+    message = str(caught.value)
+    assert f"unknown class in {tmp_path / 'val'} (and 1 more unknown) 'klass07'; did you" in message
+    assert "'class07'" in message
+    assert len(message) < 700
+
+
+def test_classes_that_differ_in_case_alone_are_noted(tmp_path, write_picture):
+    for name in ("Cat", "cat", "dog"):
+        for seed in range(2):
+            write_picture(tmp_path / "pets" / name / f"{seed}.png", seed=seed)
+    splits = load_data(f"folder:{tmp_path / 'pets'}")
+    assert splits.notes == ("pets has classes that differ in case alone: Cat, cat",)

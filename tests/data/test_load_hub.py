@@ -1,106 +1,268 @@
-import io
+"""What the `datasets` library reads, by that library itself; only its hub is a stand-in."""
+
+import socket
 import sys
-from types import ModuleType, SimpleNamespace
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from collegium.data import load_data
-from collegium.errors import DataError
+from collegium.data import albums, load_data
+from collegium.data.gallery import Gallery
+from collegium.errors import DataError, UnknownNameError
+
+datasets = pytest.importorskip("datasets")
+
+NAMES = ["cat", "dog"]
 
 
-class ImageColumn:
-    def __init__(self, decode=True):
-        self.decode = decode
+def pixels(seed, side=8):
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
 
 
-class ClassLabel:
-    def __init__(self, names):
-        self.names = names
-
-
-class Table:
-    """What of a `datasets.Dataset` is used, in the form that library documents."""
-
-    def __init__(self, columns, features):
-        self.columns, self.features = columns, features
-
-    def cast_column(self, name, feature):
-        assert not feature.decode
-        return self
-
-    def __getitem__(self, name):
-        return self.columns[name]
-
-
-def cell(seed, size=(32, 32)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    file = io.BytesIO()
-    PillowImage.fromarray(pixels).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}, pixels
-
-
-def table(count, image="img", label="fine_label"):
+def table(count, image="img", label="fine_label", kind=None, labels=None, start=0):
+    """A table of noise; the labels alternate."""
     features = {
-        image: ImageColumn(),
-        "coarse_label": ClassLabel(["animal"]),
-        label: ClassLabel(["cat", "dog"]),
+        image: datasets.Image(),
+        "coarse_label": datasets.ClassLabel(names=["animal"]),
+        label: kind or datasets.ClassLabel(names=NAMES),
     }
     columns = {
-        image: [cell(seed)[0] for seed in range(count)],
+        image: [PillowImage.fromarray(pixels(start + row)) for row in range(count)],
         "coarse_label": [0] * count,
-        label: [seed % 2 for seed in range(count)],
+        label: labels or [row % 2 for row in range(count)],
     }
-    return Table(columns, features)
+    if kind is not None:
+        features.pop("coarse_label")
+        columns.pop("coarse_label")
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Installs a `datasets` library whose hub holds what the test puts there."""
-    library = ModuleType("datasets")
+    """A hub that holds what the test puts there, and no network."""
     store = {}
+    load_dataset = datasets.load_dataset
 
-    def load_dataset(name):
-        if name not in store:
-            raise ConnectionError(f"Couldn't reach {name}\nand a long traceback")
-        return store[name]
+    def load(name, config=None, **options):
+        return store[name, config] if (name, config) in store else load_dataset(name, config)
 
-    for key, value in {
-        "load_dataset": load_dataset,
-        "Image": ImageColumn,
-        "ClassLabel": ClassLabel,
-    }.items():
-        setattr(library, key, value)
-    monkeypatch.setitem(sys.modules, "datasets", library)
+    def unknown(*_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     return SimpleNamespace(store=store)
 
 
-def refusal(spec):
-    with pytest.raises(DataError) as caught:
-        load_data(spec)
+def splits_of(**tables):
+    return datasets.DatasetDict(tables)
+
+
+def refusal(spec, kind=DataError, **options):
+    with pytest.raises(kind) as caught:
+        load_data(spec, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
+def check(train, count):
+    assert (train.classes, train.augment, train.shape) == (tuple(NAMES), "crop-flip", (3, 8, 8))
+    assert train.labels_N.tolist() == [row % 2 for row in range(count)]
+    for row in range(count):
+        np.testing.assert_array_equal(train.images_NDHW[row], pixels(row).transpose(2, 0, 1))
+
+
+def test_a_parquet_file(tmp_path):
+    table(6).to_parquet(tmp_path / "pets.parquet")
+    splits = load_data(f"hf:{tmp_path / 'pets.parquet'}", validation=0.0)
+    assert splits.train.name == "pets"
+    assert (splits.validation, splits.test) == (None, None)
+    check(splits.train, 6)
+
+
+def test_several_parquet_files_by_a_pattern(tmp_path):
+    table(4).to_parquet(tmp_path / "part-0.parquet")
+    table(4, start=4).to_parquet(tmp_path / "part-1.parquet")
+    check(load_data(f"hf:{tmp_path}/part-*.parquet", validation=0.0).train, 8)
+
+
+def test_a_folder_of_parquet_files(tmp_path):
+    table(6).to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    table(2, start=50).to_parquet(tmp_path / "test-00000-of-00001.parquet")
+    splits = load_data(f"hf:{tmp_path}", validation=0.0)
+    check(splits.train, 6)
+    np.testing.assert_array_equal(splits.get("test").images_NDHW[1], pixels(51).transpose(2, 0, 1))
+
+
+def test_saved_to_disk(tmp_path):
+    splits_of(train=table(6), validation=table(2)).save_to_disk(tmp_path / "both")
+    table(6).save_to_disk(tmp_path / "one")
+    both = load_data(f"hf:{tmp_path / 'both'}")
+    check(both.train, 6)
+    assert len(both.get("validation")) == 2
+    check(load_data(f"hf:{tmp_path / 'one'}", validation=0.0).train, 6)
+
+
+def test_an_image_folder(tmp_path):
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        for row in range(count):
+            path = tmp_path / "pets" / split / NAMES[row % 2] / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PillowImage.fromarray(pixels(row)).save(path)
+    splits = load_data(f"hf:{tmp_path / 'pets'}")
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [6, 2, 2]
+    assert splits.train.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(splits.train.images_NDHW[1], pixels(2).transpose(2, 0, 1))
+    broken = tmp_path / "pets" / "train" / "dog" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert f"pets train[5] ({broken}) cannot be read" in refusal(f"hf:{tmp_path / 'pets'}")
+
+
+def test_what_does_not_fit_is_decoded_from_the_memory_map_by_workers(tmp_path, monkeypatch):
+    table(6).save_to_disk(tmp_path / "pets")
+    decoded = load_data(f"hf:{tmp_path / 'pets'}", validation=0.0).train
+    monkeypatch.setattr(albums, "free_memory", lambda: 0)
+    encoded = load_data(f"hf:{tmp_path / 'pets'}", validation=0.0).train
+    assert isinstance(encoded.images_NDHW, Gallery)
+    places = decoded.labels_N.new_tensor([5, 0, 3])
+    (streamed,) = encoded.stream([places], workers=1)
+    np.testing.assert_array_equal(streamed, decoded.images_NDHW[places])
+    before = encoded.fingerprint()
+    table(6, start=1).save_to_disk(tmp_path / "others")
+    assert load_data(f"hf:{tmp_path / 'others'}", validation=0.0).train.fingerprint() != before
+
+
+def test_columns_and_splits_by_name(tmp_path):
+    side = table(4, "side").select_columns(["side"])
+    two = datasets.concatenate_datasets([table(4, "front"), side], axis=1)
+    splits_of(tiny=two, big=two).save_to_disk(tmp_path / "pets")
+    place = f"hf:{tmp_path / 'pets'}"
+    assert "no train split; it has: tiny, big (?train=NAME takes another)" in refusal(place)
+    assert "expected one of images and one of classes: name them, as in ?image=NAME" in refusal(
+        f"{place}?train=tiny"
+    )
+    splits = load_data(f"{place}?train=tiny&test=big&image=front&label=coarse_label")
+    assert (splits.train.classes, len(splits.get("test"))) == (("animal",), 4)
+    assert "unknown split" in refusal(f"{place}?train=tinny", UnknownNameError)
+    message = refusal(f"{place}?train=tiny&image=font", UnknownNameError)
+    assert "unknown column" in message
+    assert "did you mean 'front'" in message
+    message = refusal(f"{place}?imag=front", UnknownNameError)
+    assert "unknown option of hf 'imag'; did you mean 'image'" in message
+
+
+def test_classes_that_are_words_or_numbers(tmp_path):
+    words = ["dog", "cat", "dog", "emu"]
+    splits_of(
+        train=table(4, "image", "label", datasets.Value("string"), words),
+        test=table(2, "image", "label", datasets.Value("string"), ["emu", "cat"]),
+    ).save_to_disk(tmp_path / "words")
+    splits = load_data(f"hf:{tmp_path / 'words'}", validation=0.0)
+    assert splits.train.classes == ("cat", "dog", "emu")
+    assert splits.train.labels_N.tolist() == [1, 0, 1, 2]
+    assert splits.get("test").labels_N.tolist() == [2, 0]
+    table(4, "x", "label", datasets.Value("int32"), [2, 0, 1, 1]).save_to_disk(tmp_path / "ints")
+    ints = load_data(f"hf:{tmp_path / 'ints'}", validation=0.0).train
+    assert (ints.classes, ints.labels_N.tolist()) == (("0", "1", "2"), [2, 0, 1, 1])
+
+
+def test_classes_that_are_none(tmp_path):
+    strange = {
+        "half": (datasets.Value("float32"), [0.5, 1.0, 0.0]),
+        "none": (datasets.Value("string"), ["cat", None, "dog"]),
+        "negative": (datasets.Value("int64"), [0, -1, 1]),
+    }
+    for name, (kind, labels) in strange.items():
+        table(3, "image", "label", kind, labels).save_to_disk(tmp_path / name)
+        assert f"{name}, column label: " in refusal(f"hf:{tmp_path / name}")
+
+
+def test_a_class_that_train_has_not(tmp_path):
+    kind = datasets.Value("string")
+    splits_of(
+        train=table(2, "image", "label", kind, NAMES),
+        test=table(2, "image", "label", kind, ["cat", "dogg"]),
+    ).save_to_disk(tmp_path / "pets")
+    message = refusal(f"hf:{tmp_path / 'pets'}", UnknownNameError)
+    assert "'dogg'; did you mean 'dog'" in message
+
+
+def test_bytes_without_the_library_s_own_types(tmp_path):
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = []
+    for row in range(4):
+        file = io.BytesIO()
+        PillowImage.fromarray(pixels(row)).save(file, "PNG")
+        files.append(file.getvalue())
+    pq.write_table(pa.table({"jpg": files, "cls": [0, 1, 0, 1]}), tmp_path / "plain.parquet")
+    train = load_data(f"hf:{tmp_path / 'plain.parquet'}?label=cls", validation=0.0).train
+    np.testing.assert_array_equal(train.images_NDHW[3], pixels(3).transpose(2, 0, 1))
+    assert train.classes == ("0", "1")
+
+
+def test_a_split_without_labels_is_left_out(tmp_path):
+    hidden = table(2, labels=[-1, -1])
+    splits_of(train=table(4), test=hidden).save_to_disk(tmp_path / "pets")
+    splits = load_data(f"hf:{tmp_path / 'pets'}", validation=0.0)
+    assert splits.test is None
+    assert splits.notes == ("pets: test has no labels (all are -1) and is not used",)
+
+
+def damaged(count, row):
+    """A table with a row that is no image."""
+    whole = table(count).cast_column("img", datasets.Image(decode=False))
+    cells = list(whole["img"])
+    cells[row] = {"bytes": b"no image", "path": None}
+    features = whole.features
+    return (
+        whole.remove_columns("img")
+        .add_column("img", cells)
+        .cast(
+            datasets.Features(
+                {
+                    "coarse_label": features["coarse_label"],
+                    "fine_label": features["fine_label"],
+                    "img": datasets.Image(),
+                }
+            )
+        )
+    )
+
+
+def test_a_damaged_cell_is_named_or_skipped(tmp_path):
+    damaged(4, 1).save_to_disk(tmp_path / "pets")
+    assert "pets train[1] cannot be read as an image" in refusal(f"hf:{tmp_path / 'pets'}")
+    splits = load_data(f"hf:{tmp_path / 'pets'}?corrupt=skip", validation=0.0)
+    assert splits.train.labels_N.tolist() == [0, 0, 1]
+    assert "skipped 1 of 4 images that cannot be decoded: pets train[1]" in splits.notes[0]
+
+
 def test_cifar_without_a_folder_comes_from_the_hub(hub):
-    hub.store["uoft-cs/cifar100"] = {"train": table(20), "test": table(4)}
+    hub.store["uoft-cs/cifar100", None] = splits_of(train=table(20), test=table(4))
     splits = load_data("cifar100")
     assert (len(splits.train), len(splits.get("validation")), len(splits.get("test"))) == (18, 2, 4)
     test = splits.get("test")
-    assert (test.classes, test.name, test.augment) == (("cat", "dog"), "cifar100", "crop-flip")
-    assert test.labels_N.tolist() == [0, 1, 0, 1]
-    np.testing.assert_array_equal(test.images_NDHW[3].numpy(), cell(3)[1].transpose(2, 0, 1))
+    assert (test.name, test.augment) == ("cifar100", "crop-flip")
+    check(test, 4)
+    assert load_data("cifar100?labels=coarse").train.classes == ("animal",)
 
 
-def test_any_data_set_with_images_and_labels(hub):
-    hub.store["me/pets"] = {
-        "train": table(4, "image", "label"),
-        "valid": table(2, "image", "label"),
-    }
-    splits = load_data("hf:me/pets", image_size=16)
-    assert splits.train.name == "pets"
-    assert splits.train.shape == (3, 16, 16)
+def test_a_configuration_of_the_hub(hub):
+    hub.store["me/pets", "large"] = splits_of(train=table(4), valid=table(2))
+    splits = load_data("hf:me/pets?config=large", image_size=16)
+    assert (splits.train.name, splits.train.shape) == ("pets", (3, 16, 16))
     assert len(splits.get("validation")) == 2
 
 
@@ -113,21 +275,20 @@ def test_without_the_library(monkeypatch):
 
 
 def test_without_the_network(hub):
+    started = time.perf_counter()
     message = refusal("cifar10")
-    assert "cannot get uoft-cs/cifar10 from the hub: Couldn't reach uoft-cs/cifar10; " in message
+    assert "cannot get uoft-cs/cifar10 from the hub: Couldn't reach 'uoft-cs/cifar10'" in message
     assert "cifar10:DIR" in message
+    assert time.perf_counter() - started < 5
 
 
-def test_data_of_another_kind(hub):
-    hub.store["text"] = {"train": Table({}, {"words": object()})}
-    assert "text has the columns words; expected one of images" in refusal("hf:text")
-    hub.store["tests"] = {"test": table(2)}
-    assert "tests has no train split; it has: test" in refusal("hf:tests")
+def test_data_of_another_kind(tmp_path):
+    datasets.Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "text")
+    assert "text has the columns words; expected one of images" in refusal(
+        f"hf:{tmp_path / 'text'}"
+    )
     assert "hf:NAME_OR_PATH" in refusal("hf:")
-
-
-def test_a_damaged_cell_is_named(hub):
-    damaged = table(3)
-    damaged.columns["img"][1] = {"bytes": b"no image", "path": None}
-    hub.store["uoft-cs/cifar10"] = {"train": damaged}
-    assert "cifar10 train[1] cannot be read as an image" in refusal("cifar10")
+    assert "there is no file or folder" in refusal(f"hf:{tmp_path / 'nowhere'}")
+    assert "there is no file or folder nowhere.parquet" in refusal("hf:nowhere.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    assert "the datasets library cannot read" in refusal(f"hf:{tmp_path / 'broken.parquet'}")

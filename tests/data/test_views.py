@@ -141,3 +141,14 @@ def test_the_function_is_the_one_its_version_names():
 def test_refusals():
     with pytest.raises(UnknownNameError, match="did you mean 'crop-flip'"):
         find_recipe("crop_flip")
+
+
+@pytest.mark.parametrize("recipe", ["crop", "flip", "crop-flip"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_large_images_are_cut_one_by_one_to_the_same_pixels(recipe, kind, monkeypatch):
+    images = torch.randint(0, 256, (8, 3, 12, 20)).to(kind) / (1 if kind == torch.uint8 else 255)
+    images, index = images.to(kind), torch.arange(8)
+    together = make_views(images, index, index + 1, recipe, 3)
+    monkeypatch.setattr("collegium.data.views._LARGE", 1)
+    assert torch.equal(make_views(images, index, index + 1, recipe, 3), together)
+    assert not torch.equal(together, make_views(images, index, index, "none", 3))
