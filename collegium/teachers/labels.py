@@ -80,6 +80,14 @@ class LabelMap:
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
         return f"{len(self.groups)} of {len(self.ours)}: {digest}"
 
+    def groups_by_name(self) -> list[dict[str, list[str]]]:
+        """Which classes of the teacher, together, are which of the student's."""
+        pairs = zip(self.sources, self.groups, strict=True)
+        return [
+            {"theirs": [self.theirs[k] for k in source], "ours": [self.ours[c] for c in group]}
+            for source, group in pairs
+        ]
+
     def note(self) -> str:
         """What the teacher knows, in one line; empty where it knows all and nothing is left."""
         taken = [group for group in self.groups if len(group) > 1]

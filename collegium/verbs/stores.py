@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 
 from collegium.run import Run
 from collegium.training.options import Machine, Storage
-from collegium.verbs.options import Answer, Call, Flag, Recipe, parse_teachers
+from collegium.verbs.options import Answer, Call, Flag, Recipe, parse_labels, parse_teachers
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def store_build(
     data: str,
     out: Path,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     answers: Flat[AnswerOptions] = AnswerOptions(),
     image_size: int | None = Run.image_size,
     machine: Flat[Machine] = Machine(),
@@ -50,12 +51,14 @@ def store_build(
         data: whose training examples are asked about.
         out: folder of the store; what it has already is left.
         teacher: NAME=MODEL, once for each teacher.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         answers: what is kept.
         image_size: rows and columns a folder's images are brought to.
         machine: where it runs.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
+    told = parse_labels(labels)
 
     def call() -> Answer:
         from collegium.answers import build
@@ -65,6 +68,7 @@ def store_build(
             data,
             parse_teachers(teacher),
             image_size=image_size,
+            labels=told,
             machine=machine,
             quiet=quiet,
             **vars(answers),
@@ -100,6 +104,7 @@ def store_verify(
     folder: tyro.conf.Positional[Path],
     data: str | None = None,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     image_size: int | None = Run.image_size,
     sample: int = 128,
     machine: Flat[Machine] = Machine(),
@@ -112,12 +117,14 @@ def store_verify(
         folder: of the store.
         data: by default what the store was made of.
         teacher: NAME=MODEL where a teacher is elsewhere now.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         image_size: rows and columns a folder's images are brought to.
         sample: answers of each teacher that are asked for again; 0 for checksums alone.
         machine: where it runs.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
+    told = parse_labels(labels)
 
     def call() -> Answer:
         from collegium.answers import verify
@@ -126,6 +133,7 @@ def store_verify(
             folder,
             data=data,
             teachers=parse_teachers(teacher),
+            labels=told,
             image_size=image_size,
             sample=sample,
             machine=machine,
