@@ -22,10 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from collegium.errors import RequestError, UnknownNameError
-from collegium.types import Head
+from collegium.types import UNKNOWN, Head
 
-UNKNOWN = -1e4
-"""The logit of a class a teacher does not know, for whoever looks without the mask: no mass."""
 SHOWN = 5
 """How many names a note lists."""
 
@@ -134,13 +132,13 @@ class LabelMap:
         known_C = _places(self.group_of, packed_BG.device) >= 0
         return torch.where(known_C, said_BC, UNKNOWN)
 
-    def head(self, head: Head) -> Head | None:
+    def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
         """A linear classifier of the teacher's classes as one of the student's, if it is one."""
         if any(len(source) > 1 for source in self.sources):
             return None
-        weight_CD, bias_C = head
-        bias_C = self.read(bias_C[None])[0]
-        weight_CD = self.read(weight_CD.mT).mT
+        weight_KD, bias_K = head
+        bias_C = self.read(bias_K[None])[0]
+        weight_CD = self.read(weight_KD.mT).mT
         known_C = bias_C > UNKNOWN
         if any(len(group) > 1 for group in self.groups):
             sizes = {place: math.log(len(group)) for group in self.groups for place in group}

@@ -51,8 +51,8 @@ def evaluate(
             known = ""
         text = (
             f"{100 * result['accuracy']:.2f} % of {result['images']} images of the "
-            f"{result['split']} split{known}; cross entropy {result['loss']:.4f}, calibration error "
-            f"{result['ece']:.4f}; {result['parameters']:,} parameters, "
+            f"{result['split']} split{known}; cross entropy {result['loss']:.4f}, calibration "
+            f"error {result['ece']:.4f}; {result['parameters']:,} parameters, "
             f"{result['images_per_s']:.0f} images/s"
         )
         return Answer(result, text)
