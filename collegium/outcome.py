@@ -167,7 +167,7 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
 
 
 def teacher_rows(
-    profiles: Mapping[str, Profile], measured: Mapping[str, Mapping[str, float]]
+    profiles: Mapping[str, Profile], measured: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The content of teachers.json."""
     return [

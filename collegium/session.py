@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class Session:
         self.request = dataclasses.replace(run, method=method, views=views)
         self._build(method.listens_to(self.faculty.names))
 
-    def _measure_teachers(self) -> dict[str, dict[str, float]]:
+    def _measure_teachers(self) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
         if self.splits.validation is None:
             return {}

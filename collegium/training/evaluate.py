@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class Predictions:
             return torch.ones_like(self.labels_N, dtype=torch.bool)
         return torch.tensor(self.labels.group_of)[self.labels_N] >= 0
 
-    def of_known(self) -> dict[str, float]:
+    def of_known(self) -> dict[str, Any]:
         """Number of examples whose class is known, and accuracy on these; empty if all are."""
         if self.labels is None or self.labels.whole:
             return {}
