@@ -92,8 +92,8 @@ class Session:
         )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
-            known = profile.labels.note() if profile.labels is not None else ""
-            for note in (known, *profile.notes) if known else profile.notes:
+            known = () if profile.labels is None else (profile.labels.note(),)
+            for note in (*known, *profile.notes):
                 self.display.say(f"teacher {profile.name}: {note}")
         self.dims = make_dims(self.student, self.profiles, self.setting, run.seed)
         self.measured = self._measure_teachers()

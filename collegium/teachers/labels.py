@@ -87,7 +87,7 @@ class LabelMap:
         ]
 
     def note(self) -> str:
-        """What the teacher knows, in one line; empty where it knows all and nothing is left."""
+        """What the teacher knows, in one line."""
         taken = [group for group in self.groups if len(group) > 1]
         together = [" and ".join(self.ours[place] for place in group) for group in taken]
         parts = [
@@ -97,7 +97,7 @@ class LabelMap:
         ]
         known = len(self.ours) - len(self.unknown)
         said = "; ".join(part for part in parts if part)
-        return f"knows {known} of {len(self.ours)} classes; {said}" if said else ""
+        return f"knows {known} of {len(self.ours)} classes; {said or 'put in their order by name'}"
 
     def read(self, logits_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C"]:
         """The teacher's logits as logits of the student's classes.

@@ -34,7 +34,7 @@ def test_a_permutation_changes_nothing_to_the_bit() -> None:
     labels = mapped([DIGITS[place] for place in order], DIGITS)
     logits_BC = torch.randn(7, 10)
     assert labels.whole
-    assert labels.note() == ""
+    assert labels.note() == "knows 10 of 10 classes; put in their order by name"
     assert torch.equal(labels.read(logits_BC[:, order]), logits_BC)
     assert group_table([labels, None], 10) is None
 
