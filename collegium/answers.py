@@ -9,7 +9,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from collegium.assembly import Labels, make_fabric, make_faculty
-from collegium.data import Views, load_data
+from collegium.data import Views, keep_classes, load_data
 from collegium.errors import FolderError, RequestError
 from collegium.models.taps import shape_of
 from collegium.teachers.faculty import Faculty
@@ -235,10 +235,13 @@ def _inquire(
     machine: Machine,
     quiet: bool,
     labels: Mapping[str, Labels],
+    classes: tuple[str, ...] = (),
 ) -> Inquiry:
     """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
     splits = load_data(data, validation=0.0, image_size=image_size)
+    if set(classes) <= set(splits.train.classes):  # else it is for other data, as will be said
+        splits = keep_classes(splits, classes)
     pixels = splits.train.to(fabric.device)
     views = Views(
         pixels,
@@ -386,6 +389,7 @@ def verify(
             replace(machine, precision=precision),
             quiet,
             {known_by: told for known_by, told in labels.items() if known_by == name},
+            store.views.classes,
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
         _, volumes, filler = inquiry.open(folder, {name: codecs})

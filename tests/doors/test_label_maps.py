@@ -98,6 +98,13 @@ def test_the_commands_of_the_page_run(command, teachers: dict[str, Path]) -> Non
     assert command("resume runs/together").code == 0
 
 
+def test_the_python_of_the_page_says_what_it_does() -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, torch.Tensor] = {}
+    exec(text, names)
+    assert names["weights"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
+
+
 def test_accuracy_is_told_over_all_and_over_what_is_known(command, specialists: str) -> None:
     low = specialists.split()[1].partition("=")[2]
     all_of_them = command(f"evaluate --data digits --model {low} --json").json
@@ -146,3 +153,13 @@ def test_a_store_of_another_mapping_is_refused(command, specialists: str) -> Non
     told = command(f"{build} --labels mid=map.json")
     assert told.code == 2
     assert "teacher mid of store answers is for labels" in told.err
+
+
+def test_a_store_of_some_classes_is_verified_on_them(command, specialists: str) -> None:
+    low = " ".join(specialists.split()[:2])
+    told = command(start(low, "--classes 2,0,9 --out run --store some avg_mkd"))
+    assert told.code == 0, told.err
+    assert Record("run").run["classes"] == ["2", "0", "9"]
+    checked = command("store verify some --json --quiet")
+    assert checked.code == 0, checked.err
+    assert set(checked.json["compared"]) == {"low"}
