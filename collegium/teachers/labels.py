@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class LabelMap:
     sources: tuple[tuple[int, ...], ...]
     groups: tuple[tuple[int, ...], ...]
 
-    @property
+    @cached_property
     def group_of(self) -> tuple[int, ...]:
         """For each of the student's classes the first of its group, or -1 if it is not known."""
         first = {place: group[0] for group in self.groups for place in group}
@@ -126,11 +127,15 @@ class LabelMap:
         """The inverse of `pack`, to the bit."""
         if self.whole:
             return packed_BG
-        found = {place: number for number, group in enumerate(self.groups) for place in group}
-        columns = tuple(found.get(place, 0) for place in range(len(self.ours)))
-        said_BC = packed_BG.index_select(1, _places(columns, packed_BG.device))
+        said_BC = packed_BG.index_select(1, _places(self._columns, packed_BG.device))
         known_C = _places(self.group_of, packed_BG.device) >= 0
         return torch.where(known_C, said_BC, UNKNOWN)
+
+    @cached_property
+    def _columns(self) -> tuple[int, ...]:
+        """For each of the student's classes the number of its group; 0 where there is none."""
+        found = {place: number for number, group in enumerate(self.groups) for place in group}
+        return tuple(found.get(place, 0) for place in range(len(self.ours)))
 
     def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
         """A linear classifier of the teacher's classes as one of the student's, if it is one."""
