@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from collegium.assembly import make_fabric, make_faculty, make_splits
-from collegium.data import Views
+from collegium.assembly import Labels, make_fabric, make_faculty, make_splits
+from collegium.data import Views, keep_classes
 from collegium.errors import FolderError, RequestError
 from collegium.models.taps import shape_of
 from collegium.teachers.faculty import Faculty
@@ -176,6 +176,7 @@ def build(
     layers: tuple[str, ...] = (),
     maps: str = "int8",
     batch_size: int = 128,
+    labels: Mapping[str, Labels] = {},
     machine: Machine = Machine(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> Json:
@@ -193,6 +194,7 @@ def build(
         layers: "TEACHER:LAYER" strings, hidden layers to keep.
         maps: how these are kept: int8, fp16, fp32.
         batch_size: views of one forward.
+        labels: label maps, for teachers with other classes than the data's.
         machine: where teachers run; several processes share the work.
         quiet: show no progress.
 
@@ -203,7 +205,7 @@ def build(
     if not teachers or views < 1:
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
     inquiry = _inquire(
-        data, image_size, augment, view_seed, teachers, views, batch_size, machine, quiet
+        data, image_size, augment, view_seed, teachers, views, batch_size, machine, quiet, labels
     )
     numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
     _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
@@ -232,11 +234,15 @@ def _inquire(
     batch_size: int,
     machine: Machine,
     quiet: bool,
+    labels: Mapping[str, Labels],
+    classes: tuple[str, ...] = (),
 ) -> Inquiry:
     """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
     display = Display(quiet or not fabric.is_global_zero, "store")
     splits = make_splits(data, 0.0, 0, image_size, machine, display)
+    if set(classes) <= set(splits.train.classes):  # else it is for other data, as will be said
+        splits = keep_classes(splits, classes)
     pixels = splits.train.to(fabric.device)
     views = Views(
         pixels,
@@ -246,7 +252,7 @@ def _inquire(
         machine.decoders,
     )
     steps = count * -(-len(splits.train) // batch_size)
-    faculty = make_faculty(teachers, teachers, splits, machine, steps, batch_size, fabric)
+    faculty = make_faculty(teachers, teachers, splits, machine, steps, batch_size, fabric, labels)
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 
 
@@ -336,6 +342,7 @@ def verify(
     *,
     data: str | None = None,
     teachers: Mapping[str, str] | None = None,
+    labels: Mapping[str, Labels] = {},
     image_size: int | None = None,
     sample: int = 128,
     machine: Machine = Machine(),  # noqa: B008 - frozen
@@ -347,6 +354,7 @@ def verify(
         folder: of the store.
         data: a data string; by default the one the store was made with.
         teachers: model strings by name; by default those the store was made with.
+        labels: label maps, for teachers that had one when the store was made.
         image_size: rows and columns of a folder's images.
         sample: answers of each teacher that are asked for again; 0 for checksums alone.
         machine: where teachers run.
@@ -380,6 +388,8 @@ def verify(
             128,
             replace(machine, precision=precision),
             quiet,
+            {known_by: told for known_by, told in labels.items() if known_by == name},
+            store.views.classes,
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
         _, volumes, filler = inquiry.open(folder, {name: codecs})

@@ -1,11 +1,13 @@
 """From the strings and objects of a request to the parts of a run."""
 
+import contextlib
 import copy
+import dataclasses
 import functools
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +15,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
-from collegium.data import ImageData, Loader, Splits, as_image_data, load_data
-from collegium.errors import RequestError
+from collegium.data import ImageData, Loader, Splits, as_image_data, keep_classes, load_data
+from collegium.errors import RequestError, UnknownNameError
 from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
@@ -22,10 +24,14 @@ from collegium.models.specs import Setting, build_network, has_weights, wrap_mod
 from collegium.models.taps import survey
 from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
+from collegium.teachers.labels import LabelMap, match
 from collegium.teachers.prepare import SAMPLE, Wishes
 from collegium.training.options import Machine
 from collegium.training.progress import Display
 from collegium.types import Dims
+
+Labels = Mapping[str, Any] | Sequence[str]
+"""A teacher's classes: each with the student's it stands for, or their names alone."""
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -87,10 +93,14 @@ def make_splits(
     image_size: int | None,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     display: Display | None = None,
+    classes: Sequence[str] = (),
 ) -> Splits:
-    """The splits a string names, or those given; the user hears what should be known of them."""
+    """The splits a string names, or those given; of some classes alone, if these are named.
+
+    The user hears what should be known of them.
+    """
     if isinstance(data, Splits):
-        return data
+        return keep_classes(data, classes)
     display = display or Display(quiet=True)
     splits = load_data(
         data,
@@ -103,7 +113,7 @@ def make_splits(
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     for note in splits.notes if first else ():
         display.warn(note)
-    return splits
+    return keep_classes(splits, classes)
 
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
@@ -141,14 +151,58 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
     return wrap_module(model, setting)
 
 
-def make_teacher(name: str, model: str | nn.Module, setting: Setting) -> Network:
+def make_teacher(
+    name: str, model: str | nn.Module, setting: Setting, labels: Labels | None = None
+) -> Network:
     """A frozen network; a module given from Python is copied, so that ours stays frozen.
+
+    Args:
+        name: of the teacher.
+        model: a model string, or a module.
+        setting: what it looks at; its own classes may be others.
+        labels: its classes, where it does not say them itself: their order is that of its logits.
 
     Raises:
         RequestError: a teacher that was never trained, or whose answers are not finite.
     """
-    try:
+    classes = tuple(labels) if labels else setting.classes
+    setting = dataclasses.replace(setting, any_classes=True, classes=classes)
+    with _named(name):
         return freeze(_teacher(model, setting))
+
+
+def relate(
+    name: str, theirs: tuple[str, ...], ours: tuple[str, ...], labels: Labels | None = None
+) -> LabelMap | None:
+    """How a teacher's classes are the student's: by a mapping, else by names.
+
+    Raises:
+        RequestError: they have nothing in common, or the mapping does not fit.
+    """
+    with _named(name):
+        if isinstance(labels, Mapping):
+            return match(theirs, ours, labels)
+        if labels is not None and len(labels) != len(theirs):
+            raise RequestError(f"has {len(theirs)} classes, --labels names {len(labels)}")
+        return match(labels or theirs, ours)
+
+
+def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -> None:
+    """Refuse a mapping for nobody.
+
+    Raises:
+        UnknownNameError: there is no teacher of that name.
+    """
+    for name in labels:
+        if name not in teachers:
+            raise UnknownNameError("teacher in --labels", name, teachers)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say whose request it was that is refused."""
+    try:
+        yield
     except RequestError as error:
         raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
 
@@ -161,11 +215,13 @@ def make_faculty(
     steps: int,
     batch_size: int,
     fabric: Fabric,
+    labels: Mapping[str, Labels] = {},
 ) -> Faculty:
     """The teachers of a run of so many steps, made as fast as their answers allow."""
+    check_labels(labels, models)
     setting = setting_of(splits.train)
     builders = {
-        name: functools.partial(make_teacher, name, model, setting)
+        name: functools.partial(make_teacher, name, model, setting, labels.get(name))
         for name, model in models.items()
     }
     sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
@@ -177,7 +233,15 @@ def make_faculty(
         min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
     )
     bounded = machine.teacher_memory == "bounded"
-    return Faculty(builders, specs, images_BDHW, wishes, device=fabric.device, bounded=bounded)
+    return Faculty(
+        builders,
+        specs,
+        images_BDHW,
+        wishes,
+        device=fabric.device,
+        bounded=bounded,
+        relate=lambda name, theirs: relate(name, theirs, setting.classes, labels.get(name)),
+    )
 
 
 def _teacher(model: str | nn.Module, setting: Setting) -> Network:

@@ -120,6 +120,7 @@ def _tasks(
             seed=seed,
             views=views,
             teachers=base.teachers if taught else {},
+            labels=base.labels if taught else {},
             machine=replace(base.machine, threads=threads),
             storage=replace(
                 base.storage,

@@ -7,16 +7,16 @@ Terms come scaled; their sum is the loss of an example. Means are taken once, by
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.losses import soften
 from collegium.types import Layers, StudentOutputs, TeacherOutputs
-from collegium.weighting import AbstractWeighting, mixture
+from collegium.weighting import AbstractWeighting, complete, mixture, only_known
 
 Terms = dict[str, Float[Tensor, " B"]]
 
@@ -43,8 +43,26 @@ class Given:
     weights_BT: Float[Tensor, "B T"]
 
     def target(self, temperature: float) -> Float[Tensor, "B C"]:
-        """The integrated soft target: the weighted mean of the teachers' softened answers."""
-        return mixture(self.weights_BT, soften(self.teachers.logits_BTC, temperature))
+        """The integrated soft target: the weighted mean of the teachers' softened answers.
+
+        What a teacher does not know or does not tell apart is as the student has it. All 0 where
+        nobody knows the example's class.
+        """
+        said_BTC = soften(self.teachers.logits_BTC, temperature)
+        if self.teachers.groups_TC is not None:
+            student_BC = soften(self.student.logits_BC, temperature)
+            said_BTC = complete(said_BTC, student_BC, self.teachers.groups_TC)
+        return mixture(self.weights_BT, said_BTC)
+
+    def taught_by(self, place: int) -> Bool[Tensor, " B"] | None:
+        """Which examples' classes the teacher at a place knows; None where all know all."""
+        known_BT = self.teachers.knowing(self.labels_B)
+        return None if known_BT is None else known_BT[:, place]
+
+    def taught(self) -> Bool[Tensor, " B"] | None:
+        """Which examples' classes some teacher knows; None where all know all."""
+        known_BT = self.teachers.knowing(self.labels_B)
+        return None if known_BT is None else known_BT.any(dim=1)
 
 
 class AbstractTerm(nn.Module, ABC):
@@ -108,11 +126,15 @@ class Objective(nn.Module):
     def weigh(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
-        """What each teacher gets of each example; (B, 0) where no teacher is heard."""
+        """What each teacher gets of each example; (B, 0) where no teacher is heard.
+
+        A teacher gets nothing of an example whose class it does not know; the others share the
+        whole, and where nobody knows it the row is 0.
+        """
         if self.weighting is None:
             return student.logits_BC.new_empty(len(student.logits_BC), 0)
         weights_BT: Tensor = self.weighting(student, teachers, labels_B)
-        return weights_BT
+        return only_known(weights_BT, teachers.knowing(labels_B))
 
     def forward(
         self,
@@ -130,6 +152,21 @@ class Objective(nn.Module):
             for name, term in self.terms.items()
             if self.progress < term.until
         }
+
+
+def among_rows(
+    rows_B: Bool[Tensor, " B"] | None,
+    compare: Callable[[Tensor, Tensor], Tensor],
+    student: Float[Tensor, "B ..."],
+    target: Float[Tensor, "B ..."],
+) -> Float[Tensor, " B"]:
+    """A loss taken among some of the examples, 0 for the others; None is all of them."""
+    if rows_B is None:
+        return compare(student, target)
+    if not rows_B.any():
+        return student.flatten(1).sum(dim=1) * 0
+    error_M = compare(student[rows_B], target[rows_B])
+    return error_M.new_zeros(len(rows_B)).masked_scatter(rows_B, error_M)
 
 
 def _unique(paths: Iterable[str]) -> tuple[str, ...]:

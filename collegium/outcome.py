@@ -11,6 +11,7 @@ from torch import Tensor
 
 from collegium.data import ImageData, Loader
 from collegium.teachers.faculty import Faculty, Profile
+from collegium.teachers.labels import LabelMap
 from collegium.teachers.teacher import Precision
 from collegium.training.evaluate import Predictions
 from collegium.training.learner import Learner
@@ -30,6 +31,7 @@ class Inspection:
         weights_NT: what the heard teachers would get of each example.
         teachers: names along T of `teachers_NTC`.
         heard: names along T of `weights_NT`.
+        labels: for each teacher by name how its classes are the student's, or None.
     """
 
     student: Predictions
@@ -37,11 +39,13 @@ class Inspection:
     weights_NT: Float[Tensor, "N _"]
     teachers: tuple[str, ...]
     heard: tuple[str, ...]
+    labels: Mapping[str, LabelMap | None]
 
     def teacher(self, name: str) -> Predictions:
         """One teacher's logits."""
         logits_NC = self.teachers_NTC[:, self.teachers.index(name)]
-        return Predictions(logits_NC, self.student.labels_N, self.student.index_N)
+        said = self.student
+        return Predictions(logits_NC, said.labels_N, said.index_N, self.labels[name])
 
 
 @torch.no_grad()
@@ -56,6 +60,8 @@ def inspect_split(
     """Run student, teachers and weighting over plain views of a split; teachers one by one."""
     answers_NTC = _ask_all(faculty, data, device, len(data.classes))
     columns = [faculty.names.index(name) for name in heard]
+    groups_TC = faculty.groups(heard, len(data.classes))
+    groups_TC = None if groups_TC is None else groups_TC.to(device)
     learner.eval()
     rows: list[tuple[Tensor, Tensor]] = []
     place = 0
@@ -64,11 +70,13 @@ def inspect_split(
         place += len(batch)
         with precision():
             student = learner.observe(batch.images_BDHW)
-        weights_BT = learner.objective.weigh(student, TeacherOutputs(said_BTC), batch.labels_B)
+        teachers = TeacherOutputs(said_BTC, groups_TC=groups_TC)
+        weights_BT = learner.objective.weigh(student, teachers, batch.labels_B)
         rows.append((student.logits_BC.cpu(), weights_BT.cpu()))
     logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
-    return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard)
+    labels = {name: faculty.profiles[name].labels for name in faculty.names}
+    return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard, labels)
 
 
 def _ask_all(
@@ -84,20 +92,38 @@ def _ask_all(
 
 
 def predictions(seen: Inspection) -> dict[str, Any]:
-    """The arrays of predictions.npz."""
+    """The arrays of predictions.npz; -1 where a teacher does not know the example's class."""
+    said = [seen.teacher(name) for name in seen.teachers]
+    classes = [torch.where(found.known_N, found.classes_N, -1) for found in said]
+    nobody_TN = torch.empty(0, len(seen.student.labels_N), dtype=torch.int64)
     return {
         "index": seen.student.index_N.numpy(),
         "labels": seen.student.labels_N.numpy(),
         "student": seen.student.classes_N.numpy(),
-        "teachers": seen.teachers_NTC.argmax(dim=2).T.contiguous().numpy(),
+        "teachers": (torch.stack(classes) if classes else nobody_TN).numpy(),
     }
 
 
 def agreement(seen: Inspection) -> dict[str, float]:
-    """For each teacher, how often the student gives the same class, 0..1."""
-    same_NT = seen.teachers_NTC.argmax(dim=2) == seen.student.classes_N[:, None]
-    shares = same_NT.double().mean(dim=0).tolist()
-    return {f"agreement.{name}": share for name, share in zip(seen.teachers, shares, strict=True)}
+    """For each teacher, how often the student gives the same class, 0..1; where it knows it."""
+    found = {}
+    for name in seen.teachers:
+        said = seen.teacher(name)
+        same_N = said.classes_N == seen.student.classes_N
+        count = int(said.known_N.sum())
+        found[f"agreement.{name}"] = int((same_N & said.known_N).sum()) / max(count, 1)
+    return found
+
+
+def accuracies(seen: Inspection) -> dict[str, float]:
+    """For each teacher `accuracy.NAME`; `accuracy_known.NAME` too where it knows but some."""
+    found = {}
+    for name in seen.teachers:
+        said = seen.teacher(name)
+        found[f"accuracy.{name}"] = said.accuracy
+        if "accuracy_known" in (known := said.of_known()):
+            found[f"accuracy_known.{name}"] = known["accuracy_known"]
+    return found
 
 
 def examples(seen: Inspection, data: ImageData) -> dict[str, Any]:
@@ -127,7 +153,12 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
     probabilities_NTC = seen.teachers_NTC.softmax(dim=2)
     spread_N = probabilities_NTC.var(dim=1, correction=0).sum(dim=1)
     true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(seen.teachers), 1))
-    helped_N = student_N - true_NT.squeeze(2).mean(dim=1)
+    # Nobody is corrected where it does not know the class.
+    known_NT = torch.stack([seen.teacher(name).known_N for name in seen.teachers], dim=1)
+    sum_N = torch.where(known_NT, true_NT.squeeze(2), 0).sum(dim=1)
+    helped_N = student_N - torch.where(
+        known_NT.any(dim=1), sum_N / known_NT.sum(dim=1).clamp_min(1), student_N
+    )
     return {
         "contested": spread_N.argsort(descending=True, stable=True),
         "corrected": helped_N.argsort(descending=True, stable=True),
@@ -136,7 +167,7 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
 
 
 def teacher_rows(
-    profiles: Mapping[str, Profile], accuracy: Mapping[str, float]
+    profiles: Mapping[str, Profile], measured: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The content of teachers.json."""
     return [
@@ -149,7 +180,8 @@ def teacher_rows(
             "std": list(profile.std),
             "parameters": profile.parameters,
             "changes": list(profile.changes),
-            **({"accuracy": accuracy[name]} if name in accuracy else {}),
+            **measured.get(name, {}),
+            **({} if profile.labels is None else {"labels": profile.labels.groups_by_name()}),
         }
         for name, profile in profiles.items()
     ]

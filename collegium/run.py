@@ -5,6 +5,7 @@ execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,10 @@ class Run:
             epochs where teachers are heard, else 0.
         view_seed: of the views' pixels; equal for runs that share stored answers.
         image_size: rows and columns of a folder's images.
+        classes: the classes that are learned, of those the data has; none for all.
+        labels: for teachers with other classes than the data's, by their name: for each of their
+            classes the student's class or classes it stands for; or the names of their classes,
+            in the order of their logits.
     """
 
     data: "str | Splits"
@@ -59,6 +64,8 @@ class Run:
     views: int | None = None
     view_seed: int = 0
     image_size: int | None = None
+    classes: tuple[str, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """The content of run.json."""
@@ -78,6 +85,8 @@ class Run:
             "views": self.views,
             "view_seed": self.view_seed,
             "image_size": self.image_size,
+            "classes": list(self.classes),
+            "labels": dict(self.labels),
         }
 
     @classmethod
@@ -101,6 +110,7 @@ class Run:
                 "optimisation": strict(Optimisation, content.pop("optimisation", {})),
                 "machine": strict(Machine, content.pop("machine", {})),
                 "storage": strict(Storage, content.pop("storage", {})),
+                "classes": tuple(content.pop("classes", ())),
             },
         )
 
@@ -154,6 +164,7 @@ def distill(
     augment: str | None = None,
     views: int | None = None,
     store: Path | str | None = None,
+    labels: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -178,6 +189,9 @@ def distill(
         augment: a key of `collegium.data.RECIPES`; by default what suits the data.
         views: how many views an example has, 0 for no limit; by default a quarter of the epochs.
         store: a folder for the teachers' answers, so that nobody has to ask them twice.
+        labels: for teachers with other classes than the data's, by their name: a mapping from
+            each of their classes to the student's it stands for, the names of their classes in the
+            order of their logits, or a JSON file with either. Not needed where names agree.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
         **options: fields of `Machine` and `Storage`: precision, devices, store_hints, ...
@@ -207,8 +221,39 @@ def distill(
         validation=validation,
         augment=augment,
         views=views,
+        labels={name: as_labels(content) for name, content in (labels or {}).items()},
     )
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet)
+
+
+def as_labels(content: Any) -> Any:
+    """What a teacher's classes are: a mapping or a list of names, or the JSON file of either.
+
+    Raises:
+        RequestError: the file cannot be read, or it is something else.
+    """
+    place = ""
+    if isinstance(content, str | Path):
+        place = f" in {content}"
+        try:
+            content = json.loads(Path(content).read_text())
+        except (OSError, ValueError) as problem:
+            raise RequestError(f"label map {content} cannot be read: {problem}") from None
+    if isinstance(content, Mapping):
+        sound = all(item is None or _is_name_or_names(item) for item in content.values())
+    else:
+        sound = not isinstance(content, str) and _is_name_or_names(content)
+    if not sound or not content:
+        raise RequestError(
+            f"a label map is an object from each class of the teacher to a class of the student, "
+            f"several or null, or a list of the teacher's classes; found something else{place}"
+        )
+    return dict(content) if isinstance(content, Mapping) else list(content)
+
+
+def _is_name_or_names(item: Any) -> bool:
+    names = [item] if isinstance(item, str) else item
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
 
 
 def execute(
@@ -287,6 +332,8 @@ def evaluate(
     validation: float = Run.validation,
     seed: int = Run.seed,
     image_size: int | None = Run.image_size,
+    classes: tuple[str, ...] = (),
+    labels: Any = None,
 ) -> Json:
     """Accuracy, loss and calibration of a network on a split.
 
@@ -299,24 +346,30 @@ def evaluate(
         validation: part of the training data that counts as validation.
         seed: of that part.
         image_size: rows and columns of a folder's images.
+        classes: the classes it is measured on, of those the data has; none for all.
+        labels: a label map, where the network has other classes, see `distill`.
 
     Returns:
-        `split images accuracy loss ece parameters seconds images_per_s`.
+        `split images accuracy loss ece parameters seconds images_per_s`; for a network that does
+        not know every class also `images_known` and `accuracy_known`, and loss and ece are of these
+        images.
 
     Raises:
         RequestError: no such model or data, or a model without weights.
     """
     import time
 
-    from collegium.assembly import make_fabric, make_splits, make_teacher, setting_of
+    from collegium.assembly import make_fabric, make_splits, make_teacher, relate, setting_of
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
 
     machine = machine or Machine()
-    splits = make_splits(data, validation, seed, image_size, machine)
+    splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
     chosen = split or splits.names()[-1]
     examined = splits.get(chosen)
-    network = make_teacher("model", model, setting_of(splits.train))
+    told = None if labels is None else as_labels(labels)
+    network = make_teacher("model", model, setting_of(splits.train), told)
+    mapped = relate("model", network.classes, splits.train.classes, told)
     fabric = make_fabric(machine)
     started = time.perf_counter()
     found = predict(
@@ -325,6 +378,7 @@ def evaluate(
         batch_size=batch_size,
         device=fabric.device,
         precision=fabric.autocast,
+        labels=mapped,
     )
     seconds = time.perf_counter() - started
     return {
@@ -336,4 +390,5 @@ def evaluate(
         "parameters": parameter_count(network),
         "seconds": seconds,
         "images_per_s": len(examined) / seconds,
+        **found.of_known(),
     }

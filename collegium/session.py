@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -72,7 +72,13 @@ class Session:
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
         self.splits = make_splits(
-            run.data, run.validation, run.seed, run.image_size, run.machine, self.display
+            run.data,
+            run.validation,
+            run.seed,
+            run.image_size,
+            run.machine,
+            self.display,
+            run.classes,
         )
         self.setting = setting_of(self.splits.train)
         self.student = make_student(run.student, self.setting, run.seed)
@@ -83,20 +89,29 @@ class Session:
         batch_size, epochs = run.optimisation.batch_size, run.optimisation.epochs
         self.steps = epochs * -(-len(self.splits.train) // batch_size)
         self.faculty = make_faculty(
-            run.teachers, specs, self.splits, run.machine, self.steps, batch_size, self.fabric
+            run.teachers,
+            specs,
+            self.splits,
+            run.machine,
+            self.steps,
+            batch_size,
+            self.fabric,
+            run.labels,
         )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
-            for note in profile.notes:
+            known = () if profile.labels is None else (profile.labels.note(),)
+            for note in (*known, *profile.notes):
                 self.display.say(f"teacher {profile.name}: {note}")
         self.dims = make_dims(self.student, self.profiles, self.setting, run.seed)
-        self.accuracy = self._teacher_accuracy()
-        method = settle(run.method, self.faculty.names, self.accuracy)
+        self.measured = self._measure_teachers()
+        accuracy = {name: found["accuracy"] for name, found in self.measured.items()}
+        method = settle(run.method, self.faculty.names, accuracy)
         views = settle_views(run.views, method, run.optimisation.epochs)
         self.request = dataclasses.replace(run, method=method, views=views)
         self._build(method.listens_to(self.faculty.names))
 
-    def _teacher_accuracy(self) -> dict[str, float]:
+    def _measure_teachers(self) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
         if self.splits.validation is None:
             return {}
@@ -110,7 +125,7 @@ class Session:
                     f"teacher {name} gave NaN or infinite logits for validation example "
                     f"{int(said.index_N[bad][0])}, before step 0: are its weights damaged?"
                 )
-            found[name] = said.accuracy
+            found[name] = {"accuracy": said.accuracy, **said.of_known()}
         return found
 
     def _hear(self, name: str, data: ImageData) -> Predictions:
@@ -119,6 +134,7 @@ class Session:
                 lambda images_BDHW: teacher.answer(images_BDHW).logits_BC,
                 data,
                 device=self.fabric.device,
+                labels=teacher.labels,
             )
 
     def _predict(self, network: Network, data: ImageData) -> Predictions:
@@ -214,7 +230,7 @@ class Session:
             "fingerprint": self.splits.train.fingerprint(),
             "environment": _environment(),
         }
-        teachers = outcome.teacher_rows(self.profiles, self.accuracy)
+        teachers = outcome.teacher_rows(self.profiles, self.measured)
         if resume:
             _check_same(record, content, teachers)
         elif self.fabric.is_global_zero:
@@ -295,7 +311,7 @@ class Session:
             "best_epoch": progress.best_epoch if progress.best_epoch >= 0 else None,
             "ece": seen.student.ece,
             **outcome.agreement(seen),
-            **{f"accuracy.{name}": seen.teacher(name).accuracy for name in seen.teachers},
+            **outcome.accuracies(seen),
             "parameters": parameter_count(self.student),
             "seconds": progress.seconds,
             "teacher_seconds": progress.teacher_seconds,
@@ -346,4 +362,8 @@ def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:
             raise RequestError(
                 f"teacher {new['name']} is not the one {record.folder} was started with: weights "
                 f"{old['sha256'][:12]} then, {new['sha256'][:12]} now"
+            )
+        if any(old.get(key) != new.get(key) for key in ("classes", "labels")):
+            raise RequestError(
+                f"teacher {new['name']} has other classes than when {record.folder} was started"
             )

@@ -13,8 +13,11 @@ The temperature is always called `temperature`; T is never the temperature.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+UNKNOWN = -1e4
+"""The logit of a class a teacher does not know: no mass, for whoever looks without a mask too."""
 
 MapShape = tuple[int, int, int]
 """Channels, rows and columns of a feature map, without the batch."""
@@ -65,10 +68,32 @@ class TeacherOutputs:
     Attributes:
         logits_BTC: raw scores, teachers in the order of their names.
         maps: for each teacher by name, its hidden layers by module path.
+        groups_TC: what each teacher tells apart: for each class the first of those it takes
+            together with it (the class itself where it tells it from all others), -1 where it does
+            not know it. None, the usual case: everybody tells every class from all others.
+            What is said of classes that are not known does not count: it becomes `UNKNOWN`.
     """
 
     logits_BTC: Float[Tensor, "B T C"]
     maps: Mapping[str, Mapping[str, Float[Tensor, "B _ _ _"]]] = field(default_factory=dict)
+    groups_TC: Int[Tensor, "T C"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups_TC is not None:
+            said_BTC = self.logits_BTC.masked_fill(self.groups_TC < 0, UNKNOWN)
+            object.__setattr__(self, "logits_BTC", said_BTC)  # frozen once made
+
+    def knowing(self, labels_B: Int[Tensor, " B"]) -> Bool[Tensor, "B T"] | None:
+        """Whether each teacher knows each example's class; None where all know all."""
+        return None if self.groups_TC is None else (self.groups_TC >= 0)[:, labels_B].mT
+
+    def some(self, rows: slice) -> "TeacherOutputs":
+        """The same for some of the examples."""
+        maps = {
+            name: {path: feature[rows] for path, feature in layers.items()}
+            for name, layers in self.maps.items()
+        }
+        return TeacherOutputs(self.logits_BTC[rows], maps, self.groups_TC)
 
 
 Head = tuple[Float[Tensor, "C D"], Float[Tensor, " C"]]

@@ -156,6 +156,24 @@ BUGS = (
         'beta_BD = unit_length(pool(student.last_map_BDHW, "avg").detach())',
         'beta_BD = unit_length(pool(student.last_map_BDHW, "avg"))',
     ),
+    Bug(
+        "a teacher heard where it does not know the class",
+        "objective.py",
+        "return only_known(weights_BT, teachers.knowing(labels_B))",
+        "return weights_BT",
+    ),
+    Bug(
+        "a mask that is ignored",
+        "objective.py",
+        "said_BTC = complete(said_BTC, student_BC, self.teachers.groups_TC)",
+        "said_BTC = said_BTC + 0 * student_BC[:, None]",
+    ),
+    Bug(
+        "a coarse answer taken as a fine one",
+        "weighting/known.py",
+        "mass_BT1 * ratio_BTC * _by_group(said_BTC, groups_TC)",
+        "mass_BT1 * said_BTC",
+    ),
 )
 
 

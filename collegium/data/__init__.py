@@ -10,7 +10,7 @@ from collegium.data.arrays import as_image_data
 from collegium.data.datasets import load_data
 from collegium.data.image_data import ImageData, Origin
 from collegium.data.loader import Loader, Views, view_at
-from collegium.data.splits import Splits, hold_out
+from collegium.data.splits import Splits, hold_out, keep_classes
 from collegium.data.views import (
     RECIPES,
     VIEW_VERSION,
@@ -31,6 +31,7 @@ __all__ = [
     "as_image_data",
     "find_recipe",
     "hold_out",
+    "keep_classes",
     "load_data",
     "make_views",
     "view_at",

@@ -1,5 +1,6 @@
 """Train, validation and test, and how validation is held out of train."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,6 +68,42 @@ class Splits:
             there = ", ".join(self.names())
             raise DataError(f"{self.train.name} has no {name} split here; it has: {there}")
         return found
+
+
+def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
+    """The examples of some classes, which are then all classes there are, in this order.
+
+    Raises:
+        UnknownNameError: there is no such class.
+        DataError: fewer than two, one twice, or none of them in a split.
+    """
+    if not names:
+        return splits
+    for name in names:
+        if name not in splits.train.classes:
+            raise UnknownNameError(f"class of {splits.train.name}", name, splits.train.classes)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise DataError(f"give at least two classes, each once; found {', '.join(names)}")
+    parts = (None if part is None else _of_classes(part, names) for part in _all_of(splits))
+    train, validation, test = parts
+    assert train is not None
+    return Splits(train, validation, test)
+
+
+def _all_of(splits: Splits) -> tuple[ImageData | None, ...]:
+    return splits.train, splits.validation, splits.test
+
+
+def _of_classes(data: ImageData, names: Sequence[str]) -> ImageData:
+    new_C = torch.full((len(data.classes),), -1, device=data.labels_N.device)
+    for place, name in enumerate(names):
+        new_C[data.classes.index(name)] = place
+    labels_N = new_C[data.labels_N]
+    if not (labels_N >= 0).any():
+        raise DataError(f"{data.name}: a split has no example of {', '.join(names)}")
+    # They remain parts of the whole, whose pixels decide how networks see them.
+    kept = replace(data, origin=data.whole).subset(labels_N >= 0)
+    return replace(kept, labels_N=labels_N[labels_N >= 0], classes=tuple(names))
 
 
 def check_fraction(fraction: float) -> None:

@@ -24,6 +24,7 @@ from collegium.losses.response import (
     soft_target,
     soften,
     standardise,
+    told_apart,
 )
 
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "soft_target",
     "soften",
     "standardise",
+    "told_apart",
     "unit_channels",
 ]

@@ -43,6 +43,31 @@ def standardise(
     return centred / (epsilon + deviation)
 
 
+def told_apart(
+    logits_BC: Float[Tensor, "B C"], groups_C: Int[Tensor, " C"], temperature: float
+) -> Float[Tensor, "B G"]:
+    """Logits of the classes one teacher knows, one for each group it tells from the others.
+
+    Softened, they are the probabilities of `logits_BC` added up by groups and renormalised.
+
+    Args:
+        logits_BC: raw scores of anybody.
+        groups_C: for each class the first of its group, -1 for none.
+        temperature: > 0, at which probabilities add up.
+    """
+    firsts_G = groups_C[groups_C >= 0].unique()
+    known_C = groups_C >= 0
+    if len(firsts_G) == int(known_C.sum()):
+        return logits_BC.index_select(-1, firsts_G)
+    places = torch.where(known_C, groups_C, len(groups_C)).expand(logits_BC.shape)
+    width = (*logits_BC.shape[:-1], len(groups_C) + 1)
+    most = logits_BC.detach().new_zeros(width)
+    most = most.scatter_reduce(-1, places, logits_BC.detach(), "amax", include_self=False)
+    powers = ((logits_BC - most.gather(-1, places)) / temperature).exp()
+    sums = torch.zeros_like(most).scatter_add(-1, places, powers)
+    return most[..., firsts_G] + temperature * sums[..., firsts_G].log()
+
+
 def kl_divergence(
     target: Float[Tensor, "*teachers C"], logits: Float[Tensor, "*students C"], temperature: float
 ) -> Float[Tensor, "*both"]:

@@ -218,6 +218,8 @@ class AMTML(AbstractSoftTarget):
                     trained=self.train_regressors,
                     until=until,
                     seed=dims.seed,
+                    place=dims.teachers.index(pair.teacher),
+                    weighted=False,
                 )
             )
             for pair in pairs

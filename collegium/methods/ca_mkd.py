@@ -97,6 +97,7 @@ class CAMKD(AbstractFeature):
                 scale=1.0,
                 norm="none",
                 seed=dims.seed,
+                place=dims.teachers.index(name),
             )
             for name, (own, theirs) in pairs.items()
         ]

@@ -6,7 +6,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ SMALLEST = {"cifar": 32}
 CHANNELS = {"cifar": 3, "small": 1}
 """What a family's first layer takes; colour is averaged to grey, grey is repeated."""
 STUDENT_FILE = "student.safetensors"
+_TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Setting:
         image_shape: channels, rows and columns of a view.
         mean: per channel of the training pixels; the normalisation where weights bring none.
         std: per channel of the training pixels.
+        any_classes: it may have been trained on other classes than these: a teacher, or something
+            that is only looked at. Its own are then those of its weights.
     """
 
     classes: tuple[str, ...]
     image_shape: MapShape
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    any_classes: bool = False
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation for a network of 1 or 3 channels, whatever the data has."""
@@ -98,7 +102,7 @@ def _assemble(
     metadata: Mapping[str, str],
     source: Path,
 ) -> Network:
-    _check_classes(metadata, setting, source)
+    setting = _check_classes(metadata, setting, source)
     preprocess = _preprocess(name, setting, metadata, source)
     with seeded(seed):
         body = _build_body(name, len(setting.classes))
@@ -109,18 +113,22 @@ def _assemble(
     return network
 
 
-def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> None:
+def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
+    """The setting with the classes that the network is built for."""
     try:
         known = tuple(json.loads(metadata.get("classes", "[]")))
     except (ValueError, TypeError):
         raise WeightsError(f"{source}: its list of classes cannot be read") from None
+    if known and setting.any_classes:
+        return replace(setting, classes=known)
     if known and known != setting.classes:
         how = "in another order" if sorted(known) == sorted(setting.classes) else "others"
         raise RequestError(
             f"{source} knows {len(known)} classes ({', '.join(known[:3])}, ...), the data has "
             f"{len(setting.classes)} ({', '.join(setting.classes[:3])}, ...), {how}: "
-            "a teacher must know the classes of the data, in its order"
+            "a student must have the classes of the data, in its order"
         )
+    return setting
 
 
 def _preprocess(
@@ -231,7 +239,7 @@ def check_logits(network: Network, setting: Setting) -> None:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise RequestError(
             f"model {network.spec} gave {found}, expected logits of shape {expected}: "
-            f"one for each class of the data"
+            f"one for each of its classes{_TELL if setting.any_classes else ''}"
         )
 
 

@@ -1,6 +1,6 @@
 """The teachers of a run: built, looked at and made fast, all at once or one at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from collegium.heap import return_freed_memory
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.taps import Taps, survey
+from collegium.teachers.labels import LabelMap, group_table
 from collegium.teachers.prepare import Wishes, prepare
 from collegium.teachers.teacher import Prepared, Teacher
 from collegium.types import Head, MapShape
@@ -23,7 +24,7 @@ class Profile:
         name: in this run.
         spec: the model string, or what the object was.
         sha256: of every parameter and buffer as they came.
-        classes: names, in the order of its logits.
+        classes: its own names, in the order its network has them.
         mean: of the normalisation.
         std: of the normalisation.
         parameters: number of trained values.
@@ -31,7 +32,9 @@ class Profile:
         changes: how it was made fast.
         notes: what was tried and left, with the reason.
         images_per_s: how fast it answers, measured on a few.
-        head: the linear classifier it puts on the mean of its last map, if it is that simple.
+        head: the linear classifier it puts on the mean of its last map, if it is that simple; of
+            the student's classes.
+        labels: how its classes are the student's; None where they are the same.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Profile:
     notes: tuple[str, ...]
     images_per_s: float
     head: Head | None
+    labels: LabelMap | None = None
 
 
 class Faculty:
@@ -58,6 +62,7 @@ class Faculty:
         wishes: what may be done to them.
         device: where they answer.
         bounded: keep none in memory but the one that is being heard.
+        relate: gives how the classes of a teacher, by its name and theirs, are the student's.
     """
 
     def __init__(
@@ -69,11 +74,13 @@ class Faculty:
         *,
         device: torch.device | str = "cpu",
         bounded: bool = False,
+        relate: Callable[[str, tuple[str, ...]], LabelMap | None] = lambda name, classes: None,
     ) -> None:
         self.names = tuple(builders)
         self._builders, self._specs = dict(builders), dict(specs)
         self._images_BDHW = images_BDHW.to(device)
         self._wishes, self._device, self.bounded = wishes, device, bounded
+        self._relate = relate
         self._kept: dict[str, Prepared] = {}
         self._hashes: dict[str, str] = {}
         self.profiles: dict[str, Profile] = {}
@@ -83,6 +90,7 @@ class Faculty:
 
     def _meet(self, name: str) -> Profile:
         network = self._build(name)
+        labels = self._relate(name, network.classes)
         maps = _maps(network, self._images_BDHW)
         sha256, parameters = weights_hash(network), parameter_count(network)
         head = _head(network, maps, self._images_BDHW[:8])
@@ -102,7 +110,8 @@ class Faculty:
             tuple(prepared.changes),
             tuple(prepared.notes),
             prepared.images_per_s,
-            head,
+            labels.head(head) if labels is not None and head is not None else head,
+            labels,
         )
 
     def _build(self, name: str) -> Network:
@@ -140,8 +149,13 @@ class Faculty:
 
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
         """One teacher, on the device, for as long as it is held."""
-        prepared = self._kept.get(name) or self._prepare(name, self.profiles[name].maps)
-        return Teacher(prepared, paths)
+        profile = self.profiles[name]
+        prepared = self._kept.get(name) or self._prepare(name, profile.maps)
+        return Teacher(prepared, paths, profile.labels)
+
+    def groups(self, names: Sequence[str], classes: int) -> Tensor | None:
+        """What these teachers tell apart of C classes: the `groups_TC` of their answers."""
+        return group_table([self.profiles[name].labels for name in names], classes)
 
     def unchanged(self, name: str) -> bool:
         """Whether a teacher's weights are, to the byte, what they were when training began."""

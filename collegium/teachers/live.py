@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-import torch
-
-from collegium.teachers.source import AbstractTeacherSource
+from collegium.teachers.labels import group_table
+from collegium.teachers.source import AbstractTeacherSource, together
 from collegium.teachers.teacher import Teacher
 from collegium.types import Batch, TeacherOutputs
 
@@ -14,13 +13,14 @@ class LiveTeachers(AbstractTeacherSource):
 
     Args:
         teachers: by name.
-        classes: C, for a source without teachers.
+        classes: C of the student; needed without teachers, or where their classes are others.
     """
 
     def __init__(self, teachers: Mapping[str, Teacher], classes: int = 0) -> None:
         self.names = tuple(teachers)
         self._teachers = dict(teachers)
         self._classes = classes
+        self._groups_TC = group_table([said.labels for said in teachers.values()], classes)
 
     def outputs(self, batch: Batch) -> TeacherOutputs:
         """One forward of each teacher, in listed order."""
@@ -28,6 +28,4 @@ class LiveTeachers(AbstractTeacherSource):
         answers = {name: said.answer(images_BDHW) for name, said in self._teachers.items()}
         if not answers:
             return TeacherOutputs(images_BDHW.new_empty(len(batch), 0, self._classes))
-        logits_BTC = torch.stack([answer.logits_BC for answer in answers.values()], dim=1)
-        maps = {name: answer.maps for name, answer in answers.items() if answer.maps}
-        return TeacherOutputs(logits_BTC, maps)
+        return together(answers, self._groups_TC)

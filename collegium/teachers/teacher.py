@@ -10,6 +10,7 @@ from torch import Tensor
 
 from collegium.models.network import Network, freeze
 from collegium.models.taps import Taps
+from collegium.teachers.labels import LabelMap
 
 Precision = Callable[[], AbstractContextManager[object]]
 """Gives the context a forward runs in: autocast, or nothing."""
@@ -27,7 +28,7 @@ class Answer:
     """What one teacher says of some views, in float32.
 
     Attributes:
-        logits_BC: raw scores.
+        logits_BC: raw scores of the student's classes.
         maps: hidden layers by module path.
     """
 
@@ -102,10 +103,13 @@ class Teacher:
     Args:
         prepared: the network.
         paths: hidden layers to read.
+        labels: how its classes are the student's; None where they are the same.
     """
 
-    def __init__(self, prepared: Prepared, paths: Sequence[str] = ()) -> None:
-        self._prepared, self._paths = prepared, tuple(paths)
+    def __init__(
+        self, prepared: Prepared, paths: Sequence[str] = (), labels: LabelMap | None = None
+    ) -> None:
+        self._prepared, self._paths, self.labels = prepared, tuple(paths), labels
         self._taps = Taps(prepared.network.body, paths)
 
     @property
@@ -121,7 +125,10 @@ class Teacher:
             logits.append(logits_BC)
             for path, map_BDHW in self._taps.take().items():
                 maps[path].append(map_BDHW[:count].float())
-        return Answer(torch.cat(logits), {path: torch.cat(parts) for path, parts in maps.items()})
+        logits_BC = torch.cat(logits)
+        if self.labels is not None:
+            logits_BC = self.labels.read(logits_BC)
+        return Answer(logits_BC, {path: torch.cat(parts) for path, parts in maps.items()})
 
     def close(self) -> None:
         """Stop reading hidden layers; the network is as it was."""

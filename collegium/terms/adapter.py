@@ -34,7 +34,9 @@ class MixtureLabel(AbstractTerm):
         """Trains the weighting alone; the student does not enter."""
         target_BC = given.target(temperature=1.0)
         true_B = target_BC.gather(1, given.labels_B[:, None]).squeeze(1)
-        return -self.scale * true_B.clamp_min(torch.finfo(true_B.dtype).tiny).log()
+        missed_B = -self.scale * true_B.clamp_min(torch.finfo(true_B.dtype).tiny).log()
+        taught_B = given.taught()
+        return missed_B if taught_B is None else torch.where(taught_B, missed_B, 0)
 
 
 class GateLabel(AbstractTerm):

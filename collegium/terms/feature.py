@@ -20,17 +20,18 @@ from collegium.losses import (
     unit_channels,
 )
 from collegium.models.taps import POOLED
-from collegium.objective import AbstractTerm, Given
+from collegium.objective import AbstractTerm, Given, among_rows
 from collegium.types import Head, Layers, MapShape
 from collegium.weighting import confidence_weights
 from collegium.weighting.base import generator_for
 
 
-def share(given: Given, place: int | None) -> Tensor:
-    """What the teacher at a place gets of each example; 1 for no place."""
-    if place is None:
-        return given.weights_BT.new_ones(())
-    return given.weights_BT[:, place]
+def share(given: Given, place: int | None, weighted: bool = True) -> Tensor:
+    """What the teacher at a place gets of each example, or 1 where it knows it; 1 for no place."""
+    if place is not None and weighted:
+        return given.weights_BT[:, place]
+    rows_B = None if place is None else given.taught_by(place)
+    return given.weights_BT.new_ones(()) if rows_B is None else rows_B.to(given.weights_BT)
 
 
 HintNorm = Literal["channel_out", "channel_in", "none"]
@@ -54,8 +55,8 @@ class Hint(AbstractTerm):
         trained: whether the regressor learns.
         until: part of the epochs in which the term counts.
         seed: of the regressor's start, which belongs to the teacher's name.
-        place: the teacher's among those that are heard: its weights then count; None for a hint
-            that counts the same for every example.
+        place: the teacher's among those that are heard; None for a single hint by itself.
+        weighted: whether the teacher's weights count, or every example it knows counts the same.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Hint(AbstractTerm):
         until: float = 1.0,
         seed: int = 0,
         place: int | None = None,
+        weighted: bool = True,
     ) -> None:
         super().__init__()
         (self.student_path, student_shape), self.teacher = student_layer, teacher
         self.teacher_path, teacher_shape = teacher_layer
         self.layers = Layers((self.student_path,), {teacher: (self.teacher_path,)})
         self.scale, self.norm, self.pooled, self.until = scale, norm, pooled, until
-        self.place = place
+        self.place, self.weighted = place, weighted
         self.regressor = nn.Conv2d(
             student_shape[0], teacher_shape[0], kernel_size=1, bias=norm != "channel_in"
         )
@@ -99,7 +101,7 @@ class Hint(AbstractTerm):
             given.student.maps[self.student_path],
             given.teachers.maps[self.teacher][self.teacher_path],
         )
-        return self.scale * share(given, self.place) * error_B
+        return self.scale * share(given, self.place, self.weighted) * error_B
 
     def error(
         self, student_BDHW: Float[Tensor, "B _ _ _"], teacher_BDHW: Float[Tensor, "B _ _ _"]
@@ -151,8 +153,10 @@ class Compared(AbstractTerm):
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The sum over layers for each example."""
         theirs = given.teachers.maps[self.teacher]
+        rows_B = given.taught_by(self.place)  # relations are taken among what the teacher knows
         errors = [
-            self.compare(given.student.maps[own], _layer(theirs, path)) for own, path in self.pairs
+            among_rows(rows_B, self.compare, given.student.maps[own], _layer(theirs, path))
+            for own, path in self.pairs
         ]
         return self.scale * share(given, self.place) * torch.stack(errors).sum(dim=0)
 
@@ -236,7 +240,7 @@ class ClassifiedHints(AbstractTerm):
     gradient goes through classifier and weights, as in the public code; classifiers stay fixed.
 
     Args:
-        hints: one per teacher, unscaled, with "none" for their norm.
+        hints: one per teacher, unscaled, with its place and "none" for its norm.
         heads: each teacher's classifier, weight (C, D) and bias (C,).
         scale: beta.
     """
@@ -250,6 +254,7 @@ class ClassifiedHints(AbstractTerm):
         super().__init__()
         self.hints = nn.ModuleList(hints)
         self.scale = scale
+        self._places = [hint.place for hint in hints]
         self._heads = tuple(heads)  # data of the teachers, not of the method: not saved with it
         self.layers = Layers(
             tuple(dict.fromkeys(hint.student_path for hint in hints)),
@@ -268,5 +273,7 @@ class ClassifiedHints(AbstractTerm):
             errors.append(hint(regressed, target))
             weight_CD, bias_C = (tensor.to(regressed) for tensor in head)
             answers.append(_mean(regressed) @ weight_CD.mT + bias_C)
-        weights_BT = confidence_weights(torch.stack(answers, dim=1), given.labels_B)
+        known_BT = given.teachers.knowing(given.labels_B)
+        known_BT = None if known_BT is None else known_BT[:, self._places]
+        weights_BT = confidence_weights(torch.stack(answers, dim=1), given.labels_B, known_BT)
         return self.scale * (weights_BT * torch.stack(errors, dim=1)).sum(dim=1)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.losses import angle, distance, soften
-from collegium.objective import AbstractTerm, Given
+from collegium.objective import AbstractTerm, Given, among_rows
 
 Relation = Literal["angle", "distance"]
 RelationInput = Literal["probs", "logits", "log_probs"]
@@ -42,7 +42,8 @@ class RelationToTarget(AbstractTerm):
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The target carries no gradient: relations teach the student, not the weights."""
         target_BC = given.target(self.temperature).detach()
-        return self.scale * self.relation(self._embed(given.student.logits_BC), target_BC)
+        student_BP = self._embed(given.student.logits_BC)
+        return self.scale * among_rows(given.taught(), self.relation, student_BP, target_BC)
 
     def _embed(self, logits_BC: Tensor) -> Tensor:
         if self.student_side == "logits":

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,8 +16,9 @@ from collegium.losses import (
     soft_target,
     soften,
     standardise,
+    told_apart,
 )
-from collegium.objective import AbstractTerm, Given
+from collegium.objective import AbstractTerm, Given, among_rows
 from collegium.weighting import mixture
 
 
@@ -71,7 +73,14 @@ class SoftLoss:
         return self.name != "dist"
 
     def __call__(self, given: Given) -> Float[Tensor, " B"]:
-        """The loss of each example; its gradient reaches learned weights."""
+        """The loss of each example; its gradient reaches learned weights.
+
+        Where a teacher does not know or not tell apart every class, each is compared with the
+        student over what it knows, and the losses are weighed, whatever the mix; but a plain KL to
+        the mean of the probabilities stays one.
+        """
+        if given.teachers.groups_TC is not None:
+            return self._of_some_classes(given)
         logits_BC, teachers_BTC = given.student.logits_BC, given.teachers.logits_BTC
         if self.standardised:
             logits_BC, teachers_BTC = standardise(logits_BC), standardise(teachers_BTC)
@@ -84,6 +93,32 @@ class SoftLoss:
         else:
             target_BC = mixture(given.weights_BT, self._soft(teachers_BTC))
         return self._compare(target_BC, logits_BC, given.labels_B)
+
+    def _of_some_classes(self, given: Given) -> Tensor:
+        if (self.name, self.mix, self.standardised) == ("kl", "probs", False):
+            target_BC = given.target(self.temperature)
+            return self._compare(target_BC, given.student.logits_BC, given.labels_B)
+        losses = [self._of_one(given, place) for place in range(given.weights_BT.shape[1])]
+        return (given.weights_BT * torch.stack(losses, dim=1)).sum(dim=1)
+
+    def _of_one(self, given: Given, place: int) -> Tensor:
+        """The loss to one teacher over the classes it tells apart, 0 where it does not know."""
+        groups_TC, rows_B = given.teachers.groups_TC, given.taught_by(place)
+        assert groups_TC is not None
+        assert rows_B is not None
+        groups_C = groups_TC[place]
+        hot = 1.0 if self.name == "logits" else self.temperature
+        both = (given.student.logits_BC, given.teachers.logits_BTC[:, place])
+        student_BG, said_BG = (told_apart(logits_BC, groups_C, hot) for logits_BC in both)
+        if self.standardised:
+            student_BG, said_BG = standardise(student_BG), standardise(said_BG)
+        firsts_G = groups_C[groups_C >= 0].unique()
+        labels_M = torch.searchsorted(firsts_G, groups_C[given.labels_B[rows_B]])
+
+        def compare(student_MG: Tensor, said_MG: Tensor) -> Tensor:
+            return self._compare(self._soft(said_MG), student_MG, labels_M)
+
+        return among_rows(rows_B, compare, student_BG, said_BG)
 
     def _soft(self, logits: Tensor) -> Tensor:
         return logits if self.name == "logits" else soften(logits, self.temperature)

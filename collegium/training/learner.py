@@ -36,15 +36,11 @@ class Lesson:
 
     def part(self, few: slice) -> "Lesson":
         """The same for some of the examples."""
-        batch, answers = self.batch, self.answers
-        maps = {
-            name: {path: feature[few] for path, feature in layers.items()}
-            for name, layers in answers.maps.items()
-        }
+        batch = self.batch
         part = Batch(
             batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
         )
-        return Lesson(part, TeacherOutputs(answers.logits_BTC[few], maps))
+        return Lesson(part, self.answers.some(few))
 
 
 class Learner(nn.Module):

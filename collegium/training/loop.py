@@ -56,6 +56,7 @@ class Training:
         self.state = State(self.learner, optimizer, Progress())
         self.weights: tuple[Tensor, Tensor] | None = None
         self._warned = self._compiled = False
+        self._all_know = True
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that leaves an epoch to run, if there is one.
@@ -101,6 +102,8 @@ class Training:
         answers = self.teachers.outputs(batch)
         self.state.progress.teacher_seconds += time.perf_counter() - started
         check_answers(answers, self.teachers.names, batch, step)
+        # Of specialists one alone may know an example: its weight is 1 then, and nothing is wrong.
+        self._all_know = answers.groups_TC is None
         return answers
 
     def _expect(self, epoch: int) -> None:
@@ -163,7 +166,7 @@ class Training:
 
     def _close_epoch(self, epoch: int, line: dict[str, Any]) -> None:
         if self.fabric.is_global_zero:
-            warning = collapse(line) if self._learns_weights() else None
+            warning = collapse(line) if self._learns_weights() and self._all_know else None
             if warning and not self._warned:
                 self.display.warn(f"epoch {epoch}: {warning}")
                 self._warned = True

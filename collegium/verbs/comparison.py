@@ -15,6 +15,7 @@ from collegium.verbs.options import (
     Flag,
     ViewOptions,
     data_string,
+    parse_labels,
     parse_teachers,
 )
 
@@ -25,6 +26,7 @@ def compare(
     methods: str,
     out: Path,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: int = 3,
     control: str | None = None,
     published: Flag = False,
@@ -50,6 +52,7 @@ def compare(
         methods: SLUG[:option=value...], comma-separated; the student alone is always compared too.
         out: folder of the comparison.
         teacher: NAME=MODEL, once for each teacher.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         seeds: how many; each draws splits, start and order.
         control: the row others are compared with; by default avg_mkd, else the student alone.
         published: add each method once more as its paper sets it.
@@ -67,7 +70,7 @@ def compare(
     """
     from collegium.rows import read_rows
 
-    rows = read_rows(methods, temperature, alpha, published)
+    rows, told = read_rows(methods, temperature, alpha, published), parse_labels(labels)
 
     def call() -> Answer:
         from collegium.compare import compare as compare_runs
@@ -85,6 +88,7 @@ def compare(
             views=view.views,
             view_seed=view.view_seed,
             image_size=image_size,
+            labels=told,
         )
         if not base.teachers and any(row.method.hears_teachers for row in rows):
             raise RequestError("methods hear teachers and none was given: add --teacher NAME=MODEL")

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from collegium.errors import RequestError
 from collegium.record import Json, next_free
-from collegium.run import Run, check_folder
+from collegium.run import Run, as_labels, check_folder
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
 Corrupt = Literal["fatal", "skip"]
@@ -50,11 +50,18 @@ class DataOptions:
     corrupt: Corrupt | None = None
     """Whether an image that cannot be decoded is fatal (the default) or one to skip; the same as
     DATA?corrupt=skip."""
+    classes: str = ""
+    """Names of the classes that count, comma-separated; by default all. Others are left out."""
 
     @property
     def source(self) -> str:
         """The data string with what was said of corrupt images."""
         return data_string(self.data, self.corrupt)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names in `classes`."""
+        return tuple(name.strip() for name in self.classes.split(",")) if self.classes else ()
 
 
 def data_string(data: str, corrupt: Corrupt | None) -> str:
@@ -110,12 +117,26 @@ def parse_teachers(texts: tuple[str, ...]) -> dict[str, str]:
     >>> parse_teachers(("a=cifar:resnet32@a.safetensors", "b=runs/b"))
     {'a': 'cifar:resnet32@a.safetensors', 'b': 'runs/b'}
     """
+    return _named(texts, "--teacher", "MODEL", "two teachers are called")
+
+
+def parse_labels(texts: tuple[str, ...]) -> dict[str, Any]:
+    """The contents of the label maps in NAME=FILE strings, by the teacher's name.
+
+    Raises:
+        RequestError: one is not of that form, a name comes twice, or a file cannot be read.
+    """
+    files = _named(texts, "--labels", "FILE", "two label maps are for")
+    return {name: as_labels(file) for name, file in files.items()}
+
+
+def _named(texts: tuple[str, ...], option: str, what: str, twice: str) -> dict[str, str]:
     named: dict[str, str] = {}
     for text in texts:
-        name, separator, model = text.partition("=")
-        if not (name and separator and model):
-            raise RequestError(f"--teacher takes NAME=MODEL, got {text!r}")
+        name, separator, value = text.partition("=")
+        if not (name and separator and value):
+            raise RequestError(f"{option} takes NAME={what}, got {text!r}")
         if name in named:
-            raise RequestError(f"two teachers are called {name!r}; every name must be its own")
-        named[name] = model
+            raise RequestError(f"{twice} {name!r}; every name must be its own")
+        named[name] = value
     return named

@@ -1,7 +1,7 @@
 """The commands that train: demo, train, distill, resume."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -22,6 +22,7 @@ from collegium.verbs.options import (
     Flag,
     OutputOptions,
     ViewOptions,
+    parse_labels,
     parse_teachers,
 )
 
@@ -81,6 +82,7 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         data: Flat[DataOptions],
         student: str,
         teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+        labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
         optimisation: Flat[Optimisation] = Optimisation(),
         view: Flat[ViewOptions] = ViewOptions(),
         storage: Flat[Storage] = Storage(),
@@ -88,9 +90,9 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         output: Flat[OutputOptions] = OutputOptions(),
         method: chosen = default,
     ) -> Call:
-        named = parse_teachers(teacher)
+        named, told = parse_teachers(teacher), parse_labels(labels)
         do = functools.partial(_do, method.slug, data, student, named, method, optimisation, view)
-        return functools.partial(do, storage, machine, output)
+        return functools.partial(do, storage, machine, output, told)
 
     verb.__doc__ = distill.__doc__
     return verb
@@ -103,6 +105,7 @@ def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of t
         data: what is learned from.
         student: the network that is trained: cifar:resnet20, small:cnn, path/to/file.py:function.
         teacher: NAME=MODEL, once for each teacher; MODEL@FILE with its weights, or a run folder.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         optimisation: how long and how fast.
         view: augmentation.
         storage: what is kept of the teachers' answers.
@@ -130,6 +133,7 @@ def _do(
     storage: Storage,
     machine: Machine,
     output: OutputOptions,
+    labels: Mapping[str, Any] | None = None,
 ) -> Answer:
     run = Run(
         data=data.source,
@@ -145,6 +149,8 @@ def _do(
         views=view.views,
         view_seed=view.view_seed,
         image_size=data.image_size,
+        classes=data.chosen,
+        labels=labels or {},
     )
     out = output.folder(label)
     return _tell(execute(run, out, overwrite=output.overwrite, quiet=output.quiet, label=label))

@@ -16,6 +16,7 @@ from collegium.verbs.options import (
     Flag,
     Recipe,
     data_string,
+    parse_labels,
     parse_teachers,
 )
 
@@ -44,6 +45,7 @@ def store_build(
     data: str,
     out: Path,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     answers: Flat[AnswerOptions] = AnswerOptions(),
     image_size: int | None = Run.image_size,
     corrupt: Corrupt | None = None,
@@ -59,6 +61,7 @@ def store_build(
         data: whose training examples are asked about.
         out: folder of the store; what it has already is left.
         teacher: NAME=MODEL, once for each teacher.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         answers: what is kept.
         image_size: rows and columns a folder's images are brought to.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
@@ -66,6 +69,7 @@ def store_build(
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
+    told = parse_labels(labels)
 
     def call() -> Answer:
         from collegium.answers import build
@@ -75,6 +79,7 @@ def store_build(
             data_string(data, corrupt),
             parse_teachers(teacher),
             image_size=image_size,
+            labels=told,
             machine=machine,
             quiet=quiet,
             **vars(answers),
@@ -110,6 +115,7 @@ def store_verify(
     folder: tyro.conf.Positional[Path],
     data: str | None = None,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     image_size: int | None = Run.image_size,
     sample: int = 128,
     machine: Flat[Machine] = Machine(),
@@ -122,12 +128,14 @@ def store_verify(
         folder: of the store.
         data: by default what the store was made of.
         teacher: NAME=MODEL where a teacher is elsewhere now.
+        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         image_size: rows and columns a folder's images are brought to.
         sample: answers of each teacher that are asked for again; 0 for checksums alone.
         machine: where it runs.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
+    told = parse_labels(labels)
 
     def call() -> Answer:
         from collegium.answers import verify
@@ -136,6 +144,7 @@ def store_verify(
             folder,
             data=data,
             teachers=parse_teachers(teacher),
+            labels=told,
             image_size=image_size,
             sample=sample,
             machine=machine,

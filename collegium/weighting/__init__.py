@@ -10,6 +10,7 @@ from collegium.weighting.drawn import RandomWeighting
 from collegium.weighting.entropy import EntropyWeighting, entropy_weights
 from collegium.weighting.fixed import FixedWeighting
 from collegium.weighting.gradient import GradientWeighting, gradient_weights, mean_gradients
+from collegium.weighting.known import among, complete, only_known
 from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_length
 from collegium.weighting.posterior import (
     GatedWeighting,
@@ -28,12 +29,15 @@ __all__ = [
     "LatentWeighting",
     "PosteriorWeighting",
     "RandomWeighting",
+    "among",
+    "complete",
     "confidence_weights",
     "entropy_weights",
     "gradient_weights",
     "latent_weights",
     "mean_gradients",
     "mixture",
+    "only_known",
     "pool",
     "posterior_weights",
     "true_class_probability",

@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.types import StudentOutputs, TeacherOutputs
@@ -26,7 +26,11 @@ class AbstractWeighting(nn.Module, ABC):
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
-        """Weights of shape (B, T), >= 0, summing to 1 over T."""
+        """Weights of shape (B, T), >= 0, summing to 1 over T.
+
+        Teachers that do not know an example's class are left out by whoever asks (`only_known`);
+        a weighting that compares answers leaves them out of the comparison.
+        """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Learn what time it is: epoch `epoch` (from 0) of `epochs` begins."""
@@ -44,11 +48,18 @@ def mixture(
     return torch.einsum("bt,btc->bc", weights_BT, probabilities_BTC)
 
 
-def complement(share_BT: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+def complement(
+    share_BT: Float[Tensor, "B T"], known_BT: Bool[Tensor, "B T"] | None = None
+) -> Float[Tensor, "B T"]:
     """(1 - share) / (T - 1): much for whoever has a small share of something bad, sum 1.
 
-    One teacher gets 1.
+    One teacher gets 1. Where not everybody knows the example's class, T counts those who do, and
+    the others get 0.
     """
+    if known_BT is not None:
+        others_B1 = known_BT.sum(dim=1, keepdim=True) - 1
+        weights_BT = torch.where(others_B1 > 0, (1 - share_BT) / others_B1.clamp_min(1), 1)
+        return torch.where(known_BT, weights_BT, 0)
     teachers = share_BT.shape[1]
     return (1 - share_BT) / (teachers - 1) if teachers > 1 else torch.ones_like(share_BT)
 

@@ -5,15 +5,18 @@ arXiv 2201.00007, equations 2 to 5.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting, complement
+from collegium.weighting.known import among
 
 
 def confidence_weights(
-    logits_BTC: Float[Tensor, "B T C"], labels_B: Int[Tensor, " B"]
+    logits_BTC: Float[Tensor, "B T C"],
+    labels_B: Int[Tensor, " B"],
+    known_BT: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T"]:
     """(1 - softmax over teachers of their cross entropy) / (T - 1); one teacher gets 1.
 
@@ -22,6 +25,7 @@ def confidence_weights(
     Args:
         logits_BTC: raw scores; cross entropies are taken at temperature 1.
         labels_B: true classes.
+        known_BT: who knows each example's class; None for all.
 
     >>> import torch
     >>> right, wrong = [100.0, 0.0], [0.0, 100.0]
@@ -30,7 +34,8 @@ def confidence_weights(
     """
     log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
     places_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
-    return complement(torch.softmax(-log_p_BTC.gather(2, places_BT1).squeeze(2), dim=1))
+    errors_BT = -log_p_BTC.gather(2, places_BT1).squeeze(2)
+    return complement(torch.softmax(among(errors_BT, known_BT), dim=1), known_BT)
 
 
 class ConfidenceWeighting(AbstractWeighting):
@@ -40,4 +45,4 @@ class ConfidenceWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by the label."""
-        return confidence_weights(teachers.logits_BTC, labels_B)
+        return confidence_weights(teachers.logits_BTC, labels_B, teachers.knowing(labels_B))

@@ -5,17 +5,20 @@ official code; the form is that of the CA-MKD repository, divided by T - 1 so th
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting, complement
 
 
-def entropy_weights(logits_BTC: Float[Tensor, "B T C"]) -> Float[Tensor, "B T"]:
+def entropy_weights(
+    logits_BTC: Float[Tensor, "B T C"], known_BT: Bool[Tensor, "B T"] | None = None
+) -> Float[Tensor, "B T"]:
     """(1 - H_t / sum of H) / (T - 1), with the entropy H at temperature 1; one teacher gets 1.
 
-    With three teachers nobody gets more than 1/2. Where nobody has any entropy all get 1/T.
+    With three teachers nobody gets more than 1/2. Where nobody has any entropy all get 1/T. Where
+    not everybody knows the example's class (`known_BT`), all this holds among those who do.
 
     >>> import torch
     >>> sure, torn = [100.0, 0.0], [0.0, 0.0]
@@ -24,10 +27,13 @@ def entropy_weights(logits_BTC: Float[Tensor, "B T C"]) -> Float[Tensor, "B T"]:
     """
     log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
     entropy_BT = -(log_p_BTC.exp() * log_p_BTC).sum(dim=-1)
+    if known_BT is not None:
+        entropy_BT = torch.where(known_BT, entropy_BT, 0)
     whole_B1 = entropy_BT.sum(dim=1, keepdim=True)
     tiny = torch.finfo(entropy_BT.dtype).tiny
     share_BT = entropy_BT / whole_B1.clamp_min(tiny)
-    return complement(torch.where(whole_B1 > tiny, share_BT, 1 / entropy_BT.shape[1]))
+    teachers = entropy_BT.shape[1] if known_BT is None else known_BT.sum(dim=1, keepdim=True)
+    return complement(torch.where(whole_B1 > tiny, share_BT, 1 / teachers), known_BT)
 
 
 class EntropyWeighting(AbstractWeighting):
@@ -37,4 +43,4 @@ class EntropyWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by entropy."""
-        return entropy_weights(teachers.logits_BTC)
+        return entropy_weights(teachers.logits_BTC, teachers.knowing(labels_B))

@@ -6,25 +6,36 @@ NeurIPS 2020, equations 5 to 9. One set of weights for the whole (local) batch.
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
+from collegium.weighting.known import complete
 
 Vector = NDArray[np.float64]
 
 
 def mean_gradients(
-    logits_BTC: Float[Tensor, "B T C"], student_BC: Float[Tensor, "B C"], temperature: float
+    logits_BTC: Float[Tensor, "B T C"],
+    student_BC: Float[Tensor, "B C"],
+    temperature: float,
+    known_BT: Bool[Tensor, "B T"] | None = None,
+    groups_TC: Int[Tensor, "T C"] | None = None,
 ) -> Float[Tensor, "T C"]:
     """Mean over the batch of each teacher's gradient of temperature^2 KL by the student's logits.
 
-    In closed form, temperature * (q - p_t): nothing has to be run backwards.
+    In closed form, temperature * (q - p_t): nothing has to be run backwards. A teacher that does
+    not know an example's class (`known_BT`) has no gradient there, nor by classes it does not know
+    (`groups_TC`).
     """
     q_B1C = torch.softmax(student_BC / temperature, dim=-1)[:, None]
-    return temperature * (q_B1C - torch.softmax(logits_BTC / temperature, dim=-1)).mean(dim=0)
+    said_BTC = torch.softmax(logits_BTC / temperature, dim=-1)
+    if known_BT is None or groups_TC is None:
+        return temperature * (q_B1C - said_BTC).mean(dim=0)
+    gaps_BTC = q_B1C - complete(said_BTC, q_B1C[:, 0], groups_TC)
+    return temperature * torch.where(known_BT[:, :, None], gaps_BTC, 0).mean(dim=0)
 
 
 def gradient_weights(
@@ -127,8 +138,17 @@ class GradientWeighting(AbstractWeighting):
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
-        """One row for all examples, without gradient."""
+        """One row for all examples, without gradient; those who know a class share it."""
+        known_BT = teachers.knowing(labels_B)
         with torch.no_grad():
-            gradients_TC = mean_gradients(teachers.logits_BTC, student.logits_BC, self.temperature)
+            gradients_TC = mean_gradients(
+                teachers.logits_BTC,
+                student.logits_BC,
+                self.temperature,
+                known_BT,
+                teachers.groups_TC,
+            )
             weights_T = gradient_weights(gradients_TC, self.tolerance, self.normalise)
+        if known_BT is not None:  # who got nothing may be the only one to know an example's class
+            weights_T = weights_T.clamp_min(1e-9)
         return weights_T.expand(len(labels_B), -1)

@@ -6,11 +6,12 @@ Ours: see `collegium.methods.gated` for the derivation and LOG.md for what it is
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
+from collegium.weighting.known import among, only_known
 from collegium.weighting.latent import pool, unit_length
 
 
@@ -28,6 +29,7 @@ def posterior_weights(
     power: float = 2.0,
     floor: float | None = None,
     prior_BT: Float[Tensor, "B T"] | None = None,
+    known_BT: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T"]:
     """Proportional to prior * (p(true class) + floor)^power; equal teachers get equal weights.
 
@@ -37,6 +39,7 @@ def posterior_weights(
         power: >= 0; 0 leaves the prior as it is.
         floor: >= 0, added to every probability; by default 1 / C, what a guess would give.
         prior_BT: weights before the label is looked at; by default all equal.
+        known_BT: who knows each example's class; None for all.
 
     >>> import torch
     >>> right, wrong = [100.0, 0.0], [0.0, 100.0]
@@ -47,6 +50,8 @@ def posterior_weights(
     least = 1 / logits_BTC.shape[2] if floor is None else floor
     score_BT = (true_class_probability(logits_BTC, labels_B) + least) ** power
     score_BT = score_BT if prior_BT is None else score_BT * prior_BT
+    if known_BT is not None:
+        return only_known(score_BT, known_BT)
     return score_BT / score_BT.sum(dim=1, keepdim=True)
 
 
@@ -65,7 +70,8 @@ class PosteriorWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by the label."""
-        return posterior_weights(teachers.logits_BTC, labels_B, self.power)
+        known_BT = teachers.knowing(labels_B)
+        return posterior_weights(teachers.logits_BTC, labels_B, self.power, known_BT=known_BT)
 
 
 class GatedWeighting(AbstractWeighting):
@@ -107,10 +113,15 @@ class GatedWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, " B"]:
         """-log of what the gated mixture gives the true class, + shrinkage * KL(equal || gate)."""
-        log_gate_BT = self.log_gate(student)
+        log_gate_BT, known_BT = self.log_gate(student), teachers.knowing(labels_B)
         right_BT = true_class_probability(teachers.logits_BTC, labels_B)
         tiny = torch.finfo(right_BT.dtype).tiny
-        fit_B = -(log_gate_BT + right_BT.clamp_min(tiny).log()).logsumexp(dim=1)
+        heard_BT = log_gate_BT
+        if known_BT is not None:
+            heard_BT = among(log_gate_BT, known_BT).log_softmax(dim=1)
+        fit_B = -(heard_BT + right_BT.clamp_min(tiny).log()).logsumexp(dim=1)
+        if known_BT is not None:
+            fit_B = torch.where(known_BT.any(dim=1), fit_B, 0)
         even = torch.tensor(float(log_gate_BT.shape[1])).log()
         return fit_B - self.shrinkage * (log_gate_BT.mean(dim=1) + even)
 
@@ -119,4 +130,7 @@ class GatedWeighting(AbstractWeighting):
     ) -> Float[Tensor, "B T"]:
         """The gate, corrected by the label."""
         prior_BT = self.log_gate(student).detach().exp()
-        return posterior_weights(teachers.logits_BTC, labels_B, self.power, prior_BT=prior_BT)
+        known_BT = teachers.knowing(labels_B)
+        return posterior_weights(
+            teachers.logits_BTC, labels_B, self.power, prior_BT=prior_BT, known_BT=known_BT
+        )

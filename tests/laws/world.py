@@ -44,6 +44,7 @@ class World:
         teacher_maps: of each teacher by name.
         labels_B: true classes.
         origin: whose answers a teacher gives, where that is another name.
+        groups: what a teacher tells apart, by its name, where somebody does not know all.
     """
 
     logits_BC: Tensor
@@ -52,6 +53,7 @@ class World:
     teacher_maps: dict[str, dict[str, Tensor]]
     labels_B: Tensor
     origin: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -105,7 +107,10 @@ class World:
         if not names:
             return cg.TeacherOutputs(self.logits_BC.new_empty(len(self.labels_B), 0, 5))
         logits_BTC = torch.stack([self.teacher_logits[name] for name in names], dim=1)
-        return cg.TeacherOutputs(logits_BTC, {name: self.teacher_maps[name] for name in names})
+        maps = {name: self.teacher_maps[name] for name in names}
+        groups = [self.groups.get(name, range(logits_BTC.shape[2])) for name in names]
+        groups_TC = torch.tensor([list(group) for group in groups]) if self.groups else None
+        return cg.TeacherOutputs(logits_BTC, maps, groups_TC)
 
     def rows(self, rows: Tensor) -> "World":
         """The same for some of the examples."""
@@ -119,6 +124,7 @@ class World:
             },
             self.labels_B[rows],
             self.origin,
+            self.groups,
         )
 
     def named(self, origin: dict[str, str]) -> "World":

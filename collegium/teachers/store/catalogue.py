@@ -37,7 +37,12 @@ def identity_of(profile: Profile, precision: str) -> TeacherIdentity:
     """Whose answers are kept; precision is what the teacher computes in, not what was wished."""
     low = "low precision" in profile.changes
     return TeacherIdentity(
-        profile.spec, profile.sha256, profile.mean, profile.std, precision if low else "32"
+        profile.spec,
+        profile.sha256,
+        profile.mean,
+        profile.std,
+        precision if low else "32",
+        profile.labels.identity if profile.labels is not None else "",
     )
 
 
@@ -70,7 +75,7 @@ def open_volumes(
 
 def _shape(profile: Profile, kind: str) -> tuple[int, ...]:
     if kind == LOGITS:
-        return (len(profile.classes),)
+        return (len(profile.labels.groups if profile.labels else profile.classes),)
     shape = shape_of(profile.maps, kind)
     assert shape is not None, f"{profile.name} has no layer {kind}"
     return shape

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from collegium.data import Views
 from collegium.errors import NumericsError
 from collegium.teachers.faculty import Faculty
-from collegium.teachers.source import AbstractTeacherSource
+from collegium.teachers.source import AbstractTeacherSource, together
 from collegium.teachers.store.store import LOGITS
 from collegium.teachers.store.volume import Index, Volume
 from collegium.teachers.teacher import Answer, Teacher
@@ -140,11 +140,11 @@ class Filler:
             waiting.flush(volumes, view)
 
     def ask_again(self, name: str, index_B: Index, view_B: Index) -> Tensor:
-        """Logits (B, C) of views, whether they are stored or not."""
+        """Logits of views as they are kept, whether they are or not."""
         with self.faculty.hear(name) as teacher:
             device = self.views.data.labels_N.device
             index, view = (torch.from_numpy(keys).to(device) for keys in (index_B, view_B))
-            return teacher.answer(self.views.of(index, view)).logits_BC
+            return _packed(teacher, teacher.answer(self.views.of(index, view))).logits_BC
 
     def _positions(self, index_B: Index) -> Tensor:
         return self.views.positions(torch.from_numpy(index_B).to(self.views.data.labels_N.device))
@@ -158,7 +158,14 @@ def _answer(name: str, teacher: Teacher, index: Index, view: int, views_BDHW: Te
             f"teacher {name} gave NaN or infinite logits for example "
             f"{int(index[~finite_B.cpu().numpy()][0])}, view {view}; it is not stored"
         )
-    return answer
+    return _packed(teacher, answer)
+
+
+def _packed(teacher: Teacher, answer: Answer) -> Answer:
+    """What is kept: one logit for each group of classes that the teacher knows."""
+    if teacher.labels is None:
+        return answer
+    return replace(answer, logits_BC=teacher.labels.pack(answer.logits_BC))
 
 
 class _Waiting:
@@ -204,6 +211,8 @@ class StoredTeachers(AbstractTeacherSource):
         self.names = tuple(names)
         self._volumes, self._filler = dict(volumes), filler
         self._layers, self._live = layers, dict(live)
+        self._labels = {name: filler.faculty.profiles[name].labels for name in names}
+        self._groups_TC = filler.faculty.groups(names, len(filler.views.data.classes))
 
     @property
     def tally(self) -> Tally:
@@ -229,9 +238,7 @@ class StoredTeachers(AbstractTeacherSource):
         except KeyError:
             self._fill_now(index, view)
             answers = {name: self._answer(name, batch, index, view) for name in self.names}
-        logits_BTC = torch.stack([answer.logits_BC for answer in answers.values()], dim=1)
-        maps = {name: answer.maps for name, answer in answers.items() if answer.maps}
-        return TeacherOutputs(logits_BTC, maps)
+        return together(answers, self._groups_TC)
 
     def _fill_now(self, index: Index, view: Index) -> None:
         for name in self.names:
@@ -248,5 +255,6 @@ class StoredTeachers(AbstractTeacherSource):
             kind: volume.look_up(index, view).to(device)
             for kind, volume in self._volumes[name].items()
         }
-        paths = self._layers.teachers.get(name, ())
-        return Answer(kinds[LOGITS], {path: kinds[path] for path in paths})
+        paths, labels = self._layers.teachers.get(name, ()), self._labels[name]
+        logits_BC = kinds[LOGITS] if labels is None else labels.spread(kinds[LOGITS])
+        return Answer(logits_BC, {path: kinds[path] for path in paths})

@@ -65,6 +65,7 @@ class TeacherIdentity:
         mean: of its normalisation.
         std: of its normalisation.
         precision: "32", "bf16" or "16": what it computed in.
+        labels: how its classes were put into the student's; empty where they are the same.
     """
 
     spec: str
@@ -72,6 +73,7 @@ class TeacherIdentity:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str
+    labels: str = ""
 
 
 class Store:
@@ -162,7 +164,9 @@ class Store:
     def _open(self, name: str, identity: TeacherIdentity, kind: str, how: AbstractCodec) -> Volume:
         views = dataclasses.replace(self.views, data="")
         who = dataclasses.replace(identity, spec="")
-        owner = hashlib.sha256(repr((views, who, kind, how.name, how.shape)).encode()).hexdigest()
+        # Shards of stores older than label maps are owned by teachers that say nothing of them.
+        told = repr((views, who, kind, how.name, how.shape)).replace(", labels='')", ")")
+        owner = hashlib.sha256(told.encode()).hexdigest()
         folder = self._place(name) / _as_file_name(kind)
         return Volume(folder, owner, how, rows_per_shard(how), self._warn)
 
@@ -227,10 +231,11 @@ def _content(path: Path) -> Json:
 
 def _read(path: Path, kind: type) -> Any:
     content = _content(path)
-    names = [item.name for item in dataclasses.fields(kind)]
-    if missing := [name for name in names if name not in content]:
+    items = {item.name: item.default for item in dataclasses.fields(kind)}
+    required = [name for name, default in items.items() if default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in content]:
         raise FolderError(f"{path} does not say {', '.join(missing)}")
-    values = {name: content[name] for name in names}
+    values = {name: content[name] for name in items if name in content}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

@@ -1,0 +1,290 @@
+"""Label spaces: which classes of a teacher are which of the student's.
+
+    permutation, superset     its logits are put in the student's order, the rest is left out
+    subset                    it knows some of the student's classes and nothing of the others
+    refinement                several of its classes are one of the student's: their mass adds up
+    coarsening                one of its classes is several of the student's, taken together
+
+It is matched once, by names or by a mapping, and applied where a teacher answers.
+"""
+
+import difflib
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from collegium.errors import RequestError, UnknownNameError
+from collegium.types import UNKNOWN, Head
+
+SHOWN = 5
+"""How many names a note lists."""
+
+Matches = Mapping[int, tuple[int, ...]]
+"""For each class of a teacher that is used, the student's classes it stands for."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """How the classes of a teacher are the student's.
+
+    Attributes:
+        theirs: the teacher's class names, in the order of its logits.
+        ours: the student's class names.
+        sources: for each group the teacher's classes whose mass adds up.
+        groups: for each group the student's classes that the teacher takes together; in the order
+            of their first class.
+    """
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    sources: tuple[tuple[int, ...], ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def group_of(self) -> tuple[int, ...]:
+        """For each of the student's classes the first of its group, or -1 if it is not known."""
+        first = {place: group[0] for group in self.groups for place in group}
+        return tuple(first.get(place, -1) for place in range(len(self.ours)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the teacher knows every class and tells it from all others."""
+        return len(self.groups) == len(self.ours)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The student's classes that the teacher does not know."""
+        places = self.group_of
+        return tuple(name for name, place in zip(self.ours, places, strict=True) if place < 0)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The teacher's classes that are none of the student's."""
+        used = {place for source in self.sources for place in source}
+        return tuple(name for place, name in enumerate(self.theirs) if place not in used)
+
+    @property
+    def identity(self) -> str:
+        """What tells stored answers of one mapping from those of another."""
+        content = repr((self.sources, self.groups, len(self.theirs)))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return f"{len(self.groups)} of {len(self.ours)}: {digest}"
+
+    def groups_by_name(self) -> list[dict[str, list[str]]]:
+        """Which classes of the teacher, together, are which of the student's."""
+        pairs = zip(self.sources, self.groups, strict=True)
+        return [
+            {"theirs": [self.theirs[k] for k in source], "ours": [self.ours[c] for c in group]}
+            for source, group in pairs
+        ]
+
+    def note(self) -> str:
+        """What the teacher knows, in one line."""
+        taken = [group for group in self.groups if len(group) > 1]
+        together = [" and ".join(self.ours[place] for place in group) for group in taken]
+        parts = [
+            f"does not know {some_names(self.unknown)}" if self.unknown else "",
+            f"does not tell apart {some_names(together)}" if taken else "",
+            f"has classes that are not used: {some_names(self.unused)}" if self.unused else "",
+        ]
+        known = len(self.ours) - len(self.unknown)
+        said = "; ".join(part for part in parts if part)
+        return f"knows {known} of {len(self.ours)} classes; {said or 'put in their order by name'}"
+
+    def read(self, logits_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C"]:
+        """The teacher's logits as logits of the student's classes.
+
+        Masses of several classes for one add up; one for several is spread evenly among them; what
+        the teacher does not know has the logit `UNKNOWN`.
+        """
+        if all(len(source) == 1 for source in self.sources):
+            order_G = _places(tuple(source[0] for source in self.sources), logits_BK.device)
+            merged_BG = logits_BK.index_select(1, order_G)
+        else:
+            parts = [logits_BK[:, list(source)].logsumexp(dim=1) for source in self.sources]
+            merged_BG = torch.stack(parts, dim=1)
+        if any(len(group) > 1 for group in self.groups):
+            merged_BG = merged_BG - merged_BG.new_tensor([math.log(len(g)) for g in self.groups])
+        return self.spread(merged_BG)
+
+    def pack(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
+        """One column for each group: all that has to be kept of `read`."""
+        if self.whole:
+            return logits_BC
+        firsts_G = _places(tuple(group[0] for group in self.groups), logits_BC.device)
+        return logits_BC.index_select(1, firsts_G)
+
+    def spread(self, packed_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B C"]:
+        """The inverse of `pack`, to the bit."""
+        if self.whole:
+            return packed_BG
+        said_BC = packed_BG.index_select(1, _places(self._columns, packed_BG.device))
+        known_C = _places(self.group_of, packed_BG.device) >= 0
+        return torch.where(known_C, said_BC, UNKNOWN)
+
+    @cached_property
+    def _columns(self) -> tuple[int, ...]:
+        """For each of the student's classes the number of its group; 0 where there is none."""
+        found = {place: number for number, group in enumerate(self.groups) for place in group}
+        return tuple(found.get(place, 0) for place in range(len(self.ours)))
+
+    def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
+        """A linear classifier of the teacher's classes as one of the student's, if it is one."""
+        if any(len(source) > 1 for source in self.sources):
+            return None
+        weight_KD, bias_K = head
+        bias_C = self.read(bias_K[None])[0]
+        weight_CD = self.read(weight_KD.mT).mT
+        known_C = bias_C > UNKNOWN
+        if any(len(group) > 1 for group in self.groups):
+            sizes = {place: math.log(len(group)) for group in self.groups for place in group}
+            shift = [sizes.get(place, 0.0) for place in range(len(self.ours))]
+            weight_CD = weight_CD + weight_CD.new_tensor(shift)[:, None]
+        return torch.where(known_C[:, None], weight_CD, 0), bias_C
+
+
+@functools.lru_cache(maxsize=64)
+def _places(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(places, device=device)
+
+
+def group_table(maps: Sequence[LabelMap | None], classes: int) -> Int[Tensor, "T C"] | None:
+    """What each teacher tells apart, as `TeacherOutputs` carries it; None where all tell all."""
+    if all(labels is None or labels.whole for labels in maps):
+        return None
+    rows = [range(classes) if labels is None else labels.group_of for labels in maps]
+    return torch.tensor([list(row) for row in rows])
+
+
+def match(
+    theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, Any] | None = None
+) -> LabelMap | None:
+    """How a teacher's classes are the student's; None where they are the same in the same order.
+
+    Args:
+        theirs: the teacher's class names, in the order of its logits.
+        ours: the student's.
+        given: for each class of the teacher a name of the student's, several, or None; in place of
+            comparing names.
+
+    Raises:
+        RequestError: they have nothing in common, or it is not clear which is which.
+        UnknownNameError: the mapping names a class there is not.
+    """
+    theirs, ours = tuple(theirs), tuple(ours)
+    if given is None and theirs == ours:
+        return None
+    matches = _by_name(theirs, ours) if given is None else _by_mapping(theirs, ours, given)
+    if not matches:
+        raise RequestError(_nothing_in_common(theirs, ours))
+    by_group: dict[tuple[int, ...], list[int]] = {}
+    for place, group in matches.items():
+        by_group.setdefault(tuple(sorted(group)), []).append(place)
+    groups = tuple(sorted(by_group))
+    _check_apart(groups, ours)
+    return LabelMap(theirs, ours, tuple(tuple(by_group[group]) for group in groups), groups)
+
+
+def _check_apart(groups: Sequence[tuple[int, ...]], ours: Sequence[str]) -> None:
+    places = [place for group in groups for place in group]
+    if twice := [ours[place] for place in dict.fromkeys(places) if places.count(place) > 1]:
+        raise RequestError(
+            f"the mapping puts {some_names(twice)} into several groups of classes; a class may be "
+            "in one, with the same others every time"
+        )
+    if len(groups) < 2:
+        names = " and ".join(ours[place] for place in groups[0])
+        raise RequestError(
+            f"of the student's classes it tells none from another: it knows only {names}, so it "
+            "has nothing to teach; at least two are needed"
+        )
+
+
+def _by_mapping(theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, Any]) -> Matches:
+    matches = {}
+    for name, target in given.items():
+        if name not in theirs:
+            raise UnknownNameError("class of the teacher", name, theirs)
+        names = [] if target is None else [target] if isinstance(target, str) else list(target)
+        for one in names:
+            if one not in ours:
+                raise UnknownNameError("class of the student", str(one), ours)
+        if names:
+            matches[list(theirs).index(name)] = tuple(dict.fromkeys(map(ours.index, names)))
+    return matches
+
+
+def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
+    """Exactly, then without regard to case and separators, any name of a comma list."""
+    exact = [[name] for name in theirs]
+    matches = _pairs(exact, [[name] for name in ours], theirs, ours, {})
+    loose = [_aliases(name) for name in theirs]
+    return matches | _pairs(loose, [_aliases(name) for name in ours], theirs, ours, matches)
+
+
+def _pairs(
+    names: Sequence[Sequence[str]],
+    wanted: Sequence[Sequence[str]],
+    theirs: Sequence[str],
+    ours: Sequence[str],
+    done: Matches,
+) -> dict[int, tuple[int, ...]]:
+    """For each class of the teacher the one class of the student that has one of its names."""
+    taken = {place for group in done.values() for place in group}
+    found: dict[int, list[int]] = {}
+    holders: dict[str, list[int]] = {}
+    for place, aliases in enumerate(wanted):
+        for alias in aliases if place not in taken else ():
+            holders.setdefault(alias, []).append(place)
+    for other, aliases in enumerate(names):
+        places = sorted({place for alias in aliases for place in holders.get(alias, ())})
+        if places and other not in done:
+            found[other] = places
+    for other, places in found.items():
+        if len(places) > 1:
+            raise _unclear(theirs[other], [ours[place] for place in places])
+        rivals = [rival for rival in found if found[rival] == places]
+        if len(rivals) > 1:
+            raise _unclear(ours[places[0]], [f"{theirs[rival]} (no. {rival})" for rival in rivals])
+    return {other: tuple(places) for other, places in found.items()}
+
+
+def _unclear(name: str, candidates: Sequence[str]) -> RequestError:
+    both = " or ".join(repr(candidate) for candidate in candidates[:2])
+    return RequestError(f"class {name!r} could be {both}: say which is which by --labels NAME=FILE")
+
+
+def _aliases(name: str) -> list[str]:
+    """A name and the parts of a comma list, in lower case with spaces between words."""
+    parts = (re.sub(r"[\s_-]+", " ", part).strip().casefold() for part in (name, *name.split(",")))
+    return [part for part in dict.fromkeys(parts) if part]
+
+
+def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    near = [(name, difflib.get_close_matches(name, theirs, n=1, cutoff=0.6)) for name in ours]
+    pairs = [f"{found[0]!r} for {name!r}" for name, found in near if found][:3]
+    hint = f"nearest: {', '.join(pairs)}; " if pairs else ""
+    return (
+        f"its {len(theirs)} classes ({some_names(theirs, 3)}) and the data's {len(ours)} "
+        f"({some_names(ours, 3)}) have no name in common; {hint}say which is which by "
+        "--labels NAME=FILE"
+    )
+
+
+def some_names(names: Sequence[str], count: int = SHOWN) -> str:
+    """A few names, and how many more there are.
+
+    >>> some_names(("a", "b", "c"), 2)
+    'a, b and 1 more'
+    """
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
