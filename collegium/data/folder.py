@@ -81,6 +81,8 @@ def _images(folder: Path) -> list[str]:
 def _split_folders(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; {_LAYOUT}")
+    if (root / "wnids.txt").is_file():
+        raise DataError(f"{root} is the official folder of Tiny-ImageNet: say tiny-imagenet:{root}")
     found = {split: _split_folder(root, names) for split, names in _FOLDERS.items()}
     folders = {split: folder for split, folder in found.items() if folder is not None}
     if not folders and any(_images(root / name) for name in _subfolders(root)):
