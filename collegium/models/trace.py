@@ -157,7 +157,7 @@ class _Reader:
         known: rows and columns of the convolutions so far.
         current: the smallest of them; None before the first.
         channels: the fewest that tokens have had; less are a mean of tokens, turned over.
-        guessed: tokens taken for merged patches, and how many they are.
+        guessed: tokens taken for merged patches.
         refuted: those that were followed by more tokens: a mixer's channels, turned over.
     """
 
@@ -165,8 +165,8 @@ class _Reader:
     known: set[Grid] = field(default_factory=set)
     current: Grid | None = None
     channels: int = 0
-    guessed: list[Call] = field(default_factory=list)
-    refuted: list[Call] = field(default_factory=list)
+    guessed: set[Call] = field(default_factory=set)
+    refuted: set[Call] = field(default_factory=set)
 
     def ways(self, call: Call) -> list[Reading]:
         """How the output of a call can be read: not at all, in one way, or in two."""
@@ -205,9 +205,7 @@ class _Reader:
         count, channels = call.sizes
         if self.current is None and not call.aside:  # patches cut without a convolution
             self.current = self._cut(count)
-        if self.current is None:
-            return None
-        if channels < self.channels:
+        if self.current is None or channels < self.channels:
             return None
         positions = math.prod(self.current)
         if 0 <= count - positions <= EXTRA_TOKENS:
@@ -215,14 +213,15 @@ class _Reader:
             return self.current
         merged = self._grid(count) if count < positions else None
         if merged and not call.aside:
-            self.guessed.append(call)
+            self.guessed.add(call)
         return merged
 
     def _see(self, call: Call, positions: int) -> None:
         if call.aside:
             return
         self.channels = min(self.channels or call.sizes[1], call.sizes[1])
-        self.refuted += [guess for guess in self.guessed if guess.sizes[0] < positions]
+        self.refuted |= {guess for guess in self.guessed if guess.sizes[0] < positions}
+        self.guessed -= self.refuted
 
     def _cut(self, count: int) -> Grid | None:
         found = (self._grid(count - extra) for extra in range(min(EXTRA_TOKENS, count)))

@@ -22,10 +22,14 @@ def test_layers_lists_what_hints_choose_from_and_all_there_is(command) -> None:
     assert "did you mean 'cnn'" in command("layers --data digits --model small:cnm").err
 
 
-def test_the_pairs_are_shown_before_training(distil) -> None:
-    told = distil("--out shown amtml")
-    assert "hints of" not in told.err  # quiet
-    assert distil("--out none kd --teacher wide").code == 0
+def test_the_pairs_are_shown_before_training(command, teachers: dict[str, Path]) -> None:
+    start = f"distill --data digits --student small:cnn --teacher w={teachers['wide']} --epochs 1"
+    shown = command(f"{start} --out shown fitnets").err
+    row = re.search(r"^w +layer2 +32x4x4 +layer2 +8x4x4$", shown, flags=re.MULTILINE)
+    assert row is not None
+    assert "hints of" in shown[: row.start()]
+    assert "epoch 1/1" in shown[row.end() :]
+    assert "hints of" not in command(f"{start} --out none kd").err
 
 
 @pytest.mark.slow
