@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from collegium.assembly import Labels, make_fabric, make_faculty, make_splits
 from collegium.data import Views, keep_classes
 from collegium.errors import FolderError, RequestError
-from collegium.models.taps import shape_of
+from collegium.models.reading import POOLED, find_layer
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.store import Filler, Share, Store, StoredTeachers
 from collegium.teachers.store.catalogue import (
@@ -204,8 +204,21 @@ def build(
     """
     if not teachers or views < 1:
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
+    asked: dict[str, list[str]] = {}
+    for name, path in map(parse_layer, layers):
+        asked.setdefault(name, []).append(path.removesuffix(POOLED))
     inquiry = _inquire(
-        data, image_size, augment, view_seed, teachers, views, batch_size, machine, quiet, labels
+        data,
+        image_size,
+        augment,
+        view_seed,
+        teachers,
+        views,
+        batch_size,
+        machine,
+        quiet,
+        labels,
+        layers=asked,
     )
     numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
     _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
@@ -236,6 +249,7 @@ def _inquire(
     quiet: bool,
     labels: Mapping[str, Labels],
     classes: tuple[str, ...] = (),
+    layers: Mapping[str, Sequence[str]] | None = None,
 ) -> Inquiry:
     """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
@@ -252,7 +266,9 @@ def _inquire(
         machine.decoders,
     )
     steps = count * -(-len(splits.train) // batch_size)
-    faculty = make_faculty(teachers, teachers, splits, machine, steps, batch_size, fabric, labels)
+    faculty = make_faculty(
+        teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers
+    )
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 
 
@@ -260,10 +276,11 @@ def _codecs(faculty: Faculty, logits: str, layers: tuple[str, ...], maps: str) -
     codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in faculty.names}
     for text in layers:
         name, path = parse_layer(text)
-        if name not in codecs or shape_of(faculty.profiles[name].maps, path) is None:
+        layer = find_layer(faculty.profiles[name].maps, path) if name in codecs else None
+        if layer is None:
             known = [f"{n}:{p}" for n in faculty.names for p in faculty.profiles[n].maps]
             raise RequestError(f"no layer {text!r}; there are: {', '.join(known)}")
-        codecs[name][path] = maps
+        codecs[name][layer] = maps
     return dict(codecs)
 
 
@@ -390,6 +407,7 @@ def verify(
             quiet,
             {known_by: told for known_by, told in labels.items() if known_by == name},
             store.views.classes,
+            {name: [kind.removesuffix(POOLED) for kind in store.kinds(name) if kind != LOGITS]},
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
         _, volumes, filler = inquiry.open(folder, {name: codecs})

@@ -21,14 +21,14 @@ from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
 from collegium.models.specs import Setting, build_network, has_weights, wrap_module
-from collegium.models.taps import survey
+from collegium.models.survey import every_layer, survey
 from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.labels import LabelMap, match
 from collegium.teachers.prepare import SAMPLE, Wishes
 from collegium.training.options import Machine
 from collegium.training.progress import Display
-from collegium.types import Dims
+from collegium.types import Dims, MapShape
 
 Labels = Mapping[str, Any] | Sequence[str]
 """A teacher's classes: each with the student's it stands for, or their names alone."""
@@ -151,6 +151,19 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
     return wrap_module(model, setting)
 
 
+def hidden_layers(
+    model: str, data: str | Splits, image_size: int | None = None
+) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
+    """The layers of a network that hints choose from, and all that can be named, with their shapes.
+
+    Raises:
+        RequestError: no such model or data.
+    """
+    setting = setting_of(make_splits(data, 0.0, 0, image_size).train)
+    network = make_student(model, setting, seed=0)
+    return survey(network, setting.image_shape), every_layer(network, setting.image_shape)
+
+
 def make_teacher(
     name: str, model: str | nn.Module, setting: Setting, labels: Labels | None = None
 ) -> Network:
@@ -216,8 +229,13 @@ def make_faculty(
     batch_size: int,
     fabric: Fabric,
     labels: Mapping[str, Labels] = {},
+    layers: Mapping[str, Sequence[str]] | None = None,
 ) -> Faculty:
-    """The teachers of a run of so many steps, made as fast as their answers allow."""
+    """The teachers of a run of so many steps, made as fast as their answers allow.
+
+    Raises:
+        RequestError: a teacher that cannot be had, or has none of the layers asked of it.
+    """
     check_labels(labels, models)
     setting = setting_of(splits.train)
     builders = {
@@ -241,6 +259,7 @@ def make_faculty(
         device=fabric.device,
         bounded=bounded,
         relate=lambda name, theirs: relate(name, theirs, setting.classes, labels.get(name)),
+        layers=layers,
     )
 
 
@@ -255,14 +274,28 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
 
 
 def make_dims(
-    student: Network, teachers: Mapping[str, Profile], setting: Setting, seed: int
+    student: Network,
+    teachers: Mapping[str, Profile],
+    setting: Setting,
+    seed: int,
+    layers: Sequence[str] = (),
 ) -> Dims:
-    """Names and shapes, by one blank view through every network."""
-    shape = student.prepare(torch.zeros(1, *setting.image_shape)).shape[1:]
+    """Names and shapes, by one blank view through every network.
+
+    Args:
+        student: the network that is trained.
+        teachers: what is known of each.
+        setting: of the data.
+        seed: of the method's random starts.
+        layers: of the student, asked for beside those of `survey`.
+
+    Raises:
+        RequestError: the student has no such layer.
+    """
     return Dims(
         classes=len(setting.classes),
         teachers=tuple(teachers),
-        student_maps=survey(student.body, (shape[0], shape[1], shape[2])),
+        student_maps=survey(student, setting.image_shape, layers, "the student"),
         teacher_maps={name: profile.maps for name, profile in teachers.items()},
         seed=seed,
         heads={name: profile.head for name, profile in teachers.items() if profile.head},

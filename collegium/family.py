@@ -245,13 +245,17 @@ class AbstractFeature(AbstractSoftTarget):
         super().__post_init__()
         require(self.hint_weight >= 0, f"hint_weight must be >= 0, got {self.hint_weight}")
 
+    def pairs_asked(self) -> tuple[str, ...]:
+        """Those of `hint_pairs`."""
+        return self.hint_pairs
+
     def pairs(self, dims: "Dims") -> dict[str, list[tuple[str, str]]]:
         """For each teacher, the student layers and its own that are compared.
 
         Raises:
             RequestError: a network has no hidden layers.
         """
-        from collegium.models.taps import nearest_layer, pair_layers
+        from collegium.models.pairing import nearest_layer, pair_layers
 
         if self.hint_pairs:
             found: dict[str, list[tuple[str, str]]] = {}

@@ -65,6 +65,10 @@ class AbstractMethod(ABC):
         """The names whose answers are read, of those given."""
         return teachers if self.hears_teachers else ()
 
+    def pairs_asked(self) -> tuple[str, ...]:
+        """Hidden layers a user pairs, STUDENT_LAYER=TEACHER:TEACHER_LAYER; none without hints."""
+        return ()
+
     def options(self) -> dict[str, Any]:
         """Hyperparameters by name, as run.json keeps them."""
         return dataclasses.asdict(self)

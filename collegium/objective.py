@@ -115,7 +115,8 @@ class Objective(nn.Module):
         for term in self.terms.values():
             for name, paths in term.layers.teachers.items():
                 teachers[name] = _unique((*teachers.get(name, ()), *paths))
-        return Layers(_unique(student), teachers)
+        pairs = (pair for term in self.terms.values() for pair in term.layers.pairs)
+        return Layers(_unique(student), teachers, tuple(dict.fromkeys(pairs)))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` (from 0) of `epochs` begins: the only way time gets in."""

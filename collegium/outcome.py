@@ -15,7 +15,7 @@ from collegium.teachers.labels import LabelMap
 from collegium.teachers.teacher import Precision
 from collegium.training.evaluate import Predictions
 from collegium.training.learner import Learner
-from collegium.types import TeacherOutputs
+from collegium.types import HintPair, TeacherOutputs
 
 SHOWN = 6
 """Examples of each kind that are kept."""
@@ -167,7 +167,9 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
 
 
 def teacher_rows(
-    profiles: Mapping[str, Profile], measured: Mapping[str, Mapping[str, Any]]
+    profiles: Mapping[str, Profile],
+    measured: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[HintPair],
 ) -> list[dict[str, Any]]:
     """The content of teachers.json."""
     return [
@@ -182,6 +184,7 @@ def teacher_rows(
             "changes": list(profile.changes),
             **measured.get(name, {}),
             **({} if profile.labels is None else {"labels": profile.labels.groups_by_name()}),
+            "hints": [str(pair) for pair in pairs if pair.teacher == name],
         }
         for name, profile in profiles.items()
     ]

@@ -27,6 +27,7 @@ from collegium.data import ImageData, Loader
 from collegium.errors import FolderError, NumericsError, RequestError
 from collegium.files import write_whole
 from collegium.models.network import Network, parameter_count
+from collegium.models.pairing import asked_layers, pair_table
 from collegium.models.weights import network_bytes
 from collegium.record import (
     EXAMPLES,
@@ -68,6 +69,7 @@ class Session:
 
     def __init__(self, run: "Run", out: Path, *, quiet: bool = False, label: str = "train") -> None:
         check_storage(run.storage, run.machine, run.views)
+        asked, asked_of = asked_layers(run.method.pairs_asked(), tuple(run.teachers))
         self.out = out
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
@@ -97,13 +99,14 @@ class Session:
             batch_size,
             self.fabric,
             run.labels,
+            asked_of,
         )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():
             known = () if profile.labels is None else (profile.labels.note(),)
             for note in (*known, *profile.notes):
                 self.display.say(f"teacher {profile.name}: {note}")
-        self.dims = make_dims(self.student, self.profiles, self.setting, run.seed)
+        self.dims = make_dims(self.student, self.profiles, self.setting, run.seed, asked)
         self.measured = self._measure_teachers()
         accuracy = {name: found["accuracy"] for name, found in self.measured.items()}
         method = settle(run.method, self.faculty.names, accuracy)
@@ -148,6 +151,9 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
+        self.pairs = objective.layers.pairs
+        if self.pairs:
+            self.display.say(pair_table(self.pairs, dims))
         compiled = run.machine.compiles(self.fabric.device.type, self.steps)
         size = -(-run.optimisation.batch_size // run.machine.micro_batches)
         self.learner = Learner(
@@ -230,7 +236,7 @@ class Session:
             "fingerprint": self.splits.train.fingerprint(),
             "environment": _environment(),
         }
-        teachers = outcome.teacher_rows(self.profiles, self.measured)
+        teachers = outcome.teacher_rows(self.profiles, self.measured, self.pairs)
         if resume:
             _check_same(record, content, teachers)
         elif self.fabric.is_global_zero:

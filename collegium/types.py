@@ -10,8 +10,9 @@ A tensor's name ends in its axes:
 The temperature is always called `temperature`; T is never the temperature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -122,9 +123,47 @@ class Dims:
     heads: Mapping[str, Head] = field(default_factory=dict)
 
 
+class HintPair(NamedTuple):
+    """A layer of the student and a layer of one teacher that are compared.
+
+    Attributes:
+        student_layer: its name: a module path, with how it is read where that is not plain.
+        teacher: by name.
+        teacher_layer: as the student's.
+    """
+
+    student_layer: str
+    teacher: str
+    teacher_layer: str
+
+    def __str__(self) -> str:
+        return f"{self.student_layer}={self.teacher}:{self.teacher_layer}"
+
+
 @dataclass(frozen=True)
 class Layers:
-    """Which hidden layers an objective reads, by module path."""
+    """Which hidden layers an objective reads, by name.
+
+    Attributes:
+        student: of the student.
+        teachers: of each teacher, by its name.
+        pairs: which of them are compared with which.
+    """
 
     student: tuple[str, ...] = ()
     teachers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pairs: tuple[HintPair, ...] = ()
+
+    @classmethod
+    def of(cls, pairs: Iterable[HintPair]) -> "Layers":
+        """All layers of some pairs, each once.
+
+        >>> Layers.of([HintPair("one", "a", "two"), HintPair("one", "b", "two")]).student
+        ('one',)
+        """
+        pairs = tuple(dict.fromkeys(pairs))
+        teachers: dict[str, dict[str, None]] = {}
+        for pair in pairs:
+            teachers.setdefault(pair.teacher, {})[pair.teacher_layer] = None
+        student = tuple(dict.fromkeys(pair.student_layer for pair in pairs))
+        return cls(student, {name: tuple(layers) for name, layers in teachers.items()}, pairs)

@@ -146,6 +146,10 @@ class AMTML(AbstractSoftTarget):
         require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
         require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
 
+    def pairs_asked(self) -> tuple[str, ...]:
+        """Those of `hint_pairs`."""
+        return self.hint_pairs
+
     def build(self, dims: "Dims") -> "Objective":
         """Terms `ce`, `kd`, then those switched on of `angle`, `distance`, `hint.TEACHER`.
 
@@ -197,7 +201,7 @@ class AMTML(AbstractSoftTarget):
         return term("angle", self.angle_weight) | term("distance", self.distance_weight)
 
     def _hints(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        from collegium.models.taps import pair_layers
+        from collegium.models.pairing import pair_layers
         from collegium.terms import Hint
 
         if not self.hint_weight:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from collegium.errors import RequestError
 from collegium.family import AbstractFeature, WeightingName
+from collegium.method import require
 
 if TYPE_CHECKING:
     from collegium.objective import AbstractTerm, Objective
@@ -73,6 +74,24 @@ class CAMKD(AbstractFeature):
                 if name in objective.terms:
                     objective.terms[name].scale /= len(dims.teachers)
         return objective
+
+    def pairs(self, dims: "Dims") -> dict[str, list[tuple[str, str]]]:
+        """Each teacher's last layer, which is before its classifier, with the student's last.
+
+        Raises:
+            RequestError: a network has no hidden layers, or another layer of a teacher is named.
+        """
+        found = super().pairs(dims)
+        last = {name: list(dims.teacher_maps[name])[-1] for name in found}
+        if not self.hint_pairs:
+            return {name: [(found[name][0][0], last[name])] for name in found}
+        for name, named in found.items():
+            require(
+                named[0][1] == last[name],
+                f"ca_mkd puts hints before the classifier of teacher {name}: name its last layer, "
+                f"{last[name]}, not {named[0][1]}",
+            )
+        return found
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """One term `hints` over all teachers."""

@@ -56,7 +56,7 @@ class RKD(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
-        from collegium.models.taps import POOLED
+        from collegium.models.reading import POOLED
         from collegium.terms import Compared, Relation
 
         weights: dict[Relation, float] = {

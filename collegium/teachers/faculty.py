@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
 from collegium.models.network import Network, parameter_count, weights_hash
-from collegium.models.taps import Taps, survey
+from collegium.models.survey import survey
+from collegium.models.taps import Taps
 from collegium.teachers.labels import LabelMap, group_table
 from collegium.teachers.prepare import Wishes, prepare
 from collegium.teachers.teacher import Prepared, Teacher
@@ -63,6 +64,10 @@ class Faculty:
         device: where they answer.
         bounded: keep none in memory but the one that is being heard.
         relate: gives how the classes of a teacher, by its name and theirs, are the student's.
+        layers: of each teacher, hidden layers that are asked for beside those of `survey`.
+
+    Raises:
+        RequestError: a teacher has no such layer.
     """
 
     def __init__(
@@ -75,12 +80,14 @@ class Faculty:
         device: torch.device | str = "cpu",
         bounded: bool = False,
         relate: Callable[[str, tuple[str, ...]], LabelMap | None] = lambda name, classes: None,
+        layers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.names = tuple(builders)
         self._builders, self._specs = dict(builders), dict(specs)
         self._images_BDHW = images_BDHW.to(device)
         self._wishes, self._device, self.bounded = wishes, device, bounded
         self._relate = relate
+        self._layers = layers or {}
         self._kept: dict[str, Prepared] = {}
         self._hashes: dict[str, str] = {}
         self.profiles: dict[str, Profile] = {}
@@ -91,7 +98,9 @@ class Faculty:
     def _meet(self, name: str) -> Profile:
         network = self._build(name)
         labels = self._relate(name, network.classes)
-        maps = _maps(network, self._images_BDHW)
+        channels, rows, columns = self._images_BDHW.shape[1:]
+        asked = self._layers.get(name, ())
+        maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
         sha256, parameters = weights_hash(network), parameter_count(network)
         head = _head(network, maps, self._images_BDHW[:8])
         prepared = self._prepare(name, maps, network)
@@ -160,12 +169,6 @@ class Faculty:
     def unchanged(self, name: str) -> bool:
         """Whether a teacher's weights are, to the byte, what they were when training began."""
         return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
-
-
-def _maps(network: Network, images_BDHW: Tensor) -> dict[str, MapShape]:
-    """The hidden layers a hint can use, by one blank view."""
-    channels, rows, columns = network.prepare(images_BDHW[:1]).shape[1:]
-    return survey(network.body, (channels, rows, columns))
 
 
 def _head(network: Network, maps: Mapping[str, MapShape], images_BDHW: Tensor) -> Head | None:

@@ -19,9 +19,9 @@ from collegium.losses import (
     similarity,
     unit_channels,
 )
-from collegium.models.taps import POOLED
+from collegium.models.reading import POOLED
 from collegium.objective import AbstractTerm, Given, among_rows
-from collegium.types import Head, Layers, MapShape
+from collegium.types import Head, HintPair, Layers, MapShape
 from collegium.weighting import confidence_weights
 from collegium.weighting.base import generator_for
 
@@ -41,12 +41,13 @@ class Hint(AbstractTerm):
     """scale * (regressor(student map) - teacher map)^2: one teacher's hint to one student layer.
 
     The larger map is average-pooled to the smaller one, then a 1x1 convolution brings the
-    student's channels to the teacher's.
+    student's channels to the teacher's: on tokens, which are positions of a map here, that is one
+    linear layer for all of them.
 
     Args:
-        student_layer: module path in the student, and its shape.
+        student_layer: its name in the student, and its shape.
         teacher: whose hint it is.
-        teacher_layer: module path in the teacher, and its shape.
+        teacher_layer: its name in the teacher, and its shape.
         scale: its weight.
         norm: "channel_out" compares directions (both maps of unit length over channels after the
             regressor, error summed over channels: 2 - 2 cos); "channel_in" normalises before a
@@ -77,7 +78,7 @@ class Hint(AbstractTerm):
         super().__init__()
         (self.student_path, student_shape), self.teacher = student_layer, teacher
         self.teacher_path, teacher_shape = teacher_layer
-        self.layers = Layers((self.student_path,), {teacher: (self.teacher_path,)})
+        self.layers = Layers.of([HintPair(self.student_path, teacher, self.teacher_path)])
         self.scale, self.norm, self.pooled, self.until = scale, norm, pooled, until
         self.place, self.weighted = place, weighted
         self.regressor = nn.Conv2d(
@@ -129,7 +130,7 @@ class Compared(AbstractTerm):
     Args:
         comparison: "attention" of maps, "similarity" of flattened maps, "distance" or "angle" of
             their means over positions.
-        layers: pairs of a student layer and a teacher layer, by module path; their sum is taken.
+        layers: pairs of a student layer and a teacher layer, by name; their sum is taken.
         teacher: whose layers they are.
         scale: its weight.
         place: the teacher's among those that are heard.
@@ -147,8 +148,7 @@ class Compared(AbstractTerm):
         self.pairs, self.teacher = tuple(layers), teacher
         self.scale, self.place, self.pointwise = scale, place, comparison == "attention"
         self.compare = _COMPARISONS[comparison]
-        student, theirs = zip(*layers, strict=True)
-        self.layers = Layers(tuple(dict.fromkeys(student)), {teacher: tuple(dict.fromkeys(theirs))})
+        self.layers = Layers.of(HintPair(own, teacher, theirs) for own, theirs in layers)
 
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The sum over layers for each example."""
@@ -184,7 +184,7 @@ class Flow(AbstractTerm):
     Where channels differ a trained 1x1 convolution brings the student's to the teacher's.
 
     Args:
-        student: two layers, each a module path and its shape.
+        student: two layers, each a name and its shape.
         teacher: whose layers the others are.
         theirs: the teacher's two layers.
         scale: its weight.
@@ -205,7 +205,8 @@ class Flow(AbstractTerm):
         super().__init__()
         self.own, self.theirs = ([path for path, _ in layers] for layers in (student, theirs))
         self.teacher, self.scale, self.place = teacher, scale, place
-        self.layers = Layers(tuple(self.own), {teacher: tuple(dict.fromkeys(self.theirs))})
+        pairs = zip(self.own, self.theirs, strict=True)
+        self.layers = Layers.of(HintPair(own, teacher, path) for own, path in pairs)
         shapes = zip(student, theirs, strict=True)
         self.regressors = nn.ModuleList(
             _to_channels(own[0], target[0], f"{teacher}/{path}/flow", seed)
@@ -256,10 +257,7 @@ class ClassifiedHints(AbstractTerm):
         self.scale = scale
         self._places = [hint.place for hint in hints]
         self._heads = tuple(heads)  # data of the teachers, not of the method: not saved with it
-        self.layers = Layers(
-            tuple(dict.fromkeys(hint.student_path for hint in hints)),
-            {hint.teacher: (hint.teacher_path,) for hint in hints},
-        )
+        self.layers = Layers.of(pair for hint in hints for pair in hint.layers.pairs)
 
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """One value per example."""

@@ -6,7 +6,7 @@ reading the options and doing the work are two steps.
 
 from collections.abc import Callable
 
-from collegium.verbs.about import cite, doctor, methods
+from collegium.verbs.about import cite, doctor, layers, methods
 from collegium.verbs.comparison import compare
 from collegium.verbs.measures import evaluate
 from collegium.verbs.options import Answer, Call
@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[..., Call]] = {
     "store verify": store_verify,
     "methods": methods,
     "cite": cite,
+    "layers": layers,
     "doctor": doctor,
 }
 

@@ -1,10 +1,13 @@
-"""The commands that tell: methods, cite, doctor."""
+"""The commands that tell: methods, cite, layers, doctor."""
+
+from typing import Annotated
 
 import tyro
 
 from collegium.method import AbstractMethod
 from collegium.methods import all_methods, find_method
 from collegium.record import Json
+from collegium.run import Run
 from collegium.verbs.options import Answer, Call, Flag
 
 
@@ -49,6 +52,38 @@ def cite(slug: tyro.conf.Positional[str], json: Flag = False) -> Call:
     def call() -> Answer:
         text = find_method(slug).citation()
         return Answer({"slug": slug, "bibtex": text}, text)
+
+    return call
+
+
+def layers(
+    data: str,
+    model: str,
+    every: Annotated[Flag, tyro.conf.arg(name="all")] = False,
+    image_size: int | None = Run.image_size,
+    json: Flag = False,
+) -> Call:
+    """The hidden layers of a network: names for --hint-pairs and --layers.
+
+    Args:
+        data: whose images it is given.
+        model: a model string, with or without weights.
+        every: list every layer that can be named; by default those that hints choose from.
+        image_size: rows and columns a folder's images are brought to.
+        json: print the result as one JSON object on standard output.
+    """
+
+    def call() -> Answer:
+        from collegium.assembly import hidden_layers
+
+        usual, found = hidden_layers(model, data, image_size)
+        shown = found if every else usual
+        width = max(map(len, shown), default=0)
+        lines = [
+            f"{name:<{width}}  {'x'.join(map(str, shape)):<12}{'hints' * (name in usual)}".rstrip()
+            for name, shape in shown.items()
+        ]
+        return Answer({name: list(shape) for name, shape in shown.items()}, "\n".join(lines))
 
     return call
 

@@ -97,7 +97,7 @@ def test_hidden_layers_are_kept_where_asked(build, distil) -> None:
     assert len(list(Path("kept/teachers/wide").iterdir())) == 3  # manifest, logits, layer2
     told = build("--views 1 --out kept --layers wide:layer9")
     assert told.code == 2
-    assert "no layer 'wide:layer9'; there are: wide:layer1" in told.err
+    assert "teacher wide has no layer 'layer9'; did you mean layer" in told.err
     told = distil("--augment crop --store other --store-hints int8 --out run amtml --json")
     assert told.code == 0
     assert list(Path("other/teachers/wide").glob("layer*"))

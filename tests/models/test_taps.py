@@ -1,53 +1,26 @@
-"""Hidden layers: found, read and paired, without editing a network."""
+"""Hidden layers are read as maps, without editing a network and without keeping more."""
+
+import gc
+import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-import collegium as cg
-from collegium.errors import RequestError, UnknownNameError
-from collegium.models.cifar import CIFAR_MODELS
+from collegium.errors import UnknownNameError
 from collegium.models.small import SMALL_MODELS
-from collegium.models.taps import HintPair, Taps, pair_layers, survey
-
-MAPS = {"one": (4, 8, 8), "two": (6, 4, 4), "three": (8, 2, 2)}
-
-
-def dims(teachers: str, student: dict | None = None) -> cg.Dims:
-    names = tuple(teachers)
-    return cg.Dims(5, names, MAPS if student is None else student, dict.fromkeys(names, MAPS))
+from collegium.models.survey import survey
+from collegium.models.taps import Taps
+from tests.models.shapes import KINDS, ChannelsLast, Convolutions, Transformer
 
 
-def test_a_resnets_stages_are_found() -> None:
-    assert survey(CIFAR_MODELS["resnet20"](10), (3, 32, 32)) == {
-        "layer1": (16, 32, 32),
-        "layer2": (32, 16, 16),
-        "layer3": (64, 8, 8),
-    }
-
-
-@pytest.mark.parametrize("name", ["vgg8", "wrn-16-1", "mobilenetv2", "resnet8x4"])
-def test_every_family_has_layers_from_shallow_to_deep(name: str) -> None:
-    rows = [shape[1] for shape in survey(CIFAR_MODELS[name](10), (3, 32, 32)).values()]
-    assert len(rows) >= 3
-    assert rows == sorted(rows, reverse=True)
-
-
-def test_a_perceptrons_hidden_vector_is_a_map_of_one_position() -> None:
-    assert survey(SMALL_MODELS["mlp"](10), (1, 8, 8)) == {"layer1": (32, 1, 1)}
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.ReLU(), nn.Linear(7, 3))
-    assert list(survey(plain, (1, 8, 8)).values()) == [(7, 1, 1)]
-
-
-def test_looking_changes_nothing() -> None:
-    network = CIFAR_MODELS["resnet8"](10).train()
-    network.layer1.eval()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    survey(network, (3, 32, 32))
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert network.training
-    assert not network.layer1.training
-    assert not any(module._forward_hooks for module in network.modules())
+def outputs(network: nn.Module, images: Tensor) -> dict[str, object]:
+    """What every module gave, by its path."""
+    found: dict[str, object] = {}
+    for path, module in network.named_modules():
+        module.register_forward_hook(lambda m, i, o, path=path: found.__setitem__(path, o))
+    network(images)
+    return found
 
 
 def test_taps_give_what_the_modules_returned_and_forget_it() -> None:
@@ -62,43 +35,80 @@ def test_taps_give_what_the_modules_returned_and_forget_it() -> None:
         taps.take()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_found_can_be_read_in_batches(kind: str) -> None:
+    make, image, expected = KINDS[kind]
+    network = make().eval()
+    taps = Taps(network, list(expected))
+    network(torch.randn(3, 3, *image))
+    assert {name: m.shape for name, m in taps.take().items()} == {
+        name: (3, *shape) for name, shape in expected.items()
+    }
+
+
+@pytest.mark.parametrize("extra", [0, 1, 6])
+def test_a_token_stands_where_its_patch_was_and_extra_tokens_nowhere(extra: int) -> None:
+    network = Transformer((16, 24), extra, 2)
+    images = torch.randn(2, 3, 16, 24)
+    tokens_BND = outputs(network, images)["norm"]
+    taps = Taps(network, ["norm@4x6"])
+    network(images)
+    map_BDHW = taps.take()["norm@4x6"]
+    for row in range(4):
+        for column in range(6):
+            token_BD = tokens_BND[:, extra + 6 * row + column]  # type: ignore[index]
+            assert torch.equal(map_BDHW[:, :, row, column], token_BD)
+
+
+def test_channels_are_brought_to_the_front() -> None:
+    network, images = ChannelsLast(), torch.randn(2, 3, 32, 32)
+    given_BHWD = outputs(network, images)["stages.1"]
+    taps = Taps(network, ["stages.1@channels_last"])
+    network(images)
+    assert torch.equal(taps.take()["stages.1@channels_last"].permute(0, 2, 3, 1), given_BHWD)
+
+
+@pytest.mark.parametrize("layer", ["norm@4x6", "stages.0@channels_last", "two"])
+def test_means_over_positions_are_those_of_the_map(layer: str) -> None:
+    make = {"norm@4x6": lambda: Transformer((16, 24), 1, 2), "two": Convolutions}
+    network = make.get(layer, ChannelsLast)()
+    taps = Taps(network, [layer, f"{layer}@mean"])
+    network(torch.randn(2, 3, 16, 24) if layer == "norm@4x6" else torch.randn(2, 3, 32, 32))
+    whole, mean = taps.take().values()
+    torch.testing.assert_close(whole.mean(dim=(2, 3), keepdim=True), mean)
+
+
+def test_the_tensor_in_a_tuple_is_read() -> None:
+    network, images = Convolutions(), torch.randn(2, 3, 8, 8)
+    taps = Taps(network, ["two", "two.inner"])
+    network(images)
+    whole, inner = taps.take().values()
+    assert torch.equal(whole, inner.relu())
+    assert not torch.equal(whole, inner)
+
+
+def test_only_what_is_asked_for_is_kept() -> None:
+    network = SMALL_MODELS["cnn"](10).eval()
+    alive: list[weakref.ref[Tensor]] = []
+    network.layer1.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
+    network.layer3.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
+    taps = Taps(network, ["layer3", "layer1@mean"])
+    with torch.no_grad():
+        network(torch.randn(2, 1, 8, 8))
+    gc.collect()
+    assert [reference() is not None for reference in alive] == [False, True]
+    taps.take()
+    gc.collect()
+    assert alive[1]() is None
+
+
+def test_closed_taps_leave_nothing_behind() -> None:
+    network = Transformer((16, 16), 1, 2)
+    taps = Taps(network, list(survey(network, (3, 16, 16))))
+    taps.close()
+    assert not any(module._forward_hooks for module in network.modules())
+
+
 def test_a_tap_on_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'layer1'"):
         Taps(SMALL_MODELS["cnn"](10), ["layr1"])
-
-
-@pytest.mark.parametrize(
-    ("teachers", "assignment", "groups"),
-    [
-        ("a", "one_per_group", ["three"]),
-        ("ab", "one_per_group", ["one", "three"]),
-        ("abc", "one_per_group", ["one", "two", "three"]),
-        ("abcde", "one_per_group", ["one", "one", "two", "two", "three"]),
-        ("ab", "cyclic", ["one", "two", "three"]),
-        ("abc", "all_to_one", ["two", "two", "two"]),
-        ("abc", "skip_last", ["one", "three"]),
-        ("a", "skip_last", ["three"]),
-    ],
-)
-def test_who_hints_where(teachers: str, assignment: str, groups: list[str]) -> None:
-    pairs = pair_layers(dims(teachers), assignment)  # type: ignore[arg-type]
-    assert [pair.student_layer for pair in pairs] == groups
-    assert all(pair.student_layer == pair.teacher_layer for pair in pairs)  # the same resolution
-    if assignment == "cyclic":
-        assert [pair.teacher for pair in pairs] == ["a", "b", "a"]
-
-
-def test_explicit_pairs_replace_the_rule() -> None:
-    pairs = pair_layers(dims("ab"), explicit=["one=b:three", "two=a:two"])
-    assert pairs == [HintPair("one", "b", "three"), HintPair("two", "a", "two")]
-    for text in ("one=c:two", "four=a:two", "one=a:four", "nonsense"):
-        with pytest.raises(UnknownNameError):
-            pair_layers(dims("ab"), explicit=[text])
-
-
-def test_networks_without_maps_are_refused_with_what_would_work() -> None:
-    with pytest.raises(RequestError, match="the student has none; use hint_weight=0"):
-        pair_layers(dims("a", student={}))
-    blind = cg.Dims(5, ("a", "b"), MAPS, {"a": MAPS, "b": {}})
-    with pytest.raises(RequestError, match="teacher b has none"):
-        pair_layers(blind)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from collegium.models.cifar import CIFAR_MODELS
 from collegium.models.network import Network, Preprocess, freeze, weights_hash
 from collegium.models.small import SMALL_MODELS
-from collegium.models.taps import survey
+from collegium.models.survey import survey
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.prepare import EXACT, Wishes, fold, prepare
 from collegium.teachers.teacher import Prepared, Teacher

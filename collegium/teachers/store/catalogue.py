@@ -5,7 +5,7 @@ from pathlib import Path
 
 from collegium.data import VIEW_VERSION, Views
 from collegium.errors import FolderError
-from collegium.models.taps import shape_of
+from collegium.models.reading import shape_of
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.store.source import Filler, Volumes
 from collegium.teachers.store.store import LOGITS, Store, TeacherIdentity, ViewsIdentity
