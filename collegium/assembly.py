@@ -113,7 +113,7 @@ def setting_of(train: ImageData) -> Setting:
 def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network:
     """The network that is trained."""
     if isinstance(model, str):
-        return build_network(model, setting, seed)
+        return build_network(model, setting, seed, learns=True)
     return wrap_module(model, setting)
 
 

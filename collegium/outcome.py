@@ -147,6 +147,7 @@ def teacher_rows(
             "classes": list(profile.classes),
             "mean": list(profile.mean),
             "std": list(profile.std),
+            "resizing": profile.resizing,
             "parameters": profile.parameters,
             "changes": list(profile.changes),
             **({"accuracy": accuracy[name]} if name in accuracy else {}),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
+from collegium.models.keys import LoadingReport
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.taps import Taps, survey
 from collegium.teachers.prepare import Wishes, prepare
@@ -26,12 +27,14 @@ class Profile:
         classes: names, in the order of its logits.
         mean: of the normalisation.
         std: of the normalisation.
+        resizing: what every view is brought to ("224x224 bicubic"); empty where it stays as it is.
         parameters: number of trained values.
         maps: shape of each hidden layer a hint can use.
         changes: how it was made fast.
-        notes: what was tried and left, with the reason.
+        notes: how it was loaded; what was tried to make it fast and left, with the reason.
         images_per_s: how fast it answers, measured on a few.
         head: the linear classifier it puts on the mean of its last map, if it is that simple.
+        loading: how its weights file fitted; None where none was loaded.
     """
 
     name: str
@@ -40,12 +43,14 @@ class Profile:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resizing: str
     parameters: int
     maps: Mapping[str, MapShape]
     changes: tuple[str, ...]
     notes: tuple[str, ...]
     images_per_s: float
     head: Head | None
+    loading: LoadingReport | None = None
 
 
 class Faculty:
@@ -85,6 +90,7 @@ class Faculty:
         network = self._build(name)
         maps = _maps(network, self._images_BDHW)
         sha256, parameters = weights_hash(network), parameter_count(network)
+        origin = network.origin
         head = _head(network, maps, self._images_BDHW[:8])
         prepared = self._prepare(name, maps, network)
         if not self.bounded:
@@ -97,12 +103,14 @@ class Faculty:
             network.classes,
             network.preprocess.mean,
             network.preprocess.std,
+            network.preprocess.resizing,
             parameters,
             maps,
             tuple(prepared.changes),
-            tuple(prepared.notes),
+            (*origin.notes, *prepared.notes),
             prepared.images_per_s,
             head,
+            origin.loading,
         )
 
     def _build(self, name: str) -> Network:

@@ -37,7 +37,12 @@ def identity_of(profile: Profile, precision: str) -> TeacherIdentity:
     """Whose answers are kept; precision is what the teacher computes in, not what was wished."""
     low = "low precision" in profile.changes
     return TeacherIdentity(
-        profile.spec, profile.sha256, profile.mean, profile.std, precision if low else "32"
+        profile.spec,
+        profile.sha256,
+        profile.mean,
+        profile.std,
+        precision if low else "32",
+        profile.resizing,
     )
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -65,6 +65,7 @@ class TeacherIdentity:
         mean: of its normalisation.
         std: of its normalisation.
         precision: "32", "bf16" or "16": what it computed in.
+        resizing: what it brought every view to; empty where it took them as they are.
     """
 
     spec: str
@@ -72,6 +73,7 @@ class TeacherIdentity:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str
+    resizing: str = field(default="", repr=False)
 
 
 class Store:
@@ -162,7 +164,10 @@ class Store:
     def _open(self, name: str, identity: TeacherIdentity, kind: str, how: AbstractCodec) -> Volume:
         views = dataclasses.replace(self.views, data="")
         who = dataclasses.replace(identity, spec="")
-        owner = hashlib.sha256(repr((views, who, kind, how.name, how.shape)).encode()).hexdigest()
+        # Stores are older than resizing, and teachers that do not resize are who they were.
+        sees = (identity.resizing,) if identity.resizing else ()
+        answers = repr((views, who, kind, how.name, how.shape, *sees))
+        owner = hashlib.sha256(answers.encode()).hexdigest()
         folder = self._place(name) / _as_file_name(kind)
         return Volume(folder, owner, how, rows_per_shard(how), self._warn)
 
@@ -227,10 +232,11 @@ def _content(path: Path) -> Json:
 
 def _read(path: Path, kind: type) -> Any:
     content = _content(path)
-    names = [item.name for item in dataclasses.fields(kind)]
-    if missing := [name for name in names if name not in content]:
+    defaults = {item.name: item.default for item in dataclasses.fields(kind)}
+    content = {k: v for k, v in defaults.items() if v is not dataclasses.MISSING} | content
+    if missing := [name for name in defaults if name not in content]:
         raise FolderError(f"{path} does not say {', '.join(missing)}")
-    values = {name: content[name] for name in names}
+    values = {name: content[name] for name in defaults}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
