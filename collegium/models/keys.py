@@ -216,7 +216,7 @@ def _nearest(
     said = {}
     for name in missing:
         same = [other for other in spare if theirs.get(other) == own[name]]
-        close = difflib.get_close_matches(name, same or spare, n=1, cutoff=0.3)
+        close = difflib.get_close_matches(name, same or spare, n=1, cutoff=0.6)
         said[name] = f", nearest {close[0]}" if close else ""
     return said
 

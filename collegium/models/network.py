@@ -82,7 +82,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _words(numbers: Sequence[float]) -> str:
+def _words(numbers: Sequence[float | int]) -> str:
     return " ".join(f"{value:.6g}" for value in numbers)
 
 

@@ -11,7 +11,13 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.designs import Design, Trained
-from collegium.models.foreign.extras import hub_file, import_extra, reaching, told_apart
+from collegium.models.foreign.extras import (
+    broken_torchvision,
+    hub_file,
+    import_extra,
+    reaching,
+    told_apart,
+)
 from collegium.models.network import Preprocess
 from collegium.models.strings import ModelString
 
@@ -27,6 +33,8 @@ SMALLEST = 32
 def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
     """A transformers classifier: its configuration decides; code in a repository is never run."""
     import_extra("hf")
+    if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
+        raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
     with _quiet():
         config = _configuration(member, metadata)
         processor = {} if CONFIG in metadata else _processor(member)
@@ -78,8 +86,6 @@ def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
         place = member if Path(member).is_dir() else hub_file(member, "config.json").parent
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except WeightsError:
-        if _looks_local(member):
-            raise RequestError(f"hf:{member}: no such folder") from None
         raise
     except Exception as error:
         reason = f"its configuration cannot be read: {_why(error)}"
@@ -155,10 +161,8 @@ def _load(member: str, words: Mapping[str, Any]) -> tuple[nn.Module, Any]:
 
 def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module | None:
     """A body with these tensors, if the library knows them under older names; else None."""
-    import transformers
-
-    kind: Any = transformers.AutoModelForImageClassification
     body = _build(config, classes)
+    kind: Any = type(body)
     with _quiet():
         try:
             loaded, info = kind.from_pretrained(
@@ -227,4 +231,6 @@ def _classes(config: Any) -> tuple[str, ...]:
 
 
 def _why(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    # Its image models need no torchvision, and fail without a word on it where it is broken.
+    return (broken_torchvision() if "Could not import" in reason else "") or reason

@@ -52,7 +52,6 @@ class OnnxBody(nn.Module):
         memo[id(self)] = other
         return other
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits, computed on the CPU and given back where the images were."""
         given = images_BDHW.detach().float().cpu().contiguous().numpy()

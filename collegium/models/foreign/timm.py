@@ -23,10 +23,9 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     timm = import_extra("timm")
     if not timm.is_model(member):
         raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
-    config = timm.get_pretrained_cfg(member)
-    if config is None and (string.weights == PRETRAINED or "." in member):
-        base = member.partition(".")[0]
-        raise UnknownNameError("timm weights", member, timm.list_pretrained(f"{base}.*"))
+    config = _configuration(timm, member)
+    if config is None and string.weights == PRETRAINED:
+        raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
     # Transformers are built for the size they are given; others take any.
     sized = config is not None and config.fixed_input_size and "size" in metadata
     words = {"img_size": parse_size(metadata["size"])} if sized else {}
@@ -38,6 +37,15 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         classes=() if config is None else _classes(member, config),
         trained=lambda classes: _pretrained(member, config, classes, words),
     )
+
+
+def _configuration(timm: Any, member: str) -> Any:
+    """What timm says of its weights for this name and tag; None where it has none."""
+    try:
+        return timm.get_pretrained_cfg(member)
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{member.partition('.')[0]}.*")
+        raise UnknownNameError("timm weights", member, tags) from None
 
 
 def _create(member: str, **words: Any) -> nn.Module:

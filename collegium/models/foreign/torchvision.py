@@ -1,5 +1,7 @@
 """`torchvision:NAME`: any classifier of torchvision."""
 
+import contextlib
+import io
 import re
 import warnings
 from collections.abc import Mapping
@@ -41,8 +43,7 @@ def _weights(models: Any, member: str, string: ModelString) -> Any:
     known = models.get_model_weights(member)
     if string.weights in known.__members__:
         return known[string.weights]
-    file = string.file
-    if file is not None and not file.suffix and not file.exists():
+    if string.file is None and string.weights not in ("", PRETRAINED, RANDOM):
         names = [*known.__members__, PRETRAINED, RANDOM]
         raise UnknownNameError(f"weights of torchvision:{member}", string.weights, names)
     return known.DEFAULT
@@ -76,9 +77,10 @@ def _pretrained(models: Any, member: str, weights: Any, classes: int | None) -> 
 def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
     """From torch's cache or the network; never through a pickle, which torchvision would take."""
     try:
-        state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-            weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # it announces itself, asked or not
+            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
     except Exception as error:
         raise WeightsError(
             f"cannot get {weights} for torchvision:{member}: {error}; it is not in torch's cache "
