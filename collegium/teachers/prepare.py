@@ -198,10 +198,10 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
 
 
 def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
-    made: list[tuple[Tensor, nn.Module]] = []
-    taken: list[tuple[Tensor, nn.Module]] = []
+    made: list[tuple[Any, nn.Module]] = []
+    taken: list[tuple[Any, nn.Module]] = []
 
-    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(module: nn.Module, inputs: Any, output: Any) -> None:
         # A subclass may do more than its parent: only the plain kinds.
         if type(module) in _CONVOLUTIONS:
             made.append((output, module))

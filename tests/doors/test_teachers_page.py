@@ -14,6 +14,7 @@ pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
 PAGE = Path(__file__).resolve().parents[2] / "docs/bring-your-own-teacher.md"
 
 
+@pytest.mark.slow
 def test_the_page_runs_and_says_what_it_shows(command) -> None:
     page = PAGE.read_text()
     script, typed, shown = (
