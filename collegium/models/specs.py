@@ -74,9 +74,12 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     if learns and not design.learns:
         raise RequestError(f"{string.name} cannot learn: it can only be a teacher")
     says = {**design.says, **says}
-    _check_classes(says, setting, Path(string.weights or string.name))
+    source = Path(string.weights or string.name)
+    _check_classes(says, setting, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, setting.classes, learns)
+    if origin.classes:
+        _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = _preprocess(design, setting, says, string)
     network = Network(body, preprocess, setting.classes, string.name, origin)
     _finish(network, design, setting)

@@ -145,6 +145,13 @@ def test_names_like_label_0_are_no_names(tmp_path: Path) -> None:
     assert network.classes == COLOUR.classes
 
 
+def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    save("resnet", tmp_path)
+    turned = Setting(("owl", "dog", "cat"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
+    with pytest.raises(RequestError, match="in another order"):
+        build_network(f"hf:{tmp_path}", turned)
+
+
 def refusal(spec: str) -> str:
     with pytest.raises(CollegiumError) as refused:
         build_network(spec, COLOUR)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from collegium.errors import CollegiumError
+from collegium.models.designs import find_design
 from collegium.models.foreign.torchvision import _modern
 from collegium.models.network import Preprocess, weights_hash
 from collegium.models.specs import Setting, build_network
+from collegium.models.strings import ModelString
 from collegium.models.weights import network_bytes
 
 torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
@@ -17,6 +19,12 @@ timm = pytest.importorskip("timm", reason="needs the extra timm")
 
 COLOUR = Setting(("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
 SIGHT = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 32)
+
+
+def imagenet(spec: str) -> Setting:
+    """Data whose classes have the library's names."""
+    classes = find_design(ModelString.read(spec), {}).classes
+    return Setting(classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
 
 
 def refusal(spec: str, setting: Setting = COLOUR) -> str:
@@ -74,8 +82,7 @@ def test_the_librarys_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         "collegium.models.foreign.timm.hub_file", lambda repository, name: tmp_path / "file.bin"
     )
-    imagenet = Setting(tuple(f"class {place}" for place in range(1000)), *vars_of(COLOUR))
-    teacher = build_network("timm:resnet10t@pretrained", imagenet)
+    teacher = build_network("timm:resnet10t@pretrained", imagenet("timm:resnet10t"))
     assert weights_hash(teacher.body) == weights_hash(published)
     assert teacher.classes[0] == "tench, Tinca tinca"
     assert len(set(teacher.classes)) == 1000
@@ -83,10 +90,6 @@ def test_the_librarys_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert student.classes == COLOUR.classes
     assert "starts afresh for 3 classes" in student.origin.notes[0]
     assert torch.equal(student.body.conv1[0].weight, published.conv1[0].weight)
-
-
-def vars_of(setting: Setting) -> tuple:
-    return setting.image_shape, setting.mean, setting.std
 
 
 def test_old_names_in_torchvisions_densenets_are_renewed() -> None:
@@ -106,8 +109,8 @@ def test_torchvisions_weights_are_never_read_by_a_pickle(monkeypatch: pytest.Mon
         return state
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", cached)
-    imagenet = Setting(tuple(f"class {place}" for place in range(1000)), *vars_of(COLOUR))
-    teacher = build_network("torchvision:mobilenet_v3_small@IMAGENET1K_V1", imagenet)
+    data = imagenet("torchvision:mobilenet_v3_small")
+    teacher = build_network("torchvision:mobilenet_v3_small@IMAGENET1K_V1", data)
     assert weights_hash(teacher.body) == weights_hash(published)
     assert teacher.classes[:2] == ("tench", "goldfish")
     student = build_network("torchvision:mobilenet_v3_small@pretrained", COLOUR, learns=True)
