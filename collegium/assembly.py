@@ -147,7 +147,7 @@ def setting_of(train: ImageData) -> Setting:
 def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network:
     """The network that is trained."""
     if isinstance(model, str):
-        return build_network(model, setting, seed)
+        return build_network(model, setting, seed, learns=True)
     return wrap_module(model, setting)
 
 
@@ -267,8 +267,10 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
     if isinstance(model, nn.Module):
         return wrap_module(copy.deepcopy(model), setting)
     if not has_weights(model):
+        name = model.partition("?")[0]
         raise RequestError(
-            f"{model} has no weights, so it has nothing to teach; give {model}@FILE or a run folder"
+            f"{model} has no weights, so it has nothing to teach; give {name}@FILE, "
+            f"{name}@pretrained (timm, torchvision, hf) or a run folder"
         )
     return build_network(model, setting)
 

@@ -3,11 +3,12 @@
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "tyro", "rich")
@@ -43,7 +44,26 @@ def examine() -> list[Check]:
             _guard("a training step", _training_step),
             _guard("reading weights", _weights_round_trip),
         ]
+        checks += [
+            _guard(f"extra {extra}", functools.partial(_extra, extra, library))
+            for extra, library in extras().items()
+        ]
     return [*checks, _guard("disk", _disk)]
+
+
+def extras() -> Mapping[str, str]:
+    """The library behind each extra; imported late, for torch stands behind it."""
+    from collegium.models.foreign.extras import EXTRAS
+
+    return EXTRAS
+
+
+def _extra(extra: str, library: str) -> str:
+    if importlib.util.find_spec(library) is None:
+        return f'without {library}, which few need: pip install "collegium[{extra}]"'
+    from collegium.models.foreign.extras import import_extra
+
+    return f"{library} {import_extra(extra).__version__}"
 
 
 def _guard(name: str, examine_it: Callable[[], str]) -> Check:

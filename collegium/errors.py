@@ -15,7 +15,8 @@ A message is one line: what was asked, what was found, what would work.
 import difflib
 from collections.abc import Iterable
 
-_MOST_NAMED = 40
+LISTED, NEAREST = 60, 4
+"""Known names that are listed whole; how many of more are named."""
 
 
 class CollegiumError(Exception):
@@ -35,15 +36,19 @@ class UnknownNameError(RequestError):
 
     >>> print(UnknownNameError("method", "amtlm", ["amtml", "kd"]))
     unknown method 'amtlm'; did you mean 'amtml'? known: amtml, kd
+    >>> print(UnknownNameError("model", "net7x", (f"net{size}" for size in range(100))))
+    unknown model 'net7x'; did you mean 'net7'? 100 are known, such as: net7, net97, net87, net77
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name, names, n=NEAREST, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        rest = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
-        listed = ", ".join(names[:_MOST_NAMED]) + rest
-        super().__init__(f"unknown {kind} {name!r}; {hint}known: {listed}")
+        listed = f"known: {', '.join(names)}"
+        if len(names) > LISTED:
+            some = ", ".join(close or names[:NEAREST])
+            listed = f"{len(names)} are known, such as: {some}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}{listed}")
 
 
 class DataError(RequestError):

@@ -180,6 +180,7 @@ def teacher_rows(
             "classes": list(profile.classes),
             "mean": list(profile.mean),
             "std": list(profile.std),
+            "resizing": profile.resizing,
             "parameters": profile.parameters,
             "changes": list(profile.changes),
             **measured.get(name, {}),

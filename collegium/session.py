@@ -84,6 +84,8 @@ class Session:
         )
         self.setting = setting_of(self.splits.train)
         self.student = make_student(run.student, self.setting, run.seed)
+        for note in self.student.origin.notes:
+            self.display.say(f"student: {note}")
         self.student.to(self.fabric.device)
         if run.machine.channels_last:
             to_channels_last(self.student)

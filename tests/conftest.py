@@ -1,13 +1,39 @@
 """Shapes are checked while the tests run: every annotation of the package, at every call."""
 
+import importlib
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 # The hook breaks torch.compile and costs time, so it is on in tests only.
 _HOOK = install_import_hook("collegium", "beartype.beartype")
+
+
+def stand_in_for_operators() -> None:
+    """Let a torchvision be imported whose compiled operators are for another build of torch.
+
+    It looks for two of them when it is imported; classifiers never call them. timm and the image
+    models of transformers import it too. For tests only: nothing that works is replaced.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for operator in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{operator}", "(Tensor a, Tensor b, float c) -> Tensor"
+            )
+        importlib.import_module("torchvision")
+
+
+if importlib.util.find_spec("torchvision") is not None:
+    stand_in_for_operators()
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

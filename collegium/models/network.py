@@ -1,14 +1,21 @@
 """A classifier that takes a view in pixels and looks at it in its own terms."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.errors import RequestError
+from collegium.errors import RequestError, UnknownNameError
+from collegium.models.outputs import logits_of
+
+if TYPE_CHECKING:
+    from collegium.models.keys import LoadingReport
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,16 @@ class Preprocess:
         mean: per channel, of pixels in 0..1; one or three numbers.
         std: per channel, > 0.
         smallest: views with fewer rows or columns are enlarged to this many (bilinear).
+        size: rows and columns every view is brought to; None takes views of any size.
+        interpolation: how, "nearest", "bilinear" or "bicubic"; the latter two average where they
+            make smaller.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     smallest: int = 1
+    size: tuple[int, int] | None = None
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -33,11 +45,66 @@ class Preprocess:
             )
         if not all(value > 0 for value in self.std):
             raise RequestError(f"standard deviations must be > 0, got {self.std}")
+        if self.size is not None and min(self.size) < 1:
+            raise RequestError(f"a size is rows and columns of at least 1, got {self.size}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownNameError("interpolation", self.interpolation, INTERPOLATIONS)
 
     @property
     def channels(self) -> int:
         """1 or 3: what the network's first layer takes."""
         return len(self.mean)
+
+    @property
+    def resizing(self) -> str:
+        """What every view is brought to, in words; empty where it stays as it is.
+
+        >>> Preprocess((0.5,), (0.5,), size=(224, 224)).resizing
+        '224x224 bilinear'
+        """
+        return "" if self.size is None else f"{self.size[0]}x{self.size[1]} {self.interpolation}"
+
+    def metadata(self) -> dict[str, str]:
+        """The same in a weights file's words."""
+        words = {key: _words(getattr(self, key)) for key in ("mean", "std")}
+        if self.size is not None:
+            words |= {"size": _words(self.size), "interpolation": self.interpolation}
+        return words
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Rows and columns from "224" or "224 160".
+
+    Raises:
+        ValueError: it is neither.
+    """
+    rows, columns = [int(part) for part in text.split()] * (2 if " " not in text.strip() else 1)
+    return rows, columns
+
+
+def _words(numbers: Sequence[float | int]) -> str:
+    return " ".join(f"{value:.6g}" for value in numbers)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from.
+
+    Attributes:
+        classes: the names its weights or its configuration have for its classes. Where they have
+            none the network's `classes` are the data's, or places ("output 3") where it has
+            another number.
+        trained: whether weights were loaded.
+        loading: how its weights file fitted; None where no file was loaded.
+        notes: what a user should know of how it was loaded.
+        metadata: what a weights file of it needs besides the usual to build it again.
+    """
+
+    classes: tuple[str, ...] = ()
+    trained: bool = False
+    loading: "LoadingReport | None" = None
+    notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Network(nn.Module):
@@ -50,14 +117,21 @@ class Network(nn.Module):
         preprocess: what it wants.
         classes: names, one for each logit.
         spec: the string it was built from, without weights.
+        origin: where it came from.
     """
 
     def __init__(
-        self, body: nn.Module, preprocess: Preprocess, classes: Sequence[str], spec: str = ""
+        self,
+        body: nn.Module,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        spec: str = "",
+        origin: "Origin | None" = None,
     ) -> None:
         super().__init__()
         self.body, self.preprocess = body, preprocess
         self.classes, self.spec = tuple(classes), spec
+        self.origin = origin or Origin()
         for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
@@ -74,13 +148,24 @@ class Network(nn.Module):
             images_BDHW = nn.functional.interpolate(
                 images_BDHW, (round(rows * scale), round(columns * scale)), mode="bilinear"
             )
+        if self.preprocess.size not in (None, tuple(images_BDHW.shape[2:])):
+            images_BDHW = self._resized(images_BDHW)
         # One grey channel broadcasts to three means.
         return (images_BDHW - self.mean) / self.std
 
+    def _resized(self, images_BDHW: Tensor) -> Tensor:
+        how = self.preprocess.interpolation
+        if how == "nearest":
+            return nn.functional.interpolate(images_BDHW, self.preprocess.size, mode="nearest")
+        resized_BDHW = nn.functional.interpolate(
+            images_BDHW, self.preprocess.size, mode=how, antialias=True
+        )
+        # Cubic curves overshoot; pictures were cut to the range of pixels when it was trained.
+        return resized_BDHW.clamp(0, 1) if how == "bicubic" else resized_BDHW
+
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits of a view given in pixels, 0..1."""
-        logits_BC: Tensor = self.body(self.prepare(images_BDHW))
-        return logits_BC
+        return logits_of(self.body(self.prepare(images_BDHW)), self.spec)
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -89,7 +174,12 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """SHA-256 over every parameter and buffer: name, type, shape and bytes."""
+    """SHA-256 over every parameter and buffer: name, type, shape and bytes.
+
+    A network that is a file and no tensors of ours (ONNX) has the hash of that file.
+    """
+    if (whole := getattr(getattr(network, "body", network), "file_sha256", None)) is not None:
+        return str(whole)
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,35 +1,30 @@
-"""Model strings: "cifar:resnet20", "small:cnn", "file.py:build", a run folder, "...@weights"."""
+"""From a model string to a network: "cifar:resnet20", "timm:NAME", "hf:DIR", "net.py:build", ..."""
 
 import contextlib
-import importlib.machinery
-import inspect
 import json
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from collegium.errors import RequestError, UnknownNameError, WeightsError
-from collegium.models.cifar import CIFAR_MODELS
-from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
-from collegium.models.weights import fit_weights, read_weights
+from collegium.errors import RequestError, WeightsError
+from collegium.models.bodies import make_body
+from collegium.models.designs import Design, find_design
+from collegium.models.network import Network, Preprocess, parse_size
+from collegium.models.strings import ModelString, has_weights
+from collegium.models.weights import read_weights
 from collegium.types import MapShape
 
-FAMILIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
-    "cifar": CIFAR_MODELS,
-    "small": SMALL_MODELS,
-}
-SMALLEST = {"cifar": 32}
-"""Rows and columns below which a family's networks get their view enlarged."""
-CHANNELS = {"cifar": 3, "small": 1}
-"""What a family's first layer takes; colour is averaged to grey, grey is repeated."""
+__all__ = ["Setting", "build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
+
 STUDENT_FILE = "student.safetensors"
 _TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
+UNKNOWN_SIGHT = (
+    "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
+    "wrong give ?mean=...&std=..."
+)
 
 
 @dataclass(frozen=True)
@@ -59,58 +54,54 @@ class Setting:
         return (mean,) * channels, (std,) * channels
 
 
-def build_network(spec: str, setting: Setting, seed: int = 0) -> Network:
+def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = False) -> Network:
     """The network a model string names, with its weights if the string brings some.
 
     Args:
         spec: see the module.
         setting: what it is for.
         seed: of the initial weights, where none are loaded.
+        learns: it is a student, so its classes are the data's; a teacher has those it knows.
 
     Raises:
         UnknownNameError: no such family or name.
         WeightsError: weights that cannot be read or do not fit.
-        RequestError: a user's file that fails, or a network that does not give (B, C) logits.
+        RequestError: a library that is missing, a user's file that fails, or a network that does
+            not give (B, C) logits.
     """
-    name, _, weights = spec.partition("@")
-    if not weights and Path(name).is_dir():
-        return _from_run(Path(name), setting)
-    tensors, metadata = read_weights(Path(weights)) if weights else ({}, {})
-    return _assemble(name, setting, seed, tensors, metadata, Path(weights))
-
-
-def has_weights(spec: str) -> bool:
-    """Whether a model string brings trained weights (a user's function may load its own)."""
-    return "@" in spec or Path(spec).is_dir() or ".py:" in spec
-
-
-def _from_run(folder: Path, setting: Setting) -> Network:
-    file = folder / STUDENT_FILE
-    if not file.is_file():
-        raise WeightsError(f"{folder} is no finished run folder: it has no {STUDENT_FILE}")
-    tensors, metadata = read_weights(file)
-    if not metadata.get("architecture"):
-        raise WeightsError(f"{file} does not say which network it is; give MODEL@{file}")
-    return _assemble(metadata["architecture"], setting, 0, tensors, metadata, file)
-
-
-def _assemble(
-    name: str,
-    setting: Setting,
-    seed: int,
-    tensors: Mapping[str, Tensor],
-    metadata: Mapping[str, str],
-    source: Path,
-) -> Network:
-    setting = _check_classes(metadata, setting, source)
-    preprocess = _preprocess(name, setting, metadata, source)
+    string = ModelString.read(spec)
+    if string.is_run:
+        string = _of_run(string)
+    file = read_weights(string.file) if string.file else None
+    says: Mapping[str, str] = file.metadata if file else {}
+    design = find_design(string, {**says, **string.options})
+    if learns and not design.learns:
+        raise RequestError(f"{string.name} cannot learn: it can only be a teacher")
+    says = {**design.says, **says}
+    source = Path(string.weights or string.name)
+    setting = _check_classes(says, setting, source)
     with seeded(seed):
-        body = _build_body(name, len(setting.classes))
-    if tensors:
-        fit_weights(body, tensors, source)
-    network = Network(body, preprocess, setting.classes, name)
+        body, origin = make_body(design, string, file, setting.classes, learns)
+    if origin.classes:
+        setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
+    preprocess = _preprocess(design, setting, says, string)
+    network = Network(body, preprocess, setting.classes, string.name, origin)
+    _finish(network, design, setting)
+    if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
+        _note(network, UNKNOWN_SIGHT)
     check_logits(network, setting)
     return network
+
+
+def _of_run(string: ModelString) -> ModelString:
+    """The model string of a run's student."""
+    file = Path(string.name) / STUDENT_FILE
+    if not file.is_file():
+        raise WeightsError(f"{string.name} is no finished run folder: it has no {STUDENT_FILE}")
+    architecture = read_weights(file).metadata.get("architecture")
+    if not architecture:
+        raise WeightsError(f"{file} does not say which network it is; give MODEL@{file}")
+    return replace(string, name=architecture, weights=str(file))
 
 
 def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
@@ -132,20 +123,82 @@ def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) 
 
 
 def _preprocess(
-    name: str, setting: Setting, metadata: Mapping[str, str], source: Path
+    design: Design, setting: Setting, says: Mapping[str, str], string: ModelString
 ) -> Preprocess:
-    family = name.partition(":")[0]
-    mean, std = setting.statistics(CHANNELS.get(family, len(setting.mean)))
-    if "mean" in metadata and "std" in metadata:
-        try:
-            mean, std = (_numbers(metadata[key]) for key in ("mean", "std"))
-        except ValueError:
-            raise WeightsError(f"{source}: its mean or std is not numbers") from None
-    return Preprocess(mean, std, SMALLEST.get(family, 1))
+    """How it wants its pixels: by the string, else its weights, its library, or the data.
+
+    A weights file that gives a normalisation gives the size too, or wants none.
+    """
+    channels = design.channels or len(setting.mean)
+    preprocess = Preprocess(*setting.statistics(channels), design.smallest)
+    stated = "mean" in says and "std" in says
+    if has_weights(string.text) and design.sees is not None and not stated:
+        preprocess = design.sees
+    if stated:
+        preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
+    return _with_words(preprocess, string.options, string.text, RequestError)
+
+
+def _with_words(
+    preprocess: Preprocess, words: Mapping[str, str], source: str, error: type[RequestError]
+) -> Preprocess:
+    try:
+        changes = {key: _numbers(words[key]) for key in ("mean", "std") if key in words}
+        size = {"size": parse_size(words["size"])} if "size" in words else {}
+    except ValueError:
+        raise error(f"{source}: its mean, std or size is not numbers") from None
+    if preprocess.channels == 3:  # one number stands for all three
+        changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
+    how = {"interpolation": words["interpolation"]} if "interpolation" in words else {}
+    return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split())
+
+
+def _finish(network: Network, design: Design, setting: Setting) -> None:
+    """What only trying tells: whether it takes the view's size, and how many classes it has."""
+    count = _outputs(network, setting)
+    if count is None and network.preprocess.size is None and design.native is not None:
+        network.preprocess = replace(network.preprocess, size=design.native)
+        count = _outputs(network, setting)
+    if network.preprocess.size not in (None, setting.image_shape[1:]):
+        _note(network, f"looks at every view as {network.preprocess.resizing}")
+    name_classes(network, count, network.origin.classes, setting)
+
+
+def _note(network: Network, text: str) -> None:
+    network.origin = replace(network.origin, notes=(*network.origin.notes, text))
+
+
+def name_classes(
+    network: Network, count: int | None, names: Sequence[str], setting: Setting
+) -> None:
+    """Give a network the names of its classes: those it knows, the data's, or places.
+
+    Raises:
+        WeightsError: as many names as it has outputs were expected.
+    """
+    if names and count is not None and len(names) != count:
+        raise WeightsError(f"model {network.spec} names {len(names)} classes and gives {count}")
+    if names:
+        network.classes = tuple(names)
+    elif count is not None and count != len(setting.classes):
+        network.classes = tuple(f"output {place}" for place in range(count))
+
+
+def _outputs(network: Network, setting: Setting) -> int | None:
+    """Number of logits, by one blank view; None where there are none or it fails."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, *setting.image_shape))
+    except Exception:
+        return None
+    finally:
+        network.train()
+    return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
 @contextlib.contextmanager
@@ -154,47 +207,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _build_body(name: str, classes: int) -> nn.Module:
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py"):
-        return _from_file(Path(path), function, classes)
-    family, _, member = name.partition(":")
-    if family not in FAMILIES:
-        known = [*(f"{key}:NAME" for key in FAMILIES), "path/to/file.py:function", "a run folder"]
-        raise UnknownNameError("model", name, known)
-    if member not in FAMILIES[family]:
-        raise UnknownNameError(f"{family} model", member, FAMILIES[family])
-    return FAMILIES[family][member](classes)
-
-
-def _from_file(path: Path, function: str, classes: int) -> nn.Module:
-    """Run a user's Python file: the one way to run code that is not ours."""
-    if not path.is_file():
-        raise RequestError(f"model file {path}: no such file")
-    try:
-        loader = importlib.machinery.SourceFileLoader(f"collegium_user_{path.stem}", str(path))
-        module = types.ModuleType(loader.name)
-        module.__file__ = str(path)
-        loader.exec_module(module)
-    except Exception as error:
-        raise RequestError(f"model file {path} failed: {type(error).__name__}: {error}") from error
-    if not hasattr(module, function):
-        functions = [n for n, f in vars(module).items() if inspect.isfunction(f)]
-        raise UnknownNameError(f"function of {path}", function, functions)
-    return _call(getattr(module, function), classes, f"{path}:{function}")
-
-
-def _call(function: Callable[..., Any], classes: int, where: str) -> nn.Module:
-    try:
-        takes = bool(inspect.signature(function).parameters)
-        body = function(classes) if takes else function()
-    except Exception as error:
-        raise RequestError(f"{where} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(body, nn.Module):
-        raise RequestError(f"{where} returned a {type(body).__name__}, expected an nn.Module")
-    return body
 
 
 def wrap_module(module: nn.Module, setting: Setting) -> Network:
@@ -207,6 +219,9 @@ def wrap_module(module: nn.Module, setting: Setting) -> Network:
         return module
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
     network = Network(module, Preprocess(mean, std), setting.classes, type(module).__name__)
+    training = module.training
+    name_classes(network, _outputs(network, setting), (), setting)
+    network.train(training)
     check_logits(network, setting)
     return network
 
@@ -226,7 +241,9 @@ def check_logits(network: Network, setting: Setting) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            logits = network.body(network.prepare(torch.zeros(1, *setting.image_shape)))
+            logits = network(torch.zeros(1, *setting.image_shape))
+    except RequestError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise RequestError(

@@ -1,9 +1,9 @@
 """Weights files: safetensors, or tensors in a .pt read without running anything in it."""
 
 import json
-import pickle
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from torch import Tensor, nn
 
 from collegium.errors import WeightsError
 from collegium.files import with_metadata
+from collegium.models.keys import (
+    LoadingReport,
+    Shape,
+    match_keys,
+    other_head,
+    refusal,
+    report_of,
+    some,
+)
 from collegium.models.network import Network
-
-SHOWN = 3
-"""How many keys of each kind a refusal lists."""
-
 
 _COPIED = 1 << 22
 """Numbers that are read at a time."""
@@ -43,10 +48,10 @@ class _TensorFile(Mapping[str, Tensor]):
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Of one tensor, without reading it."""
+    def shapes(self) -> dict[str, Shape]:
+        """Of every tensor, without reading any."""
         with safe_open(self._path, framework="pt") as file:
-            return tuple(file.get_slice(name).get_shape())
+            return {name: tuple(file.get_slice(name).get_shape()) for name in self._names}
 
     def copy_to(self, target: Tensor, name: str) -> None:
         """Fill a tensor of the same shape, some rows at a time."""
@@ -67,7 +72,49 @@ class _TensorFile(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def read_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+"""Under which training scripts keep a network's tensors in a checkpoint."""
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+"""The same, averaged over training: what was evaluated, so they come first."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file that was read.
+
+    Attributes:
+        source: where it lies.
+        tensors: by name.
+        metadata: what the file says of itself.
+        taken: the part of a checkpoint the tensors stood in; empty for a bare file.
+        passed_over: its other parts.
+    """
+
+    source: Path
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    taken: str = ""
+    passed_over: tuple[str, ...] = ()
+
+    def classes(self) -> tuple[str, ...]:
+        """The names it has for its classes; empty where it has none.
+
+        Raises:
+            WeightsError: they cannot be read.
+        """
+        try:
+            return tuple(map(str, json.loads(self.metadata.get("classes", "[]"))))
+        except (ValueError, TypeError):
+            raise WeightsError(f"{self.source}: its list of classes cannot be read") from None
+
+    def shapes(self) -> dict[str, Shape]:
+        """Of every tensor, without reading any."""
+        if isinstance(self.tensors, _TensorFile):
+            return self.tensors.shapes()
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+
+def read_weights(path: Path) -> WeightsFile:
     """The tensors of a weights file and its metadata.
 
     Raises:
@@ -77,94 +124,99 @@ def read_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
         raise WeightsError(f"weights file {path}: no such file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in (".pt", ".pth", ".th", ".bin"):
-        return _read_torch(path), {}
+    if path.suffix in (".pt", ".pth", ".th", ".bin", ".ckpt"):
+        return _read_torch(path)
     raise WeightsError(
         f"weights file {path}: unknown kind {path.suffix!r}; give .safetensors, .pt or .pth"
     )
 
 
-def _read_safetensors(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> WeightsFile:
     try:
         tensors = _TensorFile(path)
-        return tensors, tensors.metadata
+        return WeightsFile(path, tensors, tensors.metadata)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"weights file {path}: not a sound safetensors file ({error})") from None
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> WeightsFile:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle protocol; ours to refuse, not to note
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged archives fail in every way there is
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"weights file {path}: refused, it is not a plain file of tensors and would have to "
             f"run code to be read ({reason}); save its state_dict as .safetensors"
         ) from None
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    taken, tensors = _state_dict(content)
+    if tensors is None:
         raise WeightsError(
             f"weights file {path}: expected a state_dict (names to tensors), found "
             f"{_describe(content)}"
         )
-    return dict(content)
+    others = [str(key) for key in content if taken and str(key) not in taken.split(".")]
+    return WeightsFile(path, tensors, {}, taken, tuple(others))
+
+
+def _state_dict(content: Any, inside: str = "") -> tuple[str, dict[str, Tensor] | None]:
+    """The first mapping of names to tensors, looked for where scripts put it; and where it was."""
+    if not isinstance(content, Mapping) or not content:
+        return inside, None
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return inside, dict(content)
+    for key in (*AVERAGED, *NESTED):
+        taken, tensors = _state_dict(content.get(key), f"{inside}.{key}".strip("."))
+        if tensors is not None:
+            return taken, tensors
+    # A state_dict may carry a module's extra state: tensors are what is left without it.
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return inside, tensors if tensors and all("." in str(key) for key in content) else None
 
 
 def _describe(content: Any) -> str:
-    if isinstance(content, dict):
-        return f"a dictionary with keys {_some(map(str, content))}"
+    if isinstance(content, Mapping):
+        return f"a dictionary with keys {some(map(str, content))}" if content else "nothing"
     return f"a {type(content).__name__}"
 
 
-def fit_weights(body: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
     """Load tensors into a body, all of them or not at all.
 
     Raises:
-        WeightsError: keys missing, unexpected or of another shape; a few of each, with the count.
+        WeightsError: keys missing, of another shape or another architecture; a few of each, with
+            the count and what is nearest.
     """
-    own = body.state_dict()
-    # Files of old or other tools leave out BatchNorm's step counter; nothing reads it here.
-    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
-    unexpected = [key for key in tensors if key not in own]
-    wrong = [k for k in own if k in tensors and own[k].shape != _shape(tensors, k)]
-    if missing or unexpected or wrong:
-        shapes = [f"{k} {_size(_shape(tensors, k))} for {_size(own[k].shape)}" for k in wrong]
-        parts = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
-        found = "; ".join(f"{len(v)} {k} ({_some(v)})" for k, v in parts.items() if v)
-        raise WeightsError(
-            f"weights file {source} does not fit the network: {found}{_other_classes(own, tensors)}"
-        )
+    own, theirs = shapes_of(body), file.shapes()
+    match = match_keys(own, theirs, str(file.source))
+    if not match.fits:
+        raise refusal(match, own, theirs, str(file.source))
     with torch.no_grad():
-        for name, tensor in own.items():
-            if isinstance(tensors, _TensorFile) and name in tensors:
-                tensors.copy_to(tensor, name)
-            elif name in tensors:
-                tensor.copy_(tensors[name])
+        for name, tensor in body.state_dict().items():
+            if name in match.found:
+                _copy(file.tensors, match.found[name], tensor)
+    return report_of(match, str(file.source), file.taken, file.passed_over)
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+def _copy(tensors: Mapping[str, Tensor], name: str, target: Tensor) -> None:
     if isinstance(tensors, _TensorFile):
-        return tensors.shape(name)
-    return tuple(tensors[name].shape)
+        tensors.copy_to(target, name)
+    else:
+        target.copy_(tensors[name])
 
 
-def _other_classes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """Say so where only the number of classes differs: the last tensor's first axis."""
-    last = list(own)[-1]
-    differ = [k for k in own if k in tensors and own[k].shape != _shape(tensors, k)]
-    if last not in differ or len(differ) > 2 or set(tensors) - set(own):
-        return ""
-    return f"; it knows {_shape(tensors, last)[0]} classes, the data has {len(own[last])}"
+def shapes_of(body: nn.Module) -> dict[str, Shape]:
+    """Of every parameter and buffer that is saved."""
+    state = body.state_dict()
+    return {n: tuple(value.shape) for n, value in state.items() if isinstance(value, Tensor)}
 
 
-def _size(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def count_classes(body: nn.Module, file: WeightsFile) -> int | None:
+    """How many classes a file knows, where the body has another number and all else fits."""
+    own, theirs = shapes_of(body), file.shapes()
+    match = match_keys(own, theirs, str(file.source))
+    return other_head(match, own, theirs.__getitem__)
 
 
 def network_metadata(network: Network, **more: str) -> dict[str, str]:
@@ -172,8 +224,8 @@ def network_metadata(network: Network, **more: str) -> dict[str, str]:
     return {
         "architecture": network.spec,
         "classes": json.dumps(network.classes),
-        "mean": " ".join(f"{value:.6g}" for value in network.preprocess.mean),
-        "std": " ".join(f"{value:.6g}" for value in network.preprocess.std),
+        **network.preprocess.metadata(),
+        **network.origin.metadata,
         "format": "pt",
         **more,
     }

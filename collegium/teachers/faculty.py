@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
+from collegium.models.keys import LoadingReport
 from collegium.models.network import Network, parameter_count, weights_hash
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
@@ -28,14 +29,16 @@ class Profile:
         classes: its own names, in the order its network has them.
         mean: of the normalisation.
         std: of the normalisation.
+        resizing: what every view is brought to ("224x224 bicubic"); empty where it stays as it is.
         parameters: number of trained values.
         maps: shape of each hidden layer a hint can use.
         changes: how it was made fast.
-        notes: what was tried and left, with the reason.
+        notes: how it was loaded; what was tried to make it fast and left, with the reason.
         images_per_s: how fast it answers, measured on a few.
         head: the linear classifier it puts on the mean of its last map, if it is that simple; of
             the student's classes.
         labels: how its classes are the student's; None where they are the same.
+        loading: how its weights file fitted; None where none was loaded.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Profile:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resizing: str
     parameters: int
     maps: Mapping[str, MapShape]
     changes: tuple[str, ...]
@@ -51,6 +55,7 @@ class Profile:
     images_per_s: float
     head: Head | None
     labels: LabelMap | None = None
+    loading: LoadingReport | None = None
 
 
 class Faculty:
@@ -102,6 +107,7 @@ class Faculty:
         asked = self._layers.get(name, ())
         maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
         sha256, parameters = weights_hash(network), parameter_count(network)
+        origin = network.origin
         head = _head(network, maps, self._images_BDHW[:8])
         prepared = self._prepare(name, maps, network)
         if not self.bounded:
@@ -114,13 +120,15 @@ class Faculty:
             network.classes,
             network.preprocess.mean,
             network.preprocess.std,
+            network.preprocess.resizing,
             parameters,
             maps,
             tuple(prepared.changes),
-            tuple(prepared.notes),
+            (*origin.notes, *prepared.notes),
             prepared.images_per_s,
             labels.head(head) if labels is not None and head is not None else head,
             labels,
+            origin.loading,
         )
 
     def _build(self, name: str) -> Network:

@@ -115,6 +115,9 @@ def _try(
 def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
     done.precision = low
     after_BC = done.ask(images_BDHW)
+    if torch.equal(after_BC, before_BC):  # not computed by torch: precision is not ours to choose
+        done.precision = nullcontext
+        return
     moved = _moved(before_BC, after_BC).square().mean().sqrt().item()
     same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
     if moved <= ROUNDED and same >= AGREEMENT:
@@ -195,10 +198,10 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
 
 
 def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
-    made: list[tuple[Tensor, nn.Module]] = []
-    taken: list[tuple[Tensor, nn.Module]] = []
+    made: list[tuple[Any, nn.Module]] = []
+    taken: list[tuple[Any, nn.Module]] = []
 
-    def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def watch(module: nn.Module, inputs: Any, output: Any) -> None:
         # A subclass may do more than its parent: only the plain kinds.
         if type(module) in _CONVOLUTIONS:
             made.append((output, module))

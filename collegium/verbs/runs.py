@@ -51,8 +51,8 @@ def train(
 
     Args:
         data: what is learned from.
-        model: the network: cifar:resnet20, small:cnn, path/to/file.py:function, a run folder;
-            @FILE for its start.
+        model: the network: cifar:resnet20, small:cnn, timm:NAME, torchvision:NAME, hf:NAME_OR_DIR,
+            path/to/file.py:function, a run folder; @FILE or @pretrained for its start.
         optimisation: how long and how fast.
         view: augmentation.
         machine: where it runs.
@@ -103,8 +103,10 @@ def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of t
 
     Args:
         data: what is learned from.
-        student: the network that is trained: cifar:resnet20, small:cnn, path/to/file.py:function.
-        teacher: NAME=MODEL, once for each teacher; MODEL@FILE with its weights, or a run folder.
+        student: the network that is trained: cifar:resnet20, small:cnn, timm:NAME,
+            torchvision:NAME, hf:NAME_OR_DIR, path/to/file.py:function.
+        teacher: NAME=MODEL, once for each teacher; MODEL@FILE with its weights, MODEL@pretrained,
+            hf:NAME_OR_DIR, onnx:FILE, or a run folder.
         labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         optimisation: how long and how fast.
         view: augmentation.

@@ -58,9 +58,9 @@ def test_a_saved_network_is_built_again_from_its_file_alone(tmp_path: Path) -> N
     file = tmp_path / "student.safetensors"
     file.write_bytes(network_bytes(network, dataset="digits"))
     assert file.read_bytes() == network_bytes(network, dataset="digits")
-    tensors, metadata = read_weights(file)
-    assert metadata["architecture"] == "small:resnet"
-    assert set(tensors) == set(network.body.state_dict())
+    read = read_weights(file)
+    assert read.metadata["architecture"] == "small:resnet"
+    assert set(read.tensors) == set(network.body.state_dict())
     other = Setting(GREY.classes, GREY.image_shape, (0.9,), (0.9,))
     again = build_network(str(tmp_path), other)  # its own normalisation, not the data's
     assert weights_hash(again) == weights_hash(network)

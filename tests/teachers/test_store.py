@@ -125,7 +125,11 @@ def test_another_request_is_refused_with_both_sides(stored, data, noise, make_fa
     stored("fp16", "int8").outputs(batch_of(data, range(5), 0))
     other = noise(seed=1)
     named = replace(data, classes=(*data.classes[1:], data.classes[0]))
+    resized = make_faculty(data)
+    seen = replace(resized.profiles["a"], resizing="16x16 bilinear")
+    resized.profiles["a"] = seen
     refused = {
+        r"teacher a .*resizing  \(asked for 16x16 bilinear": {"faculty": resized},
         r"fingerprint .*asked for": {"data": other},
         r"classes 0, 1.*asked for 1, 2": {"data": named},
         r"recipe crop \(asked for flip": {"recipe": "flip"},

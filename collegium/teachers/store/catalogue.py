@@ -43,6 +43,7 @@ def identity_of(profile: Profile, precision: str) -> TeacherIdentity:
         profile.std,
         precision if low else "32",
         profile.labels.identity if profile.labels is not None else "",
+        profile.resizing,
     )
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -66,6 +66,7 @@ class TeacherIdentity:
         std: of its normalisation.
         precision: "32", "bf16" or "16": what it computed in.
         labels: how its classes were put into the student's; empty where they are the same.
+        resizing: what it brought every view to; empty where it took them as they are.
     """
 
     spec: str
@@ -74,6 +75,7 @@ class TeacherIdentity:
     std: tuple[float, ...]
     precision: str
     labels: str = ""
+    resizing: str = field(default="", repr=False)
 
 
 class Store:
@@ -164,9 +166,11 @@ class Store:
     def _open(self, name: str, identity: TeacherIdentity, kind: str, how: AbstractCodec) -> Volume:
         views = dataclasses.replace(self.views, data="")
         who = dataclasses.replace(identity, spec="")
-        # Shards of stores older than label maps are owned by teachers that say nothing of them.
-        told = repr((views, who, kind, how.name, how.shape)).replace(", labels='')", ")")
-        owner = hashlib.sha256(told.encode()).hexdigest()
+        # Shards of stores older than label maps and resizing are owned by teachers that say nothing
+        # of them.
+        sees = (identity.resizing,) if identity.resizing else ()
+        answers = repr((views, who, kind, how.name, how.shape, *sees))
+        owner = hashlib.sha256(answers.replace(", labels='')", ")").encode()).hexdigest()
         folder = self._place(name) / _as_file_name(kind)
         return Volume(folder, owner, how, rows_per_shard(how), self._warn)
 

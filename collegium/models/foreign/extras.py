@@ -1,0 +1,120 @@
+"""The libraries foreign networks come from: there, missing, or broken; and the files of the hub."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from collegium.errors import RequestError, WeightsError
+
+EXTRAS = {
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "hf": "transformers",
+    "onnx": "onnxruntime",
+    "hub": "datasets",
+}
+"""The library behind each extra."""
+
+
+def import_extra(extra: str) -> ModuleType:
+    """The library of an extra.
+
+    Raises:
+        RequestError: it is not installed, or it is and cannot be imported; says what mends it.
+    """
+    library = EXTRAS[extra]
+    if importlib.util.find_spec(library) is None:
+        raise RequestError(
+            f'{extra}: needs {library}, which is not installed: pip install "collegium[{extra}]"'
+        )
+    try:
+        return importlib.import_module(library)
+    except Exception as error:
+        broken = broken_torchvision()
+        raise RequestError(
+            broken
+            or f"{library} cannot be imported: {_first_line(error)}; reinstall it: "
+            f'pip install --force-reinstall "collegium[{extra}]"'
+        ) from error
+
+
+def broken_torchvision() -> str:
+    """What is wrong with an installed torchvision, and what mends it; empty where nothing is.
+
+    torchvision brings compiled operators that fit one build of torch only. With another build it
+    is installed and cannot be imported, and neither can timm or the image models of transformers.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return ""
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        torch, torchvision = (_version(name) for name in ("torch", "torchvision"))
+        return (
+            f"torchvision {torchvision} is installed but broken beside torch {torch} "
+            f"({_first_line(error)}): it is made for another build of torch. Install both by one "
+            "command from one index (both for CPU, or both for CUDA), or remove it: pip uninstall "
+            "torchvision (timm and torchvision: models need it, hf: models do not)"
+        )
+    return ""
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names, with its number after each that stands there twice ("crane" is two ImageNet classes).
+
+    >>> told_apart(["crane", "tench", "crane"])
+    ('crane (0)', 'tench', 'crane (2)')
+    """
+    counts = Counter(names)
+    return tuple(n if counts[n] == 1 else f"{n} ({place})" for place, n in enumerate(names))
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "of an unknown version"
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """A file of a model on the Hugging Face hub: from the local cache, else downloaded.
+
+    Raises:
+        WeightsError: it is not in the cache and cannot be had.
+    """
+    import huggingface_hub
+
+    kept = huggingface_hub.try_to_load_from_cache(repository, name)
+    if isinstance(kept, str):
+        return Path(kept)
+    with reaching(repository):
+        return Path(huggingface_hub.hf_hub_download(repository, name))
+
+
+@contextlib.contextmanager
+def reaching(repository: str) -> Iterator[None]:
+    """Whatever fails inside, one line says so; nothing is tried where the hub does not answer.
+
+    Raises:
+        WeightsError: the hub cannot be reached, or has no such model.
+    """
+    import huggingface_hub
+
+    try:
+        # The libraries would try again for half a minute.
+        huggingface_hub.HfApi().model_info(repository, timeout=10)
+        yield
+    except Exception as error:
+        raise WeightsError(
+            f"cannot get {repository} from the hub: {_first_line(error)}; it is not in the local "
+            "cache either. Check the name and the network, or give @FILE"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,106 @@
+"""`torchvision:NAME`: any classifier of torchvision."""
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from collegium.errors import RequestError, UnknownNameError, WeightsError
+from collegium.models.designs import Design, Trained
+from collegium.models.foreign.extras import import_extra, told_apart
+from collegium.models.network import Preprocess
+from collegium.models.strings import PRETRAINED, RANDOM, ModelString
+
+SMALLEST = 32
+"""Most networks halve their input five times."""
+TAUGHT_OTHERWISE = ("googlenet", "inception_v3")
+"""Whose published weights expect another normalisation, which they make themselves if told to."""
+
+
+def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+    """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
+    models = import_extra("torchvision").models
+    names = models.list_models(module=models)
+    if member not in names:
+        raise UnknownNameError("torchvision model", member, names)
+    weights = _weights(models, member, string)
+    return Design(
+        lambda classes: _create(models, member, num_classes=classes),
+        smallest=SMALLEST,
+        sees=_preprocess(weights),
+        native=_preprocess(weights).size,
+        classes=told_apart(weights.meta["categories"]),
+        trained=lambda classes: _pretrained(models, member, weights, classes),
+    )
+
+
+def _weights(models: Any, member: str, string: ModelString) -> Any:
+    known = models.get_model_weights(member)
+    if string.weights in known.__members__:
+        return known[string.weights]
+    if string.file is None and string.weights not in ("", PRETRAINED, RANDOM):
+        names = [*known.__members__, PRETRAINED, RANDOM]
+        raise UnknownNameError(f"weights of torchvision:{member}", string.weights, names)
+    return known.DEFAULT
+
+
+def _create(models: Any, member: str, **words: Any) -> nn.Module:
+    if member in TAUGHT_OTHERWISE:
+        words["init_weights"] = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arguments that will move inside torchvision
+            body: nn.Module = models.get_model(member, weights=None, **words)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"torchvision:{member} cannot be built: {reason}") from error
+    return body
+
+
+def _pretrained(models: Any, member: str, weights: Any, classes: int | None) -> Trained:
+    known = len(weights.meta["categories"])
+    words = {"transform_input": True} if member in TAUGHT_OTHERWISE else {}
+    body = _create(models, member, num_classes=known if classes is None else classes, **words)
+    state = {_modern(name): value for name, value in _download(member, weights).items()}
+    own = body.state_dict()
+    fresh = {name for name in own if name in state and own[name].shape != state[name].shape}
+    body.load_state_dict({**own, **{n: v for n, v in state.items() if n not in fresh}})
+    note = f"; {', '.join(sorted(fresh))} start afresh for {classes} classes" if fresh else ""
+    return Trained(body, (f"weights {weights} of torchvision{note}",))
+
+
+def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
+    """From torch's cache or the network; never through a pickle, which torchvision would take."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it announces itself, asked or not
+            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+    except Exception as error:
+        raise WeightsError(
+            f"cannot get {weights} for torchvision:{member}: {error}; it is not in torch's cache "
+            "either. Check the network, or give @FILE"
+        ) from error
+    return state
+
+
+def _modern(name: str) -> str:
+    """DenseNet's weights were saved when a dot could stand in a module's name."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+
+
+def _preprocess(weights: Any) -> Preprocess:
+    recipe = weights.transforms()
+    side = recipe.crop_size[0]
+    return Preprocess(
+        tuple(recipe.mean),
+        tuple(recipe.std),
+        SMALLEST,
+        (side, side),
+        interpolation=recipe.interpolation.value,
+    )

@@ -1,0 +1,264 @@
+"""Names of tensors in a file against names in a network: wrappers, leftovers, what is nearest."""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from collegium.errors import WeightsError
+
+SHOWN = 3
+"""How many names of each kind a message lists."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into names, anywhere."""
+COMPUTED = frozenset(
+    (
+        "num_batches_tracked",
+        "position_ids",
+        "relative_position_index",
+        "relative_coords_table",
+        "attn_mask",
+        "n_averaged",
+        "total_ops",
+        "total_params",
+    )
+)
+"""Last parts of names that are counted or computed and not learned; files have them or not."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadingReport:
+    """How a weights file fitted a network.
+
+    Attributes:
+        source: the file.
+        taken: the part of the file that was read ("state_dict", "model_ema", ...); empty for all.
+        removed: what stood in front of every name and was taken off ("module.").
+        added: what was put in front of every name.
+        matched: number of the network's tensors that were found.
+        renamed: names in the network and in the file, where they differ.
+        unused: names in the file that the network has no use for.
+        missing: computed, not learned, names in the network that the file leaves out.
+        passed_over: other parts of the file, not looked at.
+        converted: the network's library knew the names from an older version of itself.
+    """
+
+    source: str
+    taken: str = ""
+    removed: str = ""
+    added: str = ""
+    matched: int = 0
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    converted: bool = False
+
+    def lines(self) -> list[str]:
+        """What a user should see; nothing where every name was simply found."""
+        said = []
+        if self.taken:
+            rest = f", not {some(self.passed_over)}" if self.passed_over else ""
+            said.append(f"took {self.taken!r} of {self.source}{rest}")
+        if self.renamed:
+            said.append(f"{len(self.renamed)} of {self.matched} keys renamed: {self._how()}")
+        if self.converted:
+            said.append("keys renamed by the network's library: they are those of an older version")
+        if self.unused:
+            said.append(f"{len(self.unused)} keys of the file not used: {some(self.unused)}")
+        if self.missing:
+            said.append(f"{len(self.missing)} computed keys not in the file: {some(self.missing)}")
+        return said
+
+    def _how(self) -> str:
+        if self.removed or self.added:
+            return " and ".join(
+                f"{prefix!r} {how}"
+                for prefix, how in ((self.removed, "taken off"), (self.added, "put in front"))
+                if prefix
+            )
+        own, theirs = next(iter(self.renamed.items()))
+        return f"{theirs} is {own}"
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which tensor of a file belongs to which of a network.
+
+    Attributes:
+        found: names in the network and in the file.
+        missing: names in the network without a tensor, learned ones.
+        left_out: the same, computed ones.
+        wrong: names in the network whose tensor has another shape.
+        foreign: names in the file that belong to another architecture.
+        unused: names in the file without use here, which does no harm.
+        removed: what was taken off the file's names.
+        added: what was put in front of them.
+    """
+
+    found: Mapping[str, str]
+    missing: tuple[str, ...]
+    left_out: tuple[str, ...]
+    wrong: tuple[str, ...]
+    foreign: tuple[str, ...]
+    unused: tuple[str, ...]
+    removed: str
+    added: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether the network gets everything it learned, and the file has no more layers."""
+        return not (self.missing or self.wrong or self.foreign)
+
+
+def match_keys(own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: str) -> Match:
+    """Find the network's tensors in a file, whatever wrapper they were saved from.
+
+    A wrapper puts one word in front of all names. Whatever it is, it is found by looking for names
+    of the network at the end of those in the file, and the other way round.
+
+    A tensor without use is harmless where it stands beside the network: outside of the wrapper, or
+    in a part the network does not have (a projector, a second head). One more layer in a part that
+    it does have means another architecture.
+
+    Raises:
+        WeightsError: two sets of weights in the file fit equally well.
+    """
+    plain = {name.replace(COMPILED, ""): name for name in theirs}
+    if len(plain) < len(theirs):
+        raise WeightsError(
+            f"weights file {source} has names with and without {COMPILED!r}: which are meant?"
+        )
+    sizes = {name: theirs[full] for name, full in plain.items()}
+    removed, added = _wrapper(own, sizes, source)
+    given = {
+        added + name.removeprefix(removed): full
+        for name, full in plain.items()
+        if name.startswith(removed)
+    }
+    found = {name: given[name] for name in own if name in given}
+    absent = [name for name in own if name not in given]
+    extra = [name for name in given if name not in own]
+    parts = {name.partition(".")[0] for name in own}
+    foreign = [n for n in extra if n.partition(".")[0] in parts and not _computed(n)]
+    used = {*found.values(), *(given[name] for name in foreign)}
+    return Match(
+        found,
+        tuple(name for name in absent if not _computed(name)),
+        tuple(name for name in absent if _computed(name)),
+        tuple(name for name, full in found.items() if theirs[full] != own[name]),
+        tuple(foreign),
+        tuple(name for name in theirs if name not in used),
+        (COMPILED if any(COMPILED in name for name in found.values()) else "") + removed,
+        added,
+    )
+
+
+def _computed(name: str) -> bool:
+    return name.rpartition(".")[2] in COMPUTED
+
+
+def _wrapper(own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: str) -> tuple[str, str]:
+    """What to take off their names and what to put in front so that most are ours."""
+    off = _prefixes(theirs, own)
+    on = _prefixes(own, theirs)
+    best = max(off.values(), default=0)
+    # Bare names in a file whose names begin otherwise: the network has a wrapper of its own.
+    if max(on.values(), default=0) > best:
+        return "", on.most_common(1)[0][0]
+    likely = [prefix for prefix, count in off.items() if count == best]
+    if "" in likely or not likely:
+        return "", ""
+    averaged = [prefix for prefix in likely if "ema" in prefix.lower().replace(".", "_").split("_")]
+    if len(averaged or likely) > 1:
+        raise WeightsError(
+            f"weights file {source} holds {len(likely)} networks that fit, under "
+            f"{some(likely)}: keep the names of one of them"
+        )
+    return (averaged or likely)[0], ""
+
+
+def _prefixes(longer: Mapping[str, Shape], shorter: Mapping[str, Shape]) -> Counter[str]:
+    """What stands in front of names of the second in names of the first, how often."""
+    counts: Counter[str] = Counter()
+    for name, shape in longer.items():
+        for place in (0, *(at + 1 for at, letter in enumerate(name) if letter == ".")):
+            if shorter.get(name[place:]) == shape:
+                counts[name[:place]] += 1
+    return counts
+
+
+def refusal(
+    match: Match, own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: str
+) -> WeightsError:
+    """The error for a file that does not fit: how many of each kind, and what is nearest."""
+    spare = [*match.foreign, *match.unused]
+    near = _nearest(match.missing[:SHOWN], spare, own, theirs)
+    shapes = [f"{n} {size(theirs[match.found[n]])} for {size(own[n])}" for n in match.wrong]
+    parts = {
+        "missing": [f"{name}{near.get(name, '')}" for name in match.missing],
+        "unexpected": spare,
+        "wrong shape": shapes,
+    }
+    listed = "; ".join(f"{len(v)} {k} ({some(v)})" for k, v in parts.items() if v)
+    return WeightsError(f"weights file {source} does not fit the network: {listed}")
+
+
+def _nearest(
+    missing: Sequence[str],
+    spare: Sequence[str],
+    own: Mapping[str, Shape],
+    theirs: Mapping[str, Shape],
+) -> dict[str, str]:
+    """For each missing name the most similar spare one, of its shape where there is such."""
+    said = {}
+    for name in missing:
+        same = [other for other in spare if theirs.get(other) == own[name]]
+        close = difflib.get_close_matches(name, same or spare, n=1, cutoff=0.6)
+        said[name] = f", nearest {close[0]}" if close else ""
+    return said
+
+
+def report_of(
+    match: Match, source: str, taken: str = "", passed_over: Iterable[str] = ()
+) -> LoadingReport:
+    """What is told of a file that fitted."""
+    return LoadingReport(
+        source,
+        taken,
+        match.removed,
+        match.added,
+        len(match.found),
+        {own: name for own, name in match.found.items() if own != name},
+        match.unused,
+        match.left_out,
+        tuple(passed_over),
+    )
+
+
+def other_head(match: Match, own: Mapping[str, Shape], shape: Callable[[str], Shape]) -> int | None:
+    """The file's number of classes, where that is all that does not fit; None otherwise.
+
+    All tensors of a wrong shape have their own number of rows, the last layer's, and agree in the
+    other axes.
+    """
+    if not match.wrong or match.missing or match.foreign:
+        return None
+    pairs = [(own[name], shape(match.found[name])) for name in match.wrong]
+    rows = {(mine[:1], given[:1]) for mine, given in pairs}
+    if len(rows) > 1 or any(mine[1:] != given[1:] or not mine for mine, given in pairs):
+        return None
+    return pairs[0][1][0]
+
+
+def size(shape: Sequence[int]) -> str:
+    """A shape in words."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names."""
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,137 @@
+"""Networks of timm and torchvision, where they can be imported; nothing is downloaded."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from collegium.errors import CollegiumError
+from collegium.models.designs import find_design
+from collegium.models.foreign.torchvision import _modern
+from collegium.models.network import Preprocess, weights_hash
+from collegium.models.specs import Setting, build_network
+from collegium.models.strings import ModelString
+from collegium.models.weights import network_bytes
+
+torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
+timm = pytest.importorskip("timm", reason="needs the extra timm")
+
+COLOUR = Setting(("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+SIGHT = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 32)
+
+
+def imagenet(spec: str) -> Setting:
+    """Data whose classes have the library's names."""
+    classes = find_design(ModelString.read(spec), {}).classes
+    return Setting(classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
+
+
+def refusal(spec: str, setting: Setting = COLOUR) -> str:
+    with pytest.raises(CollegiumError) as refused:
+        build_network(spec, setting)
+    assert refused.value.exit_code == 2
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sight"),
+    [
+        ("timm:resnet18", Preprocess(*SIGHT, (224, 224), "bicubic")),
+        ("timm:resnet18.tv_in1k", Preprocess(*SIGHT, (224, 224), "bilinear")),
+        ("torchvision:mobilenet_v3_small", Preprocess(*SIGHT, (224, 224), "bilinear")),
+    ],
+)
+def test_weights_are_seen_as_the_library_says(spec: str, sight: Preprocess, tmp_path: Path) -> None:
+    start = build_network(spec, COLOUR, learns=True)
+    assert start.preprocess == Preprocess(COLOUR.mean, COLOUR.std, 32)
+    state = {f"module.{name}": value for name, value in start.body.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "net.pth")
+    teacher = build_network(f"{spec}@{tmp_path / 'net.pth'}", COLOUR)
+    assert teacher.preprocess == sight
+    assert weights_hash(teacher) == weights_hash(start)
+    assert f"looks at every view as {sight.resizing}" in teacher.origin.notes
+    given = build_network(f"{spec}@{tmp_path / 'net.pth'}?size=64&mean=0.5&std=0.5", COLOUR)
+    wanted = Preprocess((0.5,) * 3, (0.5,) * 3, 32, (64, 64), sight.interpolation)
+    assert given.preprocess == wanted
+
+
+@pytest.mark.parametrize(
+    "spec", ["timm:vit_tiny_patch16_224?size=32", "timm:convnext_atto", "torchvision:squeezenet1_1"]
+)
+def test_a_student_is_built_again_from_its_run(spec: str, tmp_path: Path) -> None:
+    student = build_network(spec, COLOUR, 4, learns=True).eval()
+    (tmp_path / "student.safetensors").write_bytes(network_bytes(student))
+    again = build_network(str(tmp_path), COLOUR).eval()
+    assert weights_hash(again) == weights_hash(student)
+    views_BDHW = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(again(views_BDHW), student(views_BDHW), atol=1e-5)
+
+
+def test_a_size_only_some_networks_insist_on() -> None:
+    network = build_network("timm:vit_tiny_patch16_224", COLOUR, learns=True)
+    assert network.preprocess.size == (224, 224)
+
+
+def test_the_librarys_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a teacher with the classes they know, for a student with a new last layer."""
+    torch.manual_seed(0)
+    published = timm.create_model("resnet10t", num_classes=1000)
+    torch.save(published.state_dict(), tmp_path / "file.bin")
+    monkeypatch.setattr(
+        "collegium.models.foreign.timm.hub_file", lambda repository, name: tmp_path / "file.bin"
+    )
+    teacher = build_network("timm:resnet10t@pretrained", imagenet("timm:resnet10t"))
+    assert weights_hash(teacher.body) == weights_hash(published)
+    assert teacher.classes[0] == "tench, Tinca tinca"
+    assert len(set(teacher.classes)) == 1000
+    student = build_network("timm:resnet10t@pretrained", COLOUR, learns=True)
+    assert student.classes == COLOUR.classes
+    assert "starts afresh for 3 classes" in student.origin.notes[0]
+    assert torch.equal(student.body.conv1[0].weight, published.conv1[0].weight)
+
+
+def test_old_names_in_torchvisions_densenets_are_renewed() -> None:
+    with torch.device("meta"):
+        names = list(torchvision.models.densenet121().state_dict())
+    old = [re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", name) for name in names]
+    assert old != names
+    assert [_modern(name) for name in old] == names
+
+
+def test_torchvisions_weights_are_never_read_by_a_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = torchvision.models.mobilenet_v3_small(num_classes=1000)
+    state = published.state_dict()
+
+    def cached(url: str, **words: object) -> dict:
+        assert words["weights_only"]
+        return state
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", cached)
+    data = imagenet("torchvision:mobilenet_v3_small")
+    teacher = build_network("torchvision:mobilenet_v3_small@IMAGENET1K_V1", data)
+    assert weights_hash(teacher.body) == weights_hash(published)
+    assert teacher.classes[:2] == ("tench", "goldfish")
+    student = build_network("torchvision:mobilenet_v3_small@pretrained", COLOUR, learns=True)
+    assert "start afresh for 3 classes" in student.origin.notes[0]
+
+
+def test_names_that_are_not_there(tmp_path: Path) -> None:
+    assert "did you mean 'resnet18'? 1" in refusal("timm:resnet181")
+    assert "did you mean 'resnet18'?" in refusal("torchvision:resnt18")
+    assert "did you mean 'resnet18.tv_in1k'" in refusal("timm:resnet18.tv_in1@pretrained")
+    assert "did you mean 'IMAGENET1K_V2'" in refusal("torchvision:resnet50@IMAGENET1K_V4")
+    other = build_network("torchvision:squeezenet1_1", COLOUR, learns=True)
+    (tmp_path / "other.safetensors").write_bytes(network_bytes(other))
+    assert "52 unexpected (classifier" in refusal(f"timm:resnet18@{tmp_path / 'other.safetensors'}")
+
+
+def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*words: object, **more: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", silent)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", silent)
+    assert "cannot get timm/resnet10t.c3_in1k from the hub" in refusal("timm:resnet10t@pretrained")
+    assert "cannot get VGG11_Weights" in refusal("torchvision:vgg11@pretrained")
