@@ -51,12 +51,13 @@ class HeadRoom:
         mixture: accuracy of the best fixed mixture, cross-fitted: each half of the examples is
             answered by the shares that fit the other half best, so it is not optimistic.
         shares_T: of the mixture that fits all examples best; >= 0, sum 1.
-        oracle: part of the examples on which at least one teacher is right: no weighting by
-            example that ends in one teacher's answer can do better.
+        oracle: part of the examples on which at least one teacher is right: what choosing one of
+            them for each example could reach. (A mixture may be right where nobody is, by several
+            second choices; that is rare.)
         without_T: accuracy of the mean without each teacher; NaN where there is no other.
         posterior_T: what each teacher gets on average when its probability of the true class
             decides (`posterior_weights`).
-        gain_of_oracle: the oracle minus the mean: what adaptive weighting could gain at most.
+        gain_of_oracle: the oracle minus the mean: the head-room of adaptive weighting.
         gain_of_mixture: the mixture minus the mean.
         gain_of_mean: the mean minus the best teacher.
         worth_T: the mean minus the mean without each teacher; empty for one teacher.
@@ -174,25 +175,33 @@ def _cross_fitted(
     probabilities_NTC: Float[Tensor, "N T C"], labels_N: Int[Tensor, " N"]
 ) -> Bool[Tensor, " N"]:
     """Whether each example is right by the shares that the other half of the examples wants."""
+    true_NT = true_class(probabilities_NTC, labels_N)
 
-    def right(rows: slice, others: slice) -> Tensor:
-        said_MTC, other_MTC = probabilities_NTC[rows], probabilities_NTC[others]
-        if not len(other_MTC):
+    def right(rows: Tensor, others: Tensor) -> Tensor:
+        said_MTC = probabilities_NTC[rows]
+        if not len(others):
             return _is_right(said_MTC.mean(dim=1), labels_N[rows])
-        shares_T = fit_shares(true_class(other_MTC, labels_N[others])).float()
+        shares_T = fit_shares(true_NT[others]).float()
         return _is_right(torch.einsum("ntc,t->nc", said_MTC, shares_T), labels_N[rows])
 
-    return _halves(right, len(labels_N))
+    return halves(right, len(labels_N))
 
 
-def _halves(function: Callable[[slice, slice], Tensor], count: int) -> Tensor:
-    """A function of (these, the others) for every second example and for the rest, in order."""
-    # Every second one: data sorted by class are split evenly too.
-    even, odd = slice(0, None, 2), slice(1, None, 2)
+def halves(
+    function: Callable[[Tensor, Tensor], Bool[Tensor, " M"]], count: int
+) -> Bool[Tensor, " N"]:
+    """A function of (positions of one half, positions of the other), both ways round."""
+    order_N = shuffled(count)
+    first, second = order_N[::2], order_N[1::2]
     found_N = torch.empty(count, dtype=torch.bool)
-    found_N[even] = function(even, odd)
-    found_N[odd] = function(odd, even)
+    found_N[first] = function(first, second)
+    found_N[second] = function(second, first)
     return found_N
+
+
+def shuffled(count: int) -> Int[Tensor, " N"]:
+    """Positions in an order that has nothing to do with the data, and is always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def _without_each(
