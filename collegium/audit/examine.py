@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,13 +235,13 @@ def _findings(
 
 def _remedies(
     panel: Panel, name: str, network: Network, images_BDHW: Tensor, labels_B: Tensor, weak: bool
-) -> Iterator[Finding]:
+) -> list[Finding]:
     statistics = panel.setting.mean, panel.setting.std
-    yield from mended_by(name, try_remedies(network, images_BDHW, labels_B, statistics))
-    yield from unsettled(name, network, images_BDHW, labels_B)
+    found = list(mended_by(name, try_remedies(network, images_BDHW, labels_B, statistics)))
     if weak:
         few = slice(SIZE_PROBE)
-        yield from mended_by(name, try_sizes(network, images_BDHW[few], labels_B[few]))
+        found += mended_by(name, try_sizes(network, images_BDHW[few], labels_B[few]))
+    return found or list(unsettled(name, network, images_BDHW, labels_B))
 
 
 def _pairs(said: Mapping[str, Predictions]) -> Json:

@@ -124,7 +124,7 @@ def _try(
         trial = Trial(
             remedy, right_B.double().mean().item(), difference(right_B, own_B), len(labels_B)
         )
-        if trial.mends and misfit(shown, views_BDHW) <= max(SETTLED, known / 2):
+        if trial.mends and misfit(shown, views_BDHW).deep <= max(SETTLED, known.deep / 2):
             found.append(trial)
     return sorted(found, key=lambda trial: -trial.accuracy)
 

@@ -7,6 +7,7 @@ a one may be helped by some preprocessing by chance, which is no sign that it wa
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +19,9 @@ from collegium.audit.headroom import difference
 from collegium.models.network import Network
 
 SETTLED = 0.25
-"""Misfit below which statistics are those of the images, in deviations."""
+"""Misfit below which deeper layers have settled; sound ResNets have 0.1 to 0.2."""
+STRANGE = 0.5
+"""Misfit of the first layer above which pixels are not those of the training; sound ones: 0.25."""
 
 
 def batch_norms(network: Network) -> list[_BatchNorm]:
@@ -27,16 +30,29 @@ def batch_norms(network: Network) -> list[_BatchNorm]:
     return [norm for norm in kinds if norm.running_mean is not None]
 
 
-def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> float:
-    """Distance of the worst layer's inputs from its statistics; 0 where there are none.
+@dataclass(frozen=True)
+class Misfit:
+    """Distance of what BatchNorm layers see from what they remember, 0 where there are none.
 
     Of each channel: how far the mean is off, in deviations, and the logarithm of the ratio of the
-    deviations; their root mean squares over channels, together.
+    deviations; of a layer: the root mean squares of both over channels, together.
+
+    Attributes:
+        first: of the first layer, which tells of the pixels.
+        deep: root mean square over the deeper half of the layers.
     """
-    found = [0.0]
+
+    first: float = 0.0
+    deep: float = 0.0
+
+
+def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> Misfit:
+    """How well a network's statistics fit what it sees of these images."""
+    found: list[float] = []
     with _watched(network, found), torch.no_grad():
         network(images_BDHW)
-    return max(found)
+    deep = [value * value for value in found[len(found) // 2 :]]
+    return Misfit(found[0], (sum(deep) / len(deep)) ** 0.5) if found else Misfit()
 
 
 @contextmanager
@@ -65,16 +81,16 @@ def unsettled(
     images_BDHW: Float[Tensor, "B D H W"],
     labels_B: Int[Tensor, " B"],
 ) -> Iterator[Finding]:
-    """A note on a network whose statistics are not those of the images, if that costs accuracy.
+    """A network whose statistics are not those of the images, if that costs accuracy.
 
     Args:
         name: of the teacher.
-        network: as it was loaded.
+        network: as it was loaded, in evaluation mode.
         images_BDHW: pixels in 0..1.
         labels_B: true classes.
     """
     far = misfit(network, images_BDHW)
-    if far <= SETTLED:
+    if far.first <= STRANGE and far.deep <= SETTLED:
         return
     relearned = copy.deepcopy(network)
     for norm in batch_norms(relearned):
@@ -85,10 +101,20 @@ def unsettled(
     gain = difference(now_B, then_B)
     if gain.positive:
         accuracy = now_B.double().mean().item()
+        yield _unsettled(name, far, accuracy, accuracy - gain.mean)
+
+
+def _unsettled(name: str, far: Misfit, accuracy: float, before: float) -> Finding:
+    instead = f"right on {100 * accuracy:.1f} % instead of {100 * before:.1f} %"
+    if far.first > STRANGE:
         text = (
-            f"the statistics of its BatchNorm layers are {far:.1f} deviations off on these images; "
-            f"with theirs it would be right on {100 * accuracy:.1f} % instead of "
-            f"{100 * (accuracy - gain.mean):.1f} %: stopped before it had settled, or made for "
-            "other images"
+            f"does not see the pixels it was trained on: its first BatchNorm layer is "
+            f"{far.first:.1f} deviations off, and with statistics of these images it would be "
+            f"{instead}; none of the common normalisations is the right one"
         )
-        yield Finding(name, "unsettled-statistics", text, accuracy)
+        return Finding(name, "preprocessing", text, accuracy)
+    text = (
+        f"its deeper BatchNorm layers are {far.deep:.1f} deviations off, and with statistics of "
+        f"these images it would be {instead}: stopped before it had settled, or made for others"
+    )
+    return Finding(name, "unsettled-statistics", text, accuracy)

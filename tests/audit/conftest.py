@@ -1,6 +1,5 @@
 """Small coloured images, teachers that know them, and what can go wrong when they are loaded."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from collegium.models.network import Network, Preprocess
 
 CLASSES = ("violet", "red", "blue", "orange", "green", "amber")
 SIDE = 12
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def draw(count: int, seed: int) -> ImageData:
@@ -45,7 +44,7 @@ def learn(
     data: ImageData,
     seed: int,
     steps: int = 60,
-    preprocess: Preprocess = Preprocess(*IMAGENET),
+    preprocess: Preprocess = IMAGENET,
     known: int = len(CLASSES),
 ) -> Network:
     """A network trained for a moment, on the first `known` classes."""
@@ -54,7 +53,7 @@ def learn(
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     mine = data.subset((data.labels_N < known).nonzero()[:, 0])
     images = mine.images_NDHW.float() / 255
-    for step in range(steps):
+    for _ in range(steps):
         rows = torch.randperm(len(mine))[:64]
         loss = F.cross_entropy(network(images[rows]), mine.labels_N[rows])
         optimiser.zero_grad()
