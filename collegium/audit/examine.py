@@ -32,7 +32,7 @@ from collegium.audit.symptoms import (
     compare_with_promise,
     examine_answers,
     find_twins,
-    near_chance,
+    says_too_little,
 )
 from collegium.data import ImageData, Loader, Splits
 from collegium.errors import RequestError
@@ -221,9 +221,8 @@ def _findings(
     """What is wrong with one teacher: causes where they show, else what would mend it."""
     classes = panel.data.classes
     found = list(examine_answers(name, said, classes))
-    guesses = near_chance(said, len(classes)) is not None
     images_BDHW, labels_B = panel.sample(max(probe, SIZE_PROBE))
-    causes = list(examine_network(name, network, images_BDHW, guesses))
+    causes = list(examine_network(name, network, images_BDHW, says_too_little(said)))
     promised = promise(panel.specs[name], panel.data.name)
     found += [*causes, *compare_with_promise(name, said, promised)]
     if probe and not causes and said.logits_NC.isfinite().all():

@@ -26,7 +26,7 @@ PROBED = 16
 
 
 def examine_network(
-    name: str, network: Network, images_BDHW: Float[Tensor, "B D H W"], guesses: bool
+    name: str, network: Network, images_BDHW: Float[Tensor, "B D H W"], poor: bool
 ) -> Iterator[Finding]:
     """Alarms on a network as it was loaded, whatever it answers.
 
@@ -34,14 +34,14 @@ def examine_network(
         name: of the teacher.
         network: in evaluation mode.
         images_BDHW: pixels in 0..1; a few are enough.
-        guesses: whether it is no better than guessing; else layers as new may be meant so.
+        poor: whether its answers are far from what they could be; else layers as new may be meant.
     """
     norms = [module for module in network.body.modules() if _is_norm(module)]
     batch = batch_norms(network)
     fresh_scales = bool(norms) and all(map(_has_fresh_scale, norms))
     fresh_statistics = bool(batch) and all(map(_has_fresh_statistics, batch))
     fresh = fresh_scales and (fresh_statistics or not batch)
-    if fresh and guesses:
+    if fresh and poor:
         yield Finding(name, "fresh-network", f"{_many(norms)} as new: no training touched them")
     elif fresh_statistics and not fresh:
         text = (
@@ -49,7 +49,7 @@ def examine_network(
             "out running_mean and running_var?"
         )
         yield Finding(name, "fresh-statistics", text)
-    if guesses and (head := fresh_head(network)) is not None:
+    if poor and (head := fresh_head(network)) is not None:
         text = f"its last layer, {head}, is as it was drawn: was it trained, or left out?"
         yield Finding(name, "fresh-head", text)
     yield from _moving(name, network, images_BDHW[:PROBED])

@@ -18,6 +18,8 @@ LEAST = 0.02
 """Smaller changes of an accuracy raise no alarm."""
 SILENT = 10
 """Examples a class must have before never hearing its name means something."""
+KNOWN = 0.7
+"""Part of what its logits tell that a teacher whose head fits says at least."""
 SHOWN = 5
 """Classes that are listed."""
 
@@ -95,6 +97,14 @@ def _near_chance_text(said: Predictions, chance: float) -> str:
     return text + ": are its weights loaded, and are they for these data?"
 
 
+def says_too_little(said: Predictions) -> bool:
+    """Whether its logits tell the classes far better than the class it says does."""
+    if not said.logits_NC.isfinite().all():
+        return False
+    guesses = near_chance(said, said.logits_NC.shape[1]) is not None
+    return guesses or said.accuracy < KNOWN * readout(said)
+
+
 def readout(said: Predictions) -> float:
     """Accuracy of the best linear map from logits to classes, cross-fitted in halves, 0..1."""
     logits_NC = said.logits_NC.double()
@@ -135,7 +145,7 @@ def permutation(said: Predictions, classes: Sequence[str]) -> tuple[str, float] 
     if after < max(2 * before, 2 / count):
         return None
     accuracy = mended_N.double().mean().item()
-    if accuracy < 0.7 * readout(said):  # any order helps a head that was never trained
+    if accuracy < KNOWN * readout(said):  # any order helps a head that was never trained
         return None
     text = (
         f"its classes seem to be in another order: {describe_order(order_C.tolist(), classes)}; in "

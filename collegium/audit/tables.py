@@ -61,7 +61,7 @@ def _quality(found: Json) -> Table:
         (
             row["name"],
             f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_half_width']:.2f}",
-            _number(row["top5"], "{:.2f}", 100),
+            _number(row["top5"], "{:.2f}", 100.0),
             _number(row.get("loss"), "{:.4f}"),
             _number(row.get("ece"), "{:.4f}"),
             _number(row.get("temperature"), "{:.2f}"),
@@ -126,7 +126,7 @@ def _errors(found: Json) -> Table:
 
 def _square(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
     pairs = zip(names, values, strict=True)
-    return [(name, *(_number(value, "{:.1f}", 100) for value in row)) for name, row in pairs]
+    return [(name, *(_number(value, "{:.1f}", 100.0) for value in row)) for name, row in pairs]
 
 
 def _committee(found: Json) -> Table:
@@ -136,7 +136,7 @@ def _committee(found: Json) -> Table:
         (
             name,
             f"{100 * room['single_T'][place]:.2f}",
-            _number(room["without_T"][place], "{:.2f}", 100),
+            _number(room["without_T"][place], "{:.2f}", 100.0),
             _gap(room["worth_T"][place]) if room["worth_T"] else "-",
             f"{room['shares_T'][place]:.3f}",
             f"{room['posterior_T'][place]:.3f}",
@@ -163,11 +163,11 @@ def _findings(found: Json) -> Table:
 
 
 def _gap(gap: Json) -> str:
-    doubt = _number(gap["half_width"], "{:.2f}", 100)
+    doubt = _number(gap["half_width"], "{:.2f}", 100.0)
     return f"{100 * gap['mean']:+.2f} ± {doubt}"
 
 
-def _number(value: float | None, form: str, scale: float = 1) -> str:
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
     return "-" if value is None else form.format(scale * value)
 
 
