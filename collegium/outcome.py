@@ -1,6 +1,6 @@
 """What is measured when a run is over: the summary, predictions and examples of its record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
-from collegium.teachers.faculty import Faculty, Profile
+from collegium.teachers.faculty import Profile
 from collegium.teachers.teacher import Precision
 from collegium.training.evaluate import Predictions
 from collegium.training.learner import Learner
@@ -47,15 +47,28 @@ class Inspection:
 @torch.no_grad()
 def inspect_split(
     learner: Learner,
-    faculty: Faculty,
+    teachers: tuple[str, ...],
+    asked: Callable[[str, ImageData], Predictions],
     heard: tuple[str, ...],
     data: ImageData,
     device: torch.device,
     precision: Precision,
 ) -> Inspection:
-    """Run student, teachers and weighting over plain views of a split; teachers one by one."""
-    answers_NTC = _ask_all(faculty, data, device, len(data.classes))
-    columns = [faculty.names.index(name) for name in heard]
+    """Run student and weighting over plain views of a split, beside what teachers say of it.
+
+    Args:
+        learner: the student and its objective.
+        teachers: names of all of them.
+        asked: gives what a teacher, by name, says of a split.
+        heard: names of those the student hears.
+        data: the split.
+        device: where the student runs.
+        precision: what it runs in.
+    """
+    answers_NTC = torch.empty(len(data), 0, len(data.classes))
+    if teachers:
+        answers_NTC = torch.stack([asked(name, data).logits_NC for name in teachers], dim=1)
+    columns = [teachers.index(name) for name in heard]
     learner.eval()
     rows: list[tuple[Tensor, Tensor]] = []
     place = 0
@@ -68,19 +81,7 @@ def inspect_split(
         rows.append((student.logits_BC.cpu(), weights_BT.cpu()))
     logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
-    return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard)
-
-
-def _ask_all(
-    faculty: Faculty, data: ImageData, device: torch.device, classes: int
-) -> Float[Tensor, "N T C"]:
-    columns = [torch.empty(len(data), 0, classes)]
-    for name in faculty.names:
-        with faculty.hear(name) as teacher:
-            batches = Loader(data, 250, device=device).epoch(0)
-            parts = [teacher.answer(batch.images_BDHW).logits_BC.cpu() for batch in batches]
-        columns.append(torch.cat(parts)[:, None])
-    return torch.cat(columns, dim=1)
+    return Inspection(student_said, answers_NTC, weights.float(), teachers, heard)
 
 
 def predictions(seen: Inspection) -> dict[str, Any]:

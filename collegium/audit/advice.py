@@ -6,16 +6,27 @@ from collegium.audit.finding import Finding
 from collegium.audit.headroom import Difference, HeadRoom
 
 
-def advise(names: Sequence[str], room: HeadRoom | None, findings: Sequence[Finding]) -> list[str]:
+def advise(
+    names: Sequence[str],
+    room: HeadRoom | None,
+    findings: Sequence[Finding],
+    sound: HeadRoom | None = None,
+) -> list[str]:
     """Who is worth having, what adaptive weighting could gain at most, whom to drop, what to mend.
 
     Args:
         names: of the teachers whose head-room it is, in its order.
         room: of those that can be heard; None if there are none.
         findings: of all teachers.
+        sound: head-room of those without an alarm, where these are fewer.
     """
-    lines = [*_mend(findings), *(_committee(names, room) if room is not None else ())]
-    return lines or ["There is nobody to be heard."]
+    heard = ["There is nobody to be heard."] if room is None else _committee(names, room)
+    lines = [*_mend(findings), *heard]
+    if sound is not None:
+        count = len(sound.single_T)
+        who = f"the {count} that look sound" if count > 1 else "the only one that looks sound"
+        lines.append(f"The mean of {who} is right on {_percent(sound.mean)}.")
+    return lines
 
 
 def _mend(findings: Sequence[Finding]) -> Iterator[str]:

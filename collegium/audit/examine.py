@@ -160,13 +160,14 @@ def _report(panel: Panel, said: Mapping[str, Predictions], probe: int) -> Json:
     alarmed = {finding.teacher for finding in findings if finding.alarm}
     sound = [name for name in finite if name not in alarmed]
     room = _room(said, finite)
+    fewer = _room(said, sound) if sound != finite else None
     return {
         "teachers": rows,
         "pairs": _pairs(said),
         "head_room": _room_json(finite, room),
-        "head_room_of_sound": _room_json(sound, _room(said, sound)) if sound != finite else None,
+        "head_room_of_sound": _room_json(sound, fewer),
         "findings": [dataclasses.asdict(f) | {"alarm": f.alarm} for f in findings],
-        "advice": advise(finite, room, findings),
+        "advice": advise(finite, room, findings, fewer),
     }
 
 

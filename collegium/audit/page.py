@@ -13,8 +13,9 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8886; }
-th:first-child, td:first-child, td:nth-child(n + 2).text, th.text { text-align: left; }
-td { overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+th:first-child, td:first-child, th.text, td.text { text-align: left; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
 tr.alarm { background: #e69f0033; }
 .note { color: #888; font-size: .9rem; max-width: 60rem; }
 .answer { font-size: 1.15rem; }
@@ -29,6 +30,8 @@ BLUE, ORANGE = "#0072b2", "#d55e00"
 """Of Okabe and Ito's colours, which all kinds of colour vision tell apart."""
 SIDE = 150
 """Of a reliability diagram, in pixels."""
+DARK = ' style="fill: white"'
+"""Of text on a dark square."""
 WORDS = ("model", "how loaded", "teacher", "kind", "what was found")
 
 
@@ -102,7 +105,7 @@ def _heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
         f'<rect x="{left + cell * j}" y="{20 + cell * i}" width="{cell - 2}" height="{cell - 2}" '
         f'fill="{BLUE}" fill-opacity="{0.08 + 0.82 * _part(value, least):.2f}"/>'
         f'<text x="{left + cell * j + cell / 2 - 1}" y="{20 + cell * i + cell / 2 + 3}" '
-        f'text-anchor="middle">{100 * value:.1f}</text>'
+        f'text-anchor="middle"{DARK if _part(value, least) > 0.6 else ""}>{100 * value:.1f}</text>'
         for i, row in enumerate(values)
         for j, value in enumerate(row)
     )

@@ -162,6 +162,9 @@ def test_the_sound_one_among_them_is_left_alone(misloaded: dict[str, Any]) -> No
     assert misloaded["head_room_of_sound"]["teachers"] == ["sound"]
     assert "not a number" not in misloaded["head_room"]["teachers"]
     assert misloaded["advice"][0].startswith("Look first at pixels in 0..1, ")
+    accuracy = 100 * misloaded["teachers"][0]["accuracy"]
+    last = f"The mean of the only one that looks sound is right on {accuracy:.2f} %."
+    assert misloaded["advice"][-1] == last
 
 
 def test_sound_teachers_raise_no_alarm(patterns: Splits, trained: Network) -> None:

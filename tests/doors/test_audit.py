@@ -5,7 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from collegium.record import Record
+from collegium.teachers.store import Filler
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -66,6 +70,24 @@ def test_a_store_that_is_filled_by_an_audit_can_be_trained_with(audited, command
     told = command(f"{start} --teacher wide={teachers['wide']} --out run kd")
     assert told.code == 0, told.err
     assert command("store info answers").code == 0
+
+
+def test_what_an_audit_asked_no_run_asks_again(audited, distil, monkeypatch) -> None:
+    for split in ("validation", "test"):
+        assert audited(f"--store answers --split {split} --quiet --probe 0").code == 0
+    assert distil("--out live kd").code == 0
+    assert distil("--store answers --out first kd").code == 0
+
+    def refuse(*arguments: object) -> None:
+        pytest.fail("a teacher was asked for what is stored")
+
+    monkeypatch.setattr(Filler, "_ask", refuse)
+    monkeypatch.setattr("collegium.plain.collect", refuse)
+    assert distil("--store answers --out second kd").code == 0
+    live, second = Record("live"), Record("second")
+    assert live.teachers == second.teachers
+    said = (record.read_arrays("predictions.npz")["teachers"] for record in (live, second))
+    assert np.array_equal(*said)
 
 
 def test_an_audit_is_not_overwritten_unasked(audited) -> None:
