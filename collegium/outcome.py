@@ -1,6 +1,6 @@
 """What is measured when a run is over: the summary, predictions and examples of its record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +52,26 @@ class Inspection:
 def inspect_split(
     learner: Learner,
     faculty: Faculty,
+    asked: Callable[[str, ImageData], Predictions],
     heard: tuple[str, ...],
     data: ImageData,
     device: torch.device,
     precision: Precision,
 ) -> Inspection:
-    """Run student, teachers and weighting over plain views of a split; teachers one by one."""
-    answers_NTC = _ask_all(faculty, data, device, len(data.classes))
+    """Run student and weighting over plain views of a split, beside what teachers say of it.
+
+    Args:
+        learner: the student and its objective.
+        faculty: the teachers, heard or not.
+        asked: gives what a teacher, by name, says of a split.
+        heard: names of those the student hears.
+        data: the split.
+        device: where the student runs.
+        precision: what it runs in.
+    """
+    answers_NTC = torch.empty(len(data), 0, len(data.classes))
+    if faculty.names:
+        answers_NTC = torch.stack([asked(name, data).logits_NC for name in faculty.names], dim=1)
     columns = [faculty.names.index(name) for name in heard]
     groups_TC = faculty.groups(heard, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(device)
@@ -77,18 +90,6 @@ def inspect_split(
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
     labels = {name: faculty.profiles[name].labels for name in faculty.names}
     return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard, labels)
-
-
-def _ask_all(
-    faculty: Faculty, data: ImageData, device: torch.device, classes: int
-) -> Float[Tensor, "N T C"]:
-    columns = [torch.empty(len(data), 0, classes)]
-    for name in faculty.names:
-        with faculty.hear(name) as teacher:
-            batches = Loader(data, 250, device=device).epoch(0)
-            parts = [teacher.answer(batch.images_BDHW).logits_BC.cpu() for batch in batches]
-        columns.append(torch.cat(parts)[:, None])
-    return torch.cat(columns, dim=1)
 
 
 def predictions(seen: Inspection) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from collegium.files import write_whole
 from collegium.models.network import Network, parameter_count
 from collegium.models.pairing import asked_layers, pair_table
 from collegium.models.weights import network_bytes
+from collegium.plain import PlainAnswers
 from collegium.record import (
     EXAMPLES,
     PREDICTIONS,
@@ -45,7 +46,7 @@ from collegium.report.page import page
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
-from collegium.training.evaluate import Predictions, collect, predict
+from collegium.training.evaluate import Predictions, predict
 from collegium.training.learner import Learner
 from collegium.training.loop import Training
 from collegium.training.progress import Display
@@ -109,6 +110,14 @@ class Session:
             for note in (*known, *profile.notes):
                 self.display.say(f"teacher {profile.name}: {note}")
         self.dims = make_dims(self.student, self.profiles, self.setting, run.seed, asked)
+        self.asked = PlainAnswers(
+            self.faculty,
+            run.machine,
+            self.fabric,
+            self.display,
+            None if run.storage.store is None else Path(run.storage.store),
+            run.to_json()["data"],
+        )
         self.measured = self._measure_teachers()
         accuracy = {name: found["accuracy"] for name, found in self.measured.items()}
         method = settle(run.method, self.faculty.names, accuracy)
@@ -123,7 +132,8 @@ class Session:
         found = {}
         for name in self.faculty.names:
             self.display.say(f"teacher {name}: measuring on {len(self.splits.validation)} images")
-            said = self._hear(name, self.splits.validation)
+            # Nothing is written yet: what is wrong with the request may still be found.
+            said = self.asked(name, self.splits.validation, fill=False)
             if not torch.isfinite(said.logits_NC).all():
                 bad = ~torch.isfinite(said.logits_NC).all(dim=1)
                 raise NumericsError(
@@ -132,15 +142,6 @@ class Session:
                 )
             found[name] = {"accuracy": said.accuracy, **said.of_known()}
         return found
-
-    def _hear(self, name: str, data: ImageData) -> Predictions:
-        with self.faculty.hear(name) as teacher:
-            return collect(
-                lambda images_BDHW: teacher.answer(images_BDHW).logits_BC,
-                data,
-                device=self.fabric.device,
-                labels=teacher.labels,
-            )
 
     def _predict(self, network: Network, data: ImageData) -> Predictions:
         return predict(network, data, device=self.fabric.device, precision=self.fabric.autocast)
@@ -273,6 +274,7 @@ class Session:
         seen = outcome.inspect_split(
             self.learner,
             self.faculty,
+            self.asked,
             self.heard,
             self.splits.evaluation,
             self.fabric.device,

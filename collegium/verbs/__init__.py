@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from collegium.verbs.about import cite, doctor, layers, methods
 from collegium.verbs.comparison import compare
-from collegium.verbs.measures import evaluate
+from collegium.verbs.measures import audit, evaluate
 from collegium.verbs.options import Answer, Call
 from collegium.verbs.runs import demo, distill, distill_with, resume, train
 from collegium.verbs.stores import store_build, store_info, store_verify
@@ -20,6 +20,7 @@ VERBS: dict[str, Callable[..., Call]] = {
     "resume": resume,
     "compare": compare,
     "evaluate": evaluate,
+    "audit": audit,
     "store build": store_build,
     "store info": store_info,
     "store verify": store_verify,

@@ -5,6 +5,7 @@
     teachers/NAME/logits/view00003-0000011.safetensors
     teachers/NAME/LAYER/...          hidden layers, if they are kept
     uses.jsonl                       one line a run: how many answers were there already
+    plain/...                        stores of the same form, of plain views of whole splits
 
 A shard counts once its file has its name: it is written elsewhere, flushed and renamed. All of a
 store can be removed at any time; it is computed again when it is asked for.
@@ -27,6 +28,7 @@ from collegium.teachers.store.volume import Volume, rows_per_shard
 
 FORMAT = 1
 MANIFEST, TEACHERS, USES = "manifest.json", "teachers", "uses.jsonl"
+PLAIN = "plain"
 LOGITS = "logits"
 
 Json = dict[str, Any]
@@ -212,7 +214,9 @@ def _as_file_name(name: str) -> str:
 
 
 def _holds_something_else(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name != PLAIN for path in folder.iterdir())
 
 
 def _parsed(line: str) -> Json:

@@ -1,0 +1,149 @@
+"""What a network itself tells of how it was loaded: weights no training touched, answers that move.
+
+A wrong or incomplete weights file often leaves a part of a network as it was drawn.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from scipy.stats import kstest
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from collegium.audit.finding import Finding
+from collegium.audit.statistics import batch_norms
+from collegium.errors import RequestError
+from collegium.models.network import Network
+from collegium.models.specs import STUDENT_FILE
+from collegium.models.strings import ModelString
+from collegium.models.weights import read_weights
+
+STEADY = 1e-3
+"""Largest change of a logit between two calls, in deviations of the logits."""
+PROBED = 16
+"""Images that are shown twice."""
+
+
+def examine_network(
+    name: str, network: Network, images_BDHW: Float[Tensor, "B D H W"], poor: bool
+) -> Iterator[Finding]:
+    """Alarms on a network as it was loaded, whatever it answers.
+
+    Args:
+        name: of the teacher.
+        network: in evaluation mode.
+        images_BDHW: pixels in 0..1; a few are enough.
+        poor: whether its answers are far from what they could be; else layers as new may be meant.
+    """
+    norms = [module for module in network.body.modules() if _is_norm(module)]
+    batch = batch_norms(network)
+    fresh_scales = bool(norms) and all(map(_has_fresh_scale, norms))
+    fresh_statistics = bool(batch) and all(map(_has_fresh_statistics, batch))
+    fresh = fresh_scales and (fresh_statistics or not batch)
+    if fresh and poor:
+        yield Finding(name, "fresh-network", f"{_many(norms)} as new: no training touched them")
+    elif fresh_statistics and not fresh:
+        text = (
+            f"{_many(batch)} without statistics (mean 0, variance 1): did its weights file leave "
+            "out running_mean and running_var?"
+        )
+        yield Finding(name, "fresh-statistics", text)
+    if poor and (head := fresh_head(network)) is not None:
+        text = f"its last layer, {head}, is as it was drawn: was it trained, or left out?"
+        yield Finding(name, "fresh-head", text)
+    yield from _moving(name, network, images_BDHW[:PROBED])
+
+
+def _is_norm(module: nn.Module) -> bool:
+    kinds = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    return isinstance(module, kinds) and isinstance(module.weight, Tensor)
+
+
+def _has_fresh_scale(module: nn.Module) -> bool:
+    weight, bias = module.weight, module.bias
+    same = not isinstance(weight, Tensor) or bool(torch.all(weight == 1))
+    return same and (not isinstance(bias, Tensor) or bool(torch.all(bias == 0)))
+
+
+def _has_fresh_statistics(norm: _BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        return False
+    return bool(torch.all(mean == 0)) and bool(torch.all(variance == 1))
+
+
+def _many(modules: Sequence[nn.Module]) -> str:
+    kinds = {type(module).__name__.rstrip("123d") for module in modules}
+    layers = f"{len(modules)} {' and '.join(sorted(kinds))} layers"
+    return f"all its {layers} are" if len(modules) > 1 else f"its only {kinds.pop()} layer is"
+
+
+def fresh_head(network: Network) -> str | None:
+    """Path of the last linear layer, where its values are those torch draws for a new one.
+
+    New ones are uniform in +-1 / sqrt(inputs), weights and biases; trained ones leave that.
+    """
+    linear = [(p, m) for p, m in network.body.named_modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        return None
+    path, last = linear[-1]
+    bound = 1 / math.sqrt(last.in_features)
+    values = [last.weight] if last.bias is None else [last.weight, last.bias]
+    flat_P = torch.cat([value.detach().flatten() for value in values]).double() / bound
+    if flat_P.abs().max() > 1 + 1e-6:
+        return None
+    return path if kstest(flat_P.cpu().numpy(), "uniform", args=(-1, 2)).pvalue > 0.01 else None
+
+
+def _moving(name: str, network: Network, images_BDHW: Tensor) -> Iterator[Finding]:
+    with torch.no_grad():
+        first, second = network(images_BDHW), network(images_BDHW)
+        alone = torch.cat([network(part) for part in images_BDHW.split(max(1, PROBED // 4))])
+    if not first.isfinite().all():
+        return
+    if _moved(first, second) > STEADY:
+        text = "answers the same images differently each time: is something drawn at random in it?"
+        yield Finding(name, "unsteady", text)
+    elif _moved(first, alone) > STEADY:
+        text = (
+            "its answer to an image depends on the others of the batch: does a layer use the "
+            "batch's statistics (track_running_stats=False)?"
+        )
+        yield Finding(name, "batch-dependent", text)
+
+
+def _moved(first_BC: Tensor, second_BC: Tensor) -> float:
+    spread = first_BC.std().clamp_min(1e-12)
+    return ((first_BC - second_BC).abs().max() / spread).nan_to_num(math.inf).item()
+
+
+def promise(spec: str, data: str) -> float | None:
+    """The accuracy its weights file states for these data, 0..1; None where it states none.
+
+    Read are `top1_test` and `top1`, as parts of 1 or in %, if `dataset` is these data.
+    """
+    says = _metadata(spec)
+    text = says.get("top1_test") or says.get("top1")
+    if text is None or _letters(says.get("dataset", "")) != _letters(data):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value / 100 if value > 1 else value
+
+
+def _metadata(spec: str) -> Mapping[str, str]:
+    try:
+        string = ModelString.read(spec)
+        file = string.file or Path(string.name) / STUDENT_FILE
+        return read_weights(file).metadata if string.file or string.is_run else {}
+    except RequestError:
+        return {}
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())

@@ -1,0 +1,219 @@
+"""Other ways to show a teacher the same images: which of the common ones would mend it?"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from collegium.audit.finding import Finding, Kind
+from collegium.audit.headroom import Difference, difference
+from collegium.audit.statistics import SETTLED, misfit
+from collegium.audit.symptoms import LEAST, SURE
+from collegium.models.network import Network, Preprocess
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Means and deviations of one or three channels, of pixels in 0..1."""
+
+STATISTICS: Mapping[str, Statistics] = {
+    "pixels in 0..1 as they are": ((0.0,) * 3, (1.0,) * 3),
+    "pixels in 0..255 as they are": ((0.0,) * 3, (1 / 255,) * 3),
+    "pixels in -1..1": ((0.5,) * 3, (0.5,) * 3),
+    "the ImageNet statistics": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "the CIFAR-10 statistics": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "the MNIST statistics": ((0.1307,) * 3, (0.3081,) * 3),
+}
+"""What networks are usually trained with; the statistics of the data are tried too."""
+ERRORS_LEFT = 2 / 3
+"""A remedy has to take a third of the errors away: networks stopped early waver by less."""
+LARGEST = 256
+"""Rows and columns of the largest size that is tried."""
+SMALLEST = 28
+"""Smaller images are never enlarged to a photograph's size."""
+BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Another way to show the images.
+
+    Attributes:
+        words: for people.
+        preprocess: takes the place of the network's own.
+        change: of the pixels before it.
+        kind: of the finding, if it helps.
+    """
+
+    words: str
+    preprocess: Preprocess
+    change: Callable[[Tensor], Tensor] | None = None
+    kind: Kind = "preprocessing"
+
+    def show(self, images_BDHW: Tensor) -> Tensor:
+        """The pixels, changed."""
+        return images_BDHW if self.change is None else self.change(images_BDHW)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A remedy that was tried.
+
+    Attributes:
+        remedy: what was tried.
+        accuracy: with it, 0..1.
+        gain: over the teacher as it was loaded.
+        images: it was tried on.
+    """
+
+    remedy: Remedy
+    accuracy: float
+    gain: Difference
+    images: int
+
+    @property
+    def mends(self) -> bool:
+        """Whether it is better beyond doubt, and by enough to matter."""
+        before = self.accuracy - self.gain.mean
+        sure = self.gain.mean >= max(LEAST, SURE * self.gain.half_width)
+        return sure and 1 - self.accuracy <= ERRORS_LEFT * (1 - before)
+
+
+def try_remedies(
+    network: Network,
+    images_BDHW: Float[Tensor, "B D H W"],
+    labels_B: Int[Tensor, " B"],
+    data: Statistics,
+) -> list[Trial]:
+    """Show a network the images with other normalisations, colours and directions.
+
+    Args:
+        network: as it was loaded.
+        images_BDHW: pixels in 0..1.
+        labels_B: true classes.
+        data: statistics of the data.
+
+    Returns:
+        What mends it, best first.
+    """
+    remedies = _pixel_remedies(network.preprocess, images_BDHW, data)
+    return _try(network, images_BDHW, labels_B, remedies)
+
+
+def try_sizes(
+    network: Network, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
+) -> list[Trial]:
+    """The same with other sizes of the images."""
+    return _try(network, images_BDHW, labels_B, _size_remedies(network, images_BDHW))
+
+
+def _try(
+    network: Network, images_BDHW: Tensor, labels_B: Tensor, remedies: Iterable[Remedy]
+) -> list[Trial]:
+    own_B = right(network, images_BDHW, labels_B)
+    known = misfit(network, images_BDHW)
+    found = []
+    for remedy in remedies:
+        shown, views_BDHW = _with(network, remedy.preprocess), remedy.show(images_BDHW)
+        try:
+            right_B = right(shown, views_BDHW, labels_B)
+        except (RuntimeError, ValueError, AssertionError):  # a size that it cannot take
+            continue
+        trial = Trial(
+            remedy, right_B.double().mean().item(), difference(right_B, own_B), len(labels_B)
+        )
+        if trial.mends and misfit(shown, views_BDHW).deep <= max(SETTLED, known.deep / 2):
+            found.append(trial)
+    return sorted(found, key=lambda trial: -trial.accuracy)
+
+
+def right(
+    network: Network, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
+) -> Bool[Tensor, " B"]:
+    """Whether a network is right on each image."""
+    with torch.no_grad():
+        classes = [network(part).argmax(dim=1) for part in images_BDHW.split(BLOCK)]
+    return torch.cat(classes) == labels_B
+
+
+def _with(network: Network, preprocess: Preprocess) -> Network:
+    shown = Network(network.body, preprocess, network.classes, network.spec).eval()
+    return shown.to(next(network.buffers()).device)
+
+
+def _pixel_remedies(
+    own: Preprocess, images_BDHW: Float[Tensor, "B D H W"], data: Statistics
+) -> Iterator[Remedy]:
+    """Every other normalisation, and pixels that are turned round in one way or another."""
+    own_values = (own.mean, own.std)
+    for words, statistics in {**STATISTICS, "the statistics of these data": data}.items():
+        mean, std = fit_channels(statistics, own.channels)
+        if not _same((mean, std), own_values):
+            yield Remedy(words, replace(own, mean=mean, std=std))
+    if images_BDHW.shape[1] == 3 and own.channels == 3:
+        turned = replace(own, mean=own.mean[::-1], std=own.std[::-1])
+        caffe = replace(own, mean=(0.406, 0.456, 0.485), std=(1 / 255,) * 3)
+        yield Remedy("blue, green, red for red, green, blue", own, lambda b: b.flip(1))
+        yield Remedy("blue, green, red, each with its own mean", turned, lambda b: b.flip(1))
+        yield Remedy("blue, green, red in 0..255, mean taken off", caffe, lambda b: b.flip(1))
+    yield Remedy("dark and light exchanged", own, lambda b: 1 - b)
+    if images_BDHW.shape[2] == images_BDHW.shape[3]:
+        yield Remedy("rows and columns exchanged", own, lambda b: b.mT)
+
+
+def _size_remedies(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> Iterator[Remedy]:
+    """Half, twice and four times the size, and what most networks of photographs take."""
+    rows, columns = images_BDHW.shape[2:]
+    seen = {network.prepare(images_BDHW[:1]).shape[2:]}
+    wanted = [(int(rows * factor), int(columns * factor)) for factor in (0.5, 2, 4)]
+    for size in (*wanted, *([(224, 224)] if min(rows, columns) >= SMALLEST else [])):
+        resize = functools.partial(_resized, size=size)
+        shape = network.prepare(resize(images_BDHW[:1])).shape[2:]
+        if min(size) > 0 and shape not in seen and max(size) <= LARGEST:
+            seen.add(shape)
+            words = f"images of {size[0]}x{size[1]}"
+            yield Remedy(words, network.preprocess, resize, "input-size")
+
+
+def _resized(images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(images_BDHW, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def fit_channels(statistics: Statistics, channels: int) -> Statistics:
+    """Statistics for a network of 1 or 3 channels."""
+    mean, std = statistics
+    if len(mean) == channels:
+        return mean, std
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+
+
+def _same(first: Statistics, second: Statistics) -> bool:
+    values = zip((*first[0], *first[1]), (*second[0], *second[1]), strict=True)
+    return all(abs(one - other) < 1e-3 for one, other in values)
+
+
+def mended_by(name: str, trials: list[Trial]) -> Iterator[Finding]:
+    """What the remedies that work say about a teacher."""
+    if not trials:
+        return
+    best = trials[0]
+    before = best.accuracy - best.gain.mean
+    close = [t.remedy.words for t in trials[1:] if t.accuracy >= best.accuracy - 0.01]
+    also = f" (as good: {', '.join(close)})" if close else ""
+    text = (
+        f"does not see the images it was trained on: given {best.remedy.words}{also} it is right "
+        f"on {100 * best.accuracy:.1f} % of {best.images} images instead of {100 * before:.1f} %"
+        f"{_how(best.remedy)}"
+    )
+    yield Finding(name, best.remedy.kind, text, best.accuracy)
+
+
+def _how(remedy: Remedy) -> str:
+    """What to write where, for a normalisation."""
+    preprocess = remedy.preprocess
+    if remedy.change is not None:
+        return ""
+    mean, std = (",".join(f"{v:.4g}" for v in part) for part in (preprocess.mean, preprocess.std))
+    return f"; write MODEL?mean={mean}&std={std} (in quotes)"
