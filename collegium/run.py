@@ -5,16 +5,18 @@ execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collegium.errors import FolderError, Interrupted, RequestError
+from collegium.lock import refuse_taken
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
-from collegium.record import RUN, Json, Record
+from collegium.record import REPORT, RUN, SUMMARY, Json, Record
 from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Run:
         content = dict(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
-        for key in ("environment", "fingerprint"):
+        for key in ("environment", "fingerprint", "identity"):
             content.pop(key, None)
         method = find_method(str(content.pop("method", "")))
         return strict(
@@ -231,13 +233,39 @@ def execute(
         label: shown in front of progress lines.
     """
     from collegium.session import Session
+    from collegium.training.signals import Stopper
 
     check_folder(out, overwrite or resume)
-    session = Session(run, out, quiet=quiet, label=label or run.method.slug)
+    if resume and finished(out):
+        return Record(out)
+    label = label or run.method.slug
     try:
-        return session.carry_out(overwrite=overwrite, resume=resume)
+        with Stopper() as stopper:
+            session = Session(run, out, quiet=quiet, label=label, stopper=stopper)
+            return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; go on with: collegium resume {out}") from None
+        raise Interrupted(_interrupted(run, out)) from None
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run is complete, to its last file."""
+    record = Record(folder)
+    return record.path(SUMMARY).is_file() and record.path(REPORT).is_file()
+
+
+def _interrupted(run: Run, out: Path) -> str:
+    if not Record(out).path(RUN).is_file():
+        return "interrupted before anything was written"
+    if _foreign(run.to_json()):
+        call = f"execute(run, Path({str(out)!r}), resume=True)"
+        return f"interrupted; go on from Python, with the same objects: {call}"
+    return f"interrupted; go on with: collegium resume {shlex.quote(str(out))}"
+
+
+def _foreign(content: Json) -> list[str]:
+    """Parts that were given from Python, which no string can bring back."""
+    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
+    return [str(part) for part in parts if str(part).startswith("<")]
 
 
 def check_folder(out: Path, may_hold_run: bool) -> None:
@@ -251,30 +279,39 @@ def check_folder(out: Path, may_hold_run: bool) -> None:
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
     # Another process of the same run finds the folder that its first process made.
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if first and not may_hold_run and Record(out).holds_run():
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    refuse_taken(out)
+    if not may_hold_run and Record(out).holds_run():
         raise FolderError(
             f"{out} holds a run already; choose another --out, give --overwrite, or go on with: "
             f"collegium resume {out}"
         )
 
 
-def resume(folder: Path, *, quiet: bool = False) -> Record:
+def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
     """Go on where a stopped run was, exactly; a finished one is left as it is.
 
+    Args:
+        folder: of the run.
+        quiet: show no progress.
+        **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
+            workers, checkpoint_every. Other devices or threads round otherwise.
+
     Raises:
-        RequestError: it was started from Python objects, which no string can bring back.
+        FolderError: it is no run folder, another process writes it, or it is damaged.
+        RequestError: it was started from Python objects, which no string can bring back; or what
+            decides the result is not what it was.
     """
-    record = Record.open(folder)
-    content = record.read_json(RUN)
-    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
-    foreign = [str(part) for part in parts if str(part).startswith("<")]
-    if foreign:
+    content = Record.open(folder).run
+    if foreign := _foreign(content):
         raise RequestError(
             f"{folder} was started from Python with {', '.join(foreign)}; "
             "resume it from Python, with the same objects"
         )
-    return execute(Run.from_json(content), folder, resume=True, quiet=quiet)
+    run = Run.from_json(content)
+    run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
+    return execute(run, folder, resume=True, quiet=quiet)
 
 
 def evaluate(

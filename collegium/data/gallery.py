@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -75,6 +76,7 @@ class Gallery:
             sampler=batches,
             num_workers=min(workers, len(batches)),
             prefetch_factor=AHEAD,
+            generator=torch.Generator(),  # without one it would draw from the global one
         )
         try:
             for images in loader:
