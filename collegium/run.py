@@ -5,6 +5,7 @@ execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collegium.errors import FolderError, Interrupted, RequestError
-from collegium.lock import refuse_taken
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import REPORT, RUN, SUMMARY, Json, Record
+from collegium.training.lock import refuse_taken
 from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
@@ -233,12 +234,14 @@ def execute(
         label: shown in front of progress lines.
     """
     from collegium.session import Session
-    from collegium.training.signals import Stopper
+    from collegium.training.signals import Stopper, end_with_parent
 
     check_folder(out, overwrite or resume)
     if resume and finished(out):
         return Record(out)
     label = label or run.method.slug
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
+        end_with_parent()
     try:
         with Stopper() as stopper:
             session = Session(run, out, quiet=quiet, label=label, stopper=stopper)
@@ -274,8 +277,6 @@ def check_folder(out: Path, may_hold_run: bool) -> None:
     Raises:
         FolderError: it holds a run, or is a file.
     """
-    import os
-
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
     # Another process of the same run finds the folder that its first process made.

@@ -27,8 +27,6 @@ from collegium.assembly import (
 from collegium.data import ImageData, Loader
 from collegium.errors import NumericsError
 from collegium.files import write_whole
-from collegium.identity import new_versions, refuse_other_run, refuse_other_teachers
-from collegium.lock import only_writer
 from collegium.models.network import Network, parameter_count
 from collegium.models.weights import network_bytes
 from collegium.record import (
@@ -48,7 +46,9 @@ from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
 from collegium.training.evaluate import Predictions, collect, predict
+from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
 from collegium.training.learner import Learner
+from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.progress import Display
 from collegium.training.signals import Stopper

@@ -17,7 +17,8 @@ class Stopper:
     The first one raises `KeyboardInterrupt`, but within `patience` it is only noted in `wanted`,
     for whoever is patient to look at. The second one does what it does to any program.
 
-    Python hears signals in its main thread alone; elsewhere this does nothing.
+    Python hears signals in its main thread alone; elsewhere this does nothing. What the process was
+    told to ignore is ignored here too.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,8 @@ class Stopper:
 
     def __enter__(self) -> "Stopper":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(

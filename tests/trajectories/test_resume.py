@@ -15,10 +15,10 @@ import pytest
 
 from collegium.cli import main
 from collegium.errors import RequestError
-from collegium.lock import only_writer
 from collegium.methods.amtml import AMTML
 from collegium.record import Record
 from collegium.run import Run, execute
+from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.options import Machine, Optimisation
 
