@@ -57,6 +57,8 @@ class Progress:
         teacher_seconds: part of it spent in teachers.
         epoch_seconds: of the epoch that is not completed.
         epoch_teacher_seconds: part of it spent in teachers.
+        skipped: steps of it that were left out, for numbers that were none.
+        skipped_in_a_row: steps left out since one that was not.
     """
 
     epoch: int = 0
@@ -68,12 +70,14 @@ class Progress:
     teacher_seconds: float = 0.0
     epoch_seconds: float = 0.0
     epoch_teacher_seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     def end_epoch(self) -> None:
         """All steps of an epoch are done, and what comes after them."""
         self.seconds += self.epoch_seconds
         self.teacher_seconds += self.epoch_teacher_seconds
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.step, self.skipped = self.epoch + 1, 0, 0
         self.epoch_seconds = self.epoch_teacher_seconds = 0.0
 
 

@@ -43,16 +43,16 @@ class Ledger:
     def __post_init__(self) -> None:
         self._warned = False
 
-    def close(self, state: State, learning_rate: float, lesson: Lesson) -> None:
+    def close(self, state: State, learning_rate: float, lesson: Lesson | None) -> None:
         """Write down an epoch whose steps are all done.
 
         Args:
             state: as its last step has left it.
             learning_rate: of that step.
-            lesson: of that step.
+            lesson: of that step; None if it was left out.
         """
         line = self._line(state, learning_rate)
-        shares = self.learner.gradient_shares(lesson)
+        shares = self.learner.gradient_shares(lesson) if lesson is not None else {}
         line |= {f"gradient_share.{name}": share for name, share in shares.items()}
         if self.fabric.is_global_zero:
             self._write(line, state)
@@ -69,6 +69,7 @@ class Ledger:
             "images_per_s": sums["count"] / progress.epoch_seconds,
             "seconds": progress.epoch_seconds,
             "teacher_seconds": progress.epoch_teacher_seconds,
+            **({"skipped": progress.skipped} if progress.skipped else {}),
         }
 
     def _write(self, line: dict[str, Any], state: State) -> None:

@@ -9,12 +9,21 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
-from collegium.objective import total
+from collegium.errors import NumericsError, RequestError
+from collegium.objective import Terms, total
 from collegium.record import CHECKPOINT, Record
 from collegium.teachers import AbstractTeacherSource
 from collegium.training import checkpoint
 from collegium.training.checkpoint import Progress, State
-from collegium.training.guard import check_answers, check_loss, check_state
+from collegium.training.guard import (
+    IN_A_ROW,
+    check_answers,
+    check_gradients,
+    check_loss,
+    check_scale,
+    check_state,
+    write_dump,
+)
 from collegium.training.keeper import Keeper
 from collegium.training.learner import Learner, Lesson, make_optimizer, set_learning_rate
 from collegium.training.ledger import Ledger, over_processes
@@ -57,6 +66,8 @@ class Training:
     stopper: Stopper = field(default_factory=Stopper)
 
     def __post_init__(self) -> None:
+        if self.options.skip_nonfinite and self.fabric.world_size > 1:
+            raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
         optimizer = make_optimizer(self.learner, self.options, self.machine.fused)
         self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
         scaler = self.fabric.strategy.precision
@@ -105,15 +116,49 @@ class Training:
         self._expect(epoch)
         with self.stopper.patience():
             for batch in self.loader.epoch(epoch, progress.step):
-                step = epoch * progress.steps + progress.step
-                answers = self.ask(batch, step)
-                self.step(step, batch, answers, self.state.meter)
+                lesson = self._try(epoch * progress.steps + progress.step, batch)
                 progress.step += 1
                 progress.epoch_seconds = time.perf_counter() - began
                 self.display.step()
                 if progress.step < progress.steps:
                     self.keeper.after_step(self.state)
-            self._close_epoch(batch, answers)
+            self._close_epoch(lesson)
+
+    def _try(self, step: int, batch: Batch) -> Lesson | None:
+        """A step; None where it was left out, for numbers that were none.
+
+        Raises:
+            NumericsError: it went wrong, and may not be left out.
+        """
+        skips = self.options.skip_nonfinite
+        before = {n: b.clone() for n, b in self.learner.named_buffers()} if skips else {}
+        try:
+            answers = self.ask(batch, step)
+            self.step(step, batch, answers, self.state.meter)
+        except NumericsError as error:
+            self._leave_out(step, batch, error, before)
+            return None
+        self.state.progress.skipped_in_a_row = 0
+        return Lesson(batch, answers)
+
+    def _leave_out(
+        self, step: int, batch: Batch, error: NumericsError, before: Mapping[str, Tensor]
+    ) -> None:
+        progress = self.state.progress
+        progress.skipped, progress.skipped_in_a_row = (
+            progress.skipped + 1,
+            progress.skipped_in_a_row + 1,
+        )
+        about = {"error": str(error), "step": step, "epoch": progress.epoch}
+        about["process"] = self.fabric.global_rank
+        if not self.options.skip_nonfinite or progress.skipped_in_a_row > IN_A_ROW:
+            said = self.teachers.outputs(batch).logits_BTC
+            place = write_dump(self.record.folder, about, self.learner, batch, said)
+            lower = f"a lower --lr than {self.options.peak_lr:g} may help"
+            raise NumericsError(f"{error}; {self._last_good()}; see {place}; {lower}") from None
+        self.display.warn(f"step {step} is left out: {error}")
+        for name, buffer in self.learner.named_buffers():
+            buffer.copy_(before[name])
 
     def ask(self, batch: Batch, step: int) -> TeacherOutputs:
         """What the teachers say of a batch, checked."""
@@ -137,22 +182,37 @@ class Training:
         self.optimizer.zero_grad()
         *early, last = Lesson(batch, answers).parts(self.machine.micro_batches)
         scale = self._scale(len(batch))
+        learnt = []
         for part in early:
             with self.fabric.no_backward_sync(self.module):
-                self._learn(step, part, scale * (len(part.batch) / len(batch)), meter)
-        self._learn(step, last, scale * (len(last.batch) / len(batch)), meter)
-        self.optimizer.step()
+                learnt.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
+        learnt.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
+        self._move(step)
+        for measures in learnt:
+            meter.add(*measures)
         if self.learner.compiles and not self._compiled:
             seconds = time.perf_counter() - started
             self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")
             self._compiled = True
 
-    def _learn(self, step: int, lesson: Lesson, scale: float, meter: Meter) -> None:
+    def _learn(
+        self, step: int, lesson: Lesson, scale: float
+    ) -> tuple[Batch, Terms, Tensor, Tensor]:
+        """Gradients of a part of a batch; gives what its meter is to be told."""
         terms, weights_BT, logits_BC = self.module(lesson)
         loss = total(terms)
-        check_loss(loss, terms, logits_BC, step, self._last_good(), self.options.peak_lr)
+        check_loss(loss, terms, logits_BC, lesson.batch, lesson.answers, step)
         self.fabric.backward(loss * scale)
-        meter.add(lesson.batch, terms, weights_BT, logits_BC)
+        known = {name: term_B.detach() for name, term_B in terms.items()}
+        return lesson.batch, known, weights_BT.detach(), logits_BC.detach()
+
+    def _move(self, step: int) -> None:
+        """Change the parameters, if the gradients are numbers; a scaler sees to that itself."""
+        scaler = getattr(self.state.scaler, "scaler", None)
+        if scaler is None:
+            check_gradients(self.learner, step)
+        self.optimizer.step()
+        check_scale(scaler, step)
 
     def _scale(self, share: int) -> float:
         """Makes the mean over processes the mean over the examples of the global batch."""
@@ -161,12 +221,17 @@ class Training:
         everybody = over_processes(self.fabric, torch.tensor(float(share)))
         return share * self.fabric.world_size / everybody
 
-    def _close_epoch(self, batch: Batch, answers: TeacherOutputs) -> None:
-        """Metrics, validation and a checkpoint; `batch` is the last one."""
+    def _close_epoch(self, lesson: Lesson | None) -> None:
+        """Metrics, validation and a checkpoint; the lesson is that of the last step."""
         progress = self.state.progress
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.ledger.close(self.state, rate, Lesson(batch, answers))
-        check_state(self.learner, (progress.epoch + 1) * progress.steps, self._last_good())
+        step = (progress.epoch + 1) * progress.steps
+        if progress.skipped == progress.steps:
+            raise NumericsError(f"every step of epoch {progress.epoch} was left out")
+        self.ledger.close(self.state, self.optimizer.param_groups[0]["lr"], lesson)
+        try:
+            check_state(self.learner, step)
+        except NumericsError as error:
+            raise NumericsError(f"{error}; {self._last_good()}") from None
         progress.end_epoch()
         if progress.epoch < self.options.epochs:
             self.state.meter = self._meter(progress.epoch)

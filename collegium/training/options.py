@@ -32,6 +32,8 @@ class Optimisation:
     """On everything but the weighting's parameters."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """How the learning rate falls: to 0 along a cosine, by 10 at 1/2 and 3/4, or not at all."""
+    skip_nonfinite: bool = False
+    """Leave out steps with a NaN or an infinity, up to 10 in a row, instead of stopping."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
