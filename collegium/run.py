@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collegium.errors import FolderError, Interrupted, RequestError
+from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
@@ -234,6 +234,7 @@ def execute(
         label: shown in front of progress lines.
     """
     from collegium.session import Session
+    from collegium.training.mishaps import explain
     from collegium.training.signals import Stopper, end_with_parent
 
     check_folder(out, overwrite or resume)
@@ -247,7 +248,11 @@ def execute(
             session = Session(run, out, quiet=quiet, label=label, stopper=stopper)
             return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
-        raise Interrupted(_interrupted(run, out)) from None
+        raise Interrupted(f"interrupted{_go_on(run, out)}") from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (reason := explain(error)) is None:
+            raise
+        raise ResourceError(f"{reason}{_go_on(run, out)}") from error
 
 
 def finished(folder: Path) -> bool:
@@ -256,13 +261,13 @@ def finished(folder: Path) -> bool:
     return record.path(SUMMARY).is_file() and record.path(REPORT).is_file()
 
 
-def _interrupted(run: Run, out: Path) -> str:
+def _go_on(run: Run, out: Path) -> str:
     if not Record(out).path(RUN).is_file():
-        return "interrupted before anything was written"
+        return " before anything was written"
     if _foreign(run.to_json()):
         call = f"execute(run, Path({str(out)!r}), resume=True)"
-        return f"interrupted; go on from Python, with the same objects: {call}"
-    return f"interrupted; go on with: collegium resume {shlex.quote(str(out))}"
+        return f"; go on from Python, with the same objects: {call}"
+    return f"; go on with: collegium resume {shlex.quote(str(out))}"
 
 
 def _foreign(content: Json) -> list[str]:

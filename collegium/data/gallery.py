@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from collegium.data.pictures import Picture, decode, thread_count
-from collegium.errors import DataError
+from collegium.errors import DataError, ResourceError
 from collegium.types import MapShape
 
 AHEAD = 2
@@ -84,7 +84,7 @@ class Gallery:
                     raise DataError(images)
                 yield images
         except RuntimeError as error:
-            raise DataError(
+            raise ResourceError(
                 f"a process that decodes images died ({str(error).partition(chr(10))[0]}); "
                 f"with less memory each, try fewer than {workers} --workers"
             ) from error

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from collegium.errors import FolderError, ResourceError
 from collegium.files import flush_folder, write_through
 from collegium.training.meter import Meter
+from collegium.training.mishaps import explain
 from collegium.training.packing import (
     pack_optimizer,
     prefixed,
@@ -127,10 +128,8 @@ def save(folder: Path, state: State, fabric: Fabric) -> Path:
             _finish(temporary, target)
     except OSError as problem:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise ResourceError(
-            f"cannot write a checkpoint to {folder}: {problem.strerror or problem}; "
-            f"{last_good(folder)}"
-        ) from None
+        said = explain(problem) or problem
+        raise ResourceError(f"cannot write a checkpoint: {said}; {last_good(folder)}") from None
     fabric.barrier()
     return target
 
