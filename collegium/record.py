@@ -143,8 +143,14 @@ class Record:
             return json.loads(self.path(part).read_text())
         except FileNotFoundError:
             raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    def _object(self, part: str) -> Json:
+        content = self.read_json(part)
+        if not isinstance(content, dict):
+            raise FolderError(f"{self.path(part)} is no JSON object")
+        return content
 
     def append_metrics(self, line: Json) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns."""
@@ -157,13 +163,14 @@ class Record:
         """The lines of metrics.jsonl, of one split or all; a torn last line is left out."""
         if not self.path(METRICS).is_file():
             return []
-        lines = [_parse(line) for line in self.path(METRICS).read_text().splitlines()]
+        text = self.path(METRICS).read_text(errors="replace")
+        lines = [_parse(line) for line in text.splitlines()]
         return [line for line in lines if line and split in (None, line.get("split"))]
 
     def keep_metrics(self, epochs: int) -> None:
         """Forget the lines of epochs that will be run again, and of the end, which will come."""
-        lines = (line for line in self.metrics() if line["split"] != "test")
-        kept = [line for line in lines if line["epoch"] < epochs]
+        lines = (line for line in self.metrics() if line.get("split") != "test")
+        kept = [line for line in lines if line.get("epoch") in range(epochs)]
         content = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(self.path(METRICS), content.encode())
 
@@ -190,17 +197,22 @@ class Record:
     @property
     def run(self) -> Json:
         """run.json."""
-        return dict(self.read_json(RUN))
+        return self._object(RUN)
 
     @property
     def teachers(self) -> list[Json]:
         """teachers.json: one object a teacher, in order; empty for a network trained alone."""
-        return list(self.read_json(TEACHERS)) if self.path(TEACHERS).is_file() else []
+        if not self.path(TEACHERS).is_file():
+            return []
+        rows = self.read_json(TEACHERS)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise FolderError(f"{self.path(TEACHERS)} is no list of teachers")
+        return rows
 
     @property
     def summary(self) -> Json:
         """summary.json: the answer."""
-        return dict(self.read_json(SUMMARY))
+        return self._object(SUMMARY)
 
     @property
     def weights(self) -> Arrays:
@@ -211,7 +223,7 @@ class Record:
 def _parse(line: str) -> Json:
     try:
         parsed = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 

@@ -7,10 +7,12 @@ execute(Run(...), out)                                             -> Record
 import dataclasses
 import os
 import shlex
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.method import AbstractMethod
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collegium.data import Splits
 
 FORMAT = 1
+LARGEST = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Run:
     views: int | None = None
     view_seed: int = 0
     image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "view_seed"):
+            if not -LARGEST <= getattr(self, name) < LARGEST:
+                raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
 
     def to_json(self) -> Json:
         """The content of run.json."""
@@ -127,10 +135,47 @@ def strict(kind: Any, content: Any) -> Any:
         raise RequestError(
             f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
+    for name, hint in typing.get_type_hints(kind, _NAMES).items():
+        if name in content and not fits(content[name], hint):
+            found = str(content[name])[:40]
+            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
     try:
         return kind(**content)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
+
+
+class _FromPython:
+    """What JSON cannot hold."""
+
+
+_NAMES = {
+    "nn": types.SimpleNamespace(Module=_FromPython),
+    "Splits": _FromPython,
+    "Mapping": Mapping,
+}
+"""What annotations name that would be imported for their sake alone."""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, as far as JSON can tell.
+
+    >>> fits(1, float), fits(True, int), fits("a", Literal["a", "b"]), fits(None, int | None)
+    (True, False, True, True)
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if hint in (int, float):
+        numbers = int if hint is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
+    if origin is not None:  # a mapping
+        return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
+    return hint is Any or isinstance(value, hint)
 
 
 def _tuples(options: Any) -> Any:
@@ -309,13 +354,12 @@ def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
         RequestError: it was started from Python objects, which no string can bring back; or what
             decides the result is not what it was.
     """
-    content = Record.open(folder).run
-    if foreign := _foreign(content):
+    run = Run.from_json(Record.open(folder).run)
+    if foreign := _foreign(run.to_json()):
         raise RequestError(
             f"{folder} was started from Python with {', '.join(foreign)}; "
             "resume it from Python, with the same objects"
         )
-    run = Run.from_json(content)
     run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
     return execute(run, folder, resume=True, quiet=quiet)
 

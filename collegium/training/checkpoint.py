@@ -238,7 +238,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         _load_own(path, names, state, fabric)
-    except (OSError, SafetensorError, MemoryError) as problem:
+    except (OSError, SafetensorError, MemoryError, RecursionError) as problem:
         raise DamagedCheckpointError(str(problem)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as problem:
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__

@@ -144,7 +144,14 @@ def _parse(
         header: dict[str, Any] = json.loads(mapped[8 : 8 + length].tobytes())
         about = {str(key): str(value) for key, value in header.pop("__metadata__").items()}
         return {name: _array(mapped[8 + length :], entry) for name, entry in header.items()}, about
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as problem:
         raise DamagedShardError(f"its header makes no sense ({problem})") from None
 
 
