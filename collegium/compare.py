@@ -1,10 +1,8 @@
 """Methods compared fairly: the same splits, starts, batches and views, seed by seed."""
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from collegium.errors import CollegiumError, FolderError, Interrupted, RequestEr
 from collegium.files import write_whole
 from collegium.record import RUN, Record
 from collegium.rows import Row, check_control, folder_name
-from collegium.run import Run, execute
+from collegium.run import Run, execute, finished
 from collegium.table import Json, Outcomes, comma_separated, make_table, markdown
 
 if TYPE_CHECKING:
@@ -76,8 +74,11 @@ def compare(
     tasks = [task for seed in range(seeds) for task in _tasks(base, rows, seed, out, jobs)]
     for task in tasks:
         _check_same(task)
+    from collegium.training.signals import Stopper
+
     try:
-        errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
+        with Stopper():
+            errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command goes on") from None
     found = [_outcomes(row, tasks, errors) for row in rows]
@@ -156,6 +157,7 @@ def _check_same(task: Task) -> None:
 
 def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
     """Do what is left; gives the folder and the reason of each run that failed."""
+    from collegium.training.pool import in_processes
     from collegium.training.progress import Display
 
     display = Display(quiet, "compare")
@@ -164,16 +166,12 @@ def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[
     if jobs == 1 or len(left) < 2:
         yield from _told(left, map(_attempt, left), display)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(left)), mp_context=context) as pool:
-        try:
-            yield from _told(left, pool.map(_attempt, left), display)
-        except BrokenProcessPool:
-            done = (task for task in left if not _is_finished(task))
-            died = "its process died (out of memory?); the same command goes on"
-            yield from ((task.folder, died) for task in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    try:
+        yield from _told(left, in_processes(_attempt, left, jobs), display)
+    except BrokenProcessPool:
+        done = (task for task in left if not _is_finished(task))
+        died = "its process died (out of memory?); the same command goes on"
+        yield from ((task.folder, died) for task in done)
 
 
 def _told(
@@ -188,7 +186,7 @@ def _told(
 
 
 def _is_finished(task: Task) -> bool:
-    return (task.folder / "summary.json").is_file()
+    return finished(task.folder)
 
 
 def _attempt(task: Task) -> str | None:

@@ -7,6 +7,7 @@
     │   ├── WeightsError           a weights file that cannot be read or does not fit
     │   └── FolderError            the output folder cannot be used
     ├── NumericsError              a NaN or an infinity, with its name and the step
+    ├── ResourceError              no disk, memory, file or process left
     └── Interrupted                exit code 130: stopped by the user, can be resumed
 
 A message is one line: what was asked, what was found, what would work.
@@ -65,6 +66,10 @@ class FolderError(RequestError):
 
 class NumericsError(CollegiumError):
     """A NaN or an infinity appeared; the message names where and when."""
+
+
+class ResourceError(CollegiumError):
+    """The disk, the memory, the files or a process that the work needed are not there any more."""
 
 
 class Interrupted(CollegiumError):  # noqa: N818 - named for what happened, not for a fault

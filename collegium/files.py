@@ -7,13 +7,36 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is the old one or the new one, never half of it."""
+    """Write a file so that after a crash it is the old one or the new one, never half of it.
+
+    Raises:
+        OSError: it could not be written; the old one is there and nothing else is left.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    try:
+        write_through(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk, not only on its way there, when this returns."""
+    with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring names that were made, changed or removed in a folder onto the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -10,8 +10,10 @@ examples.npz          the few examples a report shows
 student.safetensors   the student alone
 checkpoint/           what `resume` needs
 report.html           one file, no network
+previous/             the run that was there, while the one that replaces it has no checkpoint
 """
 
+import io
 import json
 import os
 import shutil
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import FolderError
-from collegium.files import write_whole
+from collegium.files import flush_folder, write_whole
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -32,6 +34,7 @@ Arrays = dict[str, NDArray[Any]]
 RUN, TEACHERS, METRICS, SUMMARY = "run.json", "teachers.json", "metrics.jsonl", "summary.json"
 WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz"
 STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
+PREVIOUS = "previous"
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 
@@ -54,7 +57,8 @@ class Record:
 
         Args:
             folder: may exist, if it holds no run.
-            overwrite: remove the run it holds first (its files, nothing else in the folder).
+            overwrite: put the run it holds aside first (its files, nothing else in the folder);
+                `drop_previous` removes it.
 
         Raises:
             FolderError: it holds a run, is a file, or cannot be written.
@@ -67,8 +71,8 @@ class Record:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                record._clear()
+            if overwrite and record.holds_run():
+                record._put_aside()
             (folder / CHECKPOINT).mkdir(exist_ok=True)
         except OSError as error:
             raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
@@ -87,13 +91,39 @@ class Record:
         return record
 
     def holds_run(self) -> bool:
-        """Whether any part of a run is in the folder."""
-        return any((self.folder / part).exists() for part in PARTS)
+        """Whether any part of a run is in the folder; what is written before run.json is none."""
+        return any((self.folder / part).exists() for part in PARTS if part != TEACHERS)
 
-    def _clear(self) -> None:
+    def _put_aside(self) -> None:
+        """Move the run into `previous`, unless it came less far than what is there already."""
+        moving, kept = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
+        if kept.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
+            self._remove()
+            return
+        self.drop_previous()
+        moving.mkdir(exist_ok=True)
+        for part in (*PARTS, CHECKPOINT):
+            if self.path(part).exists() and not (moving / part).exists():
+                self.path(part).rename(moving / part)
+        moving.rename(kept)
+        flush_folder(self.folder)
+
+    def _remove(self) -> None:
         for part in PARTS:
-            (self.folder / part).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+            self.path(part).unlink(missing_ok=True)
+        shutil.rmtree(self.path(CHECKPOINT), ignore_errors=True)
+
+    def drop_previous(self) -> None:
+        """Remove the run that was put aside, if there is one."""
+        shutil.rmtree(self.path(PREVIOUS), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove half-written files that a killed process has left."""
+        for part in PARTS:
+            for left in self.folder.glob(f".{part}.*"):
+                left.unlink(missing_ok=True)
+        for left in self.path(CHECKPOINT).glob(".*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def path(self, part: str) -> Path:
         """Where a part of the run is or will be."""
@@ -113,8 +143,14 @@ class Record:
             return json.loads(self.path(part).read_text())
         except FileNotFoundError:
             raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    def _object(self, part: str) -> Json:
+        content = self.read_json(part)
+        if not isinstance(content, dict):
+            raise FolderError(f"{self.path(part)} is no JSON object")
+        return content
 
     def append_metrics(self, line: Json) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns."""
@@ -127,20 +163,22 @@ class Record:
         """The lines of metrics.jsonl, of one split or all; a torn last line is left out."""
         if not self.path(METRICS).is_file():
             return []
-        lines = [_parse(line) for line in self.path(METRICS).read_text().splitlines()]
+        text = self.path(METRICS).read_text(errors="replace")
+        lines = [_parse(line) for line in text.splitlines()]
         return [line for line in lines if line and split in (None, line.get("split"))]
 
     def keep_metrics(self, epochs: int) -> None:
-        """Forget the lines of epochs that will be run again."""
-        kept = [line for line in self.metrics() if line["epoch"] < epochs]
+        """Forget the lines of epochs that will be run again, and of the end, which will come."""
+        lines = (line for line in self.metrics() if line.get("split") != "test")
+        kept = [line for line in lines if line.get("epoch") in range(epochs)]
         content = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(self.path(METRICS), content.encode())
 
     def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write weights.npz, predictions.npz or examples.npz, whole or not at all."""
-        temporary = self.path(f".{part}.npz")
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(self.path(part))
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        write_whole(self.path(part), content.getvalue())
 
     def read_arrays(self, part: str) -> Arrays:
         """Read an array part, never unpickling; empty where the run has none.
@@ -159,17 +197,22 @@ class Record:
     @property
     def run(self) -> Json:
         """run.json."""
-        return dict(self.read_json(RUN))
+        return self._object(RUN)
 
     @property
     def teachers(self) -> list[Json]:
         """teachers.json: one object a teacher, in order; empty for a network trained alone."""
-        return list(self.read_json(TEACHERS)) if self.path(TEACHERS).is_file() else []
+        if not self.path(TEACHERS).is_file():
+            return []
+        rows = self.read_json(TEACHERS)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise FolderError(f"{self.path(TEACHERS)} is no list of teachers")
+        return rows
 
     @property
     def summary(self) -> Json:
         """summary.json: the answer."""
-        return dict(self.read_json(SUMMARY))
+        return self._object(SUMMARY)
 
     @property
     def weights(self) -> Arrays:
@@ -180,7 +223,7 @@ class Record:
 def _parse(line: str) -> Json:
     try:
         parsed = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 

@@ -6,16 +6,21 @@ execute(Run(...), out)                                             -> Record
 
 import dataclasses
 import json
+import os
+import shlex
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from collegium.errors import FolderError, Interrupted, RequestError
+from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
-from collegium.record import RUN, Json, Record
+from collegium.record import REPORT, RUN, SUMMARY, Json, Record
+from collegium.training.lock import refuse_taken
 from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from collegium.data import Splits
 
 FORMAT = 1
+LARGEST = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ class Run:
     classes: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "view_seed"):
+            if not -LARGEST <= getattr(self, name) < LARGEST:
+                raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
+
     def to_json(self) -> Json:
         """The content of run.json."""
         return {
@@ -99,7 +110,7 @@ class Run:
         content = dict(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
-        for key in ("environment", "fingerprint"):
+        for key in ("environment", "fingerprint", "identity"):
             content.pop(key, None)
         method = find_method(str(content.pop("method", "")))
         return strict(
@@ -134,10 +145,47 @@ def strict(kind: Any, content: Any) -> Any:
         raise RequestError(
             f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
+    for name, hint in typing.get_type_hints(kind, _NAMES).items():
+        if name in content and not fits(content[name], hint):
+            found = str(content[name])[:40]
+            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
     try:
         return kind(**content)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
+
+
+class _FromPython:
+    """What JSON cannot hold."""
+
+
+_NAMES = {
+    "nn": types.SimpleNamespace(Module=_FromPython),
+    "Splits": _FromPython,
+    "Mapping": Mapping,
+}
+"""What annotations name that would be imported for their sake alone."""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, as far as JSON can tell.
+
+    >>> fits(1, float), fits(True, int), fits("a", Literal["a", "b"]), fits(None, int | None)
+    (True, False, True, True)
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if hint in (int, float):
+        numbers = int if hint is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
+    if origin is not None:  # a mapping
+        return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
+    return hint is Any or isinstance(value, hint)
 
 
 def _tuples(options: Any) -> Any:
@@ -276,13 +324,46 @@ def execute(
         label: shown in front of progress lines.
     """
     from collegium.session import Session
+    from collegium.training.mishaps import explain
+    from collegium.training.signals import Stopper, end_with_parent
 
     check_folder(out, overwrite or resume)
-    session = Session(run, out, quiet=quiet, label=label or run.method.slug)
+    if resume and finished(out):
+        return Record(out)
+    label = label or run.method.slug
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
+        end_with_parent()
     try:
-        return session.carry_out(overwrite=overwrite, resume=resume)
+        with Stopper() as stopper:
+            session = Session(run, out, quiet=quiet, label=label, stopper=stopper)
+            return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; go on with: collegium resume {out}") from None
+        raise Interrupted(f"interrupted{_go_on(run, out)}") from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (reason := explain(error)) is None:
+            raise
+        raise ResourceError(f"{reason}{_go_on(run, out)}") from error
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run is complete, to its last file."""
+    record = Record(folder)
+    return record.path(SUMMARY).is_file() and record.path(REPORT).is_file()
+
+
+def _go_on(run: Run, out: Path) -> str:
+    if not Record(out).path(RUN).is_file():
+        return " before anything was written"
+    if _foreign(run.to_json()):
+        call = f"execute(run, Path({str(out)!r}), resume=True)"
+        return f"; go on from Python, with the same objects: {call}"
+    return f"; go on with: collegium resume {shlex.quote(str(out))}"
+
+
+def _foreign(content: Json) -> list[str]:
+    """Parts that were given from Python, which no string can bring back."""
+    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
+    return [str(part) for part in parts if str(part).startswith("<")]
 
 
 def check_folder(out: Path, may_hold_run: bool) -> None:
@@ -291,35 +372,41 @@ def check_folder(out: Path, may_hold_run: bool) -> None:
     Raises:
         FolderError: it holds a run, or is a file.
     """
-    import os
-
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
     # Another process of the same run finds the folder that its first process made.
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if first and not may_hold_run and Record(out).holds_run():
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    refuse_taken(out)
+    if not may_hold_run and Record(out).holds_run():
         raise FolderError(
             f"{out} holds a run already; choose another --out, give --overwrite, or go on with: "
             f"collegium resume {out}"
         )
 
 
-def resume(folder: Path, *, quiet: bool = False) -> Record:
+def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
     """Go on where a stopped run was, exactly; a finished one is left as it is.
 
+    Args:
+        folder: of the run.
+        quiet: show no progress.
+        **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
+            workers, checkpoint_every. Other devices or threads round otherwise.
+
     Raises:
-        RequestError: it was started from Python objects, which no string can bring back.
+        FolderError: it is no run folder, another process writes it, or it is damaged.
+        RequestError: it was started from Python objects, which no string can bring back; or what
+            decides the result is not what it was.
     """
-    record = Record.open(folder)
-    content = record.read_json(RUN)
-    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
-    foreign = [str(part) for part in parts if str(part).startswith("<")]
-    if foreign:
+    run = Run.from_json(Record.open(folder).run)
+    if foreign := _foreign(run.to_json()):
         raise RequestError(
             f"{folder} was started from Python with {', '.join(foreign)}; "
             "resume it from Python, with the same objects"
         )
-    return execute(Run.from_json(content), folder, resume=True, quiet=quiet)
+    run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
+    return execute(run, folder, resume=True, quiet=quiet)
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """One session of work on a run: parts are put together, trained, measured and recorded."""
 
+import contextlib
 import dataclasses
 import platform
 import sys
@@ -24,7 +25,7 @@ from collegium.assembly import (
     student_layers,
 )
 from collegium.data import ImageData, Loader
-from collegium.errors import FolderError, NumericsError, RequestError
+from collegium.errors import NumericsError
 from collegium.files import write_whole
 from collegium.models.network import Network, parameter_count
 from collegium.models.pairing import asked_layers, pair_table
@@ -47,9 +48,12 @@ from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
 from collegium.training.evaluate import Predictions, predict
+from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
 from collegium.training.learner import Learner
+from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.progress import Display
+from collegium.training.signals import Stopper
 from collegium.types import Dims, Layers
 
 if TYPE_CHECKING:
@@ -66,11 +70,21 @@ class Session:
         out: the run folder.
         quiet: show no progress.
         label: in front of progress lines.
+        stopper: knows whether somebody wants to stop; None for nobody.
     """
 
-    def __init__(self, run: "Run", out: Path, *, quiet: bool = False, label: str = "train") -> None:
+    def __init__(
+        self,
+        run: "Run",
+        out: Path,
+        *,
+        quiet: bool = False,
+        label: str = "train",
+        stopper: Stopper | None = None,
+    ) -> None:
         check_storage(run.storage, run.machine, run.views)
         asked, asked_of = asked_layers(run.method.pairs_asked(), tuple(run.teachers))
+        self.stopper = stopper or Stopper()
         self.out = out
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
@@ -202,9 +216,11 @@ class Session:
 
     def carry_out(self, *, overwrite: bool = False, resume: bool = False) -> Record:
         """Train, measure, record."""
-        record = Record(self.out)
-        if resume and record.path(SUMMARY).is_file():
-            return record
+        first = self.fabric.is_global_zero
+        with only_writer(self.out) if first else contextlib.nullcontext():
+            return self._carry_out(Record(self.out), overwrite=overwrite, resume=resume)
+
+    def _carry_out(self, record: Record, *, overwrite: bool, resume: bool) -> Record:
         self._open(record, overwrite=overwrite, resume=resume)
         # Dropout and the like draw from the global generator.
         torch.manual_seed(self.request.seed + self.fabric.global_rank)
@@ -231,22 +247,42 @@ class Session:
             self.request.machine,
             Record(self.out),
             self.display,
+            {name: profile.sha256 for name, profile in self.profiles.items()},
+            self.stopper,
         )
 
     def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
         content = {
             **self.request.to_json(),
             "fingerprint": self.splits.train.fingerprint(),
+            "identity": self._identity(),
             "environment": _environment(),
         }
         teachers = outcome.teacher_rows(self.profiles, self.measured, self.pairs)
         if resume:
-            _check_same(record, content, teachers)
+            self._check_same(record, content, teachers)
         elif self.fabric.is_global_zero:
             Record.create(self.out, overwrite=overwrite)
-            record.write_json(RUN, content)
             record.write_json(TEACHERS, teachers)
+            record.write_json(RUN, content)  # the last: with it there is a run to go on with
         self.fabric.barrier()
+
+    def _identity(self) -> dict[str, str]:
+        """What else decides the result and is found in the data."""
+        parts = {"validation": self.splits.validation, "test": self.splits.test}
+        found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
+        return {"view recipe": self.loader.views.recipe, **found}
+
+    def _check_same(self, record: Record, content: Json, teachers: list[Json]) -> None:
+        """Refuse to go on with what is not the run that was started."""
+        where, was = str(record.folder), record.run
+        refuse_other_run(where, was, content)
+        refuse_other_teachers(where, record.teachers, teachers)
+        if not self.fabric.is_global_zero:
+            return
+        record.sweep()
+        for version in new_versions(was, content):
+            self.display.warn(f"{version}: what follows may be rounded otherwise")
 
     def _check_frozen(self) -> None:
         for name in self.faculty.names:
@@ -357,23 +393,3 @@ def _environment() -> Json:
         "machine": f"{platform.system()} {platform.machine()}",
         "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
     }
-
-
-def _check_same(record: Record, content: Json, teachers: list[Json]) -> None:
-    """Refuse to go on with other data or other teachers than the run was started with."""
-    before = record.run
-    if before.get("fingerprint") != content["fingerprint"]:
-        raise FolderError(
-            f"{record.folder} was started on other data: {before.get('data')} had fingerprint "
-            f"{str(before.get('fingerprint'))[:12]}, now it has {content['fingerprint'][:12]}"
-        )
-    for old, new in zip(record.teachers, teachers, strict=True):
-        if old["sha256"] != new["sha256"]:
-            raise RequestError(
-                f"teacher {new['name']} is not the one {record.folder} was started with: weights "
-                f"{old['sha256'][:12]} then, {new['sha256'][:12]} now"
-            )
-        if any(old.get(key) != new.get(key) for key in ("classes", "labels")):
-            raise RequestError(
-                f"teacher {new['name']} has other classes than when {record.folder} was started"
-            )

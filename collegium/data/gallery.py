@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from collegium.data.pictures import DECODER_VERSION, decode
 from collegium.data.shelves import Pictures
-from collegium.errors import DataError
+from collegium.errors import DataError, ResourceError
 from collegium.types import MapShape
 
 T = TypeVar("T")
@@ -98,7 +98,8 @@ def work_ahead(
         workers: processes that work ahead; 0 works in this one.
 
     Raises:
-        DataError: the function does, or a worker died.
+        DataError: the function does.
+        ResourceError: a worker died.
     """
     if not workers:
         yield from map(function, batches)
@@ -117,7 +118,7 @@ def work_ahead(
                 raise DataError(found.message)
             yield found
     except RuntimeError as error:
-        raise DataError(
+        raise ResourceError(
             f"a process that decodes images died ({str(error).partition(chr(10))[0]}); "
             f"with less memory each, try fewer than {workers} --workers"
         ) from error

@@ -178,10 +178,16 @@ class Loader:
         """Number of batches this process gets in an epoch."""
         return len(self._bounds())
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, 0 for the first; asked again, the same again."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, 0 for the first; asked again, the same again.
+
+        Args:
+            epoch: which.
+            start: batches to leave out at its beginning; their images are not looked at.
+        """
         order_N, view = self._order(epoch), self.view(epoch)
-        batches = [order_N[start : stop : self._world] for start, stop in self._bounds()]
+        bounds = self._bounds()[start:]
+        batches = [order_N[first : stop : self._world] for first, stop in bounds]
         views = self.views.stream(batches, view)
         for positions_B, images_BDHW in zip(batches, views, strict=True):
             labels_B, index_B = self.data.labels_N[positions_B], self.data.index_N[positions_B]

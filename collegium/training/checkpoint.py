@@ -1,23 +1,47 @@
 """All that is needed to go on: tensors in safetensors, the rest in JSON, no pickle.
 
-A checkpoint is a folder `checkpoint/epoch-NNNN`, written under another name and renamed when it is
-whole, so that what has that name is whole. The last two are kept.
+    checkpoint/epoch-00003/               after three epochs
+    checkpoint/epoch-00003-step-000120/   120 steps further
+        tensors         learner, optimiser and the best student so far
+        process-0       what a process has of its own: random states, measures of the epoch
+        state.json      numbers
+        manifest.json   SHA-256 of these files
+
+A checkpoint is written under another name, flushed and renamed when it is whole. The last two are
+kept; of these the newest that is what was written is gone on from.
 """
 
+import hashlib
 import json
-import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from lightning_fabric import Fabric
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from collegium.errors import FolderError, ResourceError
+from collegium.files import flush_folder, write_through
+from collegium.training.meter import Meter
+from collegium.training.mishaps import explain
+from collegium.training.packing import (
+    pack_optimizer,
+    prefixed,
+    random_states,
+    restore_random,
+    under,
+    unpack_optimizer,
+)
+
 KEPT = 2
+TENSORS, STATE, MANIFEST = "tensors", "state.json", "manifest.json"
+_FILE = re.compile(r"tensors|state\.json|process-\d+")
 
 
 @dataclass
@@ -26,17 +50,36 @@ class Progress:
 
     Attributes:
         epoch: epochs completed.
+        step: steps done in the epoch that is not completed.
+        steps: of an epoch.
         best_accuracy: on validation, -1 before the first.
         best_epoch: the epoch it was reached in.
         seconds: of training so far, over all sessions.
         teacher_seconds: part of it spent in teachers.
+        epoch_seconds: of the epoch that is not completed.
+        epoch_teacher_seconds: part of it spent in teachers.
+        skipped: steps of it that were left out, for numbers that were none.
+        skipped_in_a_row: steps left out since one that was not.
     """
 
     epoch: int = 0
+    step: int = 0
+    steps: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0
     teacher_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    epoch_teacher_seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+    def end_epoch(self) -> None:
+        """All steps of an epoch are done, and what comes after them."""
+        self.seconds += self.epoch_seconds
+        self.teacher_seconds += self.epoch_teacher_seconds
+        self.epoch, self.step, self.skipped = self.epoch + 1, 0, 0
+        self.epoch_seconds = self.epoch_teacher_seconds = 0.0
 
 
 @dataclass
@@ -47,36 +90,95 @@ class State:
         learner: student and objective.
         optimizer: the one optimiser.
         progress: see there.
+        meter: measures of the epoch that goes on, and of a last one what every teacher got.
+        scaler: of the gradients, in float16; anything with `state_dict` and `load_state_dict`.
+        teachers: SHA-256 of their weights by name.
         best: the student's tensors at the best validation accuracy.
     """
 
     learner: nn.Module
     optimizer: torch.optim.Optimizer
     progress: Progress
+    meter: Meter
+    scaler: Any
+    teachers: Mapping[str, str] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save(folder: Path, state: State) -> None:
-    """Write a checkpoint; the newest two stay."""
-    target = folder / f"epoch-{state.progress.epoch:05d}"
+class DamagedCheckpointError(Exception):
+    """A checkpoint that is not what was written; says why."""
+
+
+def save(folder: Path, state: State, fabric: Fabric) -> Path:
+    """Write a checkpoint, all processes together; the newest two stay.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written; older checkpoints are as they were.
+    """
+    target = folder / _name(state.progress)
     temporary = folder / f".{target.name}.tmp"
+    try:
+        if fabric.is_global_zero:
+            _write_common(temporary, state)
+        fabric.barrier()
+        own = {**random_states(fabric.device), **prefixed("meter", state.meter.state())}
+        write_through(temporary / f"process-{fabric.global_rank}", to_bytes(_plain(own)))
+        fabric.barrier()
+        if fabric.is_global_zero:
+            _finish(temporary, target)
+    except OSError as problem:
+        shutil.rmtree(temporary, ignore_errors=True)
+        said = explain(problem) or problem
+        raise ResourceError(f"cannot write a checkpoint: {said}; {last_good(folder)}") from None
+    fabric.barrier()
+    return target
+
+
+def _write_common(temporary: Path, state: State) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    optimizer_tensors, optimizer_numbers = _pack_optimizer(state.optimizer)
+    optimizer_tensors, optimizer_numbers = pack_optimizer(state.optimizer)
     tensors = {
-        **_prefixed("learner", state.learner.state_dict()),
-        **_prefixed("best", state.best),
-        **_prefixed("optimizer", optimizer_tensors),
-        "random": torch.get_rng_state(),
+        **prefixed("learner", state.learner.state_dict()),
+        **prefixed("best", state.best),
+        **prefixed("optimizer", optimizer_tensors),
     }
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / "tensors")
-    content = {"progress": vars(state.progress), "optimizer": optimizer_numbers}
-    (temporary / "state.json").write_text(json.dumps(content, indent=2))
-    _flush(temporary)
+    write_through(temporary / TENSORS, to_bytes(_plain(tensors)))
+    content = {
+        "progress": vars(state.progress),
+        "optimizer": optimizer_numbers,
+        "scaler": state.scaler.state_dict(),
+        "teachers": dict(state.teachers),
+    }
+    write_through(temporary / STATE, json.dumps(content, indent=2).encode())
+
+
+def _finish(temporary: Path, target: Path) -> None:
+    digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+    write_through(temporary / MANIFEST, json.dumps(digests, indent=2).encode())
+    flush_folder(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
-    for old in checkpoints(folder)[:-KEPT]:
+    flush_folder(target.parent)
+    # A newer one was damaged, or the way from an older one leads elsewhere now.
+    there = checkpoints(target.parent)
+    place = there.index(target) + 1
+    for old in (*there[place:], *there[: max(0, place - KEPT)]):
         shutil.rmtree(old)
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name(progress: Progress) -> str:
+    name = f"epoch-{progress.epoch:05d}"
+    return f"{name}-step-{progress.step:06d}" if progress.step else name
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -84,64 +186,107 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*"))
 
 
-def epoch_of(path: Path) -> int:
-    """How many epochs were complete when this checkpoint was written."""
-    return int(path.name.removeprefix("epoch-"))
+def last_good(folder: Path) -> str:
+    """Where a run that stopped can go on, in words."""
+    kept = checkpoints(folder)
+    return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
 
 
-def load(path: Path, state: State) -> None:
-    """Put a checkpoint back into a state built the same way."""
-    with safe_open(path / "tensors", framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    content = json.loads((path / "state.json").read_text())
-    state.learner.load_state_dict(_under("learner", tensors))
-    state.best = _under("best", tensors)
-    state.progress = Progress(**content["progress"])
-    packed = _under("optimizer", tensors)
-    state.optimizer.load_state_dict(_unpack_optimizer(state.optimizer, packed, content))
-    _lay_out(state.optimizer)
-    torch.set_rng_state(tensors["random"])
+def load(folder: Path, state: State, fabric: Fabric, warn: Callable[[str], None]) -> bool:
+    """Put the newest sound checkpoint back into a state built the same way.
+
+    Args:
+        folder: of the checkpoints.
+        state: what is filled.
+        fabric: which process this is, and of how many.
+        warn: told of damaged checkpoints that were passed over.
+
+    Returns:
+        Whether there was any checkpoint.
+
+    Raises:
+        FolderError: there are some and all are damaged, or they are of another run.
+    """
+    damaged: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            _load_one(path, state, fabric)
+        except DamagedCheckpointError as problem:
+            damaged.append(f"checkpoint {path} is damaged ({problem})")
+            continue
+        if damaged:
+            warn(f"{'; '.join(damaged)}; going on from {path.name}, the one before")
+        return True
+    if damaged:
+        raise FolderError(
+            f"{'; '.join(damaged)}: nothing to go on from; start again with --overwrite"
+        )
+    return False
 
 
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+def _load_one(path: Path, state: State, fabric: Fabric) -> None:
+    try:
+        names = _verified(path)
+        content = json.loads((path / STATE).read_text())
+        progress = Progress(**content["progress"])
+        tensors = _read(path / TENSORS)
+        _refuse_others(path, content["teachers"], state.teachers)
+        _refuse_other_position(path, progress, state.progress.steps)
+        state.learner.load_state_dict(under("learner", tensors))
+        packed = under("optimizer", tensors)
+        unpack_optimizer(state.optimizer, packed, content["optimizer"])
+        if content["scaler"]:
+            state.scaler.load_state_dict(content["scaler"])
+        _load_own(path, names, state, fabric)
+    except (OSError, SafetensorError, MemoryError, RecursionError) as problem:
+        raise DamagedCheckpointError(str(problem)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as problem:
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        raise DamagedCheckpointError(f"its content makes no sense: {reason}") from None
+    state.best, state.progress = under("best", tensors), progress
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+def _verified(path: Path) -> list[str]:
+    """The names of the files of the processes, all files being what was written."""
+    digests = json.loads((path / MANIFEST).read_text())
+    if not isinstance(digests, dict) or not {TENSORS, STATE, "process-0"} <= digests.keys():
+        raise DamagedCheckpointError("its manifest does not name its files")
+    for name, digest in digests.items():
+        if not _FILE.fullmatch(name) or _digest(path / name) != digest:
+            raise DamagedCheckpointError(f"{name} is not what was written")
+    return sorted(name for name in digests if name.startswith("process-"))
 
 
-def _pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
-    for place, values in optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            kept = tensors if isinstance(value, Tensor) else numbers
-            kept[f"{place}.{name}"] = value
-    return tensors, numbers
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _unpack_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], content: Mapping[str, Any]
-) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **content["optimizer"]}.items():
-        place, _, name = key.partition(".")
-        state.setdefault(int(place), {})[name] = value
-    return {**optimizer.state_dict(), "state": state}
+def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    if found != asked:
+        then, now = (
+            ", ".join(f"{name} {digest[:12]}" for name, digest in teachers.items()) or "none"
+            for teachers in (found, asked)
+        )
+        raise FolderError(f"{path} was written with other teachers: {then} then, {now} now")
 
 
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give state the layout of its parameter: a fused step walks through both as they lie."""
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter).copy_(value)
+def _refuse_other_position(path: Path, progress: Progress, steps: int) -> None:
+    if progress.step and progress.steps != steps:
+        raise FolderError(
+            f"{path} is {progress.step} steps into an epoch of {progress.steps}; with these "
+            f"devices an epoch has {steps}: resume with as many devices as before"
+        )
 
 
-def _flush(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+def _load_own(path: Path, names: list[str], state: State, fabric: Fabric) -> None:
+    """What this process had of its own; with other processes than before the first takes all."""
+    parts = {name: _read(path / name) for name in names}
+    own = parts.get(f"process-{fabric.global_rank}")
+    if own is not None:
+        restore_random(own, fabric.device)
+    if len(parts) == fabric.world_size and own is not None:
+        shares = [under("meter", own)]
+    else:
+        shares = [under("meter", part) for part in parts.values() if fabric.is_global_zero]
+    state.meter.load(shares, fabric.device)

@@ -1,26 +1,37 @@
 """The loop: views in, terms out, one optimiser; nothing here knows a paper or a teacher's name."""
 
 import time
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
-from collegium.objective import total
+from collegium.errors import NumericsError, RequestError
+from collegium.objective import Terms, total
 from collegium.record import CHECKPOINT, Record
 from collegium.teachers import AbstractTeacherSource
 from collegium.training import checkpoint
 from collegium.training.checkpoint import Progress, State
-from collegium.training.evaluate import predict
-from collegium.training.guard import check_answers, check_loss, check_state
+from collegium.training.guard import (
+    IN_A_ROW,
+    check_answers,
+    check_gradients,
+    check_loss,
+    check_scale,
+    check_state,
+    write_dump,
+)
+from collegium.training.keeper import Keeper
 from collegium.training.learner import Learner, Lesson, make_optimizer, set_learning_rate
-from collegium.training.meter import Meter, collapse, epoch_line
-from collegium.training.options import Machine, Optimisation
+from collegium.training.ledger import Ledger, over_processes
+from collegium.training.meter import Meter
+from collegium.training.options import Machine, Optimisation, read_interval
 from collegium.training.progress import Display
 from collegium.training.schedule import learning_rate_factor
+from collegium.training.signals import Stopper
 from collegium.types import Batch, TeacherOutputs
 
 
@@ -35,9 +46,11 @@ class Training:
         loader: this process's share of the training data.
         validation: what the best epoch is chosen on; None where there is none.
         options: epochs, batch size, optimiser.
-        machine: parts of a batch, fused optimiser.
+        machine: parts of a batch, fused optimiser, checkpoints.
         record: where metrics and checkpoints go.
         display: what the user sees meanwhile.
+        identity: SHA-256 of the teachers' weights by name; checkpoints of others are refused.
+        stopper: knows whether somebody wants to stop.
     """
 
     fabric: Fabric
@@ -49,67 +62,116 @@ class Training:
     machine: Machine
     record: Record
     display: Display
+    identity: Mapping[str, str] = field(default_factory=dict)
+    stopper: Stopper = field(default_factory=Stopper)
 
     def __post_init__(self) -> None:
+        if self.options.skip_nonfinite and self.fabric.world_size > 1:
+            raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
         optimizer = make_optimizer(self.learner, self.options, self.machine.fused)
         self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
-        self.state = State(self.learner, optimizer, Progress())
-        self.weights: tuple[Tensor, Tensor] | None = None
-        self._warned = self._compiled = False
-        self._all_know = True
+        scaler = self.fabric.strategy.precision
+        progress = Progress(steps=len(self.loader))
+        self.state = State(self.learner, optimizer, progress, self._meter(0), scaler, self.identity)
+        every = read_interval(self.machine.checkpoint_every)
+        self.keeper = Keeper(self.record, every, self.fabric, self.stopper)
+        self.ledger = Ledger(self.fabric, self.learner, self.validation, self.record, self.display)
+        self._compiled = False
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor] | None:
+        """Index and weights of every example of this process in the last epoch, once it is over."""
+        over = self.state.progress.epoch == self.options.epochs
+        return self.state.meter.kept() if over and self.teachers.names else None
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that leaves an epoch to run, if there is one.
-
-        The last epoch is run again where it was the end that was missed: what it gave to
-        weights.npz is in no checkpoint.
-        """
-        saved = checkpoint.checkpoints(self.record.path(CHECKPOINT))
-        usable = [path for path in saved if checkpoint.epoch_of(path) < self.options.epochs]
-        if usable:
-            checkpoint.load(usable[-1], self.state)
+        """Go on from the newest sound checkpoint, if there is one."""
+        warn = self.display.warn if self.fabric.is_global_zero else _say_nothing
+        checkpoint.load(self.record.path(CHECKPOINT), self.state, self.fabric, warn)
+        self.state.progress.steps = len(self.loader)
+        self.state.meter.keep_weights = self._meter(self.state.progress.epoch).keep_weights
         if self.fabric.is_global_zero:
             self.record.keep_metrics(self.state.progress.epoch)
 
     def run(self) -> None:
-        """Every epoch that is left, each followed by validation, metrics and a checkpoint."""
-        with self.display.training(self.options.epochs, len(self.loader)):
+        """Everything that is left; checkpoints in between.
+
+        Raises:
+            KeyboardInterrupt: somebody wants to stop.
+        """
+        done = self.state.progress
+        with self.display.training(self.options.epochs, done.steps, done.epoch, done.step):
             for epoch in range(self.state.progress.epoch, self.options.epochs):
                 self._epoch(epoch)
 
+    def _meter(self, epoch: int) -> Meter:
+        last = epoch + 1 >= self.options.epochs
+        return Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
+
     def _epoch(self, epoch: int) -> None:
-        started, teacher_seconds = time.perf_counter(), self.state.progress.teacher_seconds
+        progress, began = self.state.progress, time.perf_counter()
+        began -= progress.epoch_seconds
         self.learner.objective.start_epoch(epoch, self.options.epochs)
         self.module.train()
-        last = epoch + 1 == self.options.epochs
-        meter = Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
         self._expect(epoch)
-        for step, batch in enumerate(self.loader.epoch(epoch), epoch * len(self.loader)):
+        with self.stopper.patience():
+            for batch in self.loader.epoch(epoch, progress.step):
+                lesson = self._try(epoch * progress.steps + progress.step, batch)
+                progress.step += 1
+                progress.epoch_seconds = time.perf_counter() - began
+                self.display.step()
+                if progress.step < progress.steps:
+                    self.keeper.after_step(self.state)
+            self._close_epoch(lesson)
+
+    def _try(self, step: int, batch: Batch) -> Lesson | None:
+        """A step; None where it was left out, for numbers that were none.
+
+        Raises:
+            NumericsError: it went wrong, and may not be left out.
+        """
+        skips = self.options.skip_nonfinite
+        before = {n: b.clone() for n, b in self.learner.named_buffers()} if skips else {}
+        try:
             answers = self.ask(batch, step)
-            self.step(step, batch, answers, meter)
-            self.display.step()
-        seconds = time.perf_counter() - started
-        line = self._line(epoch, meter, seconds)
-        line["teacher_seconds"] = self.state.progress.teacher_seconds - teacher_seconds
-        line |= self._shares(batch, answers)
-        self.weights = meter.kept() if last and self.teachers.names else None
-        self.state.progress.seconds += seconds
-        self._close_epoch(epoch, line)
+            self.step(step, batch, answers, self.state.meter)
+        except NumericsError as error:
+            self._leave_out(step, batch, error, before)
+            return None
+        self.state.progress.skipped_in_a_row = 0
+        return Lesson(batch, answers)
+
+    def _leave_out(
+        self, step: int, batch: Batch, error: NumericsError, before: Mapping[str, Tensor]
+    ) -> None:
+        progress = self.state.progress
+        progress.skipped, progress.skipped_in_a_row = (
+            progress.skipped + 1,
+            progress.skipped_in_a_row + 1,
+        )
+        about = {"error": str(error), "step": step, "epoch": progress.epoch}
+        about["process"] = self.fabric.global_rank
+        if not self.options.skip_nonfinite or progress.skipped_in_a_row > IN_A_ROW:
+            said = self.teachers.outputs(batch).logits_BTC
+            place = write_dump(self.record.folder, about, self.learner, batch, said)
+            lower = f"a lower --lr than {self.options.peak_lr:g} may help"
+            raise NumericsError(f"{error}; {self._last_good()}; see {place}; {lower}") from None
+        self.display.warn(f"step {step} is left out: {error}")
+        for name, buffer in self.learner.named_buffers():
+            buffer.copy_(before[name])
 
     def ask(self, batch: Batch, step: int) -> TeacherOutputs:
         """What the teachers say of a batch, checked."""
         started = time.perf_counter()
         answers = self.teachers.outputs(batch)
-        self.state.progress.teacher_seconds += time.perf_counter() - started
+        self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
         check_answers(answers, self.teachers.names, batch, step)
-        # Of specialists one alone may know an example: its weight is 1 then, and nothing is wrong.
-        self._all_know = answers.groups_TC is None
         return answers
 
     def _expect(self, epoch: int) -> None:
         started = time.perf_counter()
         self.teachers.expect(*self.loader.keys(epoch))
-        self.state.progress.teacher_seconds += time.perf_counter() - started
+        self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
 
     def step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
         """One step of the optimiser."""
@@ -120,95 +182,65 @@ class Training:
         self.optimizer.zero_grad()
         *early, last = Lesson(batch, answers).parts(self.machine.micro_batches)
         scale = self._scale(len(batch))
+        learnt = []
         for part in early:
             with self.fabric.no_backward_sync(self.module):
-                self._learn(step, part, scale * (len(part.batch) / len(batch)), meter)
-        self._learn(step, last, scale * (len(last.batch) / len(batch)), meter)
-        self.optimizer.step()
+                learnt.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
+        learnt.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
+        self._move(step)
+        for measures in learnt:
+            meter.add(*measures)
         if self.learner.compiles and not self._compiled:
             seconds = time.perf_counter() - started
             self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")
             self._compiled = True
 
-    def _learn(self, step: int, lesson: Lesson, scale: float, meter: Meter) -> None:
+    def _learn(
+        self, step: int, lesson: Lesson, scale: float
+    ) -> tuple[Batch, Terms, Tensor, Tensor]:
+        """Gradients of a part of a batch; gives what its meter is to be told."""
         terms, weights_BT, logits_BC = self.module(lesson)
         loss = total(terms)
-        check_loss(loss, terms, logits_BC, step, self._last_good(), self.options.peak_lr)
+        check_loss(loss, terms, logits_BC, lesson.batch, lesson.answers, step)
         self.fabric.backward(loss * scale)
-        meter.add(lesson.batch, terms, weights_BT, logits_BC)
+        known = {name: term_B.detach() for name, term_B in terms.items()}
+        return lesson.batch, known, weights_BT.detach(), logits_BC.detach()
+
+    def _move(self, step: int) -> None:
+        """Change the parameters, if the gradients are numbers; a scaler sees to that itself."""
+        scaler = getattr(self.state.scaler, "scaler", None)
+        if scaler is None:
+            check_gradients(self.learner, step)
+        self.optimizer.step()
+        check_scale(scaler, step)
 
     def _scale(self, share: int) -> float:
         """Makes the mean over processes the mean over the examples of the global batch."""
         if self.fabric.world_size == 1:
             return 1.0
-        return share * self.fabric.world_size / self._over_processes(torch.tensor(float(share)))
+        everybody = over_processes(self.fabric, torch.tensor(float(share)))
+        return share * self.fabric.world_size / everybody
 
-    def _line(self, epoch: int, meter: Meter, seconds: float) -> dict[str, Any]:
-        sums = {name: self._over_processes(value) for name, value in meter.sums().items()}
-        return {
-            "epoch": epoch,
-            "step": (epoch + 1) * len(self.loader),
-            "split": "train",
-            **epoch_line(sums, self.teachers.names),
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_s": sums["count"] / seconds,
-            "seconds": seconds,
-        }
-
-    def _over_processes(self, value: Tensor) -> float:
-        if self.fabric.world_size > 1:
-            value = cast(Tensor, self.fabric.all_reduce(value, reduce_op="sum"))
-        return value.item()
-
-    def _shares(self, batch: Batch, answers: TeacherOutputs) -> dict[str, float]:
-        shares = self.learner.gradient_shares(Lesson(batch, answers))
-        return {f"gradient_share.{name}": share for name, share in shares.items()}
-
-    def _close_epoch(self, epoch: int, line: dict[str, Any]) -> None:
-        if self.fabric.is_global_zero:
-            warning = collapse(line) if self._learns_weights() and self._all_know else None
-            if warning and not self._warned:
-                self.display.warn(f"epoch {epoch}: {warning}")
-                self._warned = True
-            self.record.append_metrics(line | ({"warning": warning} if warning else {}))
-            validation = self._validate(epoch, line["step"])
-            self.display.epoch(line, validation)
-        check_state(self.learner, line["step"], self._last_good())
-        self.state.progress.epoch = epoch + 1
-        if self.fabric.is_global_zero:
-            checkpoint.save(self.record.path(CHECKPOINT), self.state)
+    def _close_epoch(self, lesson: Lesson | None) -> None:
+        """Metrics, validation and a checkpoint; the lesson is that of the last step."""
+        progress = self.state.progress
+        step = (progress.epoch + 1) * progress.steps
+        if progress.skipped == progress.steps:
+            raise NumericsError(f"every step of epoch {progress.epoch} was left out")
+        self.ledger.close(self.state, self.optimizer.param_groups[0]["lr"], lesson)
+        try:
+            check_state(self.learner, step)
+        except NumericsError as error:
+            raise NumericsError(f"{error}; {self._last_good()}") from None
+        progress.end_epoch()
+        if progress.epoch < self.options.epochs:
+            self.state.meter = self._meter(progress.epoch)
+        self.keeper.after_epoch(self.state)
         self.fabric.barrier()
 
     def _last_good(self) -> str:
-        kept = checkpoint.checkpoints(self.record.path(CHECKPOINT))
-        return f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was completed"
+        return checkpoint.last_good(self.record.path(CHECKPOINT))
 
-    def _learns_weights(self) -> bool:
-        weighting = self.learner.objective.weighting
-        return weighting is not None and any(True for _ in weighting.parameters())
 
-    def _validate(self, epoch: int, step: int) -> dict[str, Any] | None:
-        if self.validation is None:
-            return None
-        started = time.perf_counter()
-        found = predict(
-            self.learner.student,
-            self.validation,
-            device=self.fabric.device,
-            precision=self.fabric.autocast,
-        )
-        if found.accuracy > self.state.progress.best_accuracy:
-            self.state.progress.best_accuracy = found.accuracy
-            self.state.progress.best_epoch = epoch
-            body = self.learner.student.body.state_dict()
-            self.state.best = {name: value.detach().clone() for name, value in body.items()}
-        line = {
-            "epoch": epoch,
-            "step": step,
-            "split": "validation",
-            "accuracy": found.accuracy,
-            "loss": found.loss,
-            "seconds": time.perf_counter() - started,
-        }
-        self.record.append_metrics(line)
-        return line
+def _say_nothing(text: str) -> None:
+    """For processes that are not the first."""

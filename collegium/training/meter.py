@@ -63,6 +63,28 @@ class Meter:
         index, weights = zip(*self._kept, strict=True)
         return torch.cat(index), torch.cat(weights)
 
+    def state(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for a checkpoint."""
+        sums = {f"sum.{name}": value for name, value in self._sums.items()}
+        if not self._kept:
+            return sums
+        index, weights = self.kept()
+        return sums | {"kept.index": index, "kept.weights": weights}
+
+    def load(self, shares: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
+        """Take in what `state` gave, of one process, of several together, or nothing."""
+        self._sums, self._kept = {}, []
+        if not shares:
+            nothing = torch.zeros(0, len(self.teachers), device=device)
+            self._kept.append((nothing.new_zeros(0, dtype=torch.long), nothing))
+        for share in shares:
+            tensors = {name: value.to(device) for name, value in share.items()}
+            for name, value in tensors.items():
+                if name.startswith("sum."):
+                    self._sum(name.removeprefix("sum."), value)
+            if "kept.index" in tensors:
+                self._kept.append((tensors["kept.index"], tensors["kept.weights"]))
+
 
 def epoch_line(sums: dict[str, float], teachers: Sequence[str]) -> dict[str, float]:
     """Means over the examples under the names of metrics.jsonl."""

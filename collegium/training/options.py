@@ -11,6 +11,7 @@ COMPILE_STEPS = 5000
 """Fewer steps do not win back what compiling takes: some 30 s, at a few milliseconds a step."""
 
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Optimisation:
     """On everything but the weighting's parameters."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """How the learning rate falls: to 0 along a cosine, by 10 at 1/2 and 3/4, or not at all."""
+    skip_nonfinite: bool = False
+    """Leave out steps with a NaN or an infinity, up to 10 in a row, instead of stopping."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -74,6 +77,9 @@ class Machine:
     """torch.compile of student and teachers; auto: on a GPU, where a run is long enough to gain."""
     teacher_memory: Literal["resident", "bounded"] = "resident"
     """Keep all teachers on the device, or one at a time (needs a store)."""
+    checkpoint_every: str = "10min"
+    """How often a run can go on from where it is, beside the ends of epochs: a number of steps, or
+    a time like 90s, 10min, 2h."""
 
     def __post_init__(self) -> None:
         if self.micro_batches < 1:
@@ -84,6 +90,7 @@ class Machine:
             raise RequestError(f"--threads must be at least 1, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise RequestError(f"--workers must be at least 0, got {self.workers}")
+        read_interval(self.checkpoint_every)
 
     @property
     def decoders(self) -> int:
@@ -96,6 +103,30 @@ class Machine:
         """Whether networks are compiled on this kind of device, for so many steps."""
         pays = device == "cuda" and steps >= COMPILE_STEPS
         return self.compile == "on" or (self.compile == "auto" and pays)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often something is done: after so many steps, or so many seconds."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def read_interval(text: str) -> Interval:
+    """A number of steps, or a time.
+
+    Raises:
+        RequestError: it is neither, or 0.
+
+    >>> read_interval("500"), read_interval("10min")
+    (Interval(steps=500, seconds=None), Interval(steps=None, seconds=600.0))
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h|)", text) if isinstance(text, str) else None
+    number, unit = (float(found[1]), found[2]) if found else (0.0, "")
+    if number <= 0 or (not unit and number != int(number)):
+        raise RequestError("--checkpoint-every takes a number of steps, or a got {text!r}")
+    return Interval(seconds=number * _SECONDS[unit]) if unit else Interval(steps=int(number))
 
 
 @dataclass(frozen=True)

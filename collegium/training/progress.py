@@ -34,13 +34,14 @@ class Display:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._asked_of, self._asked_from, self._told = ("", 0), (0.0, 0), 0.0
-        self._epochs = 0
+        self._epochs, self._done = 0, 0.0
         self._started = 0.0
 
     @contextmanager
-    def training(self, epochs: int, steps: int) -> Iterator[None]:
-        """A whole training of `epochs` epochs of `steps` steps."""
+    def training(self, epochs: int, steps: int, epoch: int = 0, step: int = 0) -> Iterator[None]:
+        """A training of `epochs` epochs of `steps` steps, from that step of that epoch on."""
         self._epochs, self._started = epochs, time.perf_counter()
+        self._done = epoch + step / max(steps, 1)
         if self.quiet or not self.console.is_terminal:
             yield
             return
@@ -54,7 +55,8 @@ class Display:
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task(self.label, total=epochs * steps)
+        done = epoch * steps + step
+        self._task = self._bar.add_task(self.label, total=epochs * steps, completed=done)
         with self._bar:
             yield
         self._bar = None
@@ -81,7 +83,8 @@ class Display:
         if self.quiet:
             return
         done = line["epoch"] + 1
-        left = (time.perf_counter() - self._started) / done * (self._epochs - done)
+        rate = (time.perf_counter() - self._started) / (done - self._done)
+        left = rate * (self._epochs - done)
         parts = [
             f"{self.label}  epoch {done}/{self._epochs}",
             f"loss {line['loss']:.3f}",

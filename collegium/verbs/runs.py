@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Flat
@@ -174,12 +174,36 @@ def _tell(record: Record) -> Answer:
     return Answer({**summary, "folder": str(record.folder)}, "\n".join(lines))
 
 
-def resume(folder: tyro.conf.Positional[Path], quiet: Flag = False, json: Flag = False) -> Call:
+def resume(
+    folder: tyro.conf.Positional[Path],
+    devices: int | None = None,
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    checkpoint_every: str | None = None,
+    quiet: Flag = False,
+    json: Flag = False,
+) -> Call:
     """Go on where a stopped run was.
+
+    Everything is as it was, but for these options, which do not decide what is trained.
 
     Args:
         folder: the run folder.
+        devices: number of processes; another number rounds otherwise.
+        accelerator: kind of device; another one rounds otherwise.
+        threads: CPU threads of a process; another number rounds otherwise.
+        workers: processes that decode images too many for memory.
+        checkpoint_every: a number of steps, or a time like 90s, 10min, 2h.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
-    return lambda: _tell(resume_run(folder, quiet=quiet))
+    asked = {
+        "devices": devices,
+        "accelerator": accelerator,
+        "threads": threads,
+        "workers": workers,
+        "checkpoint_every": checkpoint_every,
+    }
+    changed = {name: value for name, value in asked.items() if value is not None}
+    return lambda: _tell(resume_run(folder, quiet=quiet, **changed))

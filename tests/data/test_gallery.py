@@ -8,7 +8,7 @@ import torch
 
 from collegium.data import Loader, albums, gallery, load_data
 from collegium.data.gallery import Gallery
-from collegium.errors import DataError
+from collegium.errors import DataError, ResourceError
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_worker_that_dies_is_told(both, monkeypatch):
     monkeypatch.setattr(
         gallery._Work, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     )
-    with pytest.raises(DataError, match=r"a process that decodes images died .* fewer than 2"):
+    with pytest.raises(ResourceError, match=r"a process that decodes images died .* fewer than 2"):
         batches(both[1], 2)
 
 

@@ -62,7 +62,9 @@ def leaves_no_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     sys.modules.pop("nets", None)
 
 
-@pytest.mark.parametrize("page", ["store.md", "compare.md", "choosing-teachers.md"])
+@pytest.mark.parametrize(
+    "page", ["store.md", "compare.md", "choosing-teachers.md", "reliability.md"]
+)
 def test_the_commands_of_a_page_run(page: str, command, teachers: dict[str, Path]) -> None:
     Path("runs").mkdir()
     for name, folder in teachers.items():

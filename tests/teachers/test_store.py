@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from collegium.assembly import setting_of
 from collegium.data import Views
-from collegium.errors import FolderError, NumericsError, RequestError
+from collegium.errors import FolderError, NumericsError, RequestError, ResourceError
 from collegium.models.specs import wrap_module
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.store import Share, Store
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_no_half_shard(stored, data, tmp_path, monkeypatch) -
     before = {path: path.read_bytes() for path in shards(tmp_path)}
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(FolderError, match=r"cannot write answers .*No space left"):
+        with pytest.raises(ResourceError, match=r"cannot write answers .*No space left"):
             source.outputs(batch_of(data, range(10, 20), 0))
     assert {path: path.read_bytes() for path in shards(tmp_path)} == before
     assert not list(tmp_path.glob("**/.*.tmp"))

@@ -108,7 +108,7 @@ def test_resuming_with_other_teachers_or_data_is_refused(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Display, "epoch", stop)
-    with pytest.raises(Interrupted, match="collegium resume"):
+    with pytest.raises(Interrupted, match="go on from Python"):
         distil()
     swapped = {"low": specialists["high"], "high": specialists["low"]}
     with pytest.raises(RequestError, match="teacher low is not the one"):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from collegium.errors import FolderError
+from collegium.errors import ResourceError
 from collegium.files import with_metadata
 from collegium.teachers.store.codecs import AbstractCodec
 
@@ -66,7 +66,7 @@ def write_shard(
         error: what the codec lost, at most.
 
     Raises:
-        FolderError: the disk is full or cannot be written; nothing is left behind.
+        ResourceError: the disk is full or cannot be written; nothing is left behind.
     """
     arrays = {PRESENT: np.packbits(present), **fields}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -82,7 +82,7 @@ def write_shard(
     except OSError as problem:
         temporary.unlink(missing_ok=True)
         reason = problem.strerror or problem
-        raise FolderError(f"cannot write answers to {path.parent}: {reason}") from None
+        raise ResourceError(f"cannot write answers to {path.parent}: {reason}") from None
 
 
 def _digest(arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> str:
@@ -144,7 +144,14 @@ def _parse(
         header: dict[str, Any] = json.loads(mapped[8 : 8 + length].tobytes())
         about = {str(key): str(value) for key, value in header.pop("__metadata__").items()}
         return {name: _array(mapped[8 + length :], entry) for name, entry in header.items()}, about
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as problem:
         raise DamagedShardError(f"its header makes no sense ({problem})") from None
 
 

@@ -98,7 +98,7 @@ class Filler:
 
         Raises:
             NumericsError: a NaN or an infinity, which is not stored.
-            FolderError: the disk is full.
+            ResourceError: the disk is full.
         """
         absent = np.zeros(len(index_N), bool)
         for volume in volumes.values():

@@ -230,7 +230,7 @@ def _parsed(line: str) -> Json:
 def _content(path: Path) -> Json:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise FolderError(f"{path} cannot be read: {problem}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FolderError(f"{path} is no manifest of format {FORMAT}: of another version?")

@@ -87,7 +87,7 @@ class Volume:
 
         Raises:
             NumericsError: one does not fit the codec; nothing is kept.
-            FolderError: the disk is full or cannot be written.
+            ResourceError: the disk is full or cannot be written.
         """
         order = np.argsort(index_M)
         fields = self.codec.encode(answers[order])

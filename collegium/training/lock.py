@@ -1,0 +1,78 @@
+"""One process writes a run folder; the kernel forgets the lock when that process ends."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from collegium.errors import FolderError
+
+LOCK = ".lock"
+_HELD: set[Path] = set()
+"""Locked by this process: the kernel's locks do not keep a process from itself."""
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder, which is made if it is not there.
+
+    Raises:
+        FolderError: another process writes it, named by its number; or it cannot be written.
+    """
+    key = folder.resolve()
+    if key in _HELD:  # opening and closing the file once more would give the lock away
+        raise FolderError(_taken(folder, str(os.getpid())))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        if not _lock(descriptor):
+            raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))
+        _HELD.add(key)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            yield
+        finally:
+            _HELD.discard(key)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Find out early, before anything costs time, that another process writes a folder.
+
+    Raises:
+        FolderError: it does.
+    """
+    if not (folder / LOCK).is_file() or folder.resolve() in _HELD:
+        return
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR)
+    except OSError:
+        return  # said when it is to be written
+    try:
+        if not _lock(descriptor):
+            raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the lock was free; a record lock, which no child inherits."""
+    import fcntl
+
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _taken(folder: Path, process: str) -> str:
+    return (
+        f"{folder} is being written by another process ({process.strip() or 'unknown'}); wait for "
+        "it, stop it, or choose another --out"
+    )

@@ -1,0 +1,282 @@
+"""Killed anywhere, a run goes on as if nothing had happened."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collegium.cli import main
+from collegium.errors import RequestError
+from collegium.methods.amtml import AMTML
+from collegium.record import Record
+from collegium.run import Run, execute
+from collegium.training.lock import only_writer
+from collegium.training.loop import Training
+from collegium.training.options import Machine, Optimisation
+
+TIMES = ("seconds", "teacher_seconds", "images_per_s")
+NET = """
+from torch import nn
+
+def build(classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(),
+        nn.Linear(144, classes),
+    )
+"""
+WORDS = (
+    "distill --data digits --student net.py:build --teacher a=a --teacher b=b --epochs 2 "
+    "--batch-size 150 --augment crop --checkpoint-every 3 --quiet --out"
+)
+STORED = "--store STORE --store-logits fp32 --store-hints fp16 --views 1"
+
+
+class KilledError(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a student that has dropout, two teachers, and a run nobody disturbed."""
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "net.py").write_text(NET)
+    before = Path.cwd()
+    os.chdir(folder)
+    for name, model in {"a": "small:cnn", "b": "small:mlp"}.items():
+        words = f"train --data digits --model {model} --epochs 1 --quiet --out {name}"
+        assert main(words.split()) == 0
+    assert main([*WORDS.split(), "whole"]) == 0
+    os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def cut(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Starts a run in which something happens at the n-th call of a function; gives its folder."""
+    monkeypatch.chdir(place)
+
+    def go(owner: Any, name: str, at: int, happens: Callable[[], None], more: str = "") -> str:
+        folder, call, calls = str(tmp_path / "cut"), getattr(owner, name), [0]
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == at:
+                happens()
+            return call(*arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, counted)
+            if happens is kill:
+                with pytest.raises(KilledError):
+                    main([*WORDS.split(), folder, *more.split()])
+            else:
+                assert main([*WORDS.split(), folder, *more.split()]) in (1, 130)
+        return folder
+
+    return go
+
+
+def kill() -> None:
+    raise KilledError
+
+
+def facts(folder: Path | str) -> Any:
+    """Everything a run leaves that has no time in it."""
+    record = Record(folder)
+    lines = [{k: v for k, v in line.items() if k not in TIMES} for line in record.metrics()]
+    arrays = {
+        part: {name: array.tolist() for name, array in record.read_arrays(part).items()}
+        for part in ("weights.npz", "predictions.npz", "examples.npz")
+    }
+    student = hashlib.sha256(record.path("student.safetensors").read_bytes()).hexdigest()
+    summary = {k: v for k, v in record.summary.items() if k not in (*TIMES, "store_hits")}
+    return lines, arrays, student, summary
+
+
+def goes_on(folder: str, whole: Path | str, more: str = "") -> None:
+    assert main(["resume", folder, "--quiet", *more.split()]) == 0
+    assert facts(folder) == facts(whole)
+    assert Record(folder).path("report.html").is_file()
+    hidden = [path.name for path in Path(folder).rglob(".*") if path.name != ".lock"]
+    assert not hidden
+
+
+def some(now: list[Any], slow: list[Any]) -> list[Any]:
+    """Cases that are always tried, and those for which there must be time."""
+    return [*now, *(pytest.param(case, marks=pytest.mark.slow) for case in slow)]
+
+
+WRITES = [1, 2, 3, 6, 8, 10, 17, 20, 22, 25, 26, 33, 38]
+
+
+@pytest.mark.parametrize("at", some([5, 11, 24, 43], WRITES))
+def test_killed_while_something_is_written(cut: Any, place: Path, at: int) -> None:
+    folder = cut(os, "fsync", at, kill)
+    if at <= 3:  # there is no run yet: it is started again
+        assert main([*WORDS.split(), folder]) == 0
+    goes_on(folder, place / "whole")
+
+
+@pytest.mark.parametrize("at", some([5, 14], [1, 7, 8]))
+def test_killed_in_a_step(cut: Any, place: Path, at: int) -> None:
+    goes_on(cut(Training, "_learn", at, kill), place / "whole")
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(cut: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, take, calls = cut(Training, "_learn", 5, kill), Training._learn, [0]
+
+    def counted(self: Training, *arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] % 5 == 0:
+            raise KilledError
+        take(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_learn", counted)
+        for _ in range(3):
+            with pytest.raises(KilledError):
+                main(["resume", folder, "--quiet"])
+    goes_on(folder, place / "whole")
+
+
+@pytest.mark.slow
+def test_killed_while_answers_are_stored(cut: Any, tmp_path: Path) -> None:
+    words = STORED.replace("STORE", str(tmp_path / "first"))
+    assert main([*WORDS.split(), str(tmp_path / "whole"), *words.split()]) == 0
+    words = STORED.replace("STORE", str(tmp_path / "second"))
+    for at in (4, 6):
+        folder = cut(os, "fsync", at, kill, words)
+        goes_on(folder, tmp_path / "whole")
+        shutil.rmtree(folder)
+        shutil.rmtree(tmp_path / "second")
+
+
+@pytest.mark.parametrize("number", some([signal.SIGINT], [signal.SIGTERM]))
+def test_a_signal_lets_the_step_be_finished(
+    cut: Any, place: Path, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    folder = cut(Training, "_learn", 5, lambda: os.kill(os.getpid(), number))
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert f"go on with: collegium resume {folder}" in told
+    assert [path.name for path in Path(folder, "checkpoint").iterdir()][-1:]
+    kept = sorted(path.name for path in Path(folder, "checkpoint").iterdir())
+    assert kept == ["epoch-00000-step-000003", "epoch-00000-step-000005"]
+    assert signal.getsignal(number) == before
+    goes_on(folder, place / "whole")
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", some(["tensors"], ["state.json", "process-0", "manifest.json"]))
+def test_a_damaged_checkpoint_is_passed_over(
+    cut: Any, place: Path, part: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut(Training, "_learn", 11, kill)
+    older, newer = sorted(Path(folder, "checkpoint").iterdir())
+    damage(newer / part)
+    goes_on(folder, place / "whole")
+    told = " ".join(capfd.readouterr().err.split())
+    assert f"checkpoint {newer} is damaged" in told
+    assert f"going on from {older.name}" in told
+
+
+def test_with_all_checkpoints_damaged_nothing_is_touched(
+    cut: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut(Training, "_learn", 11, kill)
+    for path in Path(folder, "checkpoint").iterdir():
+        (path / "state.json").unlink()
+    before = sorted(str(path) for path in Path(folder).rglob("*"))
+    assert main(["resume", folder, "--quiet"]) == 2
+    told = capfd.readouterr().err
+    assert told.count("is damaged") == 2
+    assert "nothing to go on from" in told
+    assert sorted(str(path) for path in Path(folder).rglob("*")) == before
+
+
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 3}, "seed 0 then, 3 now"),
+    ({"view_seed": 3}, "view_seed 0 then, 3 now"),
+    ({"augment": "none"}, "augment crop then, none now"),
+    ({"optimisation": Optimisation(2, 150, lr=0.07)}, "lr None then, 0.07 now"),
+    ({"method": AMTML(temperature=9.0)}, "temperature 4.0 then, 9.0 now"),
+    ({"machine": Machine(precision="bf16")}, "precision 32 then, bf16 now"),
+    ({"student": "small:mlp"}, "student net.py:build then, small:mlp now"),
+    ({"teachers": {"a": "a"}}, "was started with teachers a, b; now they are a"),
+    ({"teachers": {"a": "b", "b": "a"}}, "teacher a is not the one"),
+]
+
+
+def test_what_decides_the_result_cannot_change(cut: Any, place: Path) -> None:
+    folder = Path(cut(Training, "_learn", 5, kill))
+    for change, says in CHANGES:
+        run = replace(Run.from_json(Record(folder).run), **change)
+        with pytest.raises(RequestError, match=re.escape(says)):
+            execute(run, folder, resume=True, quiet=True)
+    goes_on(str(folder), place / "whole")
+
+
+def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    record = Record(cut(Training, "_learn", 5, kill))
+    for part in ("fingerprint", "validation split", "view recipe"):
+        run = record.run
+        was = deepcopy(run)
+        (was if part in was else was["identity"])[part] = "f" * 64
+        record.write_json("run.json", was)
+        assert main(["resume", str(record.folder), "--quiet"]) == 2
+        assert re.search("(other data|another).*ffffffffffff.*now", capfd.readouterr().err)
+        record.write_json("run.json", run)
+
+
+def test_a_folder_has_one_writer(cut: Any, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = cut(Training, "_learn", 5, kill)
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with only_writer(Path(folder)):
+            os.write(ready[1], b"1")
+            os.read(done[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    for words in (["resume", folder], [*WORDS.split(), folder, "--overwrite"]):
+        assert main(words) == 2
+        told = capfd.readouterr().err
+        assert f"is being written by another process ({child})" in told
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    goes_on(folder, place / "whole")
+
+
+def test_overwriting_keeps_the_old_run_until_there_is_something_new(
+    cut: Any, place: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(place / "whole", folder)
+    before = facts(folder)
+    for _ in range(2):  # the second time there is a run without a checkpoint in its place
+        cut(Training, "_learn", 2, kill, "--overwrite --seed 3")
+        assert facts(folder / "previous") == before
+        assert not Record(folder).path("summary.json").exists()
+    cut(Training, "_learn", 5, kill, "--overwrite")
+    assert not (folder / "previous").exists()
+    goes_on(str(folder), place / "whole")
+
+
+def test_options_that_do_not_decide_may_change(cut: Any, place: Path) -> None:
+    folder = cut(Training, "_learn", 5, kill)
+    goes_on(folder, place / "whole", "--workers 0 --checkpoint-every 90s --accelerator cpu")
