@@ -13,7 +13,7 @@ from torch import nn
 from collegium.errors import CollegiumError
 from collegium.models.network import Preprocess, freeze, parameter_count, weights_hash
 from collegium.models.specs import Setting, build_network
-from collegium.models.taps import survey
+from collegium.models.survey import survey
 from collegium.teachers.prepare import Wishes, prepare
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
