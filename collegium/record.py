@@ -35,6 +35,8 @@ RUN, TEACHERS, METRICS, SUMMARY = "run.json", "teachers.json", "metrics.jsonl", 
 WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz"
 STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
 PREVIOUS = "previous"
+WATCHED = "watched"
+"""What lines of metrics.jsonl call the test split after an epoch that is not the end."""
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 

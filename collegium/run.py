@@ -51,6 +51,7 @@ class Run:
             epochs where teachers are heard, else 0.
         view_seed: of the views' pixels; equal for runs that share stored answers.
         image_size: rows and columns of a folder's images.
+        watch_test: measure on the test split after every epoch too; nothing is chosen by it.
         classes: the classes that are learned, of those the data has; none for all.
         labels: for teachers with other classes than the data's, by their name: for each of their
             classes the student's class or classes it stands for; or the names of their classes,
@@ -70,6 +71,7 @@ class Run:
     views: int | None = None
     view_seed: int = 0
     image_size: int | None = None
+    watch_test: bool = False
     classes: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,6 +98,7 @@ class Run:
             "views": self.views,
             "view_seed": self.view_seed,
             "image_size": self.image_size,
+            "watch_test": self.watch_test,
             "classes": list(self.classes),
             "labels": dict(self.labels),
         }

@@ -39,6 +39,7 @@ from collegium.record import (
     STUDENT,
     SUMMARY,
     TEACHERS,
+    WATCHED,
     WEIGHTS,
     Json,
     Record,
@@ -249,6 +250,7 @@ class Session:
             self.display,
             {name: profile.sha256 for name, profile in self.profiles.items()},
             self.stopper,
+            self.splits.test if self.request.watch_test else None,
         )
 
     def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
@@ -324,6 +326,8 @@ class Session:
             line = {"epoch": epochs - 1, "step": epochs * len(self.loader), "split": split}
             said = {"accuracy": seen.student.accuracy, "loss": seen.student.loss}
             record.append_metrics(line | said)
+        if watched := record.metrics(WATCHED):
+            summary["accuracy_best_test"] = max(line["accuracy"] for line in watched)
         if weights is not None:
             arrays = {
                 "index": weights[0].numpy(),

@@ -7,12 +7,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData
-from collegium.record import Record
+from collegium.record import WATCHED, Record
 from collegium.training.checkpoint import State
 from collegium.training.learner import Learner, Lesson
 from collegium.training.meter import collapse, epoch_line
 from collegium.training.progress import Display
-from collegium.training.validate import validate
+from collegium.training.validate import measure, validate
 
 
 def over_processes(fabric: Fabric, value: Tensor) -> float:
@@ -32,6 +32,8 @@ class Ledger:
         validation: what the best epoch is chosen on; None where there is none.
         record: where lines go.
         display: what the user sees of them.
+        watched: the test split, where somebody wants to see it after every epoch; nothing is chosen
+            by it.
     """
 
     fabric: Fabric
@@ -39,6 +41,7 @@ class Ledger:
     validation: ImageData | None
     record: Record
     display: Display
+    watched: ImageData | None = None
 
     def __post_init__(self) -> None:
         self._warned = False
@@ -83,6 +86,10 @@ class Ledger:
             student = self.learner.student
             found = validate(student, self.validation, self.fabric, state, line["step"])
             self.record.append_metrics(found)
+        if self.watched is not None:
+            at = state.progress.epoch, line["step"]
+            seen = measure(self.learner.student, self.watched, self.fabric, WATCHED, *at)
+            self.record.append_metrics(seen)
         self.display.epoch(line, found)
 
     def _judges(self, lesson: Lesson | None) -> bool:

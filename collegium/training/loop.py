@@ -64,6 +64,7 @@ class Training:
     display: Display
     identity: Mapping[str, str] = field(default_factory=dict)
     stopper: Stopper = field(default_factory=Stopper)
+    watched: ImageData | None = None
 
     def __post_init__(self) -> None:
         if self.options.skip_nonfinite and self.fabric.world_size > 1:
@@ -75,7 +76,9 @@ class Training:
         self.state = State(self.learner, optimizer, progress, self._meter(0), scaler, self.identity)
         every = read_interval(self.machine.checkpoint_every)
         self.keeper = Keeper(self.record, every, self.fabric, self.stopper)
-        self.ledger = Ledger(self.fabric, self.learner, self.validation, self.record, self.display)
+        self.ledger = Ledger(
+            self.fabric, self.learner, self.validation, self.record, self.display, self.watched
+        )
         self._compiled = False
 
     @property

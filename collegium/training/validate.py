@@ -1,4 +1,4 @@
-"""Validation after an epoch: the best student so far is kept."""
+"""What a student can do after an epoch; on validation the best so far is kept."""
 
 import time
 from typing import Any
@@ -26,17 +26,25 @@ def validate(
     Returns:
         A line of metrics.jsonl.
     """
-    started = time.perf_counter()
-    found = predict(student, data, device=fabric.device, precision=fabric.autocast)
     progress = state.progress
-    if found.accuracy > progress.best_accuracy:
-        progress.best_accuracy, progress.best_epoch = found.accuracy, progress.epoch
+    line = measure(student, data, fabric, "validation", progress.epoch, step)
+    if line["accuracy"] > progress.best_accuracy:
+        progress.best_accuracy, progress.best_epoch = line["accuracy"], progress.epoch
         body = student.body.state_dict()
         state.best = {name: value.detach().clone() for name, value in body.items()}
+    return line
+
+
+def measure(
+    student: Network, data: ImageData, fabric: Fabric, split: str, epoch: int, step: int
+) -> dict[str, Any]:
+    """A line of metrics.jsonl about some data; nothing is kept."""
+    started = time.perf_counter()
+    found = predict(student, data, device=fabric.device, precision=fabric.autocast)
     return {
-        "epoch": progress.epoch,
+        "epoch": epoch,
         "step": step,
-        "split": "validation",
+        "split": split,
         "accuracy": found.accuracy,
         "loss": found.loss,
         "seconds": time.perf_counter() - started,

@@ -35,6 +35,7 @@ def compare(
     jobs: int | None = None,
     validation: float = Run.validation,
     image_size: int | None = Run.image_size,
+    best_test: Flag = False,
     corrupt: Corrupt | None = None,
     optimisation: Flat[Optimisation] = Optimisation(),
     view: Flat[ViewOptions] = ViewOptions(),
@@ -61,6 +62,7 @@ def compare(
         jobs: runs at a time; by default one a core, each with one thread.
         validation: part of the training data held out, where the data has no split of its own.
         image_size: rows and columns a folder's images are brought to.
+        best_test: show the best epoch on the test split too, which nobody could have chosen.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
         optimisation: how long and how fast.
         view: augmentation.
@@ -88,6 +90,7 @@ def compare(
             views=view.views,
             view_seed=view.view_seed,
             image_size=image_size,
+            watch_test=best_test,
             labels=told,
         )
         if not base.teachers and any(row.method.hears_teachers for row in rows):

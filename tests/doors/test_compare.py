@@ -50,6 +50,20 @@ def test_every_row_has_the_same_splits_starts_and_pixels(compare) -> None:
     assert json.loads(Path("table/compare.json").read_text())["answer"] == told.json["answer"]
 
 
+def test_the_best_test_epoch_is_shown_on_request_and_labelled(compare) -> None:
+    plain = compare("--methods avg_mkd --seeds 1 --out plain --json").json
+    asked = compare("--methods avg_mkd --seeds 1 --out asked --best-test --json").json
+    assert plain["rows"][1]["accuracy_best_test"] is None
+    record = Record("asked/runs/avg_mkd/seed-0")
+    seen = [line["accuracy"] for line in record.metrics("watched")]
+    assert len(seen) == 2
+    assert asked["rows"][1]["accuracy_best_test"] == max(seen)
+    # Looking does not change anything: it is the same student.
+    assert asked["rows"][1]["accuracy_last"] == plain["rows"][1]["accuracy_last"] == seen[-1]
+    assert "best test epoch (optimistic)" in Path("asked/compare.md").read_text()
+    assert "optimistic" not in Path("plain/compare.md").read_text()
+
+
 def test_what_is_there_is_used_and_what_is_not_is_run(compare) -> None:
     first = compare("--methods avg_mkd --seeds 2 --out table --json").json
     student = Path("table/runs/avg_mkd/seed-1/student.safetensors")
