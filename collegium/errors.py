@@ -37,8 +37,9 @@ class UnknownNameError(RequestError):
 
     >>> print(UnknownNameError("method", "amtlm", ["amtml", "kd"]))
     unknown method 'amtlm'; did you mean 'amtml'? known: amtml, kd
-    >>> print(UnknownNameError("model", "net7x", (f"net{size}" for size in range(100))))
-    unknown model 'net7x'; did you mean 'net7'? 100 are known, such as: net7, net97, net87, net77
+    >>> many = (f"net{size}" for size in range(100))
+    >>> print(UnknownNameError("model", "net7x", many))  # doctest: +ELLIPSIS
+    unknown model 'net7x'; did you mean 'net7'? 100 are known, such as: net7, ...
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:

@@ -137,7 +137,7 @@ def test_a_mis_loaded_teacher_is_caught(name: str, misloaded: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [
-        ("pixels in 0..1", "preprocessing", "mean '0.485 0.456 0.406' and std '0.229 0.224 0.225'"),
+        ("pixels in 0..1", "preprocessing", "mean=0.485,0.456,0.406&std=0.229,0.224,0.225"),
         ("blue first", "preprocessing", "given blue, green, red, each with its own mean"),
         ("negative", "preprocessing", "given dark and light exchanged"),
         ("lying", "preprocessing", "given rows and columns exchanged"),

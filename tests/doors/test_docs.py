@@ -20,6 +20,7 @@ from collegium.cli import VERBS, read
 from collegium.models.cifar import CIFAR_MODELS
 from collegium.models.small import SMALL_MODELS
 from collegium.record import PARTS, Record
+from collegium.training.lock import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -222,7 +223,7 @@ def test_every_file_and_key_of_a_run_is_documented(distil) -> None:
     assert distil("--out run amtml").code == 0
     record = Record("run")
     written = {path.name for path in Path("run").iterdir()}
-    assert {*PARTS, "checkpoint"} == written
+    assert {*PARTS, "checkpoint", LOCK} == written
     found = {*written, *record.run, *record.summary, *record.teachers[0]}
     found |= {key for line in record.metrics() for key in line}
     found |= {key for part in PARTS if part.endswith(".npz") for key in record.read_arrays(part)}

@@ -152,7 +152,7 @@ def test_builds_that_make_no_sense_are_refused(build, words, message) -> None:
     ],
 )
 def test_runs_that_make_no_sense_are_refused(distil, words, message) -> None:
-    told = distil(f"{words} --out run")
+    told = distil(f"{words} --out run amtml")
     assert told.code == 2
     assert message in told.err
     assert not Path("run").exists()
