@@ -89,6 +89,11 @@ class AbstractSoftTarget(AbstractMethod):
         """The weight of the label's cross entropy."""
         return 1 - self.alpha if self.label_weight is None else self.label_weight
 
+    @property
+    def chooses(self) -> bool:
+        """Where it hears the best teacher, and nobody has said which that is."""
+        return self.weighting == "best" and self.teacher is None
+
     def heard(self: S, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> S:
         """Settle on one teacher, where the weighting hears one alone.
 

@@ -52,6 +52,11 @@ class AbstractMethod(ABC):
             raise UnknownNameError(f"preset of {cls.slug}", name, ["default", *cls.presets])
         return cls(**{**cls.presets.get(name, {}), **changes})
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it settles whom it hears by the teachers' accuracy on the validation split."""
+        return False
+
     def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "AbstractMethod":
         """This method, having settled which of the teachers it hears.
 

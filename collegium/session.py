@@ -61,6 +61,10 @@ if TYPE_CHECKING:
     from collegium.run import Run
 
 
+SAMPLED = 1000
+"""Validation images teachers are measured on before training, where nothing is chosen by it."""
+
+
 class Session:
     """Everything of a run that is built once.
 
@@ -133,22 +137,26 @@ class Session:
             None if run.storage.store is None else Path(run.storage.store),
             run.to_json()["data"],
         )
-        self.measured = self._measure_teachers()
+        self.measured = self._measure_teachers(run.method.chooses)
         accuracy = {name: found["accuracy"] for name, found in self.measured.items()}
         method = settle(run.method, self.faculty.names, accuracy)
         views = settle_views(run.views, method, run.optimisation.epochs)
         self.request = dataclasses.replace(run, method=method, views=views)
         self._build(method.listens_to(self.faculty.names))
 
-    def _measure_teachers(self) -> dict[str, dict[str, Any]]:
+    def _measure_teachers(self, chooses: bool) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
-        if self.splits.validation is None:
+        data = self.splits.validation
+        if data is None:
             return {}
+        # Thousands take longer than all else before the first step, and only a choice needs them.
+        if not chooses and len(data) > SAMPLED:
+            data = data.subset(torch.linspace(0, len(data) - 1, SAMPLED).long())
         found = {}
         for name in self.faculty.names:
-            self.display.say(f"teacher {name}: measuring on {len(self.splits.validation)} images")
+            self.display.say(f"teacher {name}: measuring on {len(data)} images")
             # Nothing is written yet: what is wrong with the request may still be found.
-            said = self.asked(name, self.splits.validation, fill=False)
+            said = self.asked(name, data, fill=False)
             if not torch.isfinite(said.logits_NC).all():
                 bad = ~torch.isfinite(said.logits_NC).all(dim=1)
                 raise NumericsError(

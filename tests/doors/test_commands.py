@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import collegium.demo
+import collegium.session
 from collegium.cli import VERBS
 from collegium.errors import RequestError
 from collegium.methods import all_methods
@@ -182,3 +183,19 @@ def test_a_short_demo_tells_its_table(command, monkeypatch: pytest.MonkeyPatch) 
     assert not Path("runs/demo-3").exists()
     rows = json.loads(json.dumps(Record("runs/demo").teachers))
     assert [row["name"] for row in rows] == ["wide", "residual", "dense"]
+
+
+def test_teachers_are_measured_on_all_of_validation_only_where_one_is_chosen_by_it(
+    distil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collegium.session, "SAMPLED", 7)
+
+    def sevenths(words: str) -> list[float]:
+        told = distil(words)
+        assert told.code == 0
+        rows = Record(words.split()[1]).teachers
+        return [abs(7 * row["accuracy"] - round(7 * row["accuracy"])) for row in rows]
+
+    assert max(sevenths("--out mean avg_mkd")) < 1e-9
+    assert max(sevenths("--out named kd --teacher wide")) < 1e-9
+    assert max(sevenths("--out best kd")) > 1e-3
