@@ -204,10 +204,7 @@ def terminal(found: Json) -> str:
     console = Console(file=text, force_terminal=shown, width=width, highlight=False)
     console.print(Text(headline(found), style="bold"))
     for table in tables(found):
-        grid = Grid(
-            title=table.title, title_justify="left", box=box.SIMPLE_HEAD, caption=table.note
-        )
-        grid.caption_justify = "left"
+        grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
         for place, name in enumerate(table.head):
             words = place == 0 or name in (
                 "model",
