@@ -193,7 +193,8 @@ def _attempt(task: Task) -> str | None:
     """Run or go on; the reason where it cannot."""
     try:
         there = Record(task.folder).holds_run()
-        execute(task.run, task.folder, resume=there, quiet=True)
+        label = f"{task.row}, seed {task.run.seed}"
+        execute(task.run, task.folder, resume=there, quiet=True, label=label)
     except Interrupted:
         raise KeyboardInterrupt from None
     except CollegiumError as error:

@@ -104,8 +104,9 @@ class Display:
             self.console.print(text, soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
-        """A warning, shown whatever was asked."""
-        self.console.print(f"warning: {text}", style="yellow", soft_wrap=True, markup=False)
+        """A warning, shown whatever was asked; where all else is quiet it says whose it is."""
+        whose = f"{self.label}: " if self.quiet and self.label not in text else ""
+        self.console.print(f"warning: {whose}{text}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _clock(seconds: float) -> str:
