@@ -134,11 +134,11 @@ def test_killed_in_a_step(cut: Any, place: Path, at: int) -> None:
 def test_killed_again_and_again(cut: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, take, calls = cut(Training, "_learn", 5, kill), Training._learn, [0]
 
-    def counted(self: Training, *arguments: Any) -> None:
+    def counted(self: Training, *arguments: Any) -> Any:
         calls[0] += 1
         if calls[0] % 5 == 0:
             raise KilledError
-        take(self, *arguments)
+        return take(self, *arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "_learn", counted)
