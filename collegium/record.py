@@ -193,7 +193,7 @@ class Record:
         try:
             with np.load(self.path(part), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
 
     @property

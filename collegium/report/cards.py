@@ -97,7 +97,7 @@ def _card(reading: Reading, row: int) -> Card:
     weights = dict(zip(heard, arrays["weights"][row].tolist(), strict=False))
 
     def voice(name: str, parts_C: NDArray[Any], weight: float | None = None) -> Voice:
-        order = np.argsort(-parts_C, kind="stable")[:_TOP]
+        order = np.argsort(-parts_C, kind="stable")[:_TOP].tolist()
         answers = [Answer(_name(reading, c), float(parts_C[c]), c == label) for c in order]
         return Voice(name, weight, tuple(answers), heard.index(name) if name in heard else None)
 

@@ -16,8 +16,8 @@ SERIES = 7
 DASHES = ("", "7 3", "2.5 2.5", "8 3 2 3")
 CROWD = 8
 """As many series as are still told apart in one chart."""
-_WIDTH, _HEIGHT, _LETTER = 460, 280, 5.9
-_RIGHT, _BOTTOM, _ROW = 450, 238, 15
+_WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 6.5
+_RIGHT, _BOTTOM, _ROW = 450.0, 238.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Chart:
     def svg(self) -> str:
         """The drawing, to be put into a page."""
         parts = [*self._axes(), *self._levels(), *self._joined(), *self._paths(), *self._points()]
-        size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+        size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}"'
         start = f'<svg role="img" aria-label="{escape(self.title)}" {size}>'
         return "".join((start, *parts, *self._legend(), "</svg>"))
 
@@ -176,7 +176,7 @@ class Chart:
         marks = (dots.format(dash) for dash in ("2 2", "6 2"))
         found += list(zip(self.levels, marks, strict=False))
         kinds = {mark.kind: mark for mark in reversed(self.marks)}
-        return found + [(k, _shape(mark, 10, 0)) for k, mark in reversed(kinds.items())]
+        return found + [(k, _shape(mark, 10.0, 0.0)) for k, mark in reversed(kinds.items())]
 
     def _rows(self) -> list[list[tuple[str, str, float]]]:
         """The legend in rows: name, shape and width of each entry."""
@@ -191,7 +191,7 @@ class Chart:
 
     @property
     def _top(self) -> float:
-        return 8 + _ROW * len(self._rows())
+        return 8.0 + _ROW * len(self._rows())
 
     def _legend(self) -> list[str]:
         found = []
@@ -199,7 +199,7 @@ class Chart:
             x = self._left
             for text, shape, width in entries:
                 move = f'<g transform="translate({x:.1f} {8 + _ROW * row})" fill="none">'
-                found.append(f"{move}{shape}{_text(text, 26, 4)}</g>")
+                found.append(f"{move}{shape}{_text(text, 26.0, 4.0)}</g>")
                 x += width
         return found
 
@@ -221,7 +221,7 @@ class Chart:
         found.append(f'<path d="{frame}" fill="none" stroke="var(--soft)"/>')
         found.append(_text(self.x.label, (self._left + _RIGHT) / 2, _HEIGHT - 8, "middle"))
         turned = f'transform="translate(12 {(self._top + _BOTTOM) / 2:.1f}) rotate(-90)"'
-        return [*found, f"<g {turned}>{_text(self.y.label, 0, 0, 'middle')}</g>"]
+        return [*found, f"<g {turned}>{_text(self.y.label, 0.0, 0.0, 'middle')}</g>"]
 
     def _levels(self) -> list[str]:
         found = []

@@ -30,7 +30,7 @@ def answer(found: Sequence[Group]) -> str:
         gaps[best],
         list(group.first.teacher_accuracy().values()),
     )
-    return f"{said[:1].upper()}{said[1:]}{rest}"
+    return f"{said}{rest}"
 
 
 def single(reading: Reading) -> str:

@@ -50,7 +50,7 @@ def loss_chart(metrics: Lines) -> Chart | None:
         keys = [f"loss.{name}" for name in hints]
         rows = [line for line in train if any(key in line for key in keys)]
         total = [sum(line.get(key, 0.0) for key in keys) for line in rows]
-        lines.append(Line("hints", [line["epoch"] + 1 for line in rows], total))
+        lines.append(Line("hints", [line["epoch"] + 1.0 for line in rows], total))
     return _curves(
         "loss",
         "Loss, by term",
@@ -151,7 +151,7 @@ def correctness_chart(
             mean = float(weights_NT[rows, place].mean())
             tip = f"{name}, {kind} about {rows.sum():,} examples: mean weight {mean:.3f}"
             wrong = kind == "wrong"
-            marks.append(Mark(kind, mean, place, tip, series=int(wrong), cross=wrong))
+            marks.append(Mark(kind, mean, float(place), tip, series=int(wrong), cross=wrong))
     across = Axis.around("mean weight", [mark.x for mark in marks], 0.08)
     note = (
         "Of the evaluation split. A weighting that knows better puts the circle right of the cross."
@@ -178,7 +178,7 @@ def cost_chart(
     for kind, name, cost, accuracy in points:
         tip = f"{name}: {100 * accuracy:.2f} %, {cost:,.0f} {x}"
         series = 0 if kind == "student" else 4
-        marks.append(Mark(kind, cost, 100 * accuracy, tip, series, name=name))
+        marks.append(Mark(kind, float(cost), 100.0 * accuracy, tip, series, name=name))
     across = Axis.around(x, [mark.x for mark in marks], 0.18, log=True)
     up = Axis.around("accuracy, %", [mark.y for mark in marks], 0.15)
     return Chart(key, title, across, up, marks=tuple(marks))
@@ -215,6 +215,6 @@ def _names(lines: Lines, prefix: str) -> list[str]:
     return list(found)
 
 
-def _column(lines: Lines, key: str, split: str | None = None) -> tuple[list[int], list[float]]:
+def _column(lines: Lines, key: str, split: str | None = None) -> tuple[list[float], list[float]]:
     rows = [line for line in lines if key in line and split in (None, line.get("split"))]
-    return [line["epoch"] + 1 for line in rows], [float(line[key]) for line in rows]
+    return [line["epoch"] + 1.0 for line in rows], [float(line[key]) for line in rows]

@@ -152,7 +152,7 @@ class _Parts:
             what = make.__name__.strip("_<>").replace("_", " ")
             self.problems.append(
                 f"{self.reading.folder}: no {what}, for its record is not as expected "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
             )
             return None
 

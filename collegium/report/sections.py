@@ -162,7 +162,9 @@ def _commonest(reading: Reading, others: Sequence[tuple[str, NDArray[Any]]]) -> 
         pairs = np.stack([other_N[apart], reading.predictions["student"][apart]], axis=1)
         kinds, counts = np.unique(pairs, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:SHOWN_CONFUSIONS]
-        for (said, student), count in zip(kinds[order], counts[order], strict=True):
+        for (said, student), count in zip(
+            kinds[order].tolist(), counts[order].tolist(), strict=True
+        ):
             cells = [Cell(name), Cell(_class(reading, said)), Cell(_class(reading, student))]
             rows.append([*cells, number(int(count))])
     head = ["against", "it says", "the student says", "examples"]
@@ -222,9 +224,12 @@ def cost_charts(readings: Sequence[Reading]) -> list[Chart]:
         summary, who = reading.summary, ("student", _student_name(reading, readings))
         for row in reading.teachers:
             accuracy = summary.get(f"accuracy.{row['name']}")
-            sizes["teacher", str(row["name"])] = (row.get("parameters", 0), accuracy)
-        sizes[who] = (summary.get("parameters", 0), summary.get("accuracy_last"))
-        speeds[who] = (summary.get("inference_images_per_s", 0), summary.get("accuracy_last"))
+            sizes["teacher", str(row["name"])] = (float(row.get("parameters", 0)), accuracy)
+        sizes[who] = (float(summary.get("parameters", 0)), summary.get("accuracy_last"))
+        speeds[who] = (
+            float(summary.get("inference_images_per_s", 0)),
+            summary.get("accuracy_last"),
+        )
     found = [_cost_chart(sizes, "parameters"), _cost_chart(speeds, "images/s")]
     return [chart for chart in found if chart is not None]
 

@@ -93,12 +93,12 @@ class Scale:
         return round(self.levels * min(max(part, 0.0), 1.0))
 
 
-def number(value: float | None, form: str = "{:,.0f}") -> Cell:
+def number(value: float | int | None, form: str = "{:,.0f}") -> Cell:
     """A number, or a dash."""
     return Cell("-", -1.0) if value is None else Cell(form.format(value), float(value))
 
 
-def share(value: float | None) -> Cell:
+def share(value: float | int | None) -> Cell:
     """A part of 1 as a percentage, or a dash."""
     return number(None if value is None else 100 * value, "{:.2f} %")
 
