@@ -1,5 +1,6 @@
 """What is measured when a run is over: the summary, predictions and examples of its record."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from collegium.training.evaluate import Predictions
 from collegium.training.learner import Learner
 from collegium.types import HintPair, TeacherOutputs
 
-SHOWN = 6
+SHOWN = 8
 """Examples of each kind that are kept."""
 
 
@@ -32,6 +33,8 @@ class Inspection:
         teachers: names along T of `teachers_NTC`.
         heard: names along T of `weights_NT`.
         labels: for each teacher by name how its classes are the student's, or None.
+        classes: names along C.
+        images_per_s: how fast the student answered, the weighting left out.
     """
 
     student: Predictions
@@ -40,6 +43,8 @@ class Inspection:
     teachers: tuple[str, ...]
     heard: tuple[str, ...]
     labels: Mapping[str, LabelMap | None]
+    classes: tuple[str, ...]
+    images_per_s: float
 
     def teacher(self, name: str) -> Predictions:
         """One teacher's logits."""
@@ -77,19 +82,31 @@ def inspect_split(
     groups_TC = None if groups_TC is None else groups_TC.to(device)
     learner.eval()
     rows: list[tuple[Tensor, Tensor]] = []
-    place = 0
+    place, seconds = 0, 0.0
     for batch in Loader(data, 250, device=device).epoch(0):
         said_BTC = answers_NTC[place : place + len(batch), columns].to(device)
         place += len(batch)
+        started = time.perf_counter()
         with precision():
             student = learner.observe(batch.images_BDHW)
+        logits_BC = student.logits_BC.cpu()
+        seconds += time.perf_counter() - started
         teachers = TeacherOutputs(said_BTC, groups_TC=groups_TC)
         weights_BT = learner.objective.weigh(student, teachers, batch.labels_B)
-        rows.append((student.logits_BC.cpu(), weights_BT.cpu()))
+        rows.append((logits_BC, weights_BT.cpu()))
     logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
     labels = {name: faculty.profiles[name].labels for name in faculty.names}
-    return Inspection(student_said, answers_NTC, weights.float(), faculty.names, heard, labels)
+    return Inspection(
+        student_said,
+        answers_NTC,
+        weights.float(),
+        faculty.names,
+        heard,
+        labels,
+        data.classes,
+        len(data) / max(seconds, 1e-9),
+    )
 
 
 def predictions(seen: Inspection) -> dict[str, Any]:
@@ -102,6 +119,9 @@ def predictions(seen: Inspection) -> dict[str, Any]:
         "labels": seen.student.labels_N.numpy(),
         "student": seen.student.classes_N.numpy(),
         "teachers": (torch.stack(classes) if classes else nobody_TN).numpy(),
+        "classes": np.array(seen.classes, dtype=str),
+        "heard": np.array(seen.heard, dtype=str),
+        "weights": seen.weights_NT.numpy(),
     }
 
 

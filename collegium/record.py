@@ -5,7 +5,7 @@ teachers.json         for each teacher: name, spec, SHA-256, classes, normalisat
 metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
 summary.json          the answer
 weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
-predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M)
+predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M), ...
 examples.npz          the few examples a report shows
 student.safetensors   the student alone
 checkpoint/           what `resume` needs
@@ -193,7 +193,7 @@ class Record:
         try:
             with np.load(self.path(part), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
 
     @property

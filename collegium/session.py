@@ -44,7 +44,7 @@ from collegium.record import (
     Json,
     Record,
 )
-from collegium.report.page import page
+from collegium.report.page import write_page
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
@@ -339,6 +339,7 @@ class Session:
         if weights is not None:
             arrays = {
                 "index": weights[0].numpy(),
+                "labels": self._labels(weights[0]).numpy(),
                 "weights": weights[1].numpy(),
                 "teachers": np.array(self.heard),
             }
@@ -347,7 +348,13 @@ class Session:
         record.write_arrays(EXAMPLES, outcome.examples(seen, self.splits.evaluation))
         self._save_student(record, summary)
         record.write_json(SUMMARY, summary)
-        write_whole(record.path(REPORT), page(record).encode())
+        write_page([record], record.path(REPORT))
+
+    def _labels(self, index: torch.Tensor) -> torch.Tensor:
+        data = self.loader.data
+        order = data.index_N.cpu().argsort()
+        places = torch.searchsorted(data.index_N.cpu()[order], index)
+        return data.labels_N.cpu()[order][places]
 
     def _save_student(self, record: Record, summary: Json) -> None:
         content = network_bytes(
@@ -374,6 +381,7 @@ class Session:
             "seconds": progress.seconds,
             "teacher_seconds": progress.teacher_seconds,
             "images_per_s": images / max(progress.seconds, 1e-9),
+            "inference_images_per_s": seen.images_per_s,
             "store_hits": self._store_hits(),
         }
 

@@ -1,120 +1,198 @@
-"""One self-contained page about a run: no network, no script, every name escaped."""
+"""One self-contained page about one run or several: no network, every name escaped."""
 
-from html import escape
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from collegium.record import Record
+from collegium.errors import FolderError
+from collegium.files import write_whole
+from collegium.record import RUN, Json, Record
+from collegium.report import comparison, sections
+from collegium.report.cards import RULES, cards, temperature
+from collegium.report.chart import Chart, script_json
+from collegium.report.reading import Group, Reading, groups, read
+from collegium.report.tables import colours
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #8886; }
-th:first-child, td:first-child { text-align: left; }
-td { overflow-wrap: anywhere; min-width: 4rem; }
-.bar { display: inline-block; height: .7em; background: #0072b2; vertical-align: baseline; }
-.answer { font-size: 1.25rem; }
-"""
+_Part = TypeVar("_Part")
+
+FULL = 6
+"""Runs shown in full on a page of several."""
+NAMES = {
+    "teachers": "Teachers",
+    "curves": "Curves",
+    "heard": "Who was heard",
+    "examples": "Examples",
+    "against": "Student against teachers",
+    "cost": "Cost",
+    "settings": "How it was made",
+}
+"""The sections of a run, by the end of their id."""
 
 
-def page(record: Record) -> str:
-    """The page as HTML."""
-    run, summary = record.run, record.summary
-    title = f"{run['method']} on {run['data']}"
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="answer">{escape(_answer(run, summary))}</p>',
-        _teachers(record, summary),
-        _epochs(record),
-        _cost(summary),
+def write_page(
+    records: Sequence[Record],
+    path: Path,
+    *,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Write a page, whole or not at all.
+
+    Args:
+        records: the runs.
+        path: of the page; only a page of ours is replaced.
+        names: what the runs are called; those that share a name are taken for seeds of one kind.
+
+    Raises:
+        FolderError: another file is there, or it cannot be written.
+    """
+    if path.exists() and not is_ours(path) and not Record(path.parent).path(RUN).is_file():
+        raise FolderError(f"{path} is there and is no report of collegium's; choose another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, page(records, names=names).encode())
+    except OSError as error:
+        raise FolderError(f"cannot write {path}: {error.strerror}") from None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'name="generator" content="collegium"' in file.read(1000)
+
+
+def page(records: Sequence[Record], *, names: Sequence[str] | None = None) -> str:
+    """The page as HTML.
+
+    Args:
+        records: one run or several.
+        names: what the runs are called.
+    """
+    plain = [read(record) for record in records]
+    called = names or comparison.kinds([r.run for r in plain], [r.name for r in plain])
+    readings = [replace(one, name=name) for one, name in zip(plain, called, strict=True)]
+    found = groups(readings)
+    shown = [group.first for group in found[:FULL]]
+    runs = [_run(f"run-{place}", reading) for place, reading in enumerate(shown)]
+    overview = _overview(found)
+    content = {
+        "title": _title(readings),
+        "answer": runs[0]["answer"] if len(readings) == 1 else comparison.answer(found),
+        "problems": [problem for run in runs for problem in run["problems"]],
+        "comparison": comparison.table(found) if len(readings) > 1 else None,
+        "overview": overview,
+        "runs": runs,
+        "left_out": len(readings) - len(shown),
+        "names": NAMES,
+        "rules": RULES,
+        "numbers": script_json(_numbers(overview, runs)),
+        "style": _file("style.css") + _heat_style(),
+        "script": _file("page.js"),
+    }
+    return str(_environment().get_template("page.html").render(content))
+
+
+def _title(readings: Sequence[Reading]) -> str:
+    data = dict.fromkeys(str(reading.run.get("data", "unknown data")) for reading in readings)
+    what = readings[0].method if len(readings) == 1 else f"{len(readings)} runs"
+    return f"{what} on {', '.join(data)}"
+
+
+def _overview(found: Sequence[Group]) -> list[Chart]:
+    if len(found) == 1:
+        return []
+    return [*comparison.charts(found), *sections.cost_charts([group.first for group in found])]
+
+
+def _run(key: str, reading: Reading) -> Json:
+    part = _Parts(reading)
+    shown = part(cards) or []
+    end = "the run has not got to its end" if not reading.finished else "the run left none"
+    return {
+        "key": key,
+        "name": reading.name,
+        "answer": part(comparison.single) or "This run cannot be summed up.",
+        "teachers": part(sections.teachers_table),
+        "curves": part(sections.curves) or [],
+        "hearing": part(sections.hearing) or [],
+        "class_heat": part(sections.class_heat),
+        "cards": shown,
+        "truths": sorted({card.truth for card in shown}),
+        "temperature": round(temperature(reading), 3) if any(c.target for c in shown) else None,
+        "agreement": part(sections.agreement),
+        "confusions": part(sections.confusions) or [],
+        "confusion_note": "Percent of each row; the number of examples is shown when pointed at.",
+        "cost": part(sections.cost_table),
+        "cost_charts": part(lambda one: sections.cost_charts([one])) or [],
+        "settings": part(sections.settings) or [],
+        "why_not_heard": _why_not_heard(reading),
+        "why_no_classes": _why_no_classes(reading, end),
+        "why_no_examples": f"Nothing to show: {end}.",
+        "problems": part.problems,
+    }
+
+
+class _Parts:
+    """Makes the parts of a page; one that cannot be made is left out and told.
+
+    A record may be damaged, or written by another version: the rest of it is worth a page.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.problems = list(reading.problems)
+
+    def __call__(self, make: Callable[[Reading], _Part]) -> _Part | None:
+        try:
+            return make(self.reading)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            what = make.__name__.strip("_<>").replace("_", " ")
+            self.problems.append(
+                f"{self.reading.folder}: no {what}, for its record is not as expected "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+            )
+            return None
+
+
+def _why_not_heard(reading: Reading) -> str:
+    if not reading.teachers:
+        return "Nobody: the student was trained alone."
+    return "No weights yet: no epoch is done." if not reading.metrics else "Nobody got weights."
+
+
+def _why_no_classes(reading: Reading, end: str) -> str:
+    if len(reading.heard) == 1:
+        return "One teacher alone gets all of every example."
+    return f"No weights by class: {end} with weights.npz and its labels."
+
+
+def _numbers(overview: Sequence[Chart], runs: Sequence[Mapping[str, Any]]) -> Json:
+    """What is read off the charts, once, by the chart's key."""
+    drawn = [("all-", chart) for chart in overview]
+    for run in runs:
+        drawn += [(f"{run['key']}-", chart) for chart in (*run["curves"], *run["hearing"])]
+    return {f"{prefix}{chart.key}": chart.numbers() for prefix, chart in drawn if chart.lines}
+
+
+@functools.cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader
+
+    loader = PackageLoader("collegium.report", "templates")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text()
+
+
+@functools.cache
+def _heat_style() -> str:
+    rules = [
+        f".h{step}{{background:{back};color:{ink}}}" for step, (back, ink) in enumerate(colours())
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
-    )
-
-
-def _answer(run: dict[str, Any], summary: dict[str, Any]) -> str:
-    accuracies = [v for k, v in summary.items() if k.startswith("accuracy.")]
-    taught = f"; its teachers reach {_range(accuracies)}" if accuracies else ""
-    return (
-        f"The student {run['student']} reaches {100 * summary['accuracy_last']:.2f} % on the "
-        f"{summary['split']} split after {run['optimisation']['epochs']} epochs{taught}."
-    )
-
-
-def _range(values: list[float]) -> str:
-    low, high = 100 * min(values), 100 * max(values)
-    return f"{low:.2f} %" if low == high else f"{low:.2f} to {high:.2f} %"
-
-
-def _teachers(record: Record, summary: dict[str, Any]) -> str:
-    rows = [
-        [
-            teacher["name"],
-            teacher["spec"],
-            f"{teacher['parameters']:,}",
-            _percent(summary.get(f"accuracy.{teacher['name']}")),
-            _percent(summary.get(f"agreement.{teacher['name']}")),
-            _bar(summary.get(f"weights.{teacher['name']}")),
-        ]
-        for teacher in record.teachers
-    ]
-    head = ["teacher", "model", "parameters", "accuracy", "agreement", "mean weight"]
-    return "<h2>Teachers</h2>" + _table(head, rows) if rows else ""
-
-
-def _bar(weight: float | None) -> Any:
-    if weight is None:
-        return "not heard"
-    return _Markup(f'{weight:.3f} <span class="bar" style="width:{5 * weight:.2f}rem"></span>')
-
-
-def _epochs(record: Record) -> str:
-    validation = {line["epoch"]: line for line in record.metrics("validation")}
-    rows = [
-        [
-            line["epoch"] + 1,
-            f"{line['loss']:.4f}",
-            _percent(line["accuracy"]),
-            _percent(validation.get(line["epoch"], {}).get("accuracy")),
-            f"{line['weights_entropy']:.3f}" if "weights_entropy" in line else "",
-        ]
-        for line in record.metrics("train")
-    ]
-    head = ["epoch", "loss", "accuracy, training", "accuracy, validation", "entropy of weights"]
-    return "<h2>Epochs</h2>" + _table(head, rows)
-
-
-def _cost(summary: dict[str, Any]) -> str:
-    rows = [
-        ["parameters of the student", f"{summary['parameters']:,}"],
-        ["seconds of training", f"{summary['seconds']:.1f}"],
-        ["of them in teachers", f"{summary['teacher_seconds']:.1f}"],
-        ["images per second", f"{summary['images_per_s']:.0f}"],
-    ]
-    return "<h2>Cost</h2>" + _table(["what", "how much"], rows)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"
-
-
-class _Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    def cell(value: Any) -> str:
-        return value if isinstance(value, _Markup) else escape(str(value))
-
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+    return "".join(rules)

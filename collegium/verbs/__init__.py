@@ -10,6 +10,7 @@ from collegium.verbs.about import cite, doctor, layers, methods
 from collegium.verbs.comparison import compare
 from collegium.verbs.measures import audit, evaluate
 from collegium.verbs.options import Answer, Call
+from collegium.verbs.reports import report
 from collegium.verbs.runs import demo, distill, distill_with, resume, train
 from collegium.verbs.stores import store_build, store_info, store_verify
 
@@ -19,6 +20,7 @@ VERBS: dict[str, Callable[..., Call]] = {
     "distill": distill,
     "resume": resume,
     "compare": compare,
+    "report": report,
     "evaluate": evaluate,
     "audit": audit,
     "store build": store_build,

@@ -64,7 +64,8 @@ def leaves_no_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "page", ["store.md", "compare.md", "choosing-teachers.md", "reliability.md"]
+    "page",
+    ["store.md", "compare.md", "choosing-teachers.md", "reliability.md", "reading-the-report.md"],
 )
 def test_the_commands_of_a_page_run(page: str, command, teachers: dict[str, Path]) -> None:
     Path("runs").mkdir()
