@@ -33,7 +33,7 @@ from collegium.cli import VERBS, main
 from collegium.record import STUDENT, Record
 from collegium.session import Session
 
-TIMES = ("seconds", "teacher_seconds", "images_per_s", "store_hits")
+TIMES = ("seconds", "teacher_seconds", "images_per_s", "inference_images_per_s", "store_hits")
 MEMORY = 24 << 30
 """Address space of an attempt on hostile files: what is absurd does not fit."""
 COUNTS = {"kills": 100, "files": 200, "requests": 1000, "disk": 20}

@@ -86,7 +86,8 @@ class Axis:
         if rest.get("log"):
             room = (high / low) ** margin if high > low else 3.0
             return cls(label, low / room, high * room, **rest)
-        room = margin * (high - low) or abs(high) * 0.1 or 0.5
+        flat = high - low <= 1e-5 * abs(high)  # rounding alone
+        room = (abs(high) * 0.1 or 0.5) if flat else margin * (high - low)
         return cls(label, low - room, high + room, **rest)
 
     def part(self, value: float) -> float:
@@ -107,7 +108,8 @@ class Axis:
         step = max(step, 1.0) if self.whole else step
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [(k * step, f"{k * step:.{digits}f}") for k in range(first, last + 1)]
+        form = f".{digits}f" if digits <= 6 else ".4g"
+        return [(k * step, format(k * step, form)) for k in range(first, last + 1)]
 
     def _powers(self) -> list[float]:
         span = self.high / self.low

@@ -122,7 +122,8 @@ def _interval(gap: Difference | None) -> Cell:
     if gap is None or gap.half_width is None:
         return Cell("-", -1e9)
     low, high = gap.mean - gap.half_width, gap.mean + gap.half_width
-    return Cell(f"[{low:+.2f}, {high:+.2f}] {gap.verdict}", low)
+    told = f" {gap.verdict}" if low > 0 or high < 0 else ""
+    return Cell(f"[{low:+.2f}, {high:+.2f}]{told}", low)
 
 
 def _mean(values: Mapping[int, float]) -> float | None:

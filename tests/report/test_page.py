@@ -160,6 +160,13 @@ def test_ticks_lie_within_the_axis_and_are_told_apart(low: float, high: float, l
     assert len({text for _, text in ticks}) == len(ticks)
 
 
+@pytest.mark.parametrize("values", [[], [0.0], [0.3, 0.1 + 0.2], [float("nan")], [1e-300]])
+def test_an_axis_has_room_for_what_does_not_vary(values: list[float]) -> None:
+    for axis in (Axis.around("", values, 0.05), Axis.around("", [1.0, *values], 0.05)):
+        assert axis.low < axis.high
+        assert all(len(text) < 14 for _, text in axis.ticks())
+
+
 def test_numbers_that_are_not_finite_leave_a_gap() -> None:
     chart = draw(
         "a", "A", [Line("b", [1.0, 2.0, 3.0, 4.0], [1.0, float("nan"), float("inf"), 2.0])]

@@ -22,7 +22,7 @@ from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.options import Machine, Optimisation
 
-TIMES = ("seconds", "teacher_seconds", "images_per_s")
+TIMES = ("seconds", "teacher_seconds", "images_per_s", "inference_images_per_s")
 NET = """
 from torch import nn
 
