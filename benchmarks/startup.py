@@ -42,7 +42,7 @@ def timed(owner, name, part):
 timed(session, "make_splits", "data")
 timed(session, "make_student", "student")
 timed(session, "make_faculty", "teachers")
-timed(session.Session, "_teacher_accuracy", "accuracy of teachers")
+timed(session.Session, "_measure_teachers", "accuracy of teachers")
 step = Training.step
 
 def first(*words):
