@@ -162,8 +162,15 @@ def test_killed_while_answers_are_stored(cut: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", some([signal.SIGINT], [signal.SIGTERM]))
 def test_a_signal_lets_the_step_be_finished(
-    cut: Any, place: Path, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+    cut: Any,
+    place: Path,
+    number: signal.Signals,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    # Whoever runs the tests in the background may have told them to ignore interrupts.
+    outside = signal.signal(number, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(number, outside))
     before = signal.getsignal(number)
     folder = cut(Training, "_learn", 5, lambda: os.kill(os.getpid(), number))
     told = capfd.readouterr().err
