@@ -44,7 +44,11 @@ def objective_step(slug: str, options: argparse.Namespace) -> Callable[[], None]
 
     def maps(grad: bool) -> dict[str, torch.Tensor]:
         shapes = {name: (batch, *shape) for name, shape in MAPS.items()}
-        made = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+        # Laid out as networks and store give them.
+        made = {
+            name: torch.randn(shape, generator=draw).to(memory_format=torch.channels_last)
+            for name, shape in shapes.items()
+        }
         return {name: value.requires_grad_(grad) for name, value in made.items()}
 
     logits_BC = torch.randn(batch, classes, generator=draw, requires_grad=True)
@@ -60,8 +64,11 @@ def objective_step(slug: str, options: argparse.Namespace) -> Callable[[], None]
     said_BTC = torch.randn(batch, max(len(teachers), 1), classes, generator=draw)
     answers = TeacherOutputs(said_BTC, heard)
     labels_B = torch.randint(classes, (batch,), generator=draw)
+    learned = [logits_BC, *own.values(), *objective.parameters()]
 
     def work() -> None:
+        for tensor in learned:
+            tensor.grad = None
         loss = cg.total(objective(student, answers, labels_B))
         loss.backward()
 

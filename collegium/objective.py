@@ -8,7 +8,8 @@ Terms come scaled; their sum is the loss of an example. Means are taken once, by
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +20,7 @@ from collegium.types import Layers, StudentOutputs, TeacherOutputs
 from collegium.weighting import AbstractWeighting, complete, mixture, only_known
 
 Terms = dict[str, Float[Tensor, " B"]]
+R = TypeVar("R")
 
 
 def total(terms: Mapping[str, Float[Tensor, " B"]]) -> Float[Tensor, ""]:
@@ -41,6 +43,18 @@ class Given:
     teachers: TeacherOutputs
     labels_B: Int[Tensor, " B"]
     weights_BT: Float[Tensor, "B T"]
+    _done: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, work: "Callable[[Given], R]") -> R:
+        """What a piece of work makes of this batch; the terms that share it pay for it once.
+
+        Args:
+            work: hashable; what is equal is taken for the same work.
+        """
+        if work not in self._done:
+            self._done[work] = work(self)
+        done: R = self._done[work]
+        return done
 
     def target(self, temperature: float) -> Float[Tensor, "B C"]:
         """The integrated soft target: the weighted mean of the teachers' softened answers.

@@ -135,8 +135,8 @@ BUGS = (
     Bug(
         "rows of similarities as they come",
         "losses/relation.py",
-        "return F.normalize(points_BP @ points_BP.T, dim=1)",
-        "return points_BP @ points_BP.T",
+        "return F.normalize(products_BB, dim=1)",
+        "return products_BB",
     ),
     Bug(
         "draws from the global generator",

@@ -5,8 +5,11 @@ published scalar. Means over the batch are taken once, by `collegium.total`. doc
 says where public code differs.
 """
 
+from collegium.losses.angles import angle, angle_to_each
 from collegium.losses.feature import (
     attention,
+    attention_to_each,
+    channels_last,
     direction_hint,
     flow,
     flow_error,
@@ -14,7 +17,12 @@ from collegium.losses.feature import (
     match_resolution,
     unit_channels,
 )
-from collegium.losses.relation import angle, distance, similarity
+from collegium.losses.relation import (
+    distance,
+    distance_to_each,
+    similarity,
+    similarity_to_each,
+)
 from collegium.losses.response import (
     correlation,
     cross_entropy,
@@ -29,12 +37,16 @@ from collegium.losses.response import (
 
 __all__ = [
     "angle",
+    "angle_to_each",
     "attention",
+    "attention_to_each",
+    "channels_last",
     "correlation",
     "cross_entropy",
     "decoupled",
     "direction_hint",
     "distance",
+    "distance_to_each",
     "flow",
     "flow_error",
     "hint",
@@ -42,6 +54,7 @@ __all__ = [
     "logit_error",
     "match_resolution",
     "similarity",
+    "similarity_to_each",
     "soft_target",
     "soften",
     "standardise",

@@ -1,5 +1,8 @@
 """Losses on hidden layers: a student's map against a teacher's."""
 
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,22 +35,77 @@ def hint(
         regressed_BDHW: the student's map after its regressor.
         target_BDHW: the teacher's map; give it without gradient.
     """
-    return (regressed_BDHW - target_BDHW).square().mean(dim=(1, 2, 3))
+    loss_B: Tensor = _MeanSquare.apply(regressed_BDHW - target_BDHW, (1, 2, 3))
+    return loss_B
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Mean of squares over some axes; one pass over memory each way, not two and four."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dims: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.dims = dims
+        count = math.prod(values.shape[dim] for dim in dims)
+        return torch.linalg.vector_norm(values, dim=dims).square() / count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (values,) = ctx.saved_tensors
+        count = math.prod(values.shape[dim] for dim in ctx.dims)
+        for dim in ctx.dims:
+            gradient = gradient.unsqueeze(dim)
+        return values * (gradient * (2 / count)), None
 
 
 def match_resolution(
     first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
 ) -> tuple[Float[Tensor, "B _ H W"], Float[Tensor, "B _ H W"]]:
     """Average-pool both maps to the smaller of their heights and widths."""
-    height = min(first_BDHW.shape[2], second_BDHW.shape[2])
-    width = min(first_BDHW.shape[3], second_BDHW.shape[3])
-    return _pooled(first_BDHW, height, width), _pooled(second_BDHW, height, width)
+    size = _common_size(first_BDHW, second_BDHW)
+    return _pooled(first_BDHW, size), _pooled(second_BDHW, size)
 
 
-def _pooled(map_BDHW: Tensor, height: int, width: int) -> Tensor:
-    if map_BDHW.shape[2:] == (height, width):
+def _common_size(first_BDHW: Tensor, second_BDHW: Tensor) -> tuple[int, int]:
+    height, width = map(min, zip(first_BDHW.shape[2:], second_BDHW.shape[2:], strict=True))
+    return height, width
+
+
+def _pooled(map_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average-pooled to a height and a width, neither larger than the map's."""
+    height, width = map_BDHW.shape[2:]
+    if (height, width) == size:
         return map_BDHW
-    return F.adaptive_avg_pool2d(map_BDHW, (height, width))
+    if height % size[0] or width % size[1]:
+        return F.adaptive_avg_pool2d(channels_last(map_BDHW), size)
+    window = height // size[0], width // size[1]
+    pooled_BHWD: Tensor = _MeanOfWindows.apply(channels_last(map_BDHW).permute(0, 2, 3, 1), window)
+    return pooled_BHWD.permute(0, 3, 1, 2)
+
+
+class _MeanOfWindows(torch.autograd.Function):
+    """Average pooling that adds whole rows, then whole columns: three times as fast as torch's."""
+
+    @staticmethod
+    def forward(ctx: Any, map_BHWD: Tensor, window: tuple[int, int]) -> Tensor:
+        ctx.window, (rows, columns) = window, window
+        examples, height, width, channels = map_BHWD.shape
+        split = map_BHWD.reshape(examples, height // rows, rows, width // columns, -1)
+        added = functools.reduce(torch.add, split.unbind(2))
+        return functools.reduce(torch.add, added.split(channels, dim=3)) / (rows * columns)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BHWD: Tensor) -> tuple[Tensor, None]:
+        rows, columns = ctx.window
+        each = (gradient_BHWD / (rows * columns))[:, :, None, :, None]
+        examples, height, _, width, _, channels = each.shape
+        spread = each.expand(-1, -1, rows, -1, columns, -1)
+        return spread.reshape(examples, height * rows, width * columns, channels), None
+
+
+def channels_last(map_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+    """The same map, laid out so that pooling and 1x1 convolutions run several times as fast."""
+    return map_BDHW.contiguous(memory_format=torch.channels_last)
 
 
 def attention(
@@ -57,22 +115,43 @@ def attention(
 ) -> Float[Tensor, " B"]:
     """Attention transfer (Zagoruyko, Komodakis 2017): where a map is strong, not in which channel.
 
-    Each map becomes the mean over channels of its entries to a power, brought to length 1 over the
+    Each map becomes the mean over channels of |entries| to a power, brought to length 1 over the
     positions; the squared difference, the mean over positions. The larger map is average-pooled to
     the smaller one first. Channels need not match; a map of 1x1 gives 0.
 
     Args:
         student_BDHW: the student's map.
         target_BDHW: the teacher's; no gradient reaches it.
-        power: even, so that signs do not matter.
+        power: >= 1.
     """
-    student_BDHW, target_BDHW = match_resolution(student_BDHW, target_BDHW.detach())
-    gap_BP = _attention_map(student_BDHW, power) - _attention_map(target_BDHW, power)
-    return gap_BP.square().mean(dim=1)
+    return attention_to_each(student_BDHW, [target_BDHW], power)[:, 0]
+
+
+def attention_to_each(
+    student_BDHW: Float[Tensor, "B _ _ _"],
+    targets: Sequence[Float[Tensor, "B _ _ _"]],
+    power: int = 2,
+) -> Float[Tensor, "B T"]:
+    """`attention` to each of several targets; the student's own map is made once a resolution.
+
+    Args:
+        student_BDHW: the student's map.
+        targets: those of T teachers, each of channels and resolution of its own.
+        power: >= 1.
+    """
+    sizes = [_common_size(student_BDHW, target_BDHW) for target_BDHW in targets]
+    own = {size: _attention_map(_pooled(student_BDHW, size), power) for size in set(sizes)}
+    gaps = [
+        own[size] - _attention_map(_pooled(target_BDHW.detach(), size), power)
+        for size, target_BDHW in zip(sizes, targets, strict=True)
+    ]
+    return torch.stack([gap_BP.square().mean(dim=1) for gap_BP in gaps], dim=1)
 
 
 def _attention_map(map_BDHW: Tensor, power: int) -> Tensor:
-    return F.normalize(map_BDHW.pow(power).mean(dim=1).flatten(1), dim=1)
+    half_BDHW = map_BDHW if power == 2 else map_BDHW.abs().pow(power / 2)
+    strength_BHW: Tensor = _MeanSquare.apply(channels_last(half_BDHW), (1,))
+    return F.normalize(strength_BHW.flatten(1), dim=1)
 
 
 def direction_hint(
@@ -97,15 +176,18 @@ def direction_hint(
 class _DirectionHint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
-        r_r_BHW, t_t_BHW = ((x_BDHW * x_BDHW).sum(dim=1) for x_BDHW in (r_BDHW, t_BDHW))
+        r_length_BHW, t_length_BHW = (
+            torch.linalg.vector_norm(x_BDHW, dim=1) for x_BDHW in (r_BDHW, t_BDHW)
+        )
         r_t_BHW = (r_BDHW * t_BDHW).sum(dim=1)
         # Inverse lengths; where a vector is short its inverse length is a constant.
         r_inverse_BHW, t_inverse_BHW = (
-            x_BHW.sqrt().clamp_min(epsilon).reciprocal() for x_BHW in (r_r_BHW, t_t_BHW)
+            x_BHW.clamp_min(epsilon).reciprocal() for x_BHW in (r_length_BHW, t_length_BHW)
         )
         both_BHW = r_inverse_BHW * t_inverse_BHW
-        gap_BHW = r_r_BHW * r_inverse_BHW**2 + t_t_BHW * t_inverse_BHW**2 - 2 * r_t_BHW * both_BHW
-        by_r_BHW = torch.where(r_r_BHW > epsilon**2, r_t_BHW * both_BHW, 1) * r_inverse_BHW**2
+        unit = (r_length_BHW * r_inverse_BHW).square() + (t_length_BHW * t_inverse_BHW).square()
+        gap_BHW = unit - 2 * r_t_BHW * both_BHW
+        by_r_BHW = torch.where(r_length_BHW > epsilon, r_t_BHW * both_BHW, 1) * r_inverse_BHW**2
         ctx.save_for_backward(r_BDHW, t_BDHW, by_r_BHW, both_BHW)
         return gap_BHW.mean(dim=(1, 2))
 
@@ -129,9 +211,25 @@ def flow(
     Returns:
         (B, D of the first, D of the second).
     """
-    first_BDHW, second_BDHW = match_resolution(first_BDHW, second_BDHW)
-    positions = first_BDHW.shape[2] * first_BDHW.shape[3]
-    return first_BDHW.flatten(2) @ second_BDHW.flatten(2).mT / positions
+    matched = match_resolution(first_BDHW, second_BDHW)
+    first_BPD, second_BPE = (channels_last(m).permute(0, 2, 3, 1).flatten(1, 2) for m in matched)
+    flow_BDE: Tensor = _MeanProduct.apply(first_BPD, second_BPE)
+    return flow_BDE
+
+
+class _MeanProduct(torch.autograd.Function):
+    """Products of columns, the mean over rows; the gradients are laid out as the factors are."""
+
+    @staticmethod
+    def forward(ctx: Any, first_BPD: Tensor, second_BPE: Tensor) -> Tensor:
+        ctx.save_for_backward(first_BPD, second_BPE)
+        return first_BPD.mT @ second_BPE / first_BPD.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BDE: Tensor) -> tuple[Tensor, Tensor]:
+        first_BPD, second_BPE = ctx.saved_tensors
+        gradient_BDE = gradient_BDE / first_BPD.shape[1]
+        return second_BPE @ gradient_BDE.mT, first_BPD @ gradient_BDE
 
 
 def flow_error(

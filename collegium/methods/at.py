@@ -47,12 +47,10 @@ class AT(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""
-        from collegium.terms import Compared
+        from collegium.terms import Compared, Comparison
 
+        comparison = Comparison("attention", self.pairs(dims), dims.teachers)
         compared = {
-            f"at.{name}": Compared(
-                "attention", pairs, name, self.hint_weight, dims.teachers.index(name)
-            )
-            for name, pairs in self.pairs(dims).items()
+            f"at.{name}": Compared(comparison, name, self.hint_weight) for name in comparison.pairs
         }
         return super().more_terms(dims, weighting) | compared

@@ -46,12 +46,10 @@ class SP(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
-        from collegium.terms import Compared
+        from collegium.terms import Compared, Comparison
 
+        comparison = Comparison("similarity", self.pairs(dims), dims.teachers)
         compared = {
-            f"sp.{name}": Compared(
-                "similarity", pairs, name, self.hint_weight, dims.teachers.index(name)
-            )
-            for name, pairs in self.pairs(dims).items()
+            f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in comparison.pairs
         }
         return super().more_terms(dims, weighting) | compared

@@ -1,6 +1,7 @@
 """Terms on hidden layers, teacher by teacher."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -8,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import (
-    angle,
-    attention,
+    angle_to_each,
+    attention_to_each,
+    channels_last,
     direction_hint,
-    distance,
+    distance_to_each,
     flow,
     flow_error,
     hint,
     match_resolution,
-    similarity,
+    similarity_to_each,
     unit_channels,
 )
 from collegium.models.reading import POOLED
@@ -113,6 +115,7 @@ class Hint(AbstractTerm):
             teacher_BDHW = teacher_BDHW.mean(dim=(2, 3), keepdim=True)
         else:
             student_BDHW, teacher_BDHW = match_resolution(student_BDHW, teacher_BDHW)
+        student_BDHW, teacher_BDHW = channels_last(student_BDHW), channels_last(teacher_BDHW)
         if self.norm == "channel_in":
             student_BDHW, teacher_BDHW = unit_channels(student_BDHW), unit_channels(teacher_BDHW)
         regressed_BDHW = self.regressor(student_BDHW)
@@ -121,44 +124,84 @@ class Hint(AbstractTerm):
         return hint(regressed_BDHW, teacher_BDHW)
 
 
-Comparison = Literal["attention", "similarity", "distance", "angle"]
+ComparisonName = Literal["attention", "similarity", "distance", "angle"]
 
 
-class Compared(AbstractTerm):
-    """scale * the teacher's share * a comparison of maps that needs no regressor, over layers.
+class Comparison:
+    """Student layers against those of all teachers, with no regressor, summed over layers.
+
+    Of all teachers at once: what is the student's is computed once for them all.
 
     Args:
-        comparison: "attention" of maps, "similarity" of flattened maps, "distance" or "angle" of
-            their means over positions.
-        layers: pairs of a student layer and a teacher layer, by name; their sum is taken.
-        teacher: whose layers they are.
-        scale: its weight.
-        place: the teacher's among those that are heard.
+        kind: "attention" of maps, "similarity" of flattened maps, "distance" or "angle" of their
+            means over positions.
+        pairs: for each teacher, the pairs of a student layer and one of its own, by name.
+        teachers: the names of those that are heard, in order.
     """
 
     def __init__(
         self,
-        comparison: Comparison,
-        layers: Sequence[tuple[str, str]],
-        teacher: str,
-        scale: float,
-        place: int,
+        kind: ComparisonName,
+        pairs: Mapping[str, Sequence[tuple[str, str]]],
+        teachers: Sequence[str],
     ) -> None:
+        self.pairs, self.pointwise = pairs, kind == "attention"
+        self.places = {name: teachers.index(name) for name in pairs}
+        self._read, self._to_each = _COMPARISONS[kind]
+        self._others: dict[str, list[tuple[str, str]]] = {}
+        for name, layers in pairs.items():
+            for own, theirs in layers:
+                self._others.setdefault(own, []).append((name, theirs))
+
+    def __call__(self, given: Given) -> dict[str, Float[Tensor, " B"]]:
+        """The error per example, for each teacher."""
+        errors: dict[str, list[Tensor]] = {name: [] for name in self.pairs}
+        for own, others in self._others.items():
+            student = self._read(given.student.maps[own])
+            targets = {
+                (name, path): self._read(_layer(given.teachers.maps[name], path))
+                for name, path in others
+            }
+            for (name, _), error_B in self._compare(given, student, targets):
+                errors[name].append(error_B)
+        return {name: torch.stack(each).sum(dim=0) for name, each in errors.items()}
+
+    def _compare(
+        self, given: Given, student: Tensor, targets: Mapping[tuple[str, str], Tensor]
+    ) -> Iterable[tuple[tuple[str, str], Tensor]]:
+        if given.teachers.knowing(given.labels_B) is None:
+            errors = self._to_each(student, list(targets.values())).unbind(1)
+            return zip(targets, errors, strict=True)
+        # Relations are taken among what a teacher knows, which each teacher has of its own.
+        return [
+            (key, among_rows(given.taught_by(self.places[key[0]]), self._to_one, student, target))
+            for key, target in targets.items()
+        ]
+
+    def _to_one(self, student: Tensor, target: Tensor) -> Tensor:
+        return self._to_each(student, [target])[:, 0]
+
+
+class Compared(AbstractTerm):
+    """scale * the teacher's share * its part of a comparison.
+
+    Args:
+        comparison: of all teachers.
+        teacher: whose part it is.
+        scale: its weight.
+    """
+
+    def __init__(self, comparison: Comparison, teacher: str, scale: float) -> None:
         super().__init__()
-        self.pairs, self.teacher = tuple(layers), teacher
-        self.scale, self.place, self.pointwise = scale, place, comparison == "attention"
-        self.compare = _COMPARISONS[comparison]
-        self.layers = Layers.of(HintPair(own, teacher, theirs) for own, theirs in layers)
+        self.comparison, self.teacher, self.scale = comparison, teacher, scale
+        self.pointwise = comparison.pointwise
+        pairs = comparison.pairs[teacher]
+        self.layers = Layers.of(HintPair(own, teacher, theirs) for own, theirs in pairs)
 
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """The sum over layers for each example."""
-        theirs = given.teachers.maps[self.teacher]
-        rows_B = given.taught_by(self.place)  # relations are taken among what the teacher knows
-        errors = [
-            among_rows(rows_B, self.compare, given.student.maps[own], _layer(theirs, path))
-            for own, path in self.pairs
-        ]
-        return self.scale * share(given, self.place) * torch.stack(errors).sum(dim=0)
+        error_B = given.once(self.comparison)[self.teacher]
+        return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
 
 
 def _layer(maps: Mapping[str, Tensor], path: str) -> Tensor:
@@ -170,11 +213,16 @@ def _mean(map_BDHW: Tensor) -> Tensor:
     return map_BDHW.mean(dim=(2, 3))
 
 
-_COMPARISONS: dict[Comparison, Callable[[Tensor, Tensor], Tensor]] = {
-    "attention": attention,
-    "similarity": lambda own, target: similarity(own.flatten(1), target.flatten(1)),
-    "distance": lambda own, target: distance(_mean(own), _mean(target)),
-    "angle": lambda own, target: angle(_mean(own), _mean(target)),
+_ToEach = Callable[[Tensor, Sequence[Tensor]], Tensor]
+_COMPARISONS: dict[ComparisonName, tuple[Callable[[Tensor], Tensor], _ToEach]] = {
+    "attention": (lambda map_BDHW: map_BDHW, attention_to_each),
+    # Products of examples do not depend on the order of their features: the one in memory.
+    "similarity": (
+        lambda map_BDHW: channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1),
+        similarity_to_each,
+    ),
+    "distance": (_mean, distance_to_each),
+    "angle": (_mean, angle_to_each),
 }
 
 
@@ -205,6 +253,7 @@ class Flow(AbstractTerm):
         super().__init__()
         self.own, self.theirs = ([path for path, _ in layers] for layers in (student, theirs))
         self.teacher, self.scale, self.place = teacher, scale, place
+        self._student_flow = _StudentFlow(*self.own)
         pairs = zip(self.own, self.theirs, strict=True)
         self.layers = Layers.of(HintPair(own, teacher, path) for own, path in pairs)
         shapes = zip(student, theirs, strict=True)
@@ -215,11 +264,31 @@ class Flow(AbstractTerm):
 
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """One value per example."""
-        maps = [given.student.maps[path] for path in self.own]
-        own = [regressor(m) for regressor, m in zip(self.regressors, maps, strict=True)]
+        first, second = self.regressors
+        # 1x1 convolutions without bias commute with means and products over positions.
+        own_BDE = _carried(given.once(self._student_flow), first, second)
         targets = [given.teachers.maps[self.teacher][path].detach() for path in self.theirs]
-        error_B = flow_error(flow(*own), flow(*targets))
-        return self.scale * share(given, self.place) * error_B
+        return self.scale * share(given, self.place) * flow_error(own_BDE, flow(*targets))
+
+
+@dataclass(frozen=True)
+class _StudentFlow:
+    """The flow between two layers of the student."""
+
+    first: str
+    second: str
+
+    def __call__(self, given: Given) -> Tensor:
+        return flow(given.student.maps[self.first], given.student.maps[self.second])
+
+
+def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+    """The flow between two layers as it is after the regressor of each."""
+    if isinstance(first, nn.Conv2d):
+        flow_BDE = first.weight[:, :, 0, 0] @ flow_BDE
+    if isinstance(second, nn.Conv2d):
+        flow_BDE = flow_BDE @ second.weight[:, :, 0, 0].mT
+    return flow_BDE
 
 
 def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
@@ -266,7 +335,7 @@ class ClassifiedHints(AbstractTerm):
             assert isinstance(module, Hint)
             own = given.student.maps[module.student_path]
             target = given.teachers.maps[module.teacher][module.teacher_path].detach()
-            own, target = match_resolution(own, target)
+            own, target = match_resolution(channels_last(own), channels_last(target))
             regressed = module.regressor(own)
             errors.append(hint(regressed, target))
             weight_CD, bias_C = (tensor.to(regressed) for tensor in head)

@@ -10,15 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import collegium.losses.relation as relation
 from collegium.losses import (
     angle,
+    angle_to_each,
+    angles,
     attention,
+    attention_to_each,
     cross_entropy,
     direction_hint,
     distance,
+    distance_to_each,
     hint,
     kl_divergence,
+    similarity,
+    similarity_to_each,
     soft_target,
     soften,
     unit_channels,
@@ -142,18 +147,71 @@ def test_gradients_of_hints_are_those_of_differences(loss: Any) -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 10**7])
+@pytest.mark.parametrize("width", [4, 40])
 def test_angles_do_not_depend_on_the_chunks(
-    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+    width: int, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    student, target = draw(13, 4).requires_grad_(), draw(13, 6, seed=1)
+    student, target = draw(13, width).requires_grad_(), draw(13, 6, seed=1)
     weights = torch.rand(13, dtype=DOUBLE)
     whole = (angle(student, target) * weights).sum()
     (expected,) = torch.autograd.grad(whole, student)
-    monkeypatch.setattr(relation, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(angles, "_CHUNK_BYTES", chunk_bytes)
     again = (angle(student, target) * weights).sum()
     (found,) = torch.autograd.grad(again, student)
     assert torch.allclose(whole, again, atol=1e-14)
     assert torch.allclose(expected, found, atol=1e-14)
+
+
+def test_wide_and_narrow_angles_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, targets = draw(9, 5).requires_grad_(), [draw(9, 3, seed=1), draw(9, 7, seed=2)]
+    weights = torch.rand(9, 2, dtype=DOUBLE)
+
+    def both() -> tuple[torch.Tensor, torch.Tensor]:
+        losses_BT = angle_to_each(student, targets)
+        return losses_BT, torch.autograd.grad((losses_BT * weights).sum(), student)[0]
+
+    narrow = both()
+    monkeypatch.setattr(angles, "_NARROW", 0)
+    wide = both()
+    for first, second in zip(narrow, wide, strict=True):
+        assert torch.allclose(first, second, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_angles_at_near_points_keep_the_precision_of_float32(width: int) -> None:
+    """A class whose answers all but coincide, among others far away."""
+    student, target = draw(24, width), draw(24, width, seed=1)
+    student[:6] = student[0] + 1e-4 * draw(6, width, seed=2)
+    student[7] = student[8]  # and two that do coincide
+    student = student.float().requires_grad_()
+    exact = student.detach().double().requires_grad_()
+    loss, expected = angle(student, target.float()), angle(exact, target.float().double())
+    assert torch.allclose(loss.double(), expected, atol=1e-6)
+    found, true = (
+        torch.autograd.grad(value.sum(), points)[0]
+        for value, points in ((loss, student), (expected, exact))
+    )
+    assert torch.allclose(found.double(), true, rtol=1e-4, atol=1e-5 * true.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("single", "to_each", "shape"),
+    [
+        (angle, angle_to_each, (5, 3)),
+        (distance, distance_to_each, (5, 3)),
+        (similarity, similarity_to_each, (5, 3)),
+        (attention, attention_to_each, (5, 3, 4, 4)),
+    ],
+)
+def test_each_of_several_targets_is_compared_as_if_it_were_alone(
+    single: Any, to_each: Any, shape: tuple[int, ...]
+) -> None:
+    student = draw(*shape).requires_grad_()
+    smaller = (5, 2, 2, 2) if len(shape) == 4 else (5, 7)
+    targets = [draw(*shape, seed=1), draw(*smaller, seed=2)]
+    alone = torch.stack([single(student, target) for target in targets], dim=1)
+    assert torch.allclose(to_each(student, targets), alone, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda x: to_each(x, targets), student)
 
 
 def test_relations_do_not_change_with_place_scale_and_rotation() -> None:

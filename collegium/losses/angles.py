@@ -1,0 +1,213 @@
+"""Angle-wise relation between the examples of a batch (Park et al. 2019, RKD, eq. 7-9).
+
+Angles over all triples are B^3 numbers for each teacher. They are computed in chunks of vertices,
+with a backward written by hand, so that neither they nor their gradient are ever held whole.
+Narrow embeddings take their cosines as products of directions, wide ones from the distances of the
+pairs, where the cost does not depend on the width.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+_CHUNK_BYTES = 1 << 21
+"""Largest temporary of one chunk of vertices: keeps chunks in the cache."""
+_NARROW = 24
+"""Widest embedding for which products of directions are the faster way."""
+
+
+def angle(student_BP: Float[Tensor, "B P"], target_BP: Float[Tensor, "B Q"]) -> Float[Tensor, " B"]:
+    """Angle-wise relation (Park et al. 2019, eq. 7-9), the mean over the triples with vertex b.
+
+    The cosine of the angle at b between the directions to i and to k, compared by a smooth L1 of
+    transition 1 over all (i, k). Directions of length 0 give 0 on both sides; fewer than three
+    examples give 0.
+
+    Args:
+        student_BP: embeddings of any width.
+        target_BP: the teacher's; no gradient reaches it.
+    """
+    return angle_to_each(student_BP, [target_BP])[:, 0]
+
+
+def angle_to_each(
+    student_BP: Float[Tensor, "B P"], targets: Sequence[Float[Tensor, "B _"]]
+) -> Float[Tensor, "B T"]:
+    """`angle` to each of several targets; the student's own angles are computed once for all.
+
+    Args:
+        student_BP: embeddings of any width.
+        targets: those of T teachers, each (B, Q) of a width of its own.
+    """
+    if len(student_BP) < 3:
+        return (student_BP.sum(dim=1) * 0)[:, None].expand(-1, len(targets))
+    targets = [target_BP.detach() for target_BP in targets]
+    narrow = max(points_BP.shape[1] for points_BP in (student_BP, *targets)) <= _NARROW
+    if narrow:
+        each = [_ByDirections.apply(student_BP, target_BP) for target_BP in targets]
+        return torch.stack(each, dim=1)
+    loss_BT: Tensor = _ByDistances.apply(student_BP, *targets)
+    return loss_BT
+
+
+class _ByDirections(torch.autograd.Function):
+    """Points lie along the last axis, so that the large products are wide."""
+
+    @staticmethod
+    def forward(ctx: Any, student_BP: Tensor, target_BP: Tensor) -> Tensor:
+        student, target = _Directions.between(student_BP), _Directions.between(target_BP)
+        loss_B = student_BP.new_empty(len(student_BP))
+        pull_BPB = student.points_PB.new_empty(len(student_BP), *student.points_PB.shape)
+        for chunk in _chunks(student_BP):
+            loss_B[chunk], pull_BPB[chunk] = _angles_at(chunk, student, target)
+        ctx.save_for_backward(pull_BPB.mul_(2 / len(student_BP) ** 2))
+        return loss_B / len(student_BP) ** 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None]:
+        (pull_BPB,) = ctx.saved_tensors
+        ends_BP = torch.einsum("b,bpi->ip", gradient_B, pull_BPB)
+        return ends_BP - gradient_B[:, None] * pull_BPB.sum(dim=2), None
+
+
+class _Directions(NamedTuple):
+    """Embeddings and the reciprocal distance of every pair, 0 where they coincide."""
+
+    points_BP: Tensor
+    points_PB: Tensor
+    nearness_BB: Tensor
+
+    @classmethod
+    def between(cls, points_BP: Tensor) -> "_Directions":
+        distance_BB = _pair_distances(points_BP)
+        return cls(points_BP, points_BP.T.contiguous(), _reciprocal(distance_BB))
+
+    def at(self, chunk: slice) -> Tensor:
+        """Unit vectors (V, P, B) from the vertices of a chunk to every point."""
+        steps_VPB = self.points_PB[None] - self.points_BP[chunk, :, None]
+        return steps_VPB.mul_(self.nearness_BB[chunk, None])
+
+
+def _angles_at(chunk: slice, student: _Directions, target: _Directions) -> tuple[Tensor, Tensor]:
+    """Summed loss at some vertices, and half its derivative by the end points of each pair."""
+    toward_VPB, target_VPB = student.at(chunk), target.at(chunk)
+    # One product for the difference of both sides' cosines.
+    left = torch.cat([toward_VPB, target_VPB], dim=1)
+    right = torch.cat([toward_VPB, -target_VPB], dim=1)
+    gap_VBB = left.mT @ right
+    loss_V = _smooth(gap_VBB, gap_VBB.new_zeros(()).expand_as(gap_VBB))
+    pull_VPB = toward_VPB @ gap_VBB.clamp_(-1, 1)  # symmetric: from either end
+    pull_VPB -= toward_VPB * (pull_VPB * toward_VPB).sum(dim=1, keepdim=True)
+    return loss_V, pull_VPB.mul_(student.nearness_BB[chunk, None])
+
+
+class _ByDistances(torch.autograd.Function):
+    """The backward computes cosines anew: keeping them would take B^3 numbers a teacher.
+
+    With c the cosines, n the reciprocal distances, g the gradient of each loss and s the slopes of
+    the smooth L1, the derivative by x_i - x_b is
+
+        sum over k of m_bik (x_k - x_b) - w_bi (x_i - x_b),
+        m_bik = 2 / B^2 sum over t of g_bt s_tbik n_bi n_bk,
+        w_bi  = 2 / B^2 n_bi^2 sum over t and k of g_bt s_tbik c_bik,
+
+    which, summed over b, is a B x B matrix times x whose rows sum to 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student_BP: Tensor, *targets: Tensor) -> Tensor:
+        student, *others = (_Distances.between(points_BP) for points_BP in (student_BP, *targets))
+        loss_BT = student_BP.new_empty(len(student_BP), len(targets))
+        for chunk in _chunks(student_BP):
+            cosines_VBB = student.cosines(chunk)
+            for place, other in enumerate(others):
+                loss_BT[chunk, place] = _smooth(cosines_VBB, other.cosines(chunk))
+        ctx.save_for_backward(student_BP)
+        ctx.student, ctx.others = student, others
+        return loss_BT / len(student_BP) ** 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BT: Tensor) -> tuple[Tensor | None, ...]:
+        (student_BP,) = ctx.saved_tensors
+        student, others = ctx.student, ctx.others
+        gradient_BT = gradient_BT * (2 / len(student_BP) ** 2)
+        between_BB = torch.zeros_like(student.nearness_BB)  # sum over b of m_bik
+        along_BB = torch.empty_like(between_BB)  # sum over k of m_bik
+        inward_BB = torch.empty_like(between_BB)  # w_bi
+        for chunk in _chunks(student_BP):
+            near_VB = student.nearness_BB[chunk]
+            cosines_VBB = student.cosines(chunk)
+            slopes = [
+                _smooth_backward(gradient_B[chunk], cosines_VBB, other.cosines(chunk))
+                for other, gradient_B in zip(others, gradient_BT.T, strict=True)
+            ]
+            m_VBB = functools.reduce(Tensor.add_, slopes)
+            inward_BB[chunk] = torch.linalg.vecdot(m_VBB, cosines_VBB) * near_VB**2
+            m_VBB.mul_(near_VB[:, None, :]).mul_(near_VB[:, :, None])
+            along_BB[chunk] = m_VBB.sum(dim=2)
+            between_BB += m_VBB.sum(dim=0)
+        pull_BP = _pull(between_BB, along_BB - inward_BB, student_BP)
+        return pull_BP, *[None for _ in others]
+
+
+class _Distances(NamedTuple):
+    """Of every pair: the squared distance in float64, the reciprocal one, 0 where they coincide."""
+
+    squared_BB: Tensor
+    nearness_BB: Tensor
+
+    @classmethod
+    def between(cls, points_BP: Tensor) -> "_Distances":
+        distance_BB = _pair_distances(points_BP.double())
+        return cls(distance_BB.square(), _reciprocal(distance_BB).to(points_BP))
+
+    def cosines(self, chunk: slice) -> Tensor:
+        """Those of the angles at the vertices of a chunk, (V, B, B), by the law of cosines.
+
+        The sum of squares is taken in float64: where one side is short beside the others it would
+        drown in their rounding.
+        """
+        squared_VB, near_VB = self.squared_BB[chunk], self.nearness_BB[chunk]
+        sum_VBB = (squared_VB[:, None, :] - self.squared_BB).add_(squared_VB[:, :, None])
+        return sum_VBB.to(near_VB.dtype).mul_(near_VB[:, None, :]).mul_(near_VB[:, :, None] / 2)
+
+
+def _pull(between_BB: Tensor, outward_BB: Tensor, points_BP: Tensor) -> Tensor:
+    """The gradient by the points; in float64, since near points pull hard in opposite ways."""
+    matrix_BB = (between_BB - outward_BB - outward_BB.T).double().fill_diagonal_(0)
+    matrix_BB -= matrix_BB.sum(dim=1).diag()
+    return (matrix_BB @ points_BP.double()).to(points_BP)
+
+
+def _smooth(first_VBB: Tensor, second_VBB: Tensor) -> Tensor:
+    return F.smooth_l1_loss(first_VBB, second_VBB, reduction="none").sum(dim=(1, 2))
+
+
+def _smooth_backward(gradient_V: Tensor, first_VBB: Tensor, second_VBB: Tensor) -> Tensor:
+    """The derivative of `_smooth` by its first argument, in one pass."""
+    each_VBB = gradient_V[:, None, None].expand_as(first_VBB)
+    derivative_VBB: Tensor = torch.ops.aten.smooth_l1_loss_backward(
+        each_VBB, first_VBB, second_VBB, 0, 1.0
+    )
+    return derivative_VBB
+
+
+def _pair_distances(points_BP: Tensor) -> Tensor:
+    mode = "donot_use_mm_for_euclid_dist"  # the other one is inexact for near points
+    return torch.cdist(points_BP, points_BP, compute_mode=mode)
+
+
+def _reciprocal(distance_BB: Tensor) -> Tensor:
+    return torch.where(distance_BB > 0, 1 / distance_BB, 0)
+
+
+def _chunks(points_BP: Tensor) -> list[slice]:
+    """The vertices in parts whose temporaries stay small."""
+    rows = len(points_BP) * max(len(points_BP), points_BP.shape[1]) * points_BP.element_size()
+    step = max(1, _CHUNK_BYTES // rows)
+    return [slice(start, start + step) for start in range(0, len(points_BP), step)]
