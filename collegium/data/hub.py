@@ -19,6 +19,7 @@ from collegium.data.reading import Reading
 from collegium.data.rows import RowShelf
 from collegium.data.shelves import Pictures
 from collegium.data.splits import Splits
+from collegium.data.streams import rows_asked, take_parts
 from collegium.errors import DataError, UnknownNameError
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
@@ -38,6 +39,8 @@ class Choices:
         test: the split results are reported on.
         image: the column of images.
         label: the column of classes.
+        stream: how many rows of each split to take off a stream, fetching no more; empty fetches
+            all.
     """
 
     config: str = ""
@@ -46,6 +49,7 @@ class Choices:
     test: str = ""
     image: str = ""
     label: str = ""
+    stream: str = ""
 
 
 CHOICES = tuple(item.name for item in fields(Choices))
@@ -79,7 +83,7 @@ def load_hub(
             with one class each.
         UnknownNameError: there is no such split or column, or train has no such class.
     """
-    tables = _tables(_fetch(source, choices.config, alternative), choices, source)
+    tables = _tables(_fetch(source, choices, alternative), choices, source)
     train = tables["train"]
     image, label = _image_column(train, choices, source), _label_column(train, choices, source)
     labels = {split: list(table[label]) for split, table in tables.items()}
@@ -98,8 +102,9 @@ def load_hub(
     return replace(splits, notes=(*splits.notes, *notes))
 
 
-def _fetch(source: str, config: str, alternative: str) -> Mapping[str, Any]:
+def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]:
     """All splits of a data set."""
+    rows = rows_asked(choices.stream) if choices.stream else None
     try:
         import datasets
     except ImportError as error:
@@ -113,7 +118,7 @@ def _fetch(source: str, config: str, alternative: str) -> Mapping[str, Any]:
         raise DataError(f"hf: there is no file or folder {path}")
     try:
         with _no_bars_in_files(), contextlib.nullcontext() if local else _offline_at_once():
-            found = _open(source, path, config)
+            found = _open(source, path, choices.config, rows)
     except Exception as error:  # the library passes on whatever its parts raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         if local:
@@ -125,14 +130,19 @@ def _fetch(source: str, config: str, alternative: str) -> Mapping[str, Any]:
     return {"train": found} if isinstance(found, datasets.Dataset) else found
 
 
-def _open(source: str, path: Path, config: str) -> Any:
+def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
     import datasets
 
     if any((path / name).is_file() for name in _SAVED):
+        if rows:
+            raise ValueError("what save_to_disk wrote is here already: ?stream is for the others")
         return datasets.load_from_disk(str(path))
+    named: dict[str, Any] = {"path": str(path) if path.is_dir() else source, "name": config or None}
     if path.is_file() or "*" in source:
-        return datasets.load_dataset("parquet", data_files={"train": str(path)})
-    return datasets.load_dataset(str(path) if path.is_dir() else source, config or None)
+        named = {"path": "parquet", "data_files": {"train": str(path)}}
+    if rows:
+        return take_parts(datasets.load_dataset(**named, streaming=True), rows)
+    return datasets.load_dataset(**named)
 
 
 @contextlib.contextmanager

@@ -241,4 +241,5 @@ def flow_error(
         student_BDE: `flow` of two student layers.
         target_BDE: of two teacher layers with as many channels; no gradient reaches it.
     """
-    return (student_BDE - target_BDE.detach()).square().mean(dim=(1, 2))
+    loss_B: Tensor = _MeanSquare.apply(student_BDE - target_BDE.detach(), (1, 2))
+    return loss_B

@@ -51,8 +51,8 @@ def hub(monkeypatch):
     store = {}
     load_dataset = datasets.load_dataset
 
-    def load(name, config=None, **options):
-        return store[name, config] if (name, config) in store else load_dataset(name, config)
+    def load(path, name=None, **options):
+        return store[path, name] if (path, name) in store else load_dataset(path, name, **options)
 
     def unknown(*_):
         raise OSError("Name or service not known")
@@ -292,3 +292,24 @@ def test_data_of_another_kind(tmp_path):
     assert "there is no file or folder nowhere.parquet" in refusal("hf:nowhere.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     assert "the datasets library cannot read" in refusal(f"hf:{tmp_path / 'broken.parquet'}")
+
+
+def test_a_part_is_taken_off_a_stream_in_an_order_that_is_always_the_same(tmp_path, monkeypatch):
+    labels = [row // 60 for row in range(120)]  # sorted by class, as many are
+    table(120, labels=labels).to_parquet(str(tmp_path / "many.parquet"))
+    first, again = (
+        load_data(f"hf:{tmp_path}/many.parquet?label=fine_label&stream=40").train for _ in range(2)
+    )
+    assert len(first) == 36  # and 4 held out
+    assert set(first.labels_N.tolist()) == {0, 1}
+    np.testing.assert_array_equal(first.images_NDHW, again.images_NDHW)
+    known = {pixels(row).tobytes() for row in range(120)}
+    assert {image.transpose(1, 2, 0).tobytes() for image in first.images_NDHW.numpy()} <= known
+
+
+def test_a_part_that_is_no_number_is_refused(tmp_path):
+    table(4).to_parquet(str(tmp_path / "few.parquet"))
+    assert "?stream=all: give the number" in refusal(f"hf:{tmp_path}/few.parquet?stream=all")
+    assert "from 1" in refusal(f"hf:{tmp_path}/few.parquet?stream=0")
+    table(4).save_to_disk(str(tmp_path / "saved"))
+    assert "here already" in refusal(f"hf:{tmp_path}/saved?stream=2")

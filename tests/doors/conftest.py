@@ -1,6 +1,7 @@
 """Commands in process, on digits, in a folder of their own."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def command(
 
     def run(words: str) -> Told:
         capfd.readouterr()
-        code = main(words.split())
+        code = main(shlex.split(words))
         said = capfd.readouterr()
         return Told(code, said.out, said.err)
 
@@ -57,7 +58,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     models = {"wide": "small:cnn-wide", "residual": "small:resnet"}
     for name, model in models.items():
         words = f"train --data digits --model {model} --epochs 2 --quiet --out {folder / name}"
-        assert main(words.split()) == 0
+        assert main(shlex.split(words)) == 0
     return {name: folder / name for name in models}
 
 
