@@ -1,8 +1,11 @@
 """Which hidden layers a network has for hints, and which others can be asked for."""
 
 import difflib
+import itertools
+import math
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -25,9 +28,11 @@ def survey(
 ) -> dict[str, MapShape]:
     """The layers hints can use, from shallow to deep: the last map at each resolution.
 
-    A ResNet's stages, a VGG's blocks, a Swin's stages. A network of blocks at one resolution, as a
-    vision transformer, has four layers at even depth, the last map among them. Resolutions of 1x1
-    count only where there is nothing larger, so that a perceptron still has its hidden vector.
+    A ResNet's stages, a VGG's blocks, a Swin's stages. What the block that leaves a resolution
+    computes before it does so, as the wide maps of MobileNet's, is no end of a stage. A network of
+    blocks at one resolution, as a vision transformer, has four layers at even depth, the last map
+    among them. Resolutions of 1x1 count only where there is nothing larger, so that a perceptron
+    still has its hidden vector.
 
     Args:
         network: run once on a blank image, in evaluation mode; left as it was. Of a `Network` the
@@ -41,7 +46,8 @@ def survey(
         RequestError: there is no such layer, or what it gives cannot be read as a map.
     """
     calls, classes, layers = _trace(network, image_shape)
-    chosen = _choose([layer for layer in layers if not layer.call.aside], classes)
+    places = {call: place for place, call in enumerate(calls)}
+    chosen = _choose([layer for layer in layers if not layer.call.aside], classes, places)
     further = dict(_find(name, calls, layers, whose) for name in asked)
     shapes = further | chosen
     order = {call.path: place for place, call in enumerate(calls)}
@@ -89,16 +95,39 @@ def _find(
     return wanted.name, shape
 
 
-def _choose(layers: Sequence[Layer], classes: int) -> dict[str, MapShape]:
+def _choose(
+    layers: Sequence[Layer], classes: int, places: Mapping[Call, int]
+) -> dict[str, MapShape]:
     hidden = [layer for layer in layers if layer.call.path and layer.shape[1:] != (1, 1)]
     if not hidden:
         hidden = _before_classifier(layers, classes)
-    # A container fires after its last child with the same output: the later, shorter path wins.
-    last = {layer.shape[1:]: place for place, layer in enumerate(hidden)}
-    chosen = [hidden[place] for place in sorted(last.values())]
+    leaving = _leaving(layers, places)
+    best: dict[tuple[int, ...], tuple[int, int]] = {}
+    for place, layer in enumerate(hidden):
+        around = sum(f"{layer.call.path}.".startswith(path) for path in leaving[layer.shape[1:]])
+        # A container ends after its last child with the same output: the later, shorter path wins.
+        best[layer.shape[1:]] = max(best.get(layer.shape[1:], (-around, place)), (-around, place))
+    chosen = [hidden[place] for place in sorted(place for _, place in best.values())]
     if len(chosen) == 1 and chosen[0].shape[1:] != (1, 1):
         chosen = [*_spread(hidden), *chosen]
     return {layer.name: layer.shape for layer in chosen}
+
+
+def _leaving(
+    layers: Sequence[Layer], places: Mapping[Call, int]
+) -> dict[tuple[int, ...], list[str]]:
+    """For each resolution, the modules that are given it and give the next smaller one."""
+    ends = [places[layer.call] for layer in layers]
+    sizes = sorted({math.prod(layer.shape[1:]) for layer in layers}, reverse=True)
+    following = dict(itertools.pairwise(sizes))
+    found: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for layer in layers:
+        before = bisect_left(ends, layer.call.began)
+        if before and layer.call.path:
+            given = layers[before - 1].shape[1:]
+            if math.prod(layer.shape[1:]) == following.get(math.prod(given)):
+                found[given].append(f"{layer.call.path}.")
+    return found
 
 
 def _before_classifier(layers: Sequence[Layer], classes: int) -> list[Layer]:

@@ -38,12 +38,14 @@ class Call(NamedTuple):
         sizes: of the first tensor it gave, without the batch.
         aside: whether it is no layer of its own: it is or lies in an attention module, or its
             output is a mapping, which repeats what a module inside gave.
+        began: how many calls had ended when it began.
     """
 
     path: str
     module: nn.Module
     sizes: tuple[int, ...]
     aside: bool
+    began: int
 
 
 class Layer(NamedTuple):
@@ -77,6 +79,10 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
 @contextmanager
 def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
     learned = False
+    began: dict[nn.Module, int] = {}
+
+    def start(module: nn.Module, inputs: Any) -> None:
+        began[module] = len(calls)
 
     def note(path: str, aside: bool) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -87,12 +93,14 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             # size other than 1 counts windows or tokens, not images.
             if learned and feature is not None and feature.ndim > 1 and len(feature) == 1:
                 repeated = not isinstance(output, Tensor | tuple | list)
-                calls.append(Call(path, module, tuple(feature.shape[1:]), aside or repeated))
+                sizes = tuple(feature.shape[1:])
+                calls.append(Call(path, module, sizes, aside or repeated, began[module]))
 
         return keep
 
     attention = _attention(network)
-    handles = [
+    handles = [module.register_forward_pre_hook(start) for module in network.modules()]
+    handles += [
         module.register_forward_hook(note(path, f"{path}.".startswith(attention)))
         for path, module in network.named_modules()
     ]

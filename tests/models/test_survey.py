@@ -48,6 +48,29 @@ def test_convolutions_of_one_resolution_without_blocks_have_one_layer() -> None:
     assert survey(plain, (1, 8, 8)) == {"2": (4, 6, 6)}
 
 
+class Inverted(nn.Sequential):
+    """MobileNet's block: wide inside, and only then smaller; a ResNet's bottleneck is alike."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        wide = 6 * inputs
+        super().__init__(
+            nn.Conv2d(inputs, wide, 1),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide),
+            nn.Conv2d(wide, outputs, 1),
+        )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_the_block_that_leaves_a_resolution_computes_is_no_stage(nested: bool) -> None:
+    blocks = [Inverted(4, 4, 1), Inverted(4, 8, 2), Inverted(8, 8, 1), Inverted(8, 16, 2)]
+    trunk = [nn.Sequential(*blocks)] if nested else blocks
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3)]
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), *trunk, *head)
+    ends = ("1.0", "1.2", "1") if nested else ("1", "3", "4")
+    shapes = ((4, 16, 16), (8, 8, 8), (16, 4, 4))
+    assert survey(network, (3, 16, 16)) == dict(zip(ends, shapes, strict=True))
+
+
 def test_looking_changes_nothing() -> None:
     network = CIFAR_MODELS["resnet8"](10).train()
     network.layer1.eval()
@@ -57,6 +80,7 @@ def test_looking_changes_nothing() -> None:
     assert network.training
     assert not network.layer1.training
     assert not any(module._forward_hooks for module in network.modules())
+    assert not any(module._forward_pre_hooks for module in network.modules())
 
 
 def test_a_network_is_looked_at_behind_its_own_size() -> None:

@@ -12,6 +12,7 @@ from collegium.models.foreign.torchvision import _modern
 from collegium.models.network import Preprocess, weights_hash
 from collegium.models.specs import Setting, build_network
 from collegium.models.strings import ModelString
+from collegium.models.survey import survey
 from collegium.models.weights import network_bytes
 
 torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
@@ -33,6 +34,22 @@ def refusal(spec: str, setting: Setting = COLOUR) -> str:
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "layers"),
+    [
+        ("torchvision:resnet50", "layer1 layer2 layer3 layer4"),
+        ("torchvision:mobilenet_v2", "features.3 features.6 features.13 features"),
+        ("torchvision:densenet121", "features.denseblock2 features.denseblock3 features"),
+        ("timm:efficientnet_b0", "blocks.1 blocks.2 blocks.4 bn2"),
+        ("timm:convnext_atto", "stages.0 stages.1 stages.2 norm_pre"),
+    ],
+)
+def test_hints_come_from_the_ends_of_stages(spec: str, layers: str) -> None:
+    expected = layers.split()
+    body = build_network(f"{spec}@random", COLOUR).body
+    assert list(survey(body, (3, 224, 224)))[-len(expected) :] == expected
 
 
 @pytest.mark.parametrize(
