@@ -61,7 +61,12 @@ class DataOptions:
     @property
     def chosen(self) -> tuple[str, ...]:
         """The names in `classes`."""
-        return tuple(name.strip() for name in self.classes.split(",")) if self.classes else ()
+        return chosen_classes(self.classes)
+
+
+def chosen_classes(text: str) -> tuple[str, ...]:
+    """Comma-separated names of classes; none for nothing."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def data_string(data: str, corrupt: Corrupt | None) -> str:

@@ -15,6 +15,7 @@ from collegium.verbs.options import (
     Corrupt,
     Flag,
     Recipe,
+    chosen_classes,
     data_string,
     parse_labels,
     parse_teachers,
@@ -48,6 +49,7 @@ def store_build(
     labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     answers: Flat[AnswerOptions] = AnswerOptions(),
     image_size: int | None = Run.image_size,
+    classes: str = "",
     corrupt: Corrupt | None = None,
     machine: Flat[Machine] = Machine(),
     quiet: Flag = False,
@@ -64,6 +66,7 @@ def store_build(
         labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         answers: what is kept.
         image_size: rows and columns a folder's images are brought to.
+        classes: names of those that are asked about, comma-separated; by default all.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
         machine: where it runs.
         quiet: show no progress.
@@ -72,7 +75,7 @@ def store_build(
     told = parse_labels(labels)
 
     def call() -> Answer:
-        from collegium.answers import build
+        from collegium.archive import build
 
         found = build(
             out,
@@ -80,6 +83,7 @@ def store_build(
             parse_teachers(teacher),
             image_size=image_size,
             labels=told,
+            classes=chosen_classes(classes),
             machine=machine,
             quiet=quiet,
             **vars(answers),
@@ -103,7 +107,7 @@ def store_info(folder: tyro.conf.Positional[Path], json: Flag = False) -> Call:
     """
 
     def call() -> Answer:
-        from collegium.answers import describe, info
+        from collegium.archive import describe, info
 
         found = info(folder)
         return Answer(found, describe(found))
@@ -138,7 +142,7 @@ def store_verify(
     told = parse_labels(labels)
 
     def call() -> Answer:
-        from collegium.answers import verify
+        from collegium.archive import verify
 
         found = verify(
             folder,

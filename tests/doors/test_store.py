@@ -60,6 +60,16 @@ def test_training_finds_what_was_built_and_the_hit_rate_is_told(build, distil, c
     assert command("store info kept --json").json["runs"] == 1
 
 
+def test_a_store_of_some_classes_serves_runs_on_them(build, distil, command) -> None:
+    assert build("--views 1 --out kept --classes 3,1,4").code == 0
+    assert command("store info kept --json").json["classes"] == 3
+    assert command("store verify kept --json").json["sound"]
+    told = distil("--augment crop --classes 3,1,4 --store kept --json --out run kd --teacher wide")
+    assert told.json["store_hits"] == 1.0
+    refused = build("--views 1 --out other --classes 3,eleven")
+    assert (refused.code, "'eleven'" in refused.err) == (2, True)
+
+
 def test_means_of_hidden_layers_are_kept_where_asked(build, distil, command) -> None:
     words = "--layers wide:layer2@mean --layers wide:layer2 --maps fp32"
     assert build(f"--views 2 --out kept {words}").code == 0
