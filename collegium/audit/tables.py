@@ -77,7 +77,8 @@ def _quality(found: Json) -> Table:
 
 
 def _cost(found: Json) -> Table:
-    head = ("network", "model", "classes", "parameters", "MFLOPs", "MB", "images/s", "how loaded")
+    measured = ("parameters", "MFLOPs", "MB", "MB a view", "images/s")
+    head = ("network", "model", "classes", *measured, "how loaded")
     networks = [(row["name"], row) for row in found["teachers"]]
     if found["student"]:
         networks.append(("student", found["student"]))
@@ -89,12 +90,16 @@ def _cost(found: Json) -> Table:
             f"{row['parameters']:,}",
             f"{row['flops'] / 1e6:,.1f}",
             f"{row['bytes'] / 1e6:,.2f}",
+            f"{row['view_bytes'] / 1e6:,.2f}",
             f"{row['images_per_s']:,.0f}",
             "; ".join([*row.get("changes", ()), *row.get("notes", ())]) or "-",
         )
         for name, row in networks
     ]
-    note = "FLOPs of one view, a multiplication and an addition are two; MB of weights in memory."
+    note = (
+        "FLOPs of one view, a multiplication and an addition are two; MB of weights, and what the "
+        "forward of a view holds at once beside them."
+    )
     return Table("What they cost", head, rows, note + _share_of_step(found))
 
 
