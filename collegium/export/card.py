@@ -4,7 +4,10 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
+import collegium
+from collegium.export.formats import ONNX, SAFETENSORS
 from collegium.export.loading import snippet
 from collegium.export.subject import Subject
 from collegium.export.tables import HEAD, markdown, note, rows
@@ -62,9 +65,8 @@ def card(subject: Subject, found: Json, command: str) -> str:
 def _head(subject: Subject, found: Json) -> str:
     run, teachers = subject.student.run, subject.student.record.teachers
     tags = ["image-classification", *["knowledge-distillation"] * bool(teachers), "collegium"]
-    by = (
-        f"taught by {len(teachers)} teacher{'s' * (len(teachers) > 1)}" if teachers else "on labels"
-    )
+    number = f"{len(teachers)} teacher{'s' * (len(teachers) > 1)}"
+    by = f"taught by {number}" if teachers else "trained on labels"
     return "\n".join(
         [
             "---",
@@ -72,10 +74,10 @@ def _head(subject: Subject, found: Json) -> str:
             f"tags: [{', '.join(tags)}]",
             "---",
             "",
-            f"# {text(subject.network.spec)}, {by}",
+            f"# {code(subject.network.spec)}, {by}",
             "",
             f"An image classifier of {len(subject.network.classes)} classes, trained on "
-            f"{code(describe(run.data))} by [collegium](https://pypi.org/project/collegium): "
+            f"{code(describe(run.data))} by collegium {collegium.__version__}: "
             f"{100 * found['accuracy']:.2f} % of {found['images']:,} images of the "
             f"{found['split']} split are classified rightly.",
         ]
@@ -93,9 +95,22 @@ def _sentence(words: str) -> str:
 
 
 def _loading(subject: Subject, found: Json) -> str:
-    files = [row["name"] for row in found["rows"][1:]]
-    blocks = [f"```python\n{snippet(subject, file)}\n```" for file in files]
-    return "In this folder, with a picture `image.png`:\n\n" + "\n\n".join(blocks)
+    file, *others = [row["name"] for row in found["rows"][1:]]
+    more = "".join(f"\n\n{code(other)} is loaded in the same way." for other in others)
+    lines = f"```python\n{snippet(subject, file)}\n```"
+    if known := _model_string(subject, file):
+        more += f"\n\nFor collegium it is the model {code(known)}."
+    return f"In this folder, with a picture `image.png`:\n\n{lines}{more}"
+
+
+def _model_string(subject: Subject, file: str) -> str:
+    """What collegium calls it; empty where no string names it."""
+    spec = subject.network.spec
+    if file == ONNX:
+        return f"onnx:{file}"
+    if file != SAFETENSORS or subject.student.module is not None:
+        return ""
+    return "hf:." if spec.startswith("hf:") else f"{spec}@{file}"
 
 
 def _input(subject: Subject) -> str:
@@ -122,8 +137,10 @@ def _input(subject: Subject) -> str:
 def _classes(names: Sequence[str]) -> str:
     shown = names if len(names) <= NAMED else names[: NAMED // 2]
     more = "" if len(names) <= NAMED else f", ... ({len(names)}; all are in the file's metadata)"
-    listed = ", ".join(f"{place} {text(name)}" for place, name in enumerate(shown))
-    return f"Logits (batch, {len(names)}), before any softmax. Classes: {listed}{more}."
+    listed = ", ".join(map(text, shown))
+    return (
+        f"Logits (batch, {len(names)}), before any softmax. The classes in order: {listed}{more}."
+    )
 
 
 def _made(subject: Subject, command: str) -> str:
@@ -132,7 +149,7 @@ def _made(subject: Subject, command: str) -> str:
     default = {field.name: field.default for field in dataclasses.fields(method)}
     chosen = {k: v for k, v in method.options().items() if default.get(k) != v}
     options = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    trained = str(student.record.run.get("environment", {}).get("command") or "")
+    trained = _typed(str(student.record.run.get("environment", {}).get("command") or ""))
     how = run.optimisation
     lines = [
         f"* method {code(method.slug)}: {text(method.summary())}"
@@ -145,6 +162,12 @@ def _made(subject: Subject, command: str) -> str:
     ]
     cited = f"\n\n```bibtex\n{method.citation()}\n```" if method.bibtex else ""
     return "\n".join(lines) + cited
+
+
+def _typed(command: str) -> str:
+    """A command without the place of the program, which is nobody else's."""
+    program, _, words = command.partition(" ")
+    return f"{Path(program).name} {words}".strip()
 
 
 def _teachers(subject: Subject) -> str:

@@ -17,6 +17,7 @@ from collegium.export.card import as_command, card
 from collegium.export.formats import INT8, ONNX, WRITERS, Writer, read_onnx
 from collegium.export.measures import Comparison, compare, latency
 from collegium.export.options import TOLERANCE, ExportOptions, Format
+from collegium.export.places import CARD, RESULT, free_place, refuse_unfinished
 from collegium.export.quantising import write_int8
 from collegium.export.students import open_student, same_images, splits_of
 from collegium.export.subject import Model, Subject
@@ -28,8 +29,6 @@ from collegium.training.progress import Display
 
 if TYPE_CHECKING:
     from torch import nn
-
-CARD, RESULT = "README.md", "export.json"
 
 
 def export_student(
@@ -67,10 +66,9 @@ def export_student(
     """
     wanted: ExportOptions = strict(ExportOptions, {"format": format, **options})
     display = Display(quiet, "export")
-    opened = open_student(folder, wanted.weights, student)
-    place = Path(out) if out is not None else opened.record.folder / "export" / wanted.name
-    _check_place(place, overwrite)
+    place = free_place(refuse_unfinished(folder), wanted, out, overwrite)
     _check_libraries(wanted)
+    opened = open_student(folder, wanted.weights, student)
     if wanted.threads is not None:
         torch.set_num_threads(wanted.threads)
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
@@ -89,20 +87,6 @@ def export_student(
         write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
         _install(staging, place)
     return found
-
-
-def _check_place(place: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot be used, before anything costs time."""
-    if place.exists() and not place.is_dir():
-        raise FolderError(f"{place} is a file; --out names a folder")
-    if not place.is_dir() or not any(place.iterdir()):
-        return
-    if not (place / RESULT).is_file():
-        raise FolderError(f"{place} holds other files and no export; choose another --out")
-    if not overwrite:
-        raise FolderError(
-            f"{place} holds an export already; choose another --out, or give --overwrite"
-        )
 
 
 def _check_libraries(wanted: ExportOptions) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from collegium.export.options import Format
 from collegium.export.subject import Answering, Model, Subject
 from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
 from collegium.files import with_metadata, write_through
-from collegium.models.foreign.hf import PROCESSOR, RESAMPLE
+from collegium.models.foreign.hf import PROCESSOR, RESAMPLE, quiet
 from collegium.models.network import Network
 from collegium.models.weights import network_bytes
 
@@ -50,7 +51,7 @@ def _save_pretrained(subject: Subject, folder: Path) -> None:
     body: Any = network.body
     body.config.id2label = dict(enumerate(network.classes))
     body.config.label2id = {name: place for place, name in enumerate(network.classes)}
-    with hushed():
+    with quiet():
         body.save_pretrained(folder)
     # The weights alone, once more, with what builds them again without the folder.
     file = folder / SAFETENSORS
@@ -102,7 +103,9 @@ def read_pt2(subject: Subject, folder: Path) -> Model:
 
 def write_onnx(subject: Subject, folder: Path) -> None:
     """The graph in ONNX, with its metadata."""
-    program = to_onnx(trace(subject.graph, subject.example()))
+    # The fused attention of CPUs has strides its decomposition for ONNX does not expect.
+    with sdpa_kernel(SDPBackend.MATH):
+        program = to_onnx(trace(subject.graph, subject.example()))
     program.model.metadata_props.update(subject.graph_metadata)
     with hushed():
         program.save(folder / ONNX, external_data=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collegium.errors import RequestError
-from collegium.export.formats import INT8, ONNX, PT2, SAFETENSORS
+from collegium.export.formats import ONNX, PT2, SAFETENSORS
 from collegium.export.subject import Subject
 from collegium.export.tracing import IMAGES, LOGITS
 from collegium.models.designs import user_function
@@ -46,7 +46,8 @@ def _normalised(subject: Subject) -> list[str]:
     mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
     shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
     return [
-        f"mean, std = np.float32({mean}){shape}, np.float32({std}){shape}",
+        f"mean = np.float32({mean}){shape}",
+        f"std = np.float32({std}){shape}",
         "images = (images - mean) / std",
     ]
 
@@ -56,13 +57,10 @@ _IMAGES = ["import numpy as np"]
 _TORCH = ["import torch", "from PIL import Image"]
 
 
-def _onnx(file: str) -> Callable[[Subject], _Parts]:
-    def parts(subject: Subject) -> _Parts:
-        head = [*_IMAGES, "import onnxruntime", "from PIL import Image"]
-        load = [f'session = onnxruntime.InferenceSession("{file}")']
-        return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
-
-    return parts
+def _onnx(subject: Subject) -> _Parts:
+    head = [*_IMAGES, "import onnxruntime", "from PIL import Image"]
+    load = [f'session = onnxruntime.InferenceSession("{ONNX}")']
+    return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
 
 
 def _pt2(subject: Subject) -> _Parts:
@@ -134,7 +132,6 @@ def _transformers() -> str:
 
 _LOADERS: dict[str, Callable[[Subject], _Parts]] = {
     SAFETENSORS: _safetensors,
-    ONNX: _onnx(ONNX),
-    INT8: _onnx(INT8),
+    ONNX: _onnx,
     PT2: _pt2,
 }

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from collegium.data import ImageData
 from collegium.data.folder import image_files
 from collegium.data.pictures import LEAVE_OUT, Picture, decode
-from collegium.errors import DataError, RequestError
+from collegium.errors import DataError
 from collegium.export.options import Which
+from collegium.export.places import check_images
 from collegium.export.students import Student, open_student
 from collegium.record import Json
 from collegium.training.evaluate import predict as run_over
@@ -47,8 +48,7 @@ def predict(
         FolderError: no finished run.
         DataError: an image that is missing or cannot be read, by its name.
     """
-    if top < 1:
-        raise RequestError(f"--top must be at least 1, got {top}")
+    check_images(images, top)
     pictures = [Picture(str(path), path) for path in _files(images)]
     opened = open_student(folder, weights, student)
     answers: list[Json] = []
@@ -63,16 +63,9 @@ def predict(
 
 
 def _files(images: Sequence[Path | str]) -> list[Path]:
-    if not images:
-        raise RequestError("no image was given; try: collegium predict DIR IMAGE")
     files: list[Path] = []
     for path in map(Path, images):
-        if path.is_dir():
-            files += [path / name for name in image_files(path)]
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"image {path}: no such file")
+        files += [path / name for name in image_files(path)] if path.is_dir() else [path]
     return files
 
 

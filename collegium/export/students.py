@@ -14,13 +14,13 @@ from collegium.assembly import make_splits
 from collegium.data import ImageData, Splits
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
+from collegium.export.places import refuse_unfinished
 from collegium.models.network import Network
 from collegium.models.specs import Setting, build_network, wrap_module
 from collegium.models.weights import WeightsFile, fit_weights, read_weights
-from collegium.record import CHECKPOINT, EXAMPLES, RUN, STUDENT, SUMMARY, Json, Record
+from collegium.record import CHECKPOINT, EXAMPLES, STUDENT, Json, Record
 from collegium.run import Run
 from collegium.training.checkpoint import STATE, TENSORS, checkpoints
-from collegium.training.lock import refuse_taken
 from collegium.training.packing import under
 from collegium.training.progress import Display
 from collegium.types import MapShape
@@ -79,8 +79,7 @@ def open_student(
         FolderError: no run folder, a run that goes on or was stopped, or no such weights.
         RequestError: the student came from Python and no module is given.
     """
-    record = Record(folder)
-    _refuse_unfinished(record)
+    record = refuse_unfinished(folder)
     run = Run.from_json(record.run)
     file = read_weights(record.path(STUDENT))
     shape = _image_shape(record)
@@ -89,24 +88,6 @@ def open_student(
     if which == "best":
         network.body.load_state_dict(_best(record))
     return Student(record, run, network.eval(), shape, which, module, file.metadata)
-
-
-def _refuse_unfinished(record: Record) -> None:
-    folder = record.folder
-    if not record.path(RUN).is_file():
-        raise FolderError(f"{folder} is no run folder: it has no {RUN}")
-    try:
-        refuse_taken(folder)
-    except FolderError:
-        raise FolderError(
-            f"{folder}: its run is still going and has no finished student; wait for its end"
-        ) from None
-    missing = [part for part in (SUMMARY, STUDENT) if not record.path(part).is_file()]
-    if missing:
-        raise FolderError(
-            f"{folder} has no {' and no '.join(missing)}: its run was stopped before its end; "
-            f"go on with: collegium resume {folder}"
-        )
 
 
 def _image_shape(record: Record) -> MapShape:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from collegium.record import Json
 
-HEAD = ("", "accuracy", "agreement", "max. difference", "size", "batch 1", "batch 64")
+HEAD = ("file", "accuracy", "agreement", "max. difference", "size", "batch 1", "batch 64")
+
+_WORDS = ("file", "teacher", "model")
+"""Columns that are no numbers."""
 
 
 def rows(found: Json) -> list[list[str]]:
@@ -18,10 +21,20 @@ def _row(row: Json) -> list[str]:
         row["name"],
         f"{100 * row['accuracy']:.2f} %",
         f"{100 * row['agreement']:.2f} %" if exported else "",
-        f"{row['max_difference']:.1e}" if exported else "",
+        f"{row['max_difference']:.1e}".replace("0.0e+00", "0") if exported else "",
         size(row["bytes"]),
-        *(f"{1000 * row['latency'][batch]:.2f} ms" for batch in ("1", "64")),
+        *(duration(row["latency"][batch]) for batch in ("1", "64")),
     ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(0.0000123), duration(1.5)
+    ('0.0123 ms', '1500 ms')
+    """
+    count = 1000 * seconds
+    return f"{count:.3g} ms" if count < 1000 else f"{count:.0f} ms"
 
 
 def size(count: int) -> str:
@@ -49,7 +62,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; cells are written as they are."""
-    marks = ["---", *["---:"] * (len(head) - 1)]
+    marks = ["---" if name in _WORDS else "---:" for name in head]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, marks, *lines])
 
 

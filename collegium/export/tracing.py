@@ -28,7 +28,12 @@ def hushed() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        nowhere = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -47,7 +52,7 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             return torch.export.export(module, (example,), dynamic_shapes=shapes)
     except Exception as error:  # whatever a user's forward raises when it is traced, too
         raise CollegiumError(
-            f"the student cannot be traced: torch.export stops at {_what(error)}{_where(error)}; "
+            f"the student cannot be traced: torch.export {_what(error)}{_where(error)}; "
             f"use {_WEIGHTS_ALONE}"
         ) from error
 
@@ -70,7 +75,7 @@ def to_onnx(program: torch.export.ExportedProgram) -> Any:
             )
     except Exception as error:
         raise CollegiumError(
-            f"the student cannot be written as ONNX: its exporter has nothing for {_what(error)}; "
+            f"the student cannot be written as ONNX: torch.onnx.export {_what(error)}; "
             f"use --format pt2, or {_WEIGHTS_ALONE}"
         ) from error
 
@@ -80,12 +85,12 @@ def _what(error: BaseException) -> str:
     chain = _chain(error)
     for cause in reversed(chain):
         if found := _OPERATOR.search(str(cause)):
-            return found[1].replace("::", ".")
+            return f"stops at {found[1].replace('::', '.')}"
     lines = [line.strip(" -") for line in str(chain[-1]).splitlines() if line.strip(" -")]
     said = lines[0] if lines else type(chain[-1]).__name__
     if said.startswith("Constraints violated") and len(lines) > 1:
         said = lines[1].partition(". ")[0]
-    return re.sub(r" \(.*?unhinted.*?\)|\s+\(Size-like.*", "", said).rstrip(".")
+    return f"says: {said.partition(' (unhinted')[0].rstrip('.')}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -106,4 +111,4 @@ def _where(error: BaseException) -> str:
     ]
     if not own:
         return ""
-    return f" at {Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}"
+    return f", at {Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}"

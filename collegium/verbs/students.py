@@ -6,12 +6,13 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Flat
 
 from collegium.export.options import ExportOptions, Which
+from collegium.export.places import check_images, free_place, refuse_unfinished
 from collegium.verbs.options import Answer, Call, Flag
 
 
 def export(
     folder: tyro.conf.Positional[Path],
-    options: Flat[ExportOptions],
+    writing: Flat[ExportOptions],
     out: Path | None = None,
     data: str | None = None,
     overwrite: Flag = False,
@@ -22,7 +23,7 @@ def export(
 
     Args:
         folder: of the run.
-        options: how it is written.
+        writing: what and how.
         out: folder for the files; by default export/FORMAT in the run folder.
         data: where the run's data are, if they are elsewhere now.
         overwrite: replace the export that is in the folder.
@@ -31,11 +32,12 @@ def export(
     """
 
     def call() -> Answer:
+        free_place(refuse_unfinished(folder), writing, out, overwrite)  # before torch is imported
         from collegium.export.exporting import export_student
         from collegium.export.tables import terminal
 
         found = export_student(
-            folder, out=out, data=data, overwrite=overwrite, quiet=quiet, **vars(options)
+            folder, out=out, data=data, overwrite=overwrite, quiet=quiet, **vars(writing)
         )
         return Answer(found, terminal(found))
 
@@ -60,6 +62,8 @@ def predict(
     """
 
     def call() -> Answer:
+        check_images(images, top)
+        refuse_unfinished(folder)
         from collegium.export.predicting import predict as ask
 
         found = ask(folder, images, top=top, weights=weights)
