@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from collegium.assembly import make_splits
 from collegium.data import ImageData, Splits
@@ -86,7 +86,7 @@ def open_student(
     setting = _setting(file.classes(), shape)
     network = _network(record, run, file, setting, module)
     if which == "best":
-        network.body.load_state_dict(_best(record))
+        _take_best(network, record, run.optimisation.epochs)
     return Student(record, run, network.eval(), shape, which, module, file.metadata)
 
 
@@ -131,25 +131,28 @@ def _from_module(module: nn.Module, file: WeightsFile, setting: Setting) -> Netw
     return wrap_module(copied, Setting(setting.classes, setting.image_shape, mean, std)).eval()
 
 
-def _best(record: Record) -> dict[str, Tensor]:
-    """The student's tensors at the best epoch, from the newest checkpoint that has seen it.
+def _take_best(network: Network, record: Record, epochs: int) -> None:
+    """Put the best epoch's tensors into a network that has the last one's.
 
     Raises:
-        FolderError: there is none.
+        FolderError: no checkpoint has seen that epoch, or there was none.
     """
     wanted = record.summary.get("best_epoch")
+    if wanted == epochs - 1:
+        return
     for path in reversed(checkpoints(record.path(CHECKPOINT))):
         try:
             progress = json.loads((path / STATE).read_text())["progress"]
-            with safe_open(path / TENSORS, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, ValueError, KeyError, SafetensorError):
-            continue
-        if wanted is not None and progress.get("best_epoch") == wanted:
-            return under("best", tensors)
+            if wanted is not None and progress.get("best_epoch") == wanted:
+                with safe_open(path / TENSORS, framework="pt") as file:
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                network.body.load_state_dict(under("best", tensors))
+                return
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+            continue  # a damaged one
     raise FolderError(
         f"{record.folder} has kept no checkpoint with the weights of its best epoch"
-        f"{'' if wanted is None else f' ({wanted})'}; export those of the last: --weights last"
+        f"{'' if wanted is None else f' ({wanted})'}; take those of the last: --weights last"
     )
 
 
