@@ -120,7 +120,8 @@ def test_weights_are_the_student_again_for_whoever_reads_the_card(command, stude
     assert again.json["accuracy"] == told.json["accuracy"]
 
 
-@pytest.mark.parametrize("normalise", ["outside", pytest.param("inside", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["outside", "inside"])
 def test_a_pt2_file_needs_torch_alone(command, student: Path, normalise: str) -> None:
     told = command(f"export {student} --format pt2 --normalise {normalise} --json")
     assert told.code == 0, told.err
@@ -236,7 +237,7 @@ def test_a_users_file_is_needed_again_for_weights_alone(command) -> None:
         ("run --format pt2 --out full/file", "full/file is a file"),
         (
             "run --format pt2 --weights best",
-            "kept no checkpoint with the weights of its best epoch",
+            "kept no checkpoint with the weights of its best",
         ),
         ("run --format pt2 --data digits?x=1", "--data: digits takes no options"),
         ("run --format pt2 --data mnist:nowhere", "--data: "),
