@@ -154,8 +154,10 @@ def _made(subject: Subject, command: str) -> str:
     lines = [
         f"* method {code(method.slug)}: {text(method.summary())}"
         + (f" Options other than the defaults: {text(options)}." if options else ""),
-        f"* data {code(describe(run.data))}, seed {run.seed}, {how.epochs} epochs of batches of "
-        f"{how.batch_size}, {how.optimizer}; the weights are those of "
+        f"* student {code(describe(run.student))}",
+        f"* data {code(describe(run.data))}, seed {run.seed}, {how.epochs} "
+        f"epoch{'s' * (how.epochs > 1)} of batches of {how.batch_size}, {how.optimizer}; the "
+        "weights are those of "
         + ("the last epoch" if student.which == "last" else "the best epoch on validation"),
         *([f"* trained by {code(trained)}"] if trained else []),
         f"* exported by {code(command)}",

@@ -69,22 +69,18 @@ def export_student(
     place = free_place(refuse_unfinished(folder), wanted, out, overwrite)
     _check_libraries(wanted)
     opened = open_student(folder, wanted.weights, student)
-    if wanted.threads is not None:
-        torch.set_num_threads(wanted.threads)
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
     summary = opened.record.summary
     known = "accuracy_last" if wanted.weights == "last" else "accuracy_at_best_validation"
     subject = Subject(opened, wanted.normalise == "inside", float(summary[known]))
-    with _staging(place) as staging:
+    with _staging(place) as staging, _threads(wanted.threads):
         display.say(f"writing {wanted.format}")
         models = _write(subject, wanted, splits.train, staging)
         found = _examine(subject, wanted, models, splits, staging, display)
-        found |= {"out": str(place), "files": sorted(path.name for path in staging.iterdir())}
-        found["files"] += [CARD, RESULT]
+        found |= {"out": str(place)}
         command = _command(wanted, opened.record.folder, out, data)
-        write_through(staging / CARD, card(subject, found, command).encode())
-        write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
+        _describe(subject, found, command, staging)
         _install(staging, place)
     return found
 
@@ -107,6 +103,16 @@ def _staging(place: Path) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _write(
@@ -206,6 +212,13 @@ def _command(
     words += [] if out is None else ["--out", str(out)]
     words += ["--data", data] if isinstance(data, str) else []
     return as_command(words)
+
+
+def _describe(subject: Subject, found: Json, command: str, staging: Path) -> None:
+    """The card, and what was found as JSON; `found` learns the names of all files."""
+    found["files"] = [*sorted(path.name for path in staging.iterdir()), CARD, RESULT]
+    write_through(staging / CARD, card(subject, found, command).encode())
+    write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _install(staging: Path, place: Path) -> None:

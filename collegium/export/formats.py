@@ -41,9 +41,9 @@ class Writer:
 def write_safetensors(subject: Subject, folder: Path) -> None:
     """The body's tensors under its own names; a whole folder for transformers."""
     if subject.network.spec.startswith("hf:"):
-        return _save_pretrained(subject, folder)
-    write_through(folder / SAFETENSORS, network_bytes(subject.network, **subject.metadata))
-    return None
+        _save_pretrained(subject, folder)
+    else:
+        write_through(folder / SAFETENSORS, network_bytes(subject.network, **subject.metadata))
 
 
 def _save_pretrained(subject: Subject, folder: Path) -> None:

@@ -22,7 +22,7 @@ def snippet(subject: Subject, file: str) -> str:
         file: into which file.
     """
     if file == SAFETENSORS and subject.network.spec.startswith("hf:"):
-        return _transformers()
+        return _transformers(subject)
     head, load, ask = _LOADERS[file](subject)
     return "\n".join([*head, "", *_pixels(subject), *_normalised(subject), "", *load, ask])
 
@@ -116,7 +116,8 @@ def _sized(subject: Subject) -> str:
     return f", img_size={size}" if sized else ""
 
 
-def _transformers() -> str:
+def _transformers(subject: Subject) -> str:
+    kind = _KINDS[subject.input_shape[0]]
     return "\n".join(
         [
             "from PIL import Image",
@@ -124,7 +125,7 @@ def _transformers() -> str:
             "",
             'network = AutoModelForImageClassification.from_pretrained(".")',
             'processor = AutoImageProcessor.from_pretrained(".")',
-            'image = Image.open("image.png").convert("RGB")',
+            f'image = Image.open("image.png").convert("{kind}")',
             'logits = network(**processor(image, return_tensors="pt")).logits',
         ]
     )

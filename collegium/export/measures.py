@@ -15,9 +15,10 @@ from collegium.types import MapShape
 
 BATCHES = (1, 64)
 """Sizes latency is measured at."""
-ROUNDS, SECONDS = 30, 1.5
-"""So many calls of each model at each size, fewer if they take longer than this together."""
-_AT_LEAST = 3
+TURNS, WARMING, CALLS = 3, 2, 12
+"""Each model is called so many times in a row, in so many turns, after calls that do not count."""
+SECONDS = 1.5
+"""For each model at each size, about; slow models are called less often."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,23 @@ def latency(models: Mapping[str, Model], shape: MapShape) -> dict[str, dict[int,
 
 
 def _in_turns(models: Mapping[str, Model], inputs: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    for name, model in models.items():  # the first calls allocate
-        model.answer(inputs[name])
     times: dict[str, list[float]] = {name: [] for name in models}
     started = time.perf_counter()
-    for turn in range(ROUNDS):
+    for _ in range(TURNS):
         for name, model in models.items():
-            before = time.perf_counter()
-            model.answer(inputs[name])
-            times[name].append(time.perf_counter() - before)
-        if turn + 1 >= _AT_LEAST and time.perf_counter() - started > SECONDS * len(models):
+            # The threads of the one before still spin for a moment, and the first call allocates.
+            for _ in range(WARMING):
+                model.answer(inputs[name])
+            times[name] += _timed(model, inputs[name])
+        if time.perf_counter() - started > SECONDS * len(models):
             break
+    return times
+
+
+def _timed(model: Model, inputs: Tensor) -> list[float]:
+    times: list[float] = []
+    while len(times) < CALLS and sum(times) < SECONDS / TURNS:
+        before = time.perf_counter()
+        model.answer(inputs)
+        times.append(time.perf_counter() - before)
     return times

@@ -21,7 +21,7 @@ def _row(row: Json) -> list[str]:
         row["name"],
         f"{100 * row['accuracy']:.2f} %",
         f"{100 * row['agreement']:.2f} %" if exported else "",
-        f"{row['max_difference']:.1e}".replace("0.0e+00", "0") if exported else "",
+        f"{row['max_difference']:.2g}" if exported else "",
         size(row["bytes"]),
         *(duration(row["latency"][batch]) for batch in ("1", "64")),
     ]
