@@ -193,16 +193,18 @@ def _teachers(subject: Subject) -> str:
     if not lines:
         return ""
     head = ("teacher", "model", "parameters", "accuracy", "heard", "student agrees")
-    said = f"Accuracy and agreement are of the {summary['split']} split; *heard* is the mean weight"
-    return f"{markdown(head, lines)}\n\n{said} a teacher got over the training images."
+    said = (
+        "Accuracy and agreement are those of the run, on its evaluation split; *heard* is the mean"
+    )
+    return f"{markdown(head, lines)}\n\n{said} weight a teacher got over the training images."
 
 
 def _limits(subject: Subject, found: Json) -> str:
     summary = subject.student.record.summary
     lines = [
         "Every image gets one of the classes above, whatever it shows.",
-        f"Probabilities are not calibrated: the expected calibration error was "
-        f"{summary['ece']:.3f} on the {summary['split']} split.",
+        "Probabilities are not calibrated: the run's expected calibration error was "
+        f"{summary.get('ece', float('nan')):.3f}.",
         "Accuracy holds for images like those of the data; nothing is known of others, of groups "
         "of people, or of attacks.",
     ]

@@ -71,9 +71,7 @@ def export_student(
     opened = open_student(folder, wanted.weights, student)
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
-    summary = opened.record.summary
-    known = "accuracy_last" if wanted.weights == "last" else "accuracy_at_best_validation"
-    subject = Subject(opened, wanted.normalise == "inside", float(summary[known]))
+    subject = Subject(opened, wanted.normalise == "inside")
     with _staging(place) as staging, _threads(wanted.threads):
         display.say(f"writing {wanted.format}")
         models = _write(subject, wanted, splits.train, staging)
@@ -136,22 +134,12 @@ def _examine(
     staging: Path,
     display: Display,
 ) -> Json:
-    record, whole = subject.student.record, splits.evaluation
-    split = splits.names()[-1]
-    data = whole
-    if len(whole) > wanted.images:
-        data = whole.subset(torch.linspace(0, len(whole) - 1, wanted.images).long())
+    record, whole, split = subject.student.record, splits.evaluation, splits.names()[-1]
+    data = _some(whole, wanted.images)
     display.say(f"comparing on {len(data):,} images of the {split} split")
     accuracy, compared = compare(subject.original, models, data)
     for file, comparison in compared.items():
         _refuse_other(file, comparison, accuracy, wanted)
-    times = latency({STUDENT: subject.original, **models}, subject.student.image_shape)
-    rows = [{"name": STUDENT, "bytes": record.path(STUDENT).stat().st_size, "accuracy": accuracy}]
-    rows += [
-        {"name": file, "bytes": (staging / file).stat().st_size, **_measures(compared[file])}
-        for file in models
-    ]
-    latencies = {name: {str(size): s for size, s in found.items()} for name, found in times.items()}
     return {
         "folder": str(record.folder),
         **asdict(wanted),
@@ -164,8 +152,37 @@ def _examine(
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "rows": [{**row, "latency": latencies[str(row["name"])]} for row in rows],
+        "rows": _rows(subject, models, accuracy, compared, staging),
     }
+
+
+def _some(data: ImageData, count: int) -> ImageData:
+    if len(data) <= count:
+        return data
+    return data.subset(torch.linspace(0, len(data) - 1, count, dtype=torch.float64).long())
+
+
+def _rows(
+    subject: Subject,
+    models: dict[str, Model],
+    accuracy: float,
+    compared: dict[str, Comparison],
+    staging: Path,
+) -> list[Json]:
+    """What was measured of the student as it is, and of each file."""
+    student = subject.student
+    times = latency({STUDENT: subject.original, **models}, student.image_shape)
+    files = {STUDENT: student.record.path(STUDENT), **{name: staging / name for name in models}}
+    measured = {STUDENT: {"accuracy": accuracy}} | {n: _measures(compared[n]) for n in models}
+    return [
+        {
+            "name": name,
+            "bytes": file.stat().st_size,
+            **measured[name],
+            "latency": {str(size): seconds for size, seconds in times[name].items()},
+        }
+        for name, file in files.items()
+    ]
 
 
 def _measures(found: Comparison) -> Json:

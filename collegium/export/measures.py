@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from collegium.data import ImageData, Loader
+from collegium.errors import NumericsError
 from collegium.export.options import TOLERANCE
 from collegium.export.subject import Model
 from collegium.types import MapShape
@@ -46,7 +47,11 @@ class Comparison:
 def compare(
     original: Model, others: Mapping[str, Model], data: ImageData, batch_size: int = 250
 ) -> tuple[float, dict[str, Comparison]]:
-    """Accuracy of the original, and the others beside it."""
+    """Accuracy of the original, and the others beside it.
+
+    Raises:
+        NumericsError: the original gives NaN or infinite logits.
+    """
     answers: dict[str, list[Tensor]] = {name: [] for name in ("", *others)}
     for batch in Loader(data, batch_size).epoch(0):
         for name, model in {"": original, **others}.items():
@@ -54,8 +59,21 @@ def compare(
     logits = {name: torch.cat(parts).float() for name, parts in answers.items()}
     labels_N = data.labels_N.cpu()
     truth = logits.pop("")
+    check_finite(truth)
     found = {name: _compare(truth, other, labels_N) for name, other in logits.items()}
     return _accuracy(truth, labels_N), found
+
+
+def check_finite(logits_NC: Tensor) -> None:
+    """Refuse a student whose answers are no numbers.
+
+    Raises:
+        NumericsError: they are not.
+    """
+    if not torch.isfinite(logits_NC).all():
+        raise NumericsError(
+            "the student gives NaN or infinite logits: its weights are damaged, or training diverged"
+        )
 
 
 def _compare(truth_NC: Tensor, other_NC: Tensor, labels_N: Tensor) -> Comparison:

@@ -11,6 +11,7 @@ from collegium.data import ImageData
 from collegium.data.folder import image_files
 from collegium.data.pictures import LEAVE_OUT, Picture, decode
 from collegium.errors import DataError
+from collegium.export.measures import check_finite
 from collegium.export.options import Which
 from collegium.export.places import check_images
 from collegium.export.students import Student, open_student
@@ -47,6 +48,7 @@ def predict(
     Raises:
         FolderError: no finished run.
         DataError: an image that is missing or cannot be read, by its name.
+        NumericsError: the student gives NaN or infinite logits.
     """
     check_images(images, top)
     pictures = [Picture(str(path), path) for path in _files(images)]
@@ -83,4 +85,6 @@ def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
     index_B = torch.arange(len(pictures))
     classes = opened.network.classes
     data = ImageData(images_BDHW, index_B * 0, index_B, classes, "images", "none")
-    return run_over(opened.network, data, batch_size=CHUNK).logits_NC
+    logits_BC = run_over(opened.network, data, batch_size=CHUNK).logits_NC
+    check_finite(logits_BC)
+    return logits_BC

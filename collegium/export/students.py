@@ -87,7 +87,10 @@ def open_student(
     network = _network(record, run, file, setting, module)
     if which == "best":
         _take_best(network, record, run.optimisation.epochs)
-    return Student(record, run, network.eval(), shape, which, module, file.metadata)
+    says = {**file.metadata}
+    if which == "best":
+        says["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
+    return Student(record, run, network.eval(), shape, which, module, says)
 
 
 def _image_shape(record: Record) -> MapShape:

@@ -1,6 +1,5 @@
 """What is exported of a student, and what is compared with it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,12 +52,10 @@ class Subject:
     Attributes:
         student: whose student.
         inside: whether a graph is given pixels in 0..1 and prepares them itself.
-        top1: accuracy on the run's evaluation split, for the metadata.
     """
 
     student: Student
     inside: bool
-    top1: float
 
     @property
     def network(self) -> Network:
@@ -92,8 +89,8 @@ class Subject:
     def metadata(self) -> dict[str, str]:
         """What a weights file says of it."""
         known = self.student.metadata
-        more = {key: known[key] for key in ("dataset", "split") if key in known}
-        return network_metadata(self.network, top1=f"{self.top1:.6f}", **more)
+        more = {key: known[key] for key in ("dataset", "split", "top1") if key in known}
+        return network_metadata(self.network, **more)
 
     @property
     def graph_metadata(self) -> dict[str, str]:
@@ -107,8 +104,3 @@ class Subject:
             return words | plain | {"normalise": "inside"}
         words |= {"size": f"{rows} {columns}", "normalise": "outside"}
         return words | {"interpolation": self.network.preprocess.interpolation}
-
-    @property
-    def class_names(self) -> str:
-        """As a JSON list."""
-        return json.dumps(self.network.classes)

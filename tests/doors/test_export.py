@@ -19,6 +19,7 @@ from collegium.data import load_data
 from collegium.export import exporting, formats
 from collegium.export.card import card, code, text
 from collegium.export.subject import Model
+from collegium.models.weights import read_weights
 from collegium.record import Record
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/export.md"
@@ -258,6 +259,21 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     assert told.err.count("\n") == 1
     assert Path("full/file").read_text() == "mine"
     assert not Path("run/export").exists()
+
+
+def test_a_student_whose_answers_are_no_numbers(command, student: Path) -> None:
+    file = student / "student.safetensors"
+    metadata = dict(read_weights(file).metadata)
+    tensors = {name: value * torch.nan for name, value in load_file(file).items()}
+    save_file(tensors, file, metadata)
+    for words in (
+        f"export {student} --format safetensors --quiet",
+        f"predict {student} {picture()}",
+    ):
+        told = command(words)
+        assert told.code == 1
+        assert "the student gives NaN or infinite logits" in told.err
+    assert not list(student.glob("export/*"))
 
 
 def test_a_run_without_an_end_has_no_student(command, teachers: dict[str, Path]) -> None:
