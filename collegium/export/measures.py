@@ -72,7 +72,7 @@ def check_finite(logits_NC: Tensor) -> None:
     """
     if not torch.isfinite(logits_NC).all():
         raise NumericsError(
-            "the student gives NaN or infinite logits: its weights are damaged, or training diverged"
+            "the student gives NaN or infinite logits: its weights are damaged, or it has diverged"
         )
 
 
