@@ -23,6 +23,7 @@ from collegium.export.students import open_student, same_images, splits_of
 from collegium.export.subject import Model, Subject
 from collegium.files import write_through
 from collegium.models.foreign.extras import import_extra
+from collegium.models.network import weights_hash
 from collegium.record import STUDENT, Json
 from collegium.run import describe, strict
 from collegium.training.progress import Display
@@ -144,6 +145,7 @@ def _examine(
         "folder": str(record.folder),
         **asdict(wanted),
         "model": subject.network.spec,
+        "sha256": weights_hash(subject.network),
         "data": whole.name,
         "split": split,
         "images": len(data),

@@ -111,6 +111,7 @@ def test_weights_are_the_student_again_for_whoever_reads_the_card(command, stude
     assert told.json["accuracy"] == Record(student).summary["accuracy_last"]
     assert exported["accuracy"] == original["accuracy"] == told.json["accuracy"]
     assert told.json["same_images"]
+    assert len(told.json["sha256"]) == 64
     assert set(original["latency"]) == {"1", "64"}
     folder = student / "export/safetensors"
     assert json.loads((folder / "export.json").read_text()) == told.json
