@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collegium.errors import CollegiumError
+    from collegium.export.exporting import export_student
+    from collegium.export.predicting import predict
     from collegium.methods.aekd import AEKD
     from collegium.methods.amtml import AMTML
     from collegium.methods.at import AT
@@ -69,6 +71,8 @@ _HOME = {
     "distill": "collegium.run",
     "evaluate": "collegium.run",
     "execute": "collegium.run",
+    "export_student": "collegium.export.exporting",
+    "predict": "collegium.export.predicting",
     "resume": "collegium.run",
     "total": "collegium.objective",
 }
@@ -103,6 +107,8 @@ __all__ = [
     "distill",
     "evaluate",
     "execute",
+    "export_student",
+    "predict",
     "resume",
     "total",
 ]

@@ -37,6 +37,8 @@ def test_the_public_names_are_these() -> None:
         "distill",
         "evaluate",
         "execute",
+        "export_student",
+        "predict",
         "resume",
         "total",
     ]

@@ -94,7 +94,17 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
 
 
 def _from_file(path: Path, function: str) -> Callable[[int], nn.Module]:
-    """Run a user's Python file: the one way to run code that is not ours."""
+    found = user_function(path, function)
+    return lambda classes: _call(found, classes, f"{path}:{function}")
+
+
+def user_function(path: Path, function: str) -> Callable[..., Any]:
+    """Run a user's Python file, the one way to run code that is not ours, and find a function.
+
+    Raises:
+        RequestError: there is no such file, or it fails.
+        UnknownNameError: it has no such function.
+    """
     if not path.is_file():
         raise RequestError(f"model file {path}: no such file")
     try:
@@ -107,7 +117,8 @@ def _from_file(path: Path, function: str) -> Callable[[int], nn.Module]:
     if not hasattr(module, function):
         functions = [n for n, f in vars(module).items() if inspect.isfunction(f)]
         raise UnknownNameError(f"function of {path}", function, functions)
-    return lambda classes: _call(getattr(module, function), classes, f"{path}:{function}")
+    found: Callable[..., Any] = getattr(module, function)
+    return found
 
 
 def _call(function: Callable[..., Any], classes: int, where: str) -> nn.Module:

@@ -13,6 +13,7 @@ from collegium.verbs.options import Answer, Call
 from collegium.verbs.reports import report
 from collegium.verbs.runs import demo, distill, distill_with, resume, train
 from collegium.verbs.stores import store_build, store_info, store_verify
+from collegium.verbs.students import export, predict
 
 VERBS: dict[str, Callable[..., Call]] = {
     "demo": demo,
@@ -22,6 +23,8 @@ VERBS: dict[str, Callable[..., Call]] = {
     "compare": compare,
     "report": report,
     "evaluate": evaluate,
+    "export": export,
+    "predict": predict,
     "audit": audit,
     "store build": store_build,
     "store info": store_info,

@@ -21,13 +21,17 @@ EXTRAS = {
 """The library behind each extra."""
 
 
-def import_extra(extra: str) -> ModuleType:
+def import_extra(extra: str, library: str = "") -> ModuleType:
     """The library of an extra.
+
+    Args:
+        extra: its name.
+        library: another one of those it brings.
 
     Raises:
         RequestError: it is not installed, or it is and cannot be imported; says what mends it.
     """
-    library = EXTRAS[extra]
+    library = library or EXTRAS[extra]
     if importlib.util.find_spec(library) is None:
         raise RequestError(
             f'{extra}: needs {library}, which is not installed: pip install "collegium[{extra}]"'

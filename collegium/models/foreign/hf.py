@@ -35,7 +35,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     import_extra("hf")
     if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
         raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
-    with _quiet():
+    with quiet():
         config = _configuration(member, metadata)
         processor = {} if CONFIG in metadata else _processor(member)
     return Design(
@@ -59,7 +59,7 @@ def _without_names(config: Any) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's progress bars and advice."""
     from transformers.utils import logging
 
@@ -105,7 +105,7 @@ def _build(config: Any, classes: int) -> nn.Module:
     own = AutoConfig.for_model(kind, **(words | named))
     if named:
         own.num_labels = classes
-    with _quiet():
+    with quiet():
         try:
             body: nn.Module = AutoModelForImageClassification.from_config(own)
         except Exception as error:
@@ -117,7 +117,7 @@ def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     """With the weights beside the configuration, safetensors before anything else."""
     words: dict[str, Any] = {} if classes in (None, config.num_labels) else {"num_labels": classes}
     try:
-        with _quiet():
+        with quiet():
             body, info = _load(member, words)
     except WeightsError:
         raise
@@ -163,7 +163,7 @@ def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module
     """A body with these tensors, if the library knows them under older names; else None."""
     body = _build(config, classes)
     kind: Any = type(body)
-    with _quiet():
+    with quiet():
         try:
             loaded, info = kind.from_pretrained(
                 None,

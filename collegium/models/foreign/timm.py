@@ -26,8 +26,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     config = _configuration(timm, member)
     if config is None and string.weights == PRETRAINED:
         raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
-    # Transformers are built for the size they are given; others take any.
-    sized = config is not None and config.fixed_input_size and "size" in metadata
+    sized = takes_size(member) and "size" in metadata
     words = {"img_size": parse_size(metadata["size"])} if sized else {}
     return Design(
         lambda classes: _create(member, num_classes=classes, **words),
@@ -37,6 +36,12 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         classes=() if config is None else _classes(member, config),
         trained=lambda classes: _pretrained(member, config, classes, words),
     )
+
+
+def takes_size(member: str) -> bool:
+    """Whether it is built for one size, as transformers are; others take any."""
+    config = _configuration(import_extra("timm"), member)
+    return config is not None and bool(config.fixed_input_size)
 
 
 def _configuration(timm: Any, member: str) -> Any:

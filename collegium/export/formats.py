@@ -1,0 +1,136 @@
+"""Each format: how it is written, and how it is read back from its file alone."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from collegium.export.options import Format
+from collegium.export.subject import Answering, Model, Subject
+from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
+from collegium.files import with_metadata, write_through
+from collegium.models.foreign.hf import PROCESSOR, RESAMPLE, quiet
+from collegium.models.network import Network
+from collegium.models.weights import network_bytes
+
+SAFETENSORS, ONNX, INT8, PT2 = "model.safetensors", "model.onnx", "model.int8.onnx", "model.pt2"
+EXTRA = "metadata.json"
+"""The file inside a pt2 file that says what it is."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A format.
+
+    Attributes:
+        file: what it is called.
+        write: into a folder.
+        read: from a folder, as whoever has nothing but its files.
+    """
+
+    file: str
+    write: Callable[[Subject, Path], None]
+    read: Callable[[Subject, Path], Model]
+
+
+def write_safetensors(subject: Subject, folder: Path) -> None:
+    """The body's tensors under its own names; a whole folder for transformers."""
+    if subject.network.spec.startswith("hf:"):
+        _save_pretrained(subject, folder)
+    else:
+        write_through(folder / SAFETENSORS, network_bytes(subject.network, **subject.metadata))
+
+
+def _save_pretrained(subject: Subject, folder: Path) -> None:
+    network = subject.network
+    body: Any = network.body
+    body.config.id2label = dict(enumerate(network.classes))
+    body.config.label2id = {name: place for place, name in enumerate(network.classes)}
+    with quiet():
+        body.save_pretrained(folder)
+    # The weights alone, once more, with what builds them again without the folder.
+    file = folder / SAFETENSORS
+    file.write_bytes(with_metadata(file.read_bytes(), subject.metadata))
+    content = json.dumps(_processor(subject), indent=2) + "\n"
+    write_through(folder / PROCESSOR, content.encode())
+
+
+def _processor(subject: Subject) -> dict[str, Any]:
+    """How images are prepared, in the words of transformers."""
+    wanted = subject.network.preprocess
+    _, rows, columns = subject.input_shape
+    numbers = {how: number for number, how in RESAMPLE.items()} | {"bicubic": 3}
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": rows, "width": columns},
+        "resample": numbers[wanted.interpolation],
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(wanted.mean),
+        "image_std": list(wanted.std),
+    }
+
+
+def read_safetensors(subject: Subject, folder: Path) -> Model:
+    """The network built anew, with the file's tensors."""
+    spec = subject.network.spec
+    string = f"hf:{folder}" if spec.startswith("hf:") else f"{spec}@{folder / SAFETENSORS}"
+    rebuilt: Network = subject.student.rebuilt(string, folder / SAFETENSORS)
+    return Model(rebuilt.prepare, Answering(rebuilt).eval())
+
+
+def write_pt2(subject: Subject, folder: Path) -> None:
+    """The graph of torch.export."""
+    program = trace(subject.graph, subject.example())
+    says = json.dumps(subject.graph_metadata, indent=2)
+    with hushed():
+        torch.export.save(program, folder / PT2, extra_files={EXTRA: says})
+
+
+def read_pt2(subject: Subject, folder: Path) -> Model:
+    """The graph, by torch alone."""
+    with hushed():
+        module = torch.export.load(folder / PT2).module()
+    return Model(subject.original.prepare, module)
+
+
+def write_onnx(subject: Subject, folder: Path) -> None:
+    """The graph in ONNX, with its metadata."""
+    # The fused attention of CPUs has strides its decomposition for ONNX does not expect.
+    with sdpa_kernel(SDPBackend.MATH):
+        program = to_onnx(trace(subject.graph, subject.example()))
+    program.model.metadata_props.update(subject.graph_metadata)
+    with hushed():
+        program.save(folder / ONNX, external_data=False)
+
+
+def read_onnx(subject: Subject, folder: Path, file: str = ONNX) -> Model:
+    """The graph, by onnxruntime alone."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(folder / file), options, providers=["CPUExecutionProvider"]
+    )
+
+    def answer(inputs: Tensor) -> Tensor:
+        (logits,) = session.run([LOGITS], {IMAGES: inputs.contiguous().numpy()})
+        return torch.from_numpy(logits)
+
+    return Model(subject.original.prepare, answer)
+
+
+WRITERS: dict[Format, Writer] = {
+    "safetensors": Writer(SAFETENSORS, write_safetensors, read_safetensors),
+    "onnx": Writer(ONNX, write_onnx, read_onnx),
+    "pt2": Writer(PT2, write_pt2, read_pt2),
+}

@@ -1,0 +1,138 @@
+"""How to load what was written, as the few lines that stand on a model card."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from collegium.errors import RequestError
+from collegium.export.formats import ONNX, PT2, SAFETENSORS
+from collegium.export.subject import Subject
+from collegium.export.tracing import IMAGES, LOGITS
+from collegium.models.designs import user_function
+
+_KINDS = {1: "L", 3: "RGB"}
+_PILLOW = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC"}
+
+
+def snippet(subject: Subject, file: str) -> str:
+    """Python that reads image.png and gives its logits; it needs nothing of ours where it can.
+
+    Args:
+        subject: what was written.
+        file: into which file.
+    """
+    if file == SAFETENSORS and subject.network.spec.startswith("hf:"):
+        return _transformers(subject)
+    head, load, ask = _LOADERS[file](subject)
+    return "\n".join([*head, "", *_pixels(subject), *_normalised(subject), "", *load, ask])
+
+
+def _pixels(subject: Subject) -> list[str]:
+    channels, rows, columns = subject.input_shape
+    how = _PILLOW[subject.network.preprocess.interpolation]
+    size = f"({columns}, {rows}), Image.Resampling.{how}"
+    shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
+    return [
+        f'image = Image.open("image.png").convert("{_KINDS[channels]}").resize({size})',
+        "pixels = np.asarray(image, np.float32) / 255",
+        f"images = {shaped}",
+    ]
+
+
+def _normalised(subject: Subject) -> list[str]:
+    if subject.inside:
+        return []
+    wanted = subject.network.preprocess
+    mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
+    shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
+    return [
+        f"mean = np.float32({mean}){shape}",
+        f"std = np.float32({std}){shape}",
+        "images = (images - mean) / std",
+    ]
+
+
+_Parts = tuple[list[str], list[str], str]
+_IMAGES = ["import numpy as np"]
+_TORCH = ["import torch", "from PIL import Image"]
+
+
+def _onnx(subject: Subject) -> _Parts:
+    head = [*_IMAGES, "import onnxruntime", "from PIL import Image"]
+    load = [f'session = onnxruntime.InferenceSession("{ONNX}")']
+    return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
+
+
+def _pt2(subject: Subject) -> _Parts:
+    load = [f'network = torch.export.load("{PT2}").module()']
+    return [*_IMAGES, *_TORCH], load, "logits = network(torch.from_numpy(images))"
+
+
+def _safetensors(subject: Subject) -> _Parts:
+    imports, build = _builder(subject)
+    head = [*_IMAGES, *_TORCH, "from safetensors.torch import load_file", *imports]
+    load = [
+        f"network = {build}",
+        f'network.load_state_dict(load_file("{SAFETENSORS}"))',
+        "network.eval()",
+    ]
+    return head, load, "logits = network(torch.from_numpy(images))"
+
+
+def _builder(subject: Subject) -> tuple[list[str], str]:
+    """Imports, and the expression that builds the network without weights."""
+    network = subject.network
+    classes = len(network.classes)
+    family, _, member = network.spec.partition(":")
+    if subject.student.module is not None:
+        return [], f"...  # your {network.spec}, which was given from Python"
+    if ".py:" in network.spec:
+        path, _, function = network.spec.rpartition(":")
+        stem = path.rpartition("/")[2].removesuffix(".py")
+        said = [f"from {stem} import {function}  # the file is {path}"]
+        return said, f"{function}({classes if _takes_classes(path, function) else ''})"
+    if family == "timm":
+        words = f"num_classes={classes}{_sized(subject)}"
+        return ["import timm"], f'timm.create_model("{member}", {words})'
+    if family == "torchvision":
+        words = f"weights=None, num_classes={classes}"
+        return ["import torchvision"], f'torchvision.models.get_model("{member}", {words})'
+    if family not in ("cifar", "small"):
+        raise RequestError(f"no lines load a {network.spec}")
+    table = f"{family.upper()}_MODELS"
+    return [f"from collegium.models.{family} import {table}"], f'{table}["{member}"]({classes})'
+
+
+def _takes_classes(path: str, function: str) -> bool:
+    return bool(inspect.signature(user_function(Path(path), function)).parameters)
+
+
+def _sized(subject: Subject) -> str:
+    """What a transformer that is made for one size is told."""
+    from collegium.models.foreign.timm import takes_size
+
+    size = subject.network.preprocess.size
+    sized = size is not None and takes_size(subject.network.spec.partition(":")[2])
+    return f", img_size={size}" if sized else ""
+
+
+def _transformers(subject: Subject) -> str:
+    kind = _KINDS[subject.input_shape[0]]
+    return "\n".join(
+        [
+            "from PIL import Image",
+            "from transformers import AutoImageProcessor, AutoModelForImageClassification",
+            "",
+            'network = AutoModelForImageClassification.from_pretrained(".")',
+            'processor = AutoImageProcessor.from_pretrained(".")',
+            f'image = Image.open("image.png").convert("{kind}")',
+            'logits = network(**processor(image, return_tensors="pt")).logits',
+        ]
+    )
+
+
+_LOADERS: dict[str, Callable[[Subject], _Parts]] = {
+    SAFETENSORS: _safetensors,
+    ONNX: _onnx,
+    PT2: _pt2,
+}

@@ -1,0 +1,90 @@
+"""What a run's student says of image files, prepared exactly as evaluation would."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from collegium.data import ImageData
+from collegium.data.folder import image_files
+from collegium.data.pictures import LEAVE_OUT, Picture, decode
+from collegium.errors import DataError
+from collegium.export.measures import check_finite
+from collegium.export.options import Which
+from collegium.export.places import check_images
+from collegium.export.students import Student, open_student
+from collegium.record import Json
+from collegium.training.evaluate import predict as run_over
+
+CHUNK = 500
+"""Images at a time, as in evaluation."""
+
+
+def predict(
+    folder: Path | str,
+    images: Sequence[Path | str],
+    *,
+    top: int = 5,
+    weights: Which = "last",
+    student: nn.Module | None = None,
+) -> list[Json]:
+    """Classes and probabilities of a run's student for image files.
+
+    A picture is brought to the run's images as its data were: upright, its largest centred square
+    scaled to their size, grey or colour as they are; then as the student wants its pixels.
+
+    Args:
+        folder: of a finished run.
+        images: files, or folders of files (not of folders).
+        top: so many classes, the most probable first.
+        weights: the student after the last epoch, or of the best.
+        student: a network like the student, where it was given from Python.
+
+    Returns:
+        For each image `image` (its path), `classes` (names) and `probabilities` (0..1).
+
+    Raises:
+        FolderError: no finished run.
+        DataError: an image that is missing or cannot be read, by its name.
+        NumericsError: the student gives NaN or infinite logits.
+    """
+    check_images(images, top)
+    pictures = [Picture(str(path), path) for path in _files(images)]
+    opened = open_student(folder, weights, student)
+    answers: list[Json] = []
+    for chunk in _chunks(pictures):
+        probabilities_BC = _logits(opened, chunk).softmax(dim=1)
+        found = probabilities_BC.topk(min(top, probabilities_BC.shape[1]), dim=1)
+        rows = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
+        for picture, values, places in rows:
+            names = [opened.network.classes[place] for place in places]
+            answers.append({"image": picture.name, "classes": names, "probabilities": values})
+    return answers
+
+
+def _files(images: Sequence[Path | str]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, images):
+        files += [path / name for name in image_files(path)] if path.is_dir() else [path]
+    return files
+
+
+def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
+    for start in range(0, len(pictures), CHUNK):
+        yield pictures[start : start + CHUNK]
+
+
+def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
+    """By the very way evaluation goes."""
+    try:
+        images_BDHW = decode(pictures, opened.image_shape)
+    except DataError as error:
+        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
+    index_B = torch.arange(len(pictures))
+    classes = opened.network.classes
+    data = ImageData(images_BDHW, index_B * 0, index_B, classes, "images", "none")
+    logits_BC = run_over(opened.network, data, batch_size=CHUNK).logits_NC
+    check_finite(logits_BC)
+    return logits_BC

@@ -1,0 +1,114 @@
+"""From a module to a graph with any number of images, or one line on what is in the way."""
+
+import contextlib
+import io
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from collegium.errors import CollegiumError
+
+BATCH, IMAGES, LOGITS = "batch", "images", "logits"
+"""The names of a graph's first axis, input and output."""
+_OPERATOR = re.compile(r"OpOverload\(op='([^']+)'")
+_TORCH = str(Path(torch.__file__).parent)
+_WEIGHTS_ALONE = "--format safetensors, which needs no graph"
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without what exporters print and log of themselves: standard output is for the result."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        nowhere = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """The graph of a module, for any number of images.
+
+    Raises:
+        CollegiumError: it cannot be traced; says where, and which format works.
+    """
+    shapes = ({0: torch.export.Dim(BATCH)},)
+    try:
+        with hushed(), torch.no_grad():
+            return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # whatever a user's forward raises when it is traced, too
+        raise CollegiumError(
+            f"the student cannot be traced: torch.export {_what(error)}{_where(error)}; "
+            f"use {_WEIGHTS_ALONE}"
+        ) from error
+
+
+def to_onnx(program: torch.export.ExportedProgram) -> Any:
+    """An ONNX program of a graph.
+
+    Raises:
+        CollegiumError: an operation that ONNX has no counterpart of, by its name.
+    """
+    try:
+        with hushed():
+            return torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=[IMAGES],
+                output_names=[LOGITS],
+                dynamic_shapes=({0: BATCH},),
+                verbose=False,
+            )
+    except Exception as error:
+        raise CollegiumError(
+            f"the student cannot be written as ONNX: torch.onnx.export {_what(error)}; "
+            f"use --format pt2, or {_WEIGHTS_ALONE}"
+        ) from error
+
+
+def _what(error: BaseException) -> str:
+    """The operation, as the exporter names it; else the first words of what it says."""
+    chain = _chain(error)
+    for cause in reversed(chain):
+        if found := _OPERATOR.search(str(cause)):
+            return f"stops at {found[1].replace('::', '.')}"
+    lines = [line.strip(" -") for line in str(chain[-1]).splitlines() if line.strip(" -")]
+    said = lines[0] if lines else type(chain[-1]).__name__
+    if said.startswith("Constraints violated") and len(lines) > 1:
+        said = lines[1].partition(". ")[0]
+    return f"says: {said.partition(' (unhinted')[0].rstrip('.')}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, outermost first."""
+    found, cause = [error], error.__cause__
+    while cause is not None:
+        found.append(cause)
+        cause = cause.__cause__
+    return found
+
+
+def _where(error: BaseException) -> str:
+    """The line of the network's own code at which it stopped, where there is one."""
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_TORCH, "<")) and frame.filename != __file__
+    ]
+    if not own:
+        return ""
+    return f", at {Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}"
