@@ -36,4 +36,4 @@ images, test_images = torch.tensor(digits.images).float().div(16)[:, None].tenso
 labels, test_labels = torch.tensor(digits.target).tensor_split([1400])
 teachers = {f"width {w}": learn(network(w), {}, cg.Vanilla()) for w in (16, 32)}
 learn(network(4), {}, cg.Vanilla())  # the student alone
-learn(network(4), teachers, cg.AMTML())
+student = learn(network(4), teachers, cg.AMTML())
