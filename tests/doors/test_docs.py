@@ -26,6 +26,20 @@ from tests.making import write_folder
 
 BY_TESTS_OF_THEIR_OWN = {"README.md", "CONTRIBUTING.md", "extending.md"}
 """Pages whose blocks are done by tests of this file that know what they are."""
+READER = [
+    "quickstart.md",
+    "concepts.md",
+    "recipes.md",
+    "bring-your-own-loop.md",
+    "label-maps.md",
+    "hidden-layers.md",
+    "choosing-teachers.md",
+    "store.md",
+    "compare.md",
+    "reading-the-report.md",
+    "reliability.md",
+]
+"""Pages as they follow each other in the site, but those that want data or libraries."""
 MEASURED = {"results.md", "performance.md"}
 """Pages whose commands take hours; what came out stands beside them."""
 
@@ -72,7 +86,17 @@ def test_the_recipes_run_from_top_to_bottom(command, quickstart) -> None:
     assert len(done.said) >= 15
     heard = Record("runs/by-hand").summary
     assert heard["weights.wide"] == pytest.approx(0.7)
-    assert Record("runs/second").summary["store_hits"] == 1
+    assert Record("runs/by-entropy").summary["store_hits"] == 1
+
+
+@pytest.mark.slow
+def test_a_reader_may_do_all_pages_in_one_folder(command, leaves_no_module) -> None:
+    """No page takes another's names or stands in its way: each is done as it is written."""
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    write_folder(Path("pets"))
+    for page in READER:
+        run_page(page, command)
+    assert len(list(Path("runs").iterdir())) > 30
 
 
 @pytest.mark.parametrize(
@@ -152,11 +176,13 @@ def test_no_link_is_broken_and_no_block_left_open(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_blocks_of_the_readme_run(command) -> None:
+def test_the_blocks_of_the_readme_run(command, teachers: dict[str, Path]) -> None:
+    Path("runs/demo/teachers").mkdir(parents=True)
+    Path("runs/demo/teachers/wide").symlink_to(teachers["wide"])
     for block in blocks(ROOT / "README.md", "bash"):
         for line in () if block.reason else lines(shortened(block.text)):
             assert command(line.removeprefix("collegium ")).code == 0, line
-    assert Record("runs/second").summary["store_hits"] == 1
+    assert Record("runs/another").summary["store_hits"] == 1
     distil, own_loop = (block.text for block in blocks(ROOT / "README.md", "python"))
     torch.manual_seed(0)
 

@@ -17,7 +17,7 @@ def test_the_page_runs_and_says_what_it_shows(command) -> None:
     (told,) = (said for line, said in done.said.items() if line.startswith("collegium distill"))
     for line in shown.text.splitlines():
         assert line in told.err
-    rows = {row["name"]: row for row in Record("runs/mine").teachers}
+    rows = {row["name"]: row for row in Record("runs/four").teachers}
     assert list(rows) == ["mine", "file", "vit", "exported"]
     assert rows["vit"]["resizing"] == "32x32 bilinear"
     assert rows["exported"]["mean"] == [0.3]
