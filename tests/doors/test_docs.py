@@ -79,6 +79,7 @@ def test_a_page_runs_from_top_to_bottom(page: str, command, quickstart) -> None:
     assert done.said or done.names
 
 
+@pytest.mark.slow
 def test_the_recipes_run_from_top_to_bottom(command, quickstart) -> None:
     pytest.importorskip("transformers", reason="needs the extra hf")
     write_folder(Path("pets"))
