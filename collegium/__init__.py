@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collegium.distiller import Distiller, DistillerOutputs
     from collegium.errors import CollegiumError
     from collegium.export.exporting import export_student
     from collegium.export.predicting import predict
@@ -51,6 +52,8 @@ _HOME = {
     "DIST": "collegium.methods.dist",
     "DKD": "collegium.methods.dkd",
     "Dims": "collegium.types",
+    "Distiller": "collegium.distiller",
+    "DistillerOutputs": "collegium.distiller",
     "EBKD": "collegium.methods.ebkd",
     "FSP": "collegium.methods.fsp",
     "FitNets": "collegium.methods.fitnets",
@@ -92,6 +95,8 @@ __all__ = [
     "AvgMKD",
     "CollegiumError",
     "Dims",
+    "Distiller",
+    "DistillerOutputs",
     "FitNets",
     "Fixed",
     "Gated",

@@ -22,7 +22,6 @@ from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
 from collegium.models.specs import Setting, build_network, has_weights, wrap_module
 from collegium.models.survey import every_layer, survey
-from collegium.objective import Objective
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.labels import LabelMap, match
 from collegium.teachers.prepare import SAMPLE, Wishes
@@ -302,14 +301,6 @@ def make_dims(
         seed=seed,
         heads={name: profile.head for name, profile in teachers.items() if profile.head},
     )
-
-
-def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
-    """The student layers to read, shallow to deep: those of the terms, the weighting's last."""
-    wanted = set(objective.layers.student)
-    if objective.weighting is not None and objective.weighting.reads_student_map:
-        wanted.add(list(dims.student_maps)[-1])
-    return tuple(path for path in dims.student_maps if path in wanted)
 
 
 def settle(

@@ -87,7 +87,9 @@ class AbstractMethod(ABC):
     def card(cls) -> str:
         """The docstring, what it needs, and every hyperparameter with its default."""
         rows = [f"  {field.name} = {field.default!r}" for field in dataclasses.fields(cls)]
-        parts = [inspect.cleandoc(cls.__doc__ or ""), f"Needs: {cls.needs}."]
+        # The doctest is for those who read the code.
+        prose = inspect.cleandoc(cls.__doc__ or "").partition(">>>")[0].strip()
+        parts = [prose, f"Needs: {cls.needs}."]
         parts += ["Options and defaults:\n" + "\n".join(rows)] if rows else []
         parts += [f"Presets: {', '.join(cls.presets)}."] if cls.presets else []
         return "\n\n".join(parts)

@@ -22,7 +22,6 @@ from collegium.assembly import (
     setting_of,
     settle,
     settle_views,
-    student_layers,
 )
 from collegium.data import ImageData, Loader
 from collegium.errors import NumericsError
@@ -50,7 +49,7 @@ from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
 from collegium.training.evaluate import Predictions, predict
 from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
-from collegium.training.learner import Learner
+from collegium.training.learner import Learner, student_layers
 from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.progress import Display

@@ -187,6 +187,11 @@ def weights_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def body_of(network: nn.Module) -> nn.Module:
+    """Where hidden layers are looked up by name: of a `Network` its body, else the module."""
+    return network.body if isinstance(network, Network) else network
+
+
 def freeze(network: Network) -> Network:
     """Evaluation mode and no gradients, for good."""
     return network.eval().requires_grad_(False)

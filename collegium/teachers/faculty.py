@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
 from collegium.models.keys import LoadingReport
-from collegium.models.network import Network, parameter_count, weights_hash
+from collegium.models.network import Network, body_of, parameter_count, weights_hash
+from collegium.models.outputs import logits_of
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
 from collegium.teachers.labels import LabelMap, group_table
@@ -108,7 +109,7 @@ class Faculty:
         maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
         sha256, parameters = weights_hash(network), parameter_count(network)
         origin = network.origin
-        head = _head(network, maps, self._images_BDHW[:8])
+        head = linear_head(network, maps, self._images_BDHW[:8])
         prepared = self._prepare(name, maps, network)
         if not self.bounded:
             self._kept[name] = prepared
@@ -179,15 +180,25 @@ class Faculty:
         return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
 
 
-def _head(network: Network, maps: Mapping[str, MapShape], images_BDHW: Tensor) -> Head | None:
-    """The last linear layer, if the mean of the last map through it is what the network says."""
-    linear = [module for module in network.body.modules() if isinstance(module, nn.Linear)]
+def linear_head(
+    network: nn.Module, maps: Mapping[str, MapShape], images_BDHW: Tensor
+) -> Head | None:
+    """The last linear layer, if the mean of the last map through it is what the network says.
+
+    Args:
+        network: asked in evaluation mode, and left in it.
+        maps: its hidden layers, of the body where it is a `Network`.
+        images_BDHW: a few, unlike each other.
+    """
+    body = body_of(network)
+    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
     if not maps or not linear or linear[-1].in_features != list(maps.values())[-1][0]:
         return None
     path, last = list(maps)[-1], linear[-1]
-    taps = Taps(network.body, (path,))
+    taps = Taps(body, (path,))
     with torch.no_grad():
-        logits_BC = network.eval()(images_BDHW)
+        said = network.eval()(images_BDHW.to(last.weight.device))
+        logits_BC = logits_of(said, "of the teacher")
         found_BC = last(taps.take()[path].mean(dim=(2, 3)))
     taps.close()
     if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):

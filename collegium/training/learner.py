@@ -1,5 +1,7 @@
 """What the optimiser trains: the student, and what the method itself learns."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,8 @@ from collegium.models.network import Network
 from collegium.models.taps import Taps
 from collegium.objective import Objective, Terms
 from collegium.training.options import Optimisation
-from collegium.types import Batch, StudentOutputs, TeacherOutputs
+from collegium.types import Batch, Dims, StudentOutputs, TeacherOutputs
+from collegium.weighting import AbstractWeighting
 
 SHARE_EXAMPLES = 32
 """Examples on which the share of gradient per term is measured."""
@@ -92,18 +95,9 @@ class Learner(nn.Module):
             terms = self.objective(student, teachers, batch.labels_B, weights_BT)
         return terms, weights_BT, student.logits_BC
 
-    def parameter_groups(self, options: Optimisation) -> list[dict[str, object]]:
+    def parameter_groups(self, options: Optimisation) -> list[dict[str, Any]]:
         """Student and regressors with weight decay; the weighting at its own rate, without."""
-        weighting = self.objective.weighting
-        apart = list(weighting.parameters()) if weighting else []
-        own = {id(parameter) for parameter in apart}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        groups: list[dict[str, object]] = [
-            {"params": rest, "weight_decay": options.weight_decay, "rate": 1.0}
-        ]
-        if weighting and apart:
-            groups.append({"params": apart, "weight_decay": 0.0, "rate": weighting.rate})
-        return groups
+        return groups_of(self, self.objective.weighting, options.weight_decay)
 
     def gradient_shares(self, lesson: Lesson) -> dict[str, float]:
         """Each term's part of the student's gradient, by norm; the parts sum to 1.
@@ -128,13 +122,43 @@ class Learner(nn.Module):
         return torch.stack(present).norm().item() if present else 0.0
 
 
+def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
+    """The student layers to read, shallow to deep: those of the terms, the weighting's last."""
+    wanted = set(objective.layers.student)
+    if objective.weighting is not None and objective.weighting.reads_student_map:
+        wanted.add(list(dims.student_maps)[-1])
+    return tuple(path for path in dims.student_maps if path in wanted)
+
+
+def groups_of(
+    module: nn.Module, weighting: AbstractWeighting | None, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The parameters of a module as an optimiser wants them.
+
+    Args:
+        module: holds student and objective.
+        weighting: of the objective; its parameters have a group of their own, without decay.
+        weight_decay: of all the others.
+
+    Returns:
+        Groups whose `rate` is what the learning rate is multiplied by.
+    """
+    apart = list(weighting.parameters()) if weighting else []
+    own = {id(parameter) for parameter in apart}
+    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
+    groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": weight_decay, "rate": 1.0}]
+    if weighting and apart:
+        groups.append({"params": apart, "weight_decay": 0.0, "rate": weighting.rate})
+    return groups
+
+
 def make_optimizer(
     learner: Learner, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The one optimiser of a run; fused where the device has a kernel for it."""
     groups = learner.parameter_groups(options)
     for group in groups:
-        group["lr"] = options.peak_lr * float(str(group["rate"]))
+        group["lr"] = options.peak_lr * group["rate"]
     kinds = {parameter.device.type for parameter in learner.parameters()}
     fused = fused and kinds <= {"cpu", "cuda"}
     if options.optimizer == "adamw":

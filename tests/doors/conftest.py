@@ -32,7 +32,7 @@ class Told:
         return json.loads(self.out)
 
 
-Command = Callable[[str], Told]
+Command = Callable[[str | list[str]], Told]
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def command(
     """Runs `collegium WORDS` in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(words: str) -> Told:
+    def run(words: str | list[str]) -> Told:
         capfd.readouterr()
-        code = main(shlex.split(words))
+        code = main(shlex.split(words) if isinstance(words, str) else words)
         said = capfd.readouterr()
         return Told(code, said.out, said.err)
 
@@ -68,3 +68,11 @@ def distil(command: Command, teachers: dict[str, Path]) -> Command:
     named = " ".join(f"--teacher {name}={folder}" for name, folder in teachers.items())
     start = f"distill --data digits --student small:cnn {named} --epochs 2 --batch-size 64 --quiet"
     return lambda words: command(f"{start} {words}")
+
+
+@pytest.fixture
+def quickstart(command: Command, teachers: dict[str, Path]) -> None:
+    """The runs that pages take from the quickstart, in the folder of the commands."""
+    Path("runs").mkdir()
+    for name, folder in {**teachers, "alone": teachers["wide"]}.items():
+        Path("runs", name).symlink_to(folder)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from collegium.data import datasets as kinds
-from tests.doors.test_docs import DOCS, blocks, commands
+from tests.doors.pages import DOCS, run_page
 from tests.making import pictures, write_folder, write_idx, write_tiny_imagenet
 
 PAGE = DOCS / "bring-your-own-data.md"
@@ -39,20 +39,11 @@ def data(command, tmp_path, monkeypatch):
     write_parquet(Path("flowers.parquet"))
 
 
-def test_the_commands_of_the_page_run(data, command):
-    lines = [line for _, text in blocks(PAGE, "sh") for line in commands(text)]
-    assert len(lines) >= 6
-    for line in lines:
-        told = command(line.removeprefix("collegium ") + " --quiet" * ("evaluate" not in line))
-        assert told.code == 0, (line, told.err)
-
-
-def test_the_python_of_the_page_runs():
-    names = {}
-    for _, text in blocks(PAGE, "python"):
-        exec(text, names)
-    assert len(names["train"]) == 36
-    assert names["items"].shape == (3, 28, 28)
+def test_the_page_runs_from_top_to_bottom(data, command):
+    done = run_page("bring-your-own-data.md", command)
+    assert len(done.said) >= 6
+    assert len(done.names["train"]) == 36
+    assert done.names["items"].shape == (3, 28, 28)
 
 
 def test_the_page_and_the_help_name_every_kind_and_every_option(command):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,34 +16,32 @@ from typing import Any
 import pytest
 import torch
 
-import collegium as cg
 from collegium.cli import VERBS, read
 from collegium.models.cifar import CIFAR_MODELS
 from collegium.models.small import SMALL_MODELS
 from collegium.record import PARTS, Record
 from collegium.training.lock import LOCK
+from tests.doors.pages import DOCS, PAGES, ROOT, RUN, TYPED, blocks, lines, run_page, shortened
+from tests.making import write_folder
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-
-
-def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a page in these languages: language and text."""
-    found = [(match[1], match[2]) for match in BLOCK.finditer(page.read_text())]
-    return [block for block in found if block[0] in languages]
-
-
-def commands(text: str) -> list[str]:
-    """The command lines of a block that begin with `collegium`."""
-    lines = text.replace("\\\n", " ").splitlines()
-    return [" ".join(line.split(" #")[0].split()) for line in lines if line[:10] == "collegium "]
-
-
-def shortened(text: str) -> str:
-    """The same with one or two epochs: the words are the page's own."""
-    return re.sub(r"(--epochs |\bepochs ?= ?)(\d+)", lambda m: m[1] + str(min(int(m[2]), 2)), text)
+BY_TESTS_OF_THEIR_OWN = {"README.md", "CONTRIBUTING.md", "extending.md"}
+"""Pages whose blocks are done by tests of this file that know what they are."""
+READER = [
+    "quickstart.md",
+    "concepts.md",
+    "recipes.md",
+    "bring-your-own-loop.md",
+    "label-maps.md",
+    "hidden-layers.md",
+    "choosing-teachers.md",
+    "store.md",
+    "compare.md",
+    "reading-the-report.md",
+    "reliability.md",
+]
+"""Pages as they follow each other in the site, but those that want data or libraries."""
+MEASURED = {"results.md", "performance.md"}
+"""Pages whose commands take hours; what came out stands beside them."""
 
 
 def from_root(path: str) -> ModuleType:
@@ -65,46 +64,104 @@ def leaves_no_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "page",
-    ["store.md", "compare.md", "choosing-teachers.md", "reliability.md", "reading-the-report.md"],
+    [
+        "bring-your-own-loop.md",
+        "choosing-teachers.md",
+        "compare.md",
+        "concepts.md",
+        "reading-the-report.md",
+        "reliability.md",
+        "store.md",
+    ],
 )
-def test_the_commands_of_a_page_run(page: str, command, teachers: dict[str, Path]) -> None:
-    Path("runs").mkdir()
-    for name, folder in teachers.items():
-        Path("runs", name).symlink_to(folder)
-    lines = [line for _, text in blocks(DOCS / page, "sh") for line in commands(shortened(text))]
-    assert lines
-    for line in lines:
-        # Several processes have a test of their own.
-        words = (
-            line.removeprefix("collegium ")
-            .replace("--devices 2", "")
-            .replace("--seeds 3", "--seeds 2 --jobs 1")
-        )
-        told = command(words)
-        assert told.code == 0, (line, told.err)
+def test_a_page_runs_from_top_to_bottom(page: str, command, quickstart) -> None:
+    done = run_page(page, command)
+    assert done.said or done.names
+
+
+@pytest.mark.slow
+def test_the_recipes_run_from_top_to_bottom(command, quickstart) -> None:
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    write_folder(Path("pets"))
+    done = run_page("recipes.md", command)
+    assert len(done.said) >= 15
+    heard = Record("runs/by-hand").summary
+    assert heard["weights.wide"] == pytest.approx(0.7)
+    assert Record("runs/by-entropy").summary["store_hits"] == 1
+
+
+@pytest.mark.slow
+def test_a_reader_may_do_all_pages_in_one_folder(command, leaves_no_module) -> None:
+    """No page takes another's names or stands in its way: each is done as it is written."""
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    write_folder(Path("pets"))
+    for page in READER:
+        run_page(page, command)
+    assert len(list(Path("runs").iterdir())) > 30
+
+
+@pytest.mark.parametrize(
+    ("example", "library"),
+    [
+        ("plain_pytorch", "torch"),
+        pytest.param("lightning_module", "lightning", marks=pytest.mark.slow),
+        pytest.param("transformers_trainer", "accelerate", marks=pytest.mark.slow),
+    ],
+)
+def test_an_example_of_a_loop_teaches_its_student(
+    example: str, library: str, tmp_path: Path
+) -> None:
+    """As a user runs it: in a process of its own; the student is asked at the end."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+    text = (DOCS / "examples" / f"{example}.py").read_text()
+    assert len(text.splitlines()) < 40
+    shown = {block.title: block.text for block in blocks(DOCS / "bring-your-own-loop.md")}
+    assert shown[f"{example}.py"] == text
+    asked = """
+images, labels = map(torch.tensor, load_digits(return_X_y=True))
+right = student(images.float().view(-1, 1, 8, 8) / 16).argmax(dim=1) == labels
+print(right.float().mean().item())
+"""
+    (tmp_path / "example.py").write_text(text + asked)
+    done = in_copy(ROOT, "python", "example.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) > 0.8
+
+
+def test_every_example_is_run() -> None:
+    (mark,) = test_an_example_of_a_loop_teaches_its_student.pytestmark
+    run = {getattr(case, "values", case)[0] for case in mark.args[1]}
+    assert run == {path.stem for path in (DOCS / "examples").glob("*.py")}
 
 
 def test_the_quickstart_runs_from_top_to_bottom(command, leaves_no_module) -> None:
-    typed = 0
-    for language, text in blocks(DOCS / "quickstart.md", "bash", "python"):
-        if language == "bash":
-            for line in commands(shortened(text)):
-                told = command(line.removeprefix("collegium "))
-                assert told.code == 0, (line, told.err)
-                typed += 1
-        elif name := re.match(r"# (\w+\.py)\n", text):
-            Path(name[1]).write_text(text)
-        else:
-            exec(compile(shortened(text), "quickstart.md", "exec"), {})
-    assert typed >= 9
+    assert len(run_page("quickstart.md", command).said) >= 9
     assert "wide" in json.loads(Path("runs/student/run.json").read_text())["teachers"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_on_a_page_can_be_read(page: Path) -> None:
-    for _, text in blocks(page, "text", "bash"):
-        for line in commands(text):
-            verb, *words = line.split()[1:]
+def test_every_block_is_run_or_says_why_not(page: Path) -> None:
+    """Whoever writes a block has a test that does what it says."""
+    silent = [block for block in blocks(page, *RUN) if not block.reason]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    if silent and page.name not in BY_TESTS_OF_THEIR_OWN:
+        assert f'"{page.name}"' in tests, f"no test runs {page.name}"
+    if page.name not in MEASURED:
+        shown = [block for block in blocks(page, "text") if not block.reason]
+        typed = [line for block in shown for line in TYPED.findall(block.text)]
+        assert not typed, f"{page.name} shows {typed} as text: run it, or say why not"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_not_run_can_be_read(page: Path) -> None:
+    for block in blocks(page):
+        if block.language != "text" and not block.reason:
+            continue
+        for line in lines(block.text):
+            if not line.startswith("collegium "):
+                continue
+            verb, *words = shlex.split(line)[1:]
             assert verb in VERBS, line
             if "sure" not in words:  # the method of docs/extending.md is not installed
                 assert read(verb, words) is not None, line
@@ -114,34 +171,33 @@ def test_every_command_on_a_page_can_be_read(page: Path) -> None:
 def test_no_link_is_broken_and_no_block_left_open(page: Path) -> None:
     text = page.read_text()
     assert text.count("\n```") % 2 == 0
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#]+)\)", prose):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-def test_the_snippets_of_the_readme_run(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (_, first), (_, second) = blocks(ROOT / "README.md", "python")
+def test_the_blocks_of_the_readme_run(command, teachers: dict[str, Path]) -> None:
+    Path("runs/demo/teachers").mkdir(parents=True)
+    Path("runs/demo/teachers/wide").symlink_to(teachers["wide"])
+    for block in blocks(ROOT / "README.md", "bash"):
+        for line in () if block.reason else lines(shortened(block.text)):
+            assert command(line.removeprefix("collegium ")).code == 0, line
+    assert Record("runs/another").summary["store_hits"] == 1
+    distil, own_loop = (block.text for block in blocks(ROOT / "README.md", "python"))
     torch.manual_seed(0)
 
     def network() -> torch.nn.Module:
         return torch.nn.Sequential(
-            torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+            torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(3600, 2)
         )
 
     names: dict[str, Any] = {"net": network(), "net_a": network(), "net_b": network()}
-    names |= {"images": torch.rand(200, 8, 8).numpy(), "labels": torch.arange(200).numpy() % 2}
-    exec(shortened(first), names)
-    outputs = {
-        "cg": cg,
-        "logits": torch.randn(4, 10),
-        "layer3": torch.randn(4, 64, 8, 8),
-        "teacher_logits": torch.randn(4, 2, 10),
-        "labels": torch.arange(4),
-    }
-    exec(second, outputs)
-    assert torch.isfinite(outputs["loss"])
-    assert set(outputs["terms"]) == {"ce", "kd", "angle"}
+    names |= {"images": torch.rand(200, 3, 32, 32), "labels": torch.arange(200) % 2, "torch": torch}
+    exec(shortened(distil), names)
+    exec(own_loop, names)
+    assert set(names["taught"].terms) == {"ce", "kd", "angle", "hint.a", "hint.b"}
+    assert all(parameter.grad is not None for parameter in names["net"].parameters())
 
 
 def test_the_readme_names_every_file_and_every_room() -> None:
@@ -161,61 +217,52 @@ def test_the_quickstart_names_every_model() -> None:
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, without the documentation's rest, in which its example is added."""
+def extended(tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path]) -> Path:
+    """A copy of the checkout in which the example of docs/extending.md is added."""
     copy = tmp_path_factory.mktemp("extended")
     shutil.copy(ROOT / "pyproject.toml", copy)
-    for folder in ("collegium", "tests/laws"):
+    for folder in ("collegium", "docs", "recipes", "scripts", "tests/laws"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tests/conftest.py", copy / "tests")
-    for _, text in blocks(DOCS / "extending.md", "python"):
-        title, _, rest = text.partition("\n")
+    for block in blocks(DOCS / "extending.md", "python"):
+        title, _, rest = block.text.partition("\n")
         path = copy / title.removeprefix("# ").split(",")[0]
         path.write_text(path.read_text() + "\n\n" + rest if path.exists() else rest)
+    (copy / "runs").mkdir()
+    for name, folder in teachers.items():
+        (copy / "runs" / name).symlink_to(folder)
     return copy
 
 
-def in_copy(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Python in that folder, with the package that lies there."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+def in_copy(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command, with the package that lies in that folder and the Python of these tests."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PYTHONPATH": str(folder), "PATH": programs, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
+        words, cwd=cwd or folder, env={**os.environ, **environment}, capture_output=True, text=True
     )
 
 
 def test_the_example_of_a_new_method_is_found_and_its_doctest_holds(extended: Path) -> None:
-    card = in_copy(extended, "-m", "collegium.cli", "methods", "sure")
+    card = in_copy(extended, "collegium", "methods", "sure")
     assert card.returncode == 0, card.stderr
     assert "doubt = 0.1" in card.stdout
-    done = in_copy(extended, "-m", "pytest", "-q", "collegium/methods/sure.py")
+    done = in_copy(extended, "scripts/test", "-q", "collegium/methods/sure.py")
     assert "1 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.slow
-def test_the_example_of_a_new_method_obeys_the_laws_and_trains(
-    extended: Path, teachers: dict[str, Path]
-) -> None:
-    laws = in_copy(extended, "-m", "pytest", "-q", "tests/laws", "-k", "sure")
-    assert laws.returncode == 0, laws.stdout
-    assert " passed" in laws.stdout
-    named = [f"--teacher={name}={folder}" for name, folder in teachers.items()]
-    options = ["--data", "digits", "--student", "small:cnn", "--epochs", "1", "--out", "run"]
-    start = ["-m", "collegium.cli", "distill", *options, *named]
-    told = in_copy(extended, *start, "sure", "--doubt", "0.2")
-    assert told.returncode == 0, told.stderr
-    assert {"loss.doubt", "weights.wide"} <= Record(extended / "run").metrics("train")[0].keys()
-
-
-@pytest.mark.slow
-def test_the_example_of_a_new_method_is_in_the_style_of_the_house(extended: Path) -> None:
-    added = [
-        "collegium/methods/sure.py",
-        "collegium/weighting/sureness.py",
-        "collegium/terms/doubt.py",
-    ]
-    for words in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
-        done = in_copy(extended, "-m", *words, *added)
-        assert done.returncode == 0, done.stdout
+def test_extending_is_true_to_the_last_line(extended: Path) -> None:
+    """What its last block says is typed: laws, card, a run, its section of papers, the style."""
+    (block,) = blocks(DOCS / "extending.md", "bash")
+    assert len(lines(block.text)) == 6
+    for line in lines(block.text):
+        done = in_copy(extended, "bash", "-c", shortened(line))
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert "no tests ran" not in done.stdout
+    assert "## `sure`" in (extended / "docs/papers.md").read_text()
+    (run,) = (path for path in (extended / "runs").iterdir() if "sure" in path.name)
+    assert {"loss.doubt", "weights.wide"} <= Record(run).metrics("train")[0].keys()
 
 
 def test_every_file_and_key_of_a_run_is_documented(distil) -> None:
@@ -264,5 +311,5 @@ def test_what_must_not_be_committed_is_found(
 
 def test_every_python_block_is_python() -> None:
     for page in PAGES:
-        for _, text in blocks(page, "python"):
-            ast.parse(text)
+        for block in blocks(page, "python"):
+            ast.parse(block.text)

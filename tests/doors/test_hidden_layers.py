@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "hidden-layers.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+from tests.doors.pages import DOCS, blocks, run_page
 
 
 def test_layers_lists_what_hints_choose_from_and_all_there_is(command) -> None:
@@ -33,18 +32,13 @@ def test_the_pairs_are_shown_before_training(command, teachers: dict[str, Path])
 
 
 @pytest.mark.slow
-def test_the_page_runs_from_top_to_bottom(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = re.sub(r"--epochs \d+", "--epochs 1", PAGE.read_text())
-    said = {}
-    for language, block in BLOCK.findall(text):
-        if language == "python":
-            Path("nets.py").write_text(block)
-        elif language == "sh":
-            for line in block.replace("\\\n", " ").splitlines():
-                said[line] = command(line.removeprefix("collegium "))
-                assert said[line].code == 0, (line, said[line].err)
-    shown = BLOCK.findall(text)
-    layers, table = [block for language, block in shown if language == "text"][:2]
-    told = list(said.values())
+def test_the_page_runs_and_says_what_it_shows(
+    command, quickstart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_page(
+        "hidden-layers.md", command, lambda text: re.sub(r"(--epochs) \d+", r"\1 1", text)
+    )
+    layers, table = (block.text for block in blocks(DOCS / "hidden-layers.md", "text")[:2])
+    told = list(done.said.values())
     assert layers in {one.out for one in told}
     assert any(table.strip() in one.err for one in told)

@@ -1,7 +1,6 @@
 """Teachers of other classes, as people use them: specialists, mapping files, stores."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from safetensors.torch import save_file
 
 from collegium.cli import main
 from collegium.record import Record
+from tests.doors.pages import run_page
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "label-maps.md"
 PARTS = {"low": "0,1,2,3,4", "mid": "7,6,5,4,3", "high": "6,7,8,9"}
 
 
@@ -78,31 +77,13 @@ def test_a_teacher_in_another_order_leaves_the_same_student(
         assert torch.allclose(tensor, tensors("two")[key], atol=1e-4), key
 
 
-def test_the_commands_of_the_page_run(command, teachers: dict[str, Path]) -> None:
-    Path("runs").mkdir()
-    Path("runs/wide").symlink_to(teachers["wide"])
-    text = PAGE.read_text()
-    (name,) = re.findall(r"--labels \w+=(\S+\.json)", text)
-    (content,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    Path(name).write_text(content)
-    typed = re.sub(
-        r"--epochs \d+", "--epochs 1", "".join(re.findall(r"```sh\n(.*?)```", text, re.S))
-    )
-    lines = typed.replace("\\\n", " ").splitlines()
-    assert len(lines) == 7
-    for line in lines:
-        told = command(line.removeprefix("collegium "))
-        assert told.code == 0, (line, told.err)
+def test_the_page_runs_from_top_to_bottom(command, quickstart) -> None:
+    done = run_page("label-maps.md", command)
+    assert len(done.said) == 7
     assert Record("runs/together").run["labels"]["wide"]["1"] == ["1", "7"]
     assert Record("runs/together").run == json.loads(Path("runs/together/run.json").read_text())
     assert command("resume runs/together").code == 0
-
-
-def test_the_python_of_the_page_says_what_it_does() -> None:
-    (text,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names: dict[str, torch.Tensor] = {}
-    exec(text, names)
-    assert names["weights"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
+    assert done.names["weights"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
 
 
 def test_accuracy_is_told_over_all_and_over_what_is_known(command, specialists: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import collegium as cg
-from collegium.assembly import make_dims, setting_of, splits_from, student_layers
+from collegium.assembly import make_dims, setting_of, splits_from
 from collegium.errors import RequestError
 from collegium.losses import direction_hint
 from collegium.method import AbstractMethod
@@ -21,7 +21,7 @@ from collegium.teachers import LiveTeachers
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.prepare import Wishes
 from collegium.terms import Hint
-from collegium.training.learner import Learner, Lesson
+from collegium.training.learner import Learner, Lesson, student_layers
 from collegium.types import Batch, HintPair
 from tests.models.shapes import CLASSES, Merging, Transformer
 

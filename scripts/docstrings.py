@@ -1,0 +1,22 @@
+"""Docstrings for the API pages, which are Markdown: zensical.toml names this extension of griffe.
+
+A doctest becomes a block of code, and what begins with > ("> 0, of the student") is no quotation.
+"""
+
+import re
+from typing import Any
+
+import griffe
+
+DOCTEST = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", flags=re.DOTALL | re.MULTILINE)
+QUOTATION = re.compile(r"^( +\w+: )>", flags=re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """Rewrites every docstring once it is read."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Called for each object of the package."""
+        if obj.docstring is not None:
+            text = DOCTEST.sub(lambda found: f"```pycon\n{found[0]}\n```", obj.docstring.value)
+            obj.docstring.value = QUOTATION.sub(r"\1\>", text)
