@@ -43,10 +43,10 @@ class Moment:
     def fitted(self, width: int) -> str:
         """The line in at most that many columns; what matters least is left out first.
 
-        >>> weights = {"wide": 0.5, "deep": 0.25, "new": 0.25}
+        >>> weights = {"wide": 0.5, "deep": 0.25, "b": 0.25}
         >>> now = Moment("kd", 3, 30, 0.5, 1.25, 0.873, None, weights, 3000.0, 80.0)
         >>> print(now.fitted(100))
-        kd  epoch 3/30  50 %  loss 1.250  train 87.3 %  3000 images/s  1:20 left  wide ▆ deep ▃ new ▃
+        kd  epoch 3/30  50 %  loss 1.250  train 87.3 %  3000 images/s  1:20 left  wide ▆ deep ▃ b ▃
         >>> print(now.fitted(80))
         kd  epoch 3/30  50 %  loss 1.250  train 87.3 %  3000 images/s  1:20 left  ▆▃▃
         >>> print(now.fitted(40))
@@ -131,7 +131,7 @@ def _cut(text: str, width: int) -> str:
 def clock(seconds: float) -> str:
     """Minutes and seconds, or hours with them.
 
-    >>> clock(75.2), clock(3725)
+    >>> clock(75.2), clock(3725.0)
     ('1:15', '1:02:05')
     """
     minutes, rest = divmod(round(seconds), 60)
