@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collegium.charts.drawing import AbstractDrawing
 from collegium.errors import FolderError
 from collegium.files import flush_folder, write_whole
 
@@ -41,8 +42,8 @@ WATCHED = "watched"
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 
-class Record:
-    """A run folder.
+class Record(AbstractDrawing):
+    """A run folder; in a notebook it shows its answer, its teachers and its main curves.
 
     Args:
         folder: where it is; `create` makes one, `Record(folder)` opens one.
@@ -222,6 +223,15 @@ class Record:
     def weights(self) -> Arrays:
         """weights.npz: what each teacher got of each example in the last epoch."""
         return self.read_arrays(WEIGHTS)
+
+    @property
+    def predictions(self) -> Arrays:
+        """predictions.npz: what student and teachers said of the evaluation split."""
+        return self.read_arrays(PREDICTIONS)
+
+    def found(self) -> Json:
+        """summary.json; empty while the run is not finished."""
+        return self.summary if self.path(SUMMARY).is_file() else {}
 
 
 def _parse(line: str) -> Json:
