@@ -13,7 +13,7 @@ from collegium.files import write_whole
 from collegium.record import RUN, Record
 from collegium.rows import Row, check_control, folder_name
 from collegium.run import Run, execute, finished
-from collegium.table import Json, Outcomes, comma_separated, make_table, markdown
+from collegium.table import Comparison, Json, Outcomes, comma_separated, make_table, markdown
 
 if TYPE_CHECKING:
     from collegium.training.progress import Display
@@ -46,7 +46,7 @@ def compare(
     control: str | None = None,
     jobs: int | None = None,
     quiet: bool = False,
-) -> Json:
+) -> Comparison:
     """Run every method with every seed, and make the table of it.
 
     Runs that are finished are read, those that were stopped go on. Teachers are asked once: their
@@ -82,13 +82,14 @@ def compare(
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command goes on") from None
     found = [_outcomes(row, tasks, errors) for row in rows]
-    table = make_table(found, control) | {
+    parts = {
         "data": base.to_json()["data"],
         "student": base.to_json()["student"],
         "teachers": base.to_json()["teachers"],
         "epochs": base.optimisation.epochs,
         "seeds": seeds,
     }
+    table = Comparison(make_table(found, control) | parts)
     write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
     write_whole(out / "compare.md", markdown(table).encode())
     write_whole(out / "compare.csv", comma_separated(table).encode())

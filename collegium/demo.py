@@ -20,20 +20,24 @@ OPTIMISATION = Optimisation(epochs=EPOCHS, batch_size=64)
 """The same for teachers and students."""
 
 
-def run_demo(out: Path, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], str]:
+def run_demo(
+    out: Path, overwrite: bool, quiet: bool, tensorboard: bool = False
+) -> tuple[dict[str, Any], str]:
     """Train everything under one folder; the distilled run is the folder itself.
 
     Args:
         out: the run folder of the distilled student; the others lie in it.
         overwrite: replace the runs that are there.
         quiet: show no progress.
+        tensorboard: write events of every run too.
 
     Returns:
         The result for `--json`, and the table.
     """
 
     def train(name: str, run: Run, folder: Path) -> Record:
-        return execute(run, folder, overwrite=overwrite, quiet=quiet, label=name)
+        how: dict[str, Any] = {"quiet": quiet, "label": name, "tensorboard": tensorboard}
+        return execute(run, folder, overwrite=overwrite, **how)
 
     def plain(model: str) -> Run:
         return Run(data=DATA, student=model, method=Vanilla(), optimisation=OPTIMISATION)

@@ -10,6 +10,7 @@ examples.npz          the few examples a report shows
 student.safetensors   the student alone
 checkpoint/           what `resume` needs
 report.html           one file, no network
+tensorboard/          the lines of metrics.jsonl as events, where they were asked for
 previous/             the run that was there, while the one that replaces it has no checkpoint
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collegium.charts.drawing import AbstractDrawing
 from collegium.errors import FolderError
 from collegium.files import flush_folder, write_whole
 
@@ -34,14 +36,14 @@ Arrays = dict[str, NDArray[Any]]
 RUN, TEACHERS, METRICS, SUMMARY = "run.json", "teachers.json", "metrics.jsonl", "summary.json"
 WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz"
 STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
-PREVIOUS = "previous"
+PREVIOUS, EVENTS = "previous", "tensorboard"
 WATCHED = "watched"
 """What lines of metrics.jsonl call the test split after an epoch that is not the end."""
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 
-class Record:
-    """A run folder.
+class Record(AbstractDrawing):
+    """A run folder; in a notebook it shows its answer, its teachers and its main curves.
 
     Args:
         folder: where it is; `create` makes one, `Record(folder)` opens one.
@@ -104,7 +106,7 @@ class Record:
             return
         self.drop_previous()
         moving.mkdir(exist_ok=True)
-        for part in (*PARTS, CHECKPOINT):
+        for part in (*PARTS, CHECKPOINT, EVENTS):
             if self.path(part).exists() and not (moving / part).exists():
                 self.path(part).rename(moving / part)
         moving.rename(kept)
@@ -113,7 +115,8 @@ class Record:
     def _remove(self) -> None:
         for part in PARTS:
             self.path(part).unlink(missing_ok=True)
-        shutil.rmtree(self.path(CHECKPOINT), ignore_errors=True)
+        for part in (CHECKPOINT, EVENTS):
+            shutil.rmtree(self.path(part), ignore_errors=True)
 
     def drop_previous(self) -> None:
         """Remove the run that was put aside, if there is one."""
@@ -220,6 +223,15 @@ class Record:
     def weights(self) -> Arrays:
         """weights.npz: what each teacher got of each example in the last epoch."""
         return self.read_arrays(WEIGHTS)
+
+    @property
+    def predictions(self) -> Arrays:
+        """predictions.npz: what student and teachers said of the evaluation split."""
+        return self.read_arrays(PREDICTIONS)
+
+    def found(self) -> Json:
+        """summary.json; empty while the run is not finished."""
+        return self.summary if self.path(SUMMARY).is_file() else {}
 
 
 def _parse(line: str) -> Json:

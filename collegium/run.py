@@ -218,6 +218,7 @@ def distill(
     labels: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    tensorboard: bool = False,
     **options: Any,
 ) -> Record:
     """Train one student from several teachers.
@@ -245,6 +246,7 @@ def distill(
             order of their logits, or a JSON file with either. Not needed where names agree.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
+        tensorboard: write metrics as TensorBoard events too (needs the extra of that name).
         **options: fields of `Machine` and `Storage`: precision, devices, store_hints, ...
 
     Returns:
@@ -274,7 +276,7 @@ def distill(
         views=views,
         labels={name: as_labels(content) for name, content in (labels or {}).items()},
     )
-    return execute(run, Path(out), overwrite=overwrite, quiet=quiet)
+    return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
 
 
 def as_labels(content: Any) -> Any:
@@ -315,6 +317,7 @@ def execute(
     resume: bool = False,
     quiet: bool = False,
     label: str | None = None,
+    tensorboard: bool = False,
 ) -> Record:
     """Make a run happen and leave its record.
 
@@ -325,20 +328,25 @@ def execute(
         resume: go on from the newest checkpoint in the folder.
         quiet: show no progress.
         label: shown in front of progress lines.
+        tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
     """
-    from collegium.session import Session
-    from collegium.training.mishaps import explain
-    from collegium.training.signals import Stopper, end_with_parent
+    from collegium.training.events import wants_events
 
     check_folder(out, overwrite or resume)
     if resume and finished(out):
         return Record(out)
+    events = wants_events(out, tensorboard, resume)
+    from collegium.session import Session
+    from collegium.training.mishaps import explain
+    from collegium.training.signals import Stopper, end_with_parent
+
     label = label or run.method.slug
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
         end_with_parent()
     try:
         with Stopper() as stopper:
-            session = Session(run, out, quiet=quiet, label=label, stopper=stopper)
+            shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
+            session = Session(run, out, stopper=stopper, **shown)
             return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{_go_on(run, out)}") from None

@@ -48,6 +48,7 @@ from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store, StoredTeachers
 from collegium.training.evaluate import Predictions, predict
+from collegium.training.events import written_to
 from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
 from collegium.training.learner import Learner, student_layers
 from collegium.training.lock import only_writer
@@ -75,6 +76,7 @@ class Session:
         quiet: show no progress.
         label: in front of progress lines.
         stopper: knows whether somebody wants to stop; None for nobody.
+        events: write metrics for TensorBoard too.
     """
 
     def __init__(
@@ -85,11 +87,12 @@ class Session:
         quiet: bool = False,
         label: str = "train",
         stopper: Stopper | None = None,
+        events: bool = False,
     ) -> None:
         check_storage(run.storage, run.machine, run.views)
         asked, asked_of = asked_layers(run.method.pairs_asked(), tuple(run.teachers))
         self.stopper = stopper or Stopper()
-        self.out = out
+        self.out, self.events, self.record = out, events, Record(out)
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
         self.splits = make_splits(
@@ -225,8 +228,9 @@ class Session:
     def carry_out(self, *, overwrite: bool = False, resume: bool = False) -> Record:
         """Train, measure, record."""
         first = self.fabric.is_global_zero
-        with only_writer(self.out) if first else contextlib.nullcontext():
-            return self._carry_out(Record(self.out), overwrite=overwrite, resume=resume)
+        alone = only_writer(self.out) if first else contextlib.nullcontext()
+        with alone, written_to(self.out, self.events and first) as self.record:
+            return self._carry_out(self.record, overwrite=overwrite, resume=resume)
 
     def _carry_out(self, record: Record, *, overwrite: bool, resume: bool) -> Record:
         self._open(record, overwrite=overwrite, resume=resume)
@@ -253,7 +257,7 @@ class Session:
             self.splits.validation,
             self.request.optimisation,
             self.request.machine,
-            Record(self.out),
+            self.record,
             self.display,
             {name: profile.sha256 for name, profile in self.profiles.items()},
             self.stopper,

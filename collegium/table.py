@@ -2,12 +2,19 @@
 
 import csv
 import io
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from collegium.charts.chart import Chart
+from collegium.charts.notebook import card
+from collegium.charts.plots import differences_chart
+from collegium.charts.tables import Cell, Table
+from collegium.errors import FolderError
 from collegium.rows import ALONE
 
 Json = dict[str, Any]
@@ -93,6 +100,47 @@ class Outcomes:
         """Standard deviation over the runs, n - 1 in the denominator; None for fewer than two."""
         found = list(self.of(key).values())
         return statistics.stdev(found) if len(found) > 1 else None
+
+
+class Comparison(dict[str, Any]):
+    """What a comparison found: compare.json, which a notebook shows as its answer and a table."""
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Comparison":
+        """That of a folder made by `collegium compare`.
+
+        Raises:
+            FolderError: it holds none, or its table is damaged.
+        """
+        path = Path(folder) / "compare.json"
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise FolderError(f"{path} cannot be read: {error}; did compare get there?") from None
+        if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
+            raise FolderError(f"{path} is no table of a comparison")
+        return cls(content)
+
+    def plot_differences(self) -> Chart:
+        """Each row minus the student alone, with the 95 % interval of the difference.
+
+        Raises:
+            FolderError: no row can be compared with the student alone.
+        """
+        if (chart := differences_chart(self._gaps())) is None:
+            raise FolderError("no row of this comparison shares a seed with the student alone")
+        return chart
+
+    def _gaps(self) -> dict[str, tuple[float, float | None]]:
+        rows = [row for row in self["rows"] if row["minus_alone"] is not None]
+        return {r["method"]: (r["minus_alone"], r["minus_alone_half_width"]) for r in rows}
+
+    def _repr_html_(self) -> str:
+        rows = [[Cell(text) for text in _row_cells(line)] for line in self["rows"]]
+        head = [cell.format(control=self["control"]) for cell in _HEAD]
+        chart = differences_chart(self._gaps())
+        shown = [chart] if chart else []
+        return card("Comparison", self["answer"], Table("", head, rows, _LEGEND), shown)
 
 
 def make_table(rows: Sequence[Outcomes], control: str) -> Json:

@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from collegium.charts import plots, words
+from collegium.charts.chart import Chart
+from collegium.charts.tables import Cell, Table, number
 from collegium.record import Json
-from collegium.report import figures, words
-from collegium.report.chart import Chart
 from collegium.report.reading import Group, Reading, last_written
-from collegium.report.tables import Cell, Table, number
 from collegium.table import Difference, paired
 
 
@@ -37,15 +37,9 @@ def single(reading: Reading) -> str:
     """What one run has found, in words."""
     if reading.finished:
         return words.about_one(reading.run, reading.summary)
-    done, epochs = reading.epochs
     last = [line for line in reading.metrics if line.get("split") != "test"]
-    reached = (
-        f"; {words.percent(last[-1].get('accuracy'))} on {last[-1].get('split')}" if last else ""
-    )
-    return (
-        f"No answer yet: this run is still going, or was stopped, after {done} of {epochs} epochs"
-        f"{reached} ({last_written(reading)})."
-    )
+    state = f"this run {reading.state} ({last_written(reading)})"
+    return words.about_unfinished(reading.epochs, last[-1] if last else None, state)
 
 
 def _without_control(found: Sequence[Group]) -> str:
@@ -140,9 +134,13 @@ def _last_entropy(group: Group) -> float | None:
 
 
 def charts(found: Sequence[Group]) -> list[Chart]:
-    """Curves of every kind of run in one chart."""
-    chart = figures.runs_chart({group.name: mean_curve(group) for group in found})
-    return [chart] if chart else []
+    """Differences from the student alone, and the curves of every kind of run in one chart."""
+    gaps = {group.name: gap for group in found if (gap := difference(group, found))}
+    made = [
+        plots.differences_chart({name: (gap.mean, gap.half_width) for name, gap in gaps.items()}),
+        plots.runs_chart({group.name: mean_curve(group) for group in found}),
+    ]
+    return [chart for chart in made if chart is not None]
 
 
 def mean_curve(group: Group) -> list[Json]:

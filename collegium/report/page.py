@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from collegium.charts.chart import Chart, script_json
+from collegium.charts.figure import variables
+from collegium.charts.tables import colours
 from collegium.errors import FolderError
 from collegium.files import write_whole
 from collegium.record import RUN, Json, Record
 from collegium.report import comparison, sections
 from collegium.report.cards import RULES, cards, temperature
-from collegium.report.chart import Chart, script_json
 from collegium.report.reading import Group, Reading, groups, read
-from collegium.report.tables import colours
 
 _Part = TypeVar("_Part")
 
@@ -89,7 +90,7 @@ def page(records: Sequence[Record], *, names: Sequence[str] | None = None) -> st
         "names": NAMES,
         "rules": RULES,
         "numbers": script_json(_numbers(overview, runs)),
-        "style": _file("style.css") + _heat_style(),
+        "style": _colours() + _file("style.css") + _heat_style(),
         "script": _file("page.js"),
     }
     return str(_environment().get_template("page.html").render(content))
@@ -188,6 +189,11 @@ def _environment() -> Any:
 @functools.cache
 def _file(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text()
+
+
+def _colours() -> str:
+    light, dark = variables("light"), variables("dark")
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from collegium.errors import FolderError
 from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, WEIGHTS, Arrays, Json, Record
 from collegium.rows import ALONE
+from collegium.training.lock import is_taken
 
 _Part = TypeVar("_Part")
 
@@ -28,6 +29,7 @@ class Reading:
         predictions: predictions.npz.
         examples: examples.npz.
         problems: what could not be read, a line each.
+        going: whether a process is writing it.
     """
 
     folder: Path
@@ -40,6 +42,14 @@ class Reading:
     predictions: Arrays
     examples: Arrays
     problems: tuple[str, ...] = ()
+    going: bool = False
+
+    @property
+    def state(self) -> str:
+        """How the run is, in words."""
+        if self.finished:
+            return "is finished"
+        return "is still going" if self.going else "was stopped"
 
     @property
     def finished(self) -> bool:
@@ -61,6 +71,12 @@ class Reading:
         """How many are done, and how many there are to be."""
         done = max((line["epoch"] + 1 for line in self.metrics), default=0)
         return done, int(self.run.get("optimisation", {}).get("epochs", done))
+
+    @property
+    def last_line(self) -> Json:
+        """What training said of the last epoch; nothing before the first."""
+        train = [line for line in self.metrics if line.get("split") == "train"]
+        return train[-1] if train else {}
 
     @property
     def heard(self) -> list[str]:
@@ -121,6 +137,7 @@ def read(record: Record) -> Reading:
         arrays(PREDICTIONS),
         arrays(EXAMPLES),
         tuple(problems),
+        is_taken(record.folder),
     )
 
 

@@ -47,15 +47,23 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         FolderError: it does.
     """
-    if not (folder / LOCK).is_file() or folder.resolve() in _HELD:
-        return
+    if folder.resolve() not in _HELD and (process := _holder(folder)) is not None:
+        raise FolderError(_taken(folder, process))
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether a process writes the folder now, this one or another."""
+    return folder.resolve() in _HELD or _holder(folder) is not None
+
+
+def _holder(folder: Path) -> str | None:
+    """The number of another process that writes a folder; None where nobody does."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
-        return  # said when it is to be written
+        return None  # nobody ever did; what cannot be opened is said when it is to be written
     try:
-        if not _lock(descriptor):
-            raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))
+        return None if _lock(descriptor) else os.read(descriptor, 32).decode(errors="replace")
     finally:
         os.close(descriptor)
 

@@ -122,7 +122,7 @@ class Training:
                 lesson = self._try(epoch * progress.steps + progress.step, batch)
                 progress.step += 1
                 progress.epoch_seconds = time.perf_counter() - began
-                self.display.step()
+                self.display.step(self.state)
                 if progress.step < progress.steps:
                     self.keeper.after_step(self.state)
             self._close_epoch(lesson)

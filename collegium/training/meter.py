@@ -58,6 +58,15 @@ class Meter:
         """The sums so far, for a reduction over processes."""
         return self._sums
 
+    def means(self) -> dict[str, float]:
+        """Means so far of accuracy, loss and weights, and the count; waits for the device once."""
+        wanted = [k for k in self._sums if k in ("accuracy", "loss") or k.startswith("weights.")]
+        if not wanted:
+            return {}
+        count, *values = torch.stack([self._sums[key] for key in ("count", *wanted)]).tolist()
+        means = (value / count for value in values)
+        return {"count": count, **dict(zip(wanted, means, strict=True))}
+
     def kept(self) -> tuple[Tensor, Tensor]:
         """Index (N,) and weights (N, T) of every example of the epoch."""
         index, weights = zip(*self._kept, strict=True)

@@ -1,27 +1,29 @@
-"""What the user sees while something long goes on: rate, time left, one line an epoch."""
+"""What the user sees while something long goes on: one line that changes, one line an epoch."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.live import Live
+from rich.text import Text
+
+from collegium.training.progress_line import Moment, clock
+
+if TYPE_CHECKING:
+    from collegium.training.checkpoint import State
 
 TELL_EVERY = 10.0
 """Seconds between lines on something long."""
+REFRESH = 0.5
+"""Seconds between two looks at an epoch on a terminal: each waits for the device once."""
+TELL_INSIDE = 60.0
+"""Seconds between lines within an epoch where there is no terminal."""
 
 
 class Display:
-    """Progress on standard error; a bar on a terminal, plain lines elsewhere, nothing if quiet.
+    """Progress on standard error: one line that changes on a terminal, plain lines elsewhere.
 
     Args:
         quiet: show nothing but warnings.
@@ -31,40 +33,76 @@ class Display:
     def __init__(self, quiet: bool = False, label: str = "train") -> None:
         self.quiet, self.label = quiet, label
         self.console = Console(stderr=True, highlight=False)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._live: Live | None = None
         self._asked_of, self._asked_from, self._told = ("", 0), (0.0, 0), 0.0
         self._epochs, self._done = 0, 0.0
-        self._started = 0.0
+        self._started, self._due = 0.0, 0.0
+
+    @property
+    def _changes(self) -> bool:
+        """Whether a line can be written over where it is shown."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
 
     @contextmanager
     def training(self, epochs: int, steps: int, epoch: int = 0, step: int = 0) -> Iterator[None]:
         """A training of `epochs` epochs of `steps` steps, from that step of that epoch on."""
         self._epochs, self._started = epochs, time.perf_counter()
         self._done = epoch + step / max(steps, 1)
-        if self.quiet or not self.console.is_terminal:
+        self._due = self._started + (0.0 if self._changes else TELL_INSIDE)
+        if self.quiet or not self._changes:
             yield
             return
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("steps, left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
-        done = epoch * steps + step
-        self._task = self._bar.add_task(self.label, total=epochs * steps, completed=done)
-        with self._bar:
+        # Without a thread of its own, which would take the interpreter from training.
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        with self._live:
             yield
-        self._bar = None
+        self._live = None
 
-    def step(self) -> None:
-        """One step is done."""
-        if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task)
+    def step(self, state: "State") -> None:
+        """One step is done; now and then it is shown what the epoch is like so far.
+
+        Args:
+            state: of the training; its meter is read off only when something is shown.
+        """
+        now = time.perf_counter()
+        if self.quiet or now < self._due:
+            return
+        moment = self._within(state, now)
+        if moment is None:
+            return
+        if self._live is None:
+            self.say(moment.plain())
+            self._due = now + TELL_INSIDE
+        else:
+            self._live.update(self._line(moment), refresh=True)
+            self._due = now + REFRESH
+
+    def _within(self, state: "State", now: float) -> Moment | None:
+        progress, means = state.progress, state.meter.means()
+        if not means:  # every step so far was left out
+            return None
+        done = progress.epoch + progress.step / progress.steps
+        return Moment(
+            self.label,
+            progress.epoch + 1,
+            self._epochs,
+            progress.step / progress.steps,
+            means["loss"],
+            means["accuracy"],
+            None,
+            _weights(means),
+            means["count"] / max(progress.epoch_seconds, 1e-9),
+            self._left(done, now),
+        )
+
+    def _left(self, done: float, now: float) -> float:
+        """Seconds until all epochs are done, at the rate of this session."""
+        rate = (now - self._started) / max(done - self._done, 1e-9)
+        return rate * (self._epochs - done)
+
+    def _line(self, moment: Moment) -> Text:
+        text = moment.fitted(max(self.console.width - 1, 1))
+        return Text(text, no_wrap=True, overflow="ellipsis")
 
     def asked(self, name: str, done: int, of: int) -> None:
         """A teacher has answered `done` views of `of`, ahead of training."""
@@ -74,7 +112,7 @@ class Display:
         elif now - self._told > TELL_EVERY and not self.quiet:
             self._told = now
             rate = (done - self._asked_from[1]) / (now - self._asked_from[0])
-            left = _clock((of - done) / rate)
+            left = clock((of - done) / rate)
             what = f"{self.label}  {name}: {done:,}/{of:,} views"
             self.say(f"{what}  {rate:.0f} images/s  {left} left")
 
@@ -82,21 +120,23 @@ class Display:
         """An epoch is done; its metrics."""
         if self.quiet:
             return
-        done = line["epoch"] + 1
-        rate = (time.perf_counter() - self._started) / (done - self._done)
-        left = rate * (self._epochs - done)
-        parts = [
-            f"{self.label}  epoch {done}/{self._epochs}",
-            f"loss {line['loss']:.3f}",
-            f"train {100 * line['accuracy']:.1f} %",
-        ]
-        if validation:
-            parts.append(f"val {100 * validation['accuracy']:.1f} %")
-        heard = [f"{k[8:]} {v:.2f}" for k, v in line.items() if k.startswith("weights.")]
-        if len(heard) > 1:
-            parts.append("weights " + " ".join(heard))
-        parts += [f"{line['images_per_s']:.0f} images/s", f"{_clock(left)} left"]
-        self.say("  ".join(parts))
+        now, done = time.perf_counter(), line["epoch"] + 1
+        moment = Moment(
+            self.label,
+            done,
+            self._epochs,
+            None,
+            line["loss"],
+            line["accuracy"],
+            validation["accuracy"] if validation else None,
+            _weights(line),
+            line["images_per_s"],
+            self._left(float(done), now),
+        )
+        if self._live is None:
+            self.say(moment.plain())
+        else:
+            self.console.print(self._line(moment))
 
     def say(self, text: str) -> None:
         """One plain line, if not quiet."""
@@ -109,7 +149,5 @@ class Display:
         self.console.print(f"warning: {whose}{text}", style="yellow", soft_wrap=True, markup=False)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _weights(line: Mapping[str, Any]) -> dict[str, float]:
+    return {key[8:]: value for key, value in line.items() if key.startswith("weights.")}

@@ -101,6 +101,9 @@ class OutputOptions:
     """Replace the run that is in the folder."""
     quiet: Flag = False
     """Show no progress."""
+    tensorboard: Flag = False
+    """Write metrics as TensorBoard events too, into tensorboard/ in the run folder (needs the extra
+    of that name)."""
     json: Flag = False
     """Print the result as one JSON object on standard output."""
 

@@ -33,7 +33,8 @@ def demo(output: Flat[OutputOptions] = OutputOptions()) -> Call:
     def call() -> Answer:
         from collegium.demo import run_demo
 
-        result, text = run_demo(output.folder("demo"), output.overwrite, output.quiet)
+        out = output.folder("demo")
+        result, text = run_demo(out, output.overwrite, output.quiet, output.tensorboard)
         return Answer(result, text)
 
     return call
@@ -155,7 +156,15 @@ def _do(
         labels=labels or {},
     )
     out = output.folder(label)
-    return _tell(execute(run, out, overwrite=output.overwrite, quiet=output.quiet, label=label))
+    record = execute(
+        run,
+        out,
+        overwrite=output.overwrite,
+        quiet=output.quiet,
+        label=label,
+        tensorboard=output.tensorboard,
+    )
+    return _tell(record)
 
 
 def _tell(record: Record) -> Answer:

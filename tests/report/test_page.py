@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from collegium.charts.chart import Axis, Line, draw
 from collegium.cli import main
 from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
-from collegium.report.chart import Axis, Line, draw
 from collegium.report.page import NAMES, page
 
 Folder = Callable[..., Record]

@@ -17,6 +17,7 @@ EXTRAS = {
     "hf": "transformers",
     "onnx": "onnxruntime",
     "hub": "datasets",
+    "tensorboard": "tensorboard",
 }
 """The library behind each extra."""
 

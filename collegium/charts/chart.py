@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from collegium.charts.figure import AbstractFigure
+
 SERIES = 7
 """Colours of teachers, terms and runs; they repeat, with other dashes."""
 DASHES = ("", "7 3", "2.5 2.5", "8 3 2 3")
@@ -47,6 +49,7 @@ class Mark:
         series: place in the series of colours.
         cross: a cross, not a circle.
         name: written beside it.
+        size: of the circle.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class Mark:
     series: int = 0
     cross: bool = False
     name: str = ""
+    size: float = 5.5
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Chart:
+class Chart(AbstractFigure):
     """A drawing and what is said about it.
 
     Attributes:
@@ -146,6 +150,21 @@ class Chart:
     note: str = ""
     percent: bool = False
     steps: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it shows."""
+        return self.title
+
+    @property
+    def about(self) -> str:
+        """How to read it."""
+        return self.note
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return _WIDTH, _HEIGHT
 
     def svg(self) -> str:
         """The drawing, to be put into a page."""
@@ -330,7 +349,7 @@ def _shape(mark: Mark, x: float, y: float) -> str:
     if mark.cross:
         path = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0-10l-10 10"
         return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="3"/>'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{colour}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{mark.size:g}" fill="{colour}"/>'
 
 
 def _text(text: str, x: float, y: float, anchor: str = "start") -> str:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.report.chart import CROWD, Axis, Chart, Line, Mark, draw
+from collegium.charts.chart import CROWD, Axis, Chart, Line, Mark, draw
 
 Lines = Sequence[Mapping[str, Any]]
 """Lines of metrics.jsonl."""
-BINS = 20
+BINS, SHOWN_GAPS = 20, 12
 
 
 def accuracy_chart(metrics: Lines, teachers: Mapping[str, float]) -> Chart | None:
@@ -93,7 +93,7 @@ def weights_chart(metrics: Lines) -> Chart | None:
 
 def entropy_chart(metrics: Lines) -> Chart | None:
     """How decided the weights are, and how much they depend on the example."""
-    train = _of_split(metrics, "train")
+    train = [line for line in _of_split(metrics, "train") if "weights_variance" in line]
     lines = [Line("entropy", *_column(train, "weights_entropy"))]
     x, variance = _column(train, "weights_variance")
     lines.append(Line("spread between examples", x, [value**0.5 for value in variance]))
@@ -161,6 +161,21 @@ def correctness_chart(
     return Chart("correctness", title, across, up, marks=tuple(marks), note=note)
 
 
+def correctness_of(said: Mapping[str, NDArray[Any]], teachers: Sequence[str]) -> Chart | None:
+    """The same from predictions.npz; None where it has no weights.
+
+    Args:
+        said: its arrays.
+        teachers: names of all teachers, heard or not.
+    """
+    if not {"weights", "heard", "teachers", "labels"} <= said.keys():
+        return None
+    heard = [str(name) for name in said["heard"]]
+    answers_NT = said["teachers"][[teachers.index(name) for name in heard]].T
+    right_NT, known_NT = answers_NT == said["labels"][:, None], answers_NT >= 0
+    return correctness_chart(said["weights"], right_NT, known_NT, heard)
+
+
 def cost_chart(
     points: Sequence[tuple[str, str, float, float]], key: str, x: str, title: str
 ) -> Chart | None:
@@ -182,6 +197,36 @@ def cost_chart(
     across = Axis.around(x, [mark.x for mark in marks], 0.18, log=True)
     up = Axis.around("accuracy, %", [mark.y for mark in marks], 0.15)
     return Chart(key, title, across, up, marks=tuple(marks))
+
+
+def differences_chart(gaps: Mapping[str, tuple[float, float | None]]) -> Chart | None:
+    """Differences from the student alone in points, with their intervals; the best first.
+
+    Args:
+        gaps: mean and half of the 95 % interval by name; None for the half where there is one seed.
+    """
+    names = sorted(gaps, key=lambda name: -gaps[name][0])[:SHOWN_GAPS]
+    marks = [
+        mark for place, name in enumerate(names) for mark in _interval(place, name, gaps[name])
+    ]
+    if not marks:
+        return None
+    across = Axis.around("points", [0.0, *(mark.x for mark in marks)], 0.08)
+    left = f" The best {SHOWN_GAPS} of {len(gaps)} are shown." if len(gaps) > SHOWN_GAPS else ""
+    note = f"Thin lines: 95 % intervals; one that crosses 0 tells nothing.{left}"
+    up = Axis("", len(names) - 0.5, -0.5, names=tuple(names))
+    title = "Minus the student alone"
+    return Chart("differences", title, across, up, marks=tuple(marks), note=note)
+
+
+def _interval(place: int, name: str, gap: tuple[float, float | None]) -> list[Mark]:
+    """The mean between the ends of its interval."""
+    mean, half = gap
+    spread = "one seed" if half is None else f"[{mean - half:+.2f}, {mean + half:+.2f}]"
+    tip, at = f"{name}: {mean:+.2f} points, {spread}", float(place)
+    ends = [] if half is None else [mean - half, mean + half]
+    whiskers = [Mark("mean of the seeds", end, at, tip, size=1.5) for end in ends]
+    return [*whiskers[:1], Mark("mean of the seeds", mean, at, tip), *whiskers[1:]]
 
 
 def runs_chart(curves: Mapping[str, Lines]) -> Chart | None:

@@ -1,6 +1,6 @@
 """Tables of a page: cells are sorted by a number, filled with a bar, or coloured by a value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,45 @@ def number(value: float | int | None, form: str = "{:,.0f}") -> Cell:
 def share(value: float | int | None) -> Cell:
     """A part of 1 as a percentage, or a dash."""
     return number(None if value is None else 100 * value, "{:.2f} %")
+
+
+def teachers_table(
+    teachers: Sequence[Mapping[str, Any]],
+    numbers: Mapping[str, Any],
+    accuracy: Mapping[str, float],
+    heard: Sequence[str],
+    split: str,
+) -> Table:
+    """Accuracy, size and share of each teacher.
+
+    Args:
+        teachers: rows of teachers.json.
+        numbers: `weights.TEACHER` and `agreement.TEACHER`, as far as they are known.
+        accuracy: of each, 0 to 1.
+        heard: names of those that got weights.
+        split: what accuracy was measured on.
+    """
+    rows = []
+    for row in teachers:
+        name = str(row["name"])
+        weight = numbers.get(f"weights.{name}")
+        rows.append(
+            [
+                Cell(name, series=heard.index(name) if name in heard else None),
+                Cell(str(row.get("spec", ""))),
+                number(row.get("parameters")),
+                share(accuracy.get(name)),
+                Cell("not heard", -1.0) if weight is None else _bar(weight),
+                share(numbers.get(f"agreement.{name}")),
+            ]
+        )
+    head = ["teacher", "model", "parameters", f"accuracy, {split}", "mean weight given"]
+    note = "Mean weight: over the training examples of the last epoch."
+    return Table("", [*head, "student agrees"], rows, note)
+
+
+def _bar(value: float) -> Cell:
+    return Cell(f"{value:.3f}", float(value), bar=float(value))
 
 
 def heat(

@@ -47,6 +47,21 @@ def about_one(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     )
 
 
+def about_unfinished(epochs: tuple[int, int], line: Mapping[str, Any] | None, state: str) -> str:
+    """One run that has no answer yet, in a sentence.
+
+    Args:
+        epochs: how many are done, and how many there are to be.
+        line: the last of metrics.jsonl, if there is one.
+        state: what is known of its going on.
+
+    >>> about_unfinished((1, 3), {"accuracy": 0.5, "split": "validation"}, "it was stopped")
+    'No answer yet: it was stopped, after 1 of 3 epochs; 50.00 % on validation.'
+    """
+    reached = f"; {percent(line.get('accuracy'))} on {line.get('split')}" if line else ""
+    return f"No answer yet: {state}, after {epochs[0]} of {epochs[1]} epochs{reached}."
+
+
 def about_difference(
     name: str,
     taught: Mapping[int, float],

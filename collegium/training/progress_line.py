@@ -1,0 +1,139 @@
+"""One line about a training that goes on, made to fit where it is shown. Knows plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_NAMED = 8
+"""As many teachers as are told by name where nothing limits the line."""
+_LONGEST = 26
+"""Letters of a label on a terminal."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known of a training at one time.
+
+    Attributes:
+        label: what is being done.
+        epoch: the one that goes on or was completed last, from 1.
+        epochs: how many there are to be.
+        part: of the epoch that is done, 0 to 1; None for all of it.
+        loss: mean over the epoch so far.
+        accuracy: on training views, 0 to 1.
+        validation: accuracy on validation, once it was measured.
+        weights: the mean weight of each teacher that is heard.
+        images_per_s: speed of training.
+        left: seconds until the end, as far as can be told.
+    """
+
+    label: str
+    epoch: int
+    epochs: int
+    part: float | None
+    loss: float
+    accuracy: float
+    validation: float | None
+    weights: Mapping[str, float]
+    images_per_s: float
+    left: float
+
+    def fitted(self, width: int) -> str:
+        """The line in at most that many columns; what matters least is left out first.
+
+        >>> weights = {"wide": 0.5, "deep": 0.25, "b": 0.25}
+        >>> now = Moment("kd", 3, 30, 0.5, 1.25, 0.873, None, weights, 3000.0, 80.0)
+        >>> print(now.fitted(100))
+        kd  epoch 3/30  50 %  loss 1.250  train 87.3 %  3000 images/s  1:20 left  wide ▆ deep ▃ b ▃
+        >>> print(now.fitted(80))
+        kd  epoch 3/30  50 %  loss 1.250  train 87.3 %  3000 images/s  1:20 left  ▆▃▃
+        >>> print(now.fitted(40))
+        kd  epoch 3/30  50 %  loss 1.250  ▆▃▃
+        """
+        parts = self._parts(_cut(self.label, min(_LONGEST, max(width // 4, 8))))
+        least = bars(self.weights, 3)
+        kept = [rank for rank, _ in parts]
+        while len(kept) > 1 and _width(_chosen(parts, kept)) + len(least) + 2 > width:
+            kept.remove(max(kept))
+        said = _chosen(parts, kept)
+        room = width - _width(said) - 2
+        shown = next((text for text in _forms(self.weights) if cell_len(text) <= room), "")
+        shown = shown or bars(self.weights, room)
+        return _cut("  ".join([*said, shown] if shown else said), width)
+
+    def plain(self) -> str:
+        """The line in full, for a file; of many teachers the heaviest."""
+        said = [text for _, text in self._parts(self.label)]
+        heaviest = sorted(self.weights, key=lambda name: -self.weights[name])
+        named = set(heaviest[:_NAMED])
+        heard = [f"{name} {value:.2f}" for name, value in self.weights.items() if name in named]
+        if len(self.weights) > 1:
+            more = len(self.weights) - len(heard)
+            said.append(f"weights {' '.join(heard)}" + (f" and {more} more" if more else ""))
+        return "  ".join(said)
+
+    def _parts(self, label: str) -> list[tuple[int, str]]:
+        """What is said, in order, each with its rank: the largest is left out first."""
+        found = [(0, label), (1, f"epoch {self.epoch}/{self.epochs}")]
+        if self.part is not None:
+            found.append((4, f"{100 * self.part:.0f} %"))
+        found += [(2, f"loss {self.loss:.3f}"), (6, f"train {100 * self.accuracy:.1f} %")]
+        if self.validation is not None:
+            found.append((3, f"val {100 * self.validation:.1f} %"))
+        found += [(7, f"{self.images_per_s:.0f} images/s"), (5, f"{clock(self.left)} left")]
+        return found
+
+
+def bars(weights: Mapping[str, float], width: int) -> str:
+    """A block for each teacher, as high as its weight: half of it is an equal share.
+
+    Args:
+        weights: by teacher; nothing is shown of one alone.
+        width: columns there are; where they do not do, the last is an ellipsis.
+
+    >>> bars({"a": 0.5, "b": 0.3, "c": 0.2}, 10), bars(dict.fromkeys("abcdef", 1 / 6), 4)
+    ('▆▄▂', '▄▄▄…')
+    """
+    if len(weights) < 2 or width < 2:
+        return ""
+    blocks = [_block(value, len(weights)) for value in weights.values()]
+    text = "".join(blocks)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _block(value: float, count: int) -> str:
+    return _BLOCKS[max(1, min(round(4 * value * count), 8))]
+
+
+def _forms(weights: Mapping[str, float]) -> list[str]:
+    """The weights from most to least said of them; beyond these there are bars alone."""
+    if len(weights) < 2:
+        return []
+    shown = {name: _block(value, len(weights)) for name, value in weights.items()}
+    full = " ".join(f"{name} {shown[name]} {value:.2f}" for name, value in weights.items())
+    return [full, " ".join(f"{name} {block}" for name, block in shown.items())]
+
+
+def _chosen(parts: Sequence[tuple[int, str]], kept: Sequence[int]) -> list[str]:
+    return [text for rank, text in parts if rank in kept]
+
+
+def _width(texts: Sequence[str]) -> int:
+    return cell_len("  ".join(texts))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours with them.
+
+    >>> clock(75.2), clock(3725.0)
+    ('1:15', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
