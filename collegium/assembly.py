@@ -229,6 +229,7 @@ def make_faculty(
     fabric: Fabric,
     labels: Mapping[str, Labels] = {},
     layers: Mapping[str, Sequence[str]] | None = None,
+    display: Display | None = None,
 ) -> Faculty:
     """The teachers of a run of so many steps, made as fast as their answers allow.
 
@@ -248,6 +249,8 @@ def make_faculty(
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
         min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
+        machine.teacher_block,
+        (display or Display(quiet=True)).warn if machine.teacher_batch == "auto" else None,
     )
     bounded = machine.teacher_memory == "bounded"
     return Faculty(

@@ -15,6 +15,7 @@ import tyro
 
 from collegium.errors import CollegiumError, RequestError, UnknownNameError
 from collegium.methods import DEFAULT, all_methods, find_method
+from collegium.training.mishaps import explain
 from collegium.verbs import VERBS, Call, distill_with
 
 _CONFIG = (tyro.conf.CascadeSubcommandArgs,)
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(verb, error, error.exit_code)
     except KeyboardInterrupt:
         return _fail(verb, "interrupted", 130)
-    except OSError as error:
-        return _fail(verb, error, 1)
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = explain(error) or (error if isinstance(error, OSError) else None)
+        if reason is None:  # a fault of ours
+            raise
+        return _fail(verb, reason, 1)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:

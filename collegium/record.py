@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import FolderError
-from collegium.files import flush_folder, write_whole
+from collegium.files import bursting, flush_folder, write_whole
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -37,6 +38,7 @@ STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
 PREVIOUS = "previous"
 WATCHED = "watched"
 """What lines of metrics.jsonl call the test split after an epoch that is not the end."""
+_UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 
@@ -191,9 +193,11 @@ class Record:
         if not self.path(part).is_file():
             return {}
         try:
+            if reason := bursting(self.path(part)):
+                raise ValueError(reason)
             with np.load(self.path(part), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (*_UNREADABLE, MemoryError) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
 
     @property

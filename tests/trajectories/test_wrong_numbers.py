@@ -47,8 +47,9 @@ def test_a_step_with_nan_names_the_examples_and_can_be_looked_at(
         return take(self, step, lesson, scale)
 
     monkeypatch.setattr(Training, "_learn", learn)
+    run = plain(optimisation=Optimisation(3, 12), machine=Machine(checkpoint_every="5"))
     with pytest.raises(NumericsError) as caught:
-        execute(plain(optimisation=Optimisation(3, 12)), tmp_path / "run", quiet=True)
+        execute(run, tmp_path / "run", quiet=True)
     assert "the student's logits became NaN or infinite at step 7 for 2 examples" in str(
         caught.value
     )
