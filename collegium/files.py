@@ -56,7 +56,7 @@ def bursting(path: Path) -> str | None:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked <= max(_ALWAYS, _GAIN * path.stat().st_size):
         return None
-    return f"it would be {unpacked:,} bytes once unpacked, which no run has written"
+    return f"it would be {unpacked:,} bytes once unpacked, far more than it is now"
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

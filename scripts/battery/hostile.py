@@ -70,6 +70,7 @@ def files(count: int, draw: random.Random) -> Iterator[Tally]:
     """Every kind in turn."""
     _make_victims()
     kinds, most = _kinds(), 0
+    kinds = kinds if count >= len(kinds) else draw.sample(kinds, count)
     shares, sound = sum(kind.each for kind in kinds), snapshot(*SOUND)
     for kind in kinds:
         tally = Tally(f"hostile {kind.what}")

@@ -39,19 +39,16 @@ Kill = Callable[[list[str]], int]
 
 def kills(count: int, draw: random.Random) -> Iterator[Tally]:
     """Killed, gone on with, killed again, until it is done."""
-    for what, text, share in (
-        ("training, filling a store", DISTIL, 0.3),
-        ("building a store", STORE, 0.15),
-        ("comparing", COMPARE, 0.2),
-    ):
-        kill = _at_a_moment(text, draw)
+    rows: list[tuple[str, str, tuple[str, ...], float]] = [
+        ("training, filling a store", DISTIL, (), 0.3),
+        ("building a store", STORE, (), 0.15),
+        ("comparing", COMPARE, (), 0.2),
+        ("a training writes a file", DISTIL, WRITTEN, 0.2),
+        ("a comparison writes a file", COMPARE, TABLES, 0.15),
+    ]
+    for what, text, names, share in rows if count >= len(rows) else draw.sample(rows, count):
+        kill = _at_a_file(text, names, draw) if names else _at_a_moment(text, draw)
         yield _often(f"kill -9 while {what}", text, round(count * share), kill)
-    for what, text, names, share in (
-        ("a training writes", DISTIL, WRITTEN, 0.2),
-        ("a comparison writes", COMPARE, TABLES, 0.15),
-    ):
-        kill = _at_a_file(text, names, draw)
-        yield _often(f"kill -9 while {what} a file", text, round(count * share), kill)
 
 
 def _often(what: str, text: str, count: int, kill: Kill) -> Tally:

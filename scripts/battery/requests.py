@@ -55,7 +55,7 @@ def requests(count: int, draw: random.Random) -> Iterator[Tally]:
     tally = Tally("generated lines, the command itself")
     shutil.rmtree("out", ignore_errors=True)
     for words in _examples(lines, max(1, count // REAL), number + 1):
-        tally.add(_ask_command(words))
+        tally.add(_ask_command([word.replace("\x00", "") for word in words]))  # none can have it
     yield tally
 
 
@@ -71,8 +71,15 @@ def _up_to_the_first_step() -> Iterator[None]:
 
 
 def _generated(what: str, words: st.SearchStrategy[list[str]], count: int, number: int) -> Tally:
-    tally = Tally(what)
-    _each(words, count, number, lambda found: tally.add(_in_process(found)))
+    tally, accepted = Tally(what), [0]
+
+    def ask(words: list[str]) -> None:
+        code, problem = _in_process(words)
+        tally.add(problem)
+        accepted[0] += code == 0
+
+    _each(words, count, number, ask)
+    tally.note = f"{accepted[0]} of them made sense"
     return tally
 
 
@@ -103,18 +110,18 @@ def _each(
     ask()
 
 
-def _in_process(words: list[str]) -> str | None:
+def _in_process(words: list[str]) -> tuple[int, str | None]:
     shutil.rmtree("out", ignore_errors=True)
     said, sound = io.StringIO(), snapshot("a", "whole-run")
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
             code = main(words)
         except BaseException as error:
-            return f"{words}: {type(error).__name__}: {error}"
+            return 99, f"{words}: {type(error).__name__}: {error}"
     problem = End(code, said.getvalue()).problem()
     if snapshot("a", "whole-run") != sound:
         problem = "a run that was there is not what it was"
-    return problem and f"{words}: {problem}"
+    return code, problem and f"{words}: {problem}"
 
 
 def _ask_command(words: list[str]) -> str | None:
