@@ -52,16 +52,22 @@ def make_fabric(machine: Machine) -> Fabric:
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
     try:
-        fabric = Fabric(
-            accelerator=machine.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy=strategy,
-            precision=PRECISIONS[machine.precision],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what is refused below
+            fabric = Fabric(
+                accelerator=machine.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=PRECISIONS[machine.precision],
+            )
     except (RuntimeError, ValueError) as error:
         asked = f"--accelerator {machine.accelerator} --devices {devices}"
         raise RequestError(f"{asked} cannot be had here: {error}") from None
+    if machine.precision == "16" and fabric.device.type == "cpu":
+        raise RequestError(
+            "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on hardware we did not choose
         fabric.launch()

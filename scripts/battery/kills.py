@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.battery.attempt import PATIENCE, Tally, attempt
+from scripts.battery.attempt import PATIENCE, End, Tally, attempt
 from scripts.battery.scene import COMPARE, DISTIL, STORE, facts, going_on, words_of
 
 IN_A_ROW = 4
@@ -34,7 +34,7 @@ WRITTEN = (
 """Parts of the names of what a training writes."""
 TABLES = ("compare.json", "compare.md", "compare.csv", "summary.json", "report.html")
 
-Kill = Callable[[list[str]], int]
+Kill = Callable[[list[str]], End]
 
 
 def kills(count: int, draw: random.Random) -> Iterator[Tally]:
@@ -54,15 +54,14 @@ def kills(count: int, draw: random.Random) -> Iterator[Tally]:
 def _often(what: str, text: str, count: int, kill: Kill) -> Tally:
     tally, whole, tries = Tally(what), facts("whole"), 0
     while tally.tried < max(1, count):
-        out, code = f"cut-{tries}", -signal.SIGKILL
-        tries += 1
+        out, tries = f"cut-{tries}", tries + 1
         for _ in range(IN_A_ROW):
-            code = kill(going_on(text, out))
-            if code != -signal.SIGKILL:  # it came to its end before
+            cut = kill(going_on(text, out))
+            if cut.code != -signal.SIGKILL:  # it came to its end before
                 break
             tally.add(None)
         end = attempt(going_on(text, out))
-        problem = None if code in (0, -signal.SIGKILL) else f"ended with {code} before a kill"
+        problem = cut.problem((0, -signal.SIGKILL)) if cut.code >= 0 else None
         problem = problem or end.problem((0,)) or _difference(whole, facts(out))
         if problem:
             tally.failed.append(f"{out}: {problem}")
@@ -95,16 +94,16 @@ def _undisturbed(text: str) -> float:
 def _at_a_moment(text: str, draw: random.Random) -> Kill:
     """Kills after some seconds, of as many as the whole takes."""
     seconds = _undisturbed(text)
-    return lambda words: attempt(words, after=draw.uniform(0, seconds)).code
+    return lambda words: attempt(words, after=draw.uniform(0, seconds))
 
 
 def _at_a_file(text: str, names: tuple[str, ...], draw: random.Random) -> Kill:
     """Kills when some file is written but not yet on the disk, or has its name to get."""
     _undisturbed(text)
 
-    def kill(words: list[str]) -> int:
+    def kill(words: list[str]) -> End:
         name, time_ = draw.choice(names), draw.randint(1, 3)
-        return attempt(words, PATIENCE, lambda: _die_writing(name, time_)).code
+        return attempt(words, PATIENCE, lambda: _die_writing(name, time_))
 
     return kill
 

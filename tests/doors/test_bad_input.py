@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def snapshot(folder: Path) -> dict[str, str]:
         ("train --data digits --model small:cnn@nowhere.safetensors", "no such file"),
         ("train --data digits", "--model"),
         ("train --data digits --model small:cnn --accelerator cuda --devices 99", "cannot be had"),
+        ("train --data digits --model small:cnn --accelerator cpu --precision 16", "32 or bf16"),
         (f"{DISTIL} amtml", "--teacher NAME=MODEL"),
         (f"{DISTIL} --teacher a=small:cnn amtl", "did you mean 'amtml'"),
         (f"{DISTIL} --teacher a amtml", "takes NAME=MODEL"),
@@ -101,6 +103,16 @@ def test_a_pickle_is_never_executed(command) -> None:
         assert told.code == 2
         assert told.err.count("\n") == 1
         assert not Path("executed").exists()
+
+
+def test_weights_that_burst_are_not_unpacked(command) -> None:
+    with zipfile.ZipFile("bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps({}))
+        archive.writestr("bomb/data/0", bytes(300 << 20))
+    told = command(f"{DISTIL} --teacher a=small:cnn@bomb.pt amtml")
+    assert told.code == 2
+    assert told.err.count("\n") == 1
+    assert "bytes once unpacked" in told.err
 
 
 def test_weights_that_do_not_fit_are_listed(command) -> None:
