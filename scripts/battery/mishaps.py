@@ -41,9 +41,10 @@ def mishaps(count: int, draw: random.Random) -> Iterator[Tally]:
         for number in range(count):
             tally.add(_once(f"odd-{number}", make(draw), whole, more, ends))
         yield tally
-    remove("whole")
-    if os.getuid() == 0:
+    if os.getuid() == 0:  # who may do everything can become somebody who may not
         yield _forbidden(count)
+        yield _no_longer_allowed(count, draw, whole)
+    remove("whole")
     for what, rank in (("a process of two that is killed", "1"), ("the first of two", "0")):
         tally = Tally(what)
         for _ in range(max(1, count // 2)):
@@ -130,8 +131,8 @@ def _small(draw: random.Random) -> Callable[[], None]:
 
 
 def _forbidden(count: int) -> Tally:
-    """A folder that is read-only, or becomes so, for somebody who is not the system's master."""
-    tally = Tally("folders without permission")
+    """A folder that is read-only for whoever wants to write it."""
+    tally = Tally("a read-only folder")
     for number in range(count):
         out = Path(f"shut-{number}")
         out.mkdir()
@@ -142,6 +143,30 @@ def _forbidden(count: int) -> Tally:
         said = end.problem((1, 2)) or (None if "rmission" in end.said else end.said)
         tally.add(said or (f"left {left}" if left else None))
         shutil.rmtree(out)
+    return tally
+
+
+def _no_longer_allowed(count: int, draw: random.Random, whole: dict[str, Any]) -> Tally:
+    """A run whose folder becomes read-only while it is written, and then is not any more."""
+    tally = Tally("permission lost while training")
+    for number in range(count):
+        Path(f"lent-{number}").mkdir()
+        os.chown(f"lent-{number}", NOBODY, NOBODY)
+        out = f"lent-{number}/run"
+        inner = Path(out, "checkpoint")
+        lose = _at_step(draw.randrange(2, 80), lambda inner=inner: inner.chmod(0o500))
+
+        def prepare(lose: Callable[[], None] = lose) -> None:
+            os.setuid(NOBODY)
+            lose()
+
+        first = attempt(words_of(DISTIL, out), prepare=prepare)
+        inner.chmod(0o755)
+        end = attempt(going_on(DISTIL, out))
+        told = None if "that is not permitted" in first.said else f"said {first.said}"
+        same = None if facts(out) == whole else "not what an undisturbed run leaves"
+        tally.add(first.problem((1,)) or told or end.problem((0,)) or same)
+        shutil.rmtree(f"lent-{number}")
     return tally
 
 
