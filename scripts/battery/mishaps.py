@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts.battery.attempt import Tally, attempt
 from scripts.battery.kills import remove
-from scripts.battery.scene import DISTIL, facts, going_on, words_of
+from scripts.battery.scene import COMPARE, DISTIL, facts, going_on, words_of
 
 NOBODY = 65534
 TWO = (
@@ -50,6 +50,12 @@ def mishaps(count: int, draw: random.Random) -> Iterator[Tally]:
         for _ in range(max(1, count // 2)):
             tally.add(_one_of_two(rank, draw))
         yield tally
+    tally = Tally("a process of a comparison, killed")
+    assert attempt(words_of(COMPARE, "whole")).code == 0
+    for number in range(max(1, count // 2)):
+        tally.add(_worker(f"several-{number}", facts("whole"), draw))
+    remove("whole")
+    yield tally
     tally = Tally("a process that decodes, killed")
     for _ in range(max(1, count // 2)):
         tally.add(_decoder())
@@ -173,14 +179,7 @@ def _no_longer_allowed(count: int, draw: random.Random, whole: dict[str, Any]) -
 def _one_of_two(rank: str, draw: random.Random) -> str | None:
     """Kill a process of a run of two: the other ends soon, and says why if it is the first."""
     shutil.rmtree("two", ignore_errors=True)
-    path = os.pathsep.join(place for place in sys.path if place)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "collegium.cli", *TWO.split()],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    run = _start(TWO.split())
     try:
         other = _wait_for_other(run.pid)
         time.sleep(draw.uniform(0, 1))
@@ -202,12 +201,49 @@ def _one_of_two(rank: str, draw: random.Random) -> str | None:
     return None if run.returncode == 1 and told else f"ended with {run.returncode}: {said[-700:]}"
 
 
+def _start(words: list[str]) -> "subprocess.Popen[str]":
+    path = os.pathsep.join(place for place in sys.path if place)
+    return subprocess.Popen(
+        [sys.executable, "-m", "collegium.cli", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def _worker(out: str, whole: dict[str, Any], draw: random.Random) -> str | None:
+    """Kill one of the two processes that carry out the runs of a comparison; then go on."""
+    run = _start(words_of(COMPARE.replace("--jobs 1", "--jobs 2"), out))
+    while run.poll() is None and not list(Path(out).glob("runs/*/seed-0/run.json")):
+        time.sleep(0.05)
+    time.sleep(draw.uniform(0, 0.3))
+    for process in _children(run.pid):
+        if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes():
+            os.kill(process, signal.SIGKILL)
+            break
+    told, said = run.communicate(timeout=120)
+    end = attempt(words_of(COMPARE, out))
+    same = facts(out) == whole
+    remove(out)
+    if "Traceback" in said or run.returncode not in (0, 1):
+        return f"ended with {run.returncode}: {said[-700:]}"
+    if run.returncode == 1 and "its process died" not in told:
+        return f"does not say that a process died: {told[-700:]}"
+    return end.problem((0,)) or (None if same else "not what an undisturbed comparison leaves")
+
+
+def _children(parent: int) -> list[int]:
+    found = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(number) for number in found.read_text().split()] if found.exists() else []
+
+
 def _wait_for_other(parent: int) -> int:
     """The number of the second process, once the run has its first checkpoint."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if list(Path("two/checkpoint").glob("epoch-*")):
-            return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+            return _children(parent)[0]
         time.sleep(0.1)
     raise TimeoutError("no checkpoint within two minutes")
 
@@ -244,8 +280,7 @@ def _stream(then_kill: bool = False) -> None:
     albums._fits = lambda need: False
 
     def kill() -> None:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        os.kill(int(children[-1]), signal.SIGKILL)
+        os.kill(_children(os.getpid())[-1], signal.SIGKILL)
 
     if then_kill:
         _at_step(4, kill)()

@@ -54,7 +54,7 @@ def requests(count: int, draw: random.Random) -> Iterator[Tally]:
         yield _generated("generated run.json", _run_files(), -(-count // 2), number)
     tally = Tally("generated lines, the command itself")
     shutil.rmtree("out", ignore_errors=True)
-    for words in _examples(lines, max(1, count // REAL), number + 1):
+    for words in _examples(lines, count // REAL, number + 1) if count >= REAL else ():
         tally.add(_ask_command([word.replace("\x00", "") for word in words]))  # none can have it
     yield tally
 
