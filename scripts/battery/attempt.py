@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collegium.cli import main
+from collegium.heap import return_freed_memory
 
 PATIENCE = 90.0
 """Seconds after which a command that should have ended counts as hanging."""
@@ -80,6 +81,7 @@ def attempt(
         after: seconds until it is killed; None to let it end.
         prepare: called in the copy before the command.
     """
+    return_freed_memory()  # else what an attempt takes may have been there before
     begun = _resident()
     with tempfile.TemporaryFile() as said:
         child = os.fork()

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from collegium.cli import VERBS, main
+from collegium.methods import all_methods
 from collegium.record import Record
 from collegium.session import Session
 from scripts.battery.attempt import End, Tally
@@ -40,8 +41,37 @@ STARTS = (
     "amtml",
     "kd avg_mkd",
 )
+SOUND = (
+    "train --data digits --model small:mlp --out out",
+    "distill --data digits --student small:cnn --teacher a=a --teacher b=b --out out",
+    "evaluate --data digits --model a",
+    "methods",
+    "store info",
+    "report whole-run --out out.html",
+)
+"""Commands that make sense, and options that do for most of them."""
+PROPER = (
+    "--epochs 2",
+    "--batch-size 32",
+    "--lr 0.01",
+    "--seed 3",
+    "--validation 0.2",
+    "--views 2",
+    "--augment crop",
+    "--optimizer adamw",
+    "--schedule step",
+    "--threads 1",
+    "--precision bf16",
+    "--micro-batches 2",
+    "--teacher-batch 8",
+    "--checkpoint-every 5",
+    "--classes 1,2,3",
+    "--quiet",
+    "--json",
+)
 LONG = ("demo", "doctor")
 """Verbs that take no request worth bending, and their time."""
+METHODS = sorted(all_methods())
 REAL = 10
 """Of so many generated lines one is also given to the command itself."""
 
@@ -153,12 +183,19 @@ def _command_lines() -> st.SearchStrategy[list[str]]:
     odd, flags = st.sampled_from(["", "\x00", *ODD.split()]), st.sampled_from(FLAGS.split())
     word = st.one_of(st.tuples(flags, odd), st.tuples(odd), st.tuples(flags))
     verbs = st.sampled_from([verb for verb in sorted(VERBS) if verb not in LONG])
-    return st.builds(
+    odd_lines = st.builds(
         lambda verb, start, words: [*verb.split(), *start.split(), *(w for p in words for w in p)],
         verbs,
         st.sampled_from(STARTS),
         st.lists(word, max_size=5),
     )
+    nearly = st.builds(
+        lambda start, proper, words: [*start.split(), *" ".join(proper).split(), *words],
+        st.sampled_from(SOUND),
+        st.lists(st.sampled_from(PROPER), max_size=4, unique=True),
+        st.one_of(st.just(()), word, st.sampled_from(METHODS).map(lambda slug: (slug,))),
+    )
+    return st.one_of(odd_lines, nearly)
 
 
 def _run_files() -> st.SearchStrategy[list[str]]:

@@ -271,6 +271,11 @@ def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> 
         assert main(["resume", str(record.folder), "--quiet"]) == 2
         assert re.search("(other data|another).*ffffffffffff.*now", capfd.readouterr().err)
         record.write_json("run.json", run)
+    for part in ("identity", "environment"):
+        record.write_json("run.json", record.run | {part: None})
+        assert main(["resume", str(record.folder), "--quiet"]) == 2
+        assert f"{part} is no object" in capfd.readouterr().err
+        record.write_json("run.json", run)
 
 
 def test_a_folder_has_one_writer(cut: Any, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
