@@ -79,7 +79,7 @@ def read(verb: str, words: list[str]) -> Call | None:
     function = VERBS[verb]
     words, preset = _take_preset(words)
     if verb == "distill":
-        _check_teachers(words)
+        words = _check_teachers(words)
         function = distill_with(preset)
     elif preset:
         raise RequestError("--preset belongs to the methods of distill")
@@ -94,10 +94,11 @@ def read(verb: str, words: list[str]) -> Call | None:
         raise _one_line(messages.getvalue(), verb) from None
 
 
-def _check_teachers(words: list[str]) -> None:
+def _check_teachers(words: list[str]) -> list[str]:
     """Refuse a run without teachers here: methods have an option of that name too.
 
-    Without the first one given, the option reader stumbles over the second.
+    Without the first one given, the option reader stumbles over the second, also where help is
+    asked for: then one is given that nobody will look at.
     """
     places = [place for place, word in enumerate(words) if word in all_methods()]
     end = places[-1] if places else len(words)
@@ -113,6 +114,7 @@ def _check_teachers(words: list[str]) -> None:
             f"method {slug} hears teachers and none was given: add --teacher NAME=MODEL, or use "
             "vanilla"
         )
+    return words if given or not asked else ["--teacher", "NAME=MODEL", *words]
 
 
 def _take_preset(words: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -96,8 +96,9 @@ def attempt(
 
 
 def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    # Of files' pages a copy of this process has none at first.
+    _, pages, files, *_ = Path("/proc/self/statm").read_text().split()
+    return (int(pages) - int(files)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _be(words: list[str], prepare: Callable[[], object]) -> None:

@@ -68,6 +68,13 @@ def test_a_request_that_makes_no_sense(command, words: str, says: str) -> None:
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize("words", ["kd --help", "kd avg_mkd --help", "--help"])
+def test_help_of_a_method_needs_no_teacher(command, words: str) -> None:
+    told = command(f"distill {words}")
+    assert told.code == 0, told.err
+    assert "--teacher" in told.out
+
+
 def test_a_folder_that_holds_a_run_is_left_alone(distil) -> None:
     assert distil("--out run amtml").code == 0
     Path("run/notes.txt").write_text("mine")
