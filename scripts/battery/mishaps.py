@@ -99,7 +99,7 @@ def _no_memory(draw: random.Random) -> Callable[[], None]:
 
         torch.empty(1 << 30, dtype=torch.uint8)
 
-    return _at_step(draw.randrange(1, 100), give_none)
+    return _at_step(draw.randrange(1, 60), give_none)
 
 
 def _few_files(draw: random.Random) -> Callable[[], None]:
@@ -108,7 +108,7 @@ def _few_files(draw: random.Random) -> Callable[[], None]:
         few = there + draw.randrange(0, 3)
         resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
 
-    return limit if draw.random() < 0.3 else _at_step(draw.randrange(1, 100), limit)
+    return limit if draw.random() < 0.3 else _at_step(draw.randrange(1, 60), limit)
 
 
 def _jump() -> None:
