@@ -160,7 +160,7 @@ def _no_longer_allowed(count: int, draw: random.Random, whole: dict[str, Any]) -
         os.chown(f"lent-{number}", NOBODY, NOBODY)
         out = f"lent-{number}/run"
         inner = Path(out, "checkpoint")
-        lose = _at_step(draw.randrange(2, 80), lambda inner=inner: inner.chmod(0o500))
+        lose = _at_step(draw.randrange(2, 60), lambda inner=inner: inner.chmod(0o500))
 
         def prepare(lose: Callable[[], None] = lose) -> None:
             os.setuid(NOBODY)
