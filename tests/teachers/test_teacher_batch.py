@@ -88,24 +88,6 @@ def test_the_command_goes_on_with_fewer_and_the_student_is_the_same(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(
-            [
-                "train",
-                "--data",
-                "digits",
-                "--model",
-                "small:cnn",
-                "--epochs",
-                "1",
-                "--quiet",
-                "--out",
-                "a",
-            ]
-        )
-        == 0
-    )
-    words = "distill --data digits --student small:mlp --teacher a=a --epochs 1 --quiet --out"
     make = "train --data digits --model small:cnn --epochs 1 --quiet --out a"
     assert main(make.split()) == 0
     words = "distill --data digits --student small:mlp --teacher a=a --epochs 1 --quiet --out"
