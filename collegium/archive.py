@@ -128,7 +128,7 @@ def _inquire(
     )
     steps = count * -(-len(splits.train) // batch_size)
     faculty = make_faculty(
-        teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers
+        teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers, display
     )
     return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
 

@@ -52,16 +52,22 @@ def make_fabric(machine: Machine) -> Fabric:
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
     try:
-        fabric = Fabric(
-            accelerator=machine.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy=strategy,
-            precision=PRECISIONS[machine.precision],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what is refused below
+            fabric = Fabric(
+                accelerator=machine.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=PRECISIONS[machine.precision],
+            )
     except (RuntimeError, ValueError) as error:
         asked = f"--accelerator {machine.accelerator} --devices {devices}"
         raise RequestError(f"{asked} cannot be had here: {error}") from None
+    if machine.precision == "16" and fabric.device.type == "cpu":
+        raise RequestError(
+            "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on hardware we did not choose
         fabric.launch()
@@ -229,6 +235,7 @@ def make_faculty(
     fabric: Fabric,
     labels: Mapping[str, Labels] = {},
     layers: Mapping[str, Sequence[str]] | None = None,
+    display: Display | None = None,
 ) -> Faculty:
     """The teachers of a run of so many steps, made as fast as their answers allow.
 
@@ -248,6 +255,8 @@ def make_faculty(
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
         min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
+        machine.teacher_block,
+        (display or Display(quiet=True)).warn if machine.teacher_batch == "auto" else None,
     )
     bounded = machine.teacher_memory == "bounded"
     return Faculty(

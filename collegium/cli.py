@@ -15,6 +15,7 @@ import tyro
 
 from collegium.errors import CollegiumError, RequestError, UnknownNameError
 from collegium.methods import DEFAULT, all_methods, find_method
+from collegium.training.mishaps import explain
 from collegium.verbs import VERBS, Call, distill_with
 
 _CONFIG = (tyro.conf.CascadeSubcommandArgs,)
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(verb, error, error.exit_code)
     except KeyboardInterrupt:
         return _fail(verb, "interrupted", 130)
-    except OSError as error:
-        return _fail(verb, error, 1)
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = explain(error) or (error if isinstance(error, OSError) else None)
+        if reason is None:  # a fault of ours
+            raise
+        return _fail(verb, reason, 1)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
@@ -75,7 +79,7 @@ def read(verb: str, words: list[str]) -> Call | None:
     function = VERBS[verb]
     words, preset = _take_preset(words)
     if verb == "distill":
-        _check_teachers(words)
+        words = _check_teachers(words)
         function = distill_with(preset)
     elif preset:
         raise RequestError("--preset belongs to the methods of distill")
@@ -90,10 +94,11 @@ def read(verb: str, words: list[str]) -> Call | None:
         raise _one_line(messages.getvalue(), verb) from None
 
 
-def _check_teachers(words: list[str]) -> None:
+def _check_teachers(words: list[str]) -> list[str]:
     """Refuse a run without teachers here: methods have an option of that name too.
 
-    Without the first one given, the option reader stumbles over the second.
+    Without the first one given, the option reader stumbles over the second, also where help is
+    asked for: then one is given that nobody will look at.
     """
     places = [place for place, word in enumerate(words) if word in all_methods()]
     end = places[-1] if places else len(words)
@@ -109,6 +114,7 @@ def _check_teachers(words: list[str]) -> None:
             f"method {slug} hears teachers and none was given: add --teacher NAME=MODEL, or use "
             "vanilla"
         )
+    return words if given or not asked else ["--teacher", "NAME=MODEL", *words]
 
 
 def _take_preset(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -187,7 +193,20 @@ def entry() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Large tensors in huge pages: fewer faults, 2 to 3 % of a small network's step on a CPU.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    sys.exit(main())
+    _leave(main())
+
+
+def _leave(code: int) -> None:
+    """End, and at once where another process of a run that failed may be gone.
+
+    An orderly end takes leave of the others, and may wait for them.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if code == 1 and distributed and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

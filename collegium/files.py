@@ -1,9 +1,20 @@
 """Files that are written whole or not at all, and equal ones equally."""
 
+import errno
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+
+_ALWAYS, _GAIN = 1 << 28, 100
+"""Bytes that may always be unpacked; how much larger than packed more may be."""
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
+
+
+def lacking(error: OSError) -> bool:
+    """Whether a file was not read for want of something else: it may be as sound as ever."""
+    return error.errno in _LACKING
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -37,6 +48,15 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def bursting(path: Path) -> str | None:
+    """Why an archive is not to be unpacked: it would be far larger than it is; None if it may."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked <= max(_ALWAYS, _GAIN * path.stat().st_size):
+        return None
+    return f"it would be {unpacked:,} bytes once unpacked, far more than it is now"
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from collegium.charts.drawing import AbstractDrawing
 from collegium.errors import FolderError
-from collegium.files import flush_folder, write_whole
+from collegium.files import bursting, flush_folder, write_whole
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -39,6 +40,7 @@ STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
 PREVIOUS, EVENTS = "previous", "tensorboard"
 WATCHED = "watched"
 """What lines of metrics.jsonl call the test split after an epoch that is not the end."""
+_UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
 
 
@@ -194,9 +196,11 @@ class Record(AbstractDrawing):
         if not self.path(part).is_file():
             return {}
         try:
+            if reason := bursting(self.path(part)):
+                raise ValueError(reason)
             with np.load(self.path(part), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (*_UNREADABLE, MemoryError) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
 
     @property

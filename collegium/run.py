@@ -5,21 +5,19 @@ execute(Run(...), out)                                             -> Record
 """
 
 import dataclasses
-import json
 import os
 import shlex
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import REPORT, RUN, SUMMARY, Json, Record
+from collegium.strict import as_labels, strict, tuples
 from collegium.training.lock import refuse_taken
 from collegium.training.options import Machine, Optimisation, Storage
 
@@ -110,7 +108,7 @@ class Run:
         Raises:
             RequestError: an unknown or missing key, or a part that was given from Python.
         """
-        content = dict(content)
+        content = tuples(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
         for key in ("environment", "fingerprint", "identity"):
@@ -120,11 +118,10 @@ class Run:
             cls,
             content
             | {
-                "method": strict(method, _tuples(content.pop("options", {}))),
+                "method": strict(method, tuples(content.pop("options", {}))),
                 "optimisation": strict(Optimisation, content.pop("optimisation", {})),
                 "machine": strict(Machine, content.pop("machine", {})),
                 "storage": strict(Storage, content.pop("storage", {})),
-                "classes": tuple(content.pop("classes", ())),
             },
         )
 
@@ -132,69 +129,6 @@ class Run:
 def describe(part: Any) -> str:
     """A string as it is; an object by its class, in brackets so that it is never read back."""
     return part if isinstance(part, str) else f"<{type(part).__name__} from Python>"
-
-
-def strict(kind: Any, content: Any) -> Any:
-    """A dataclass from a mapping with exactly its fields, or fewer.
-
-    Raises:
-        RequestError: no mapping, or naming a key it does not have.
-    """
-    if not isinstance(content, Mapping):
-        raise RequestError(f"{kind.__name__} is a JSON object, found {content!r}")
-    known = {item.name for item in dataclasses.fields(kind) if item.init}
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise RequestError(
-            f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-        )
-    for name, hint in typing.get_type_hints(kind, _NAMES).items():
-        if name in content and not fits(content[name], hint):
-            found = str(content[name])[:40]
-            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
-    try:
-        return kind(**content)
-    except (TypeError, OverflowError) as error:
-        raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
-
-
-class _FromPython:
-    """What JSON cannot hold."""
-
-
-_NAMES = {
-    "nn": types.SimpleNamespace(Module=_FromPython),
-    "Splits": _FromPython,
-    "Mapping": Mapping,
-}
-"""What annotations name that would be imported for their sake alone."""
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type, as far as JSON can tell.
-
-    >>> fits(1, float), fits(True, int), fits("a", Literal["a", "b"]), fits(None, int | None)
-    (True, False, True, True)
-    """
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return isinstance(value, str | int) and value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
-    if hint in (int, float):
-        numbers = int if hint is int else (int, float)
-        return isinstance(value, numbers) and not isinstance(value, bool)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
-    if origin is not None:  # a mapping
-        return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
-    return hint is Any or isinstance(value, hint)
-
-
-def _tuples(options: Any) -> Any:
-    if not isinstance(options, Mapping):
-        return options
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def distill(
@@ -279,36 +213,6 @@ def distill(
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
 
 
-def as_labels(content: Any) -> Any:
-    """What a teacher's classes are: a mapping or a list of names, or the JSON file of either.
-
-    Raises:
-        RequestError: the file cannot be read, or it is something else.
-    """
-    place = ""
-    if isinstance(content, str | Path):
-        place = f" in {content}"
-        try:
-            content = json.loads(Path(content).read_text())
-        except (OSError, ValueError) as problem:
-            raise RequestError(f"label map {content} cannot be read: {problem}") from None
-    if isinstance(content, Mapping):
-        sound = all(item is None or _is_name_or_names(item) for item in content.values())
-    else:
-        sound = not isinstance(content, str) and _is_name_or_names(content)
-    if not sound or not content:
-        raise RequestError(
-            f"a label map is an object from each class of the teacher to a class of the student, "
-            f"several or null, or a list of the teacher's classes; found something else{place}"
-        )
-    return dict(content) if isinstance(content, Mapping) else list(content)
-
-
-def _is_name_or_names(item: Any) -> bool:
-    names = [item] if isinstance(item, str) else item
-    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-
-
 def execute(
     run: Run,
     out: Path,
@@ -350,6 +254,8 @@ def execute(
             return session.carry_out(overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{_go_on(run, out)}") from None
+    except ResourceError as error:
+        raise ResourceError(f"{error}{_go_on(run, out)}") from error
     except (OSError, MemoryError, RuntimeError) as error:
         if (reason := explain(error)) is None:
             raise
@@ -403,7 +309,7 @@ def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
         folder: of the run.
         quiet: show no progress.
         **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
-            workers, checkpoint_every. Other devices or threads round otherwise.
+            workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
 
     Raises:
         FolderError: it is no run folder, another process writes it, or it is damaged.

@@ -124,6 +124,7 @@ class Session:
             self.fabric,
             run.labels,
             asked_of,
+            self.display,
         )
         self.profiles = self.faculty.profiles
         for profile in self.profiles.values():

@@ -162,7 +162,9 @@ def audit(
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
     examined = splits.get(split)
     specs = {name: describe(model) for name, model in teachers.items()}
-    faculty = make_faculty(teachers, specs, splits, machine, 0, 128, fabric, labels)
+    faculty = make_faculty(
+        teachers, specs, splits, machine, 0, 128, fabric, labels, display=display
+    )
     setting = setting_of(splits.train)
     panel = Panel(examined, setting, teachers, specs, faculty, display, fabric.device, labels)
     asked = PlainAnswers(faculty, machine, fabric, display, store, describe(data))

@@ -1,6 +1,7 @@
 """Image classification data sets that the `datasets` library reads: of the hub, or local ones."""
 
 import contextlib
+import logging
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +118,11 @@ def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]
     if not local and (source[:1] in "/.~" or path.suffix == ".parquet"):
         raise DataError(f"hf: there is no file or folder {path}")
     try:
-        with _no_bars_in_files(), contextlib.nullcontext() if local else _offline_at_once():
+        with (
+            _no_log(),
+            _no_bars_in_files(),
+            contextlib.nullcontext() if local else _offline_at_once(),
+        ):
             found = _open(source, path, choices.config, rows)
     except Exception as error:  # the library passes on whatever its parts raise
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -143,6 +148,18 @@ def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
     if rows:
         return take_parts(datasets.load_dataset(**named, streaming=True), rows)
     return datasets.load_dataset(**named)
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """What the library cannot read it says twice: in its log, and as the error that is told."""
+    log = logging.getLogger("datasets")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @contextlib.contextmanager

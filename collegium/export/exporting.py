@@ -25,7 +25,8 @@ from collegium.files import write_through
 from collegium.models.foreign.extras import import_extra
 from collegium.models.network import weights_hash
 from collegium.record import STUDENT, Json
-from collegium.run import describe, strict
+from collegium.run import describe
+from collegium.strict import strict
 from collegium.training.progress import Display
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
-from collegium.files import with_metadata
+from collegium.files import bursting, with_metadata
 from collegium.models.keys import (
     LoadingReport,
     Shape,
@@ -141,6 +142,8 @@ def _read_safetensors(path: Path) -> WeightsFile:
 
 def _read_torch(path: Path) -> WeightsFile:
     try:
+        if zipfile.is_zipfile(path) and (reason := bursting(path)):
+            raise WeightsError(reason)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle protocol; ours to refuse, not to note
             content = torch.load(path, map_location="cpu", weights_only=True)

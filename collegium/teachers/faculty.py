@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,10 @@ class Faculty:
         def build() -> Network:
             return first.pop() if first else self._build(name)
 
-        return prepare(build, self._images_BDHW, self._wishes, tuple(maps))
+        wishes, say = self._wishes, self._wishes.shrunk
+        if say is not None:
+            wishes = replace(wishes, shrunk=lambda text: say(f"teacher {name}: {text}"))
+        return prepare(build, self._images_BDHW, wishes, tuple(maps))
 
     @contextmanager
     def hear(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:

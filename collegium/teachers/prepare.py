@@ -6,14 +6,13 @@ compared with the network as it came, on real images, and dropped with a note wh
 network says.
 """
 
-import dataclasses
 import functools
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,12 +45,16 @@ class Wishes:
         channels_last: the layout CPUs and tensor cores prefer.
         low: context of low precision, or None.
         compile: by torch.compile, for blocks of so many views; 0 is not.
+        most: views that it is asked about at a time.
+        shrunk: told when memory ran out and fewer are asked; None to give up then.
     """
 
     fold: bool = True
     channels_last: bool = True
     low: Precision | None = None
     compile: int = 0
+    most: int = BLOCKS[-1]
+    shrunk: Callable[[str], None] | None = None
 
 
 def prepare(
@@ -68,7 +71,7 @@ def prepare(
         wishes: what to try.
         tapped: hidden layers whose outputs are read, and must stay what they are.
     """
-    done = Prepared(build())
+    done = Prepared(build(), blocks=(wishes.most,), shrunk=wishes.shrunk)
     before_BC = done.ask(images_BDHW)
     steps: dict[str, Callable[[Prepared], object]] = {
         "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
@@ -81,7 +84,7 @@ def prepare(
     if wishes.low is not None:
         _try_low(done, wishes.low, images_BDHW, before_BC)
     if wishes.compile:
-        _try_compiled(done, wishes.compile, images_BDHW)
+        _try_compiled(done, min(wishes.compile, done.blocks[-1]), images_BDHW)
     if done.compiled is None:
         done.blocks = _same_bits(done, images_BDHW)
     started = time.perf_counter()
@@ -105,7 +108,7 @@ def _try(
     if moved <= EXACT or not before_BC.isfinite().all():
         done.changes.append(name)
         return done
-    again = Prepared(build(), changes=done.changes, notes=done.notes)
+    again = replace(done, network=build(), layout=torch.contiguous_format)
     for kept in done.changes:
         steps[kept](again)
     again.notes.append(f"not {name}: a logit moved by {moved:.2g} deviations, bound {EXACT:g}")
@@ -153,12 +156,12 @@ def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
 
 def _same_bits(done: Prepared, images_BDHW: Tensor) -> tuple[int, ...]:
     """Blocks that give the very bits of the largest; elsewhere than on CPUs none are promised."""
+    most = done.blocks[-1]
+    sizes = (*(size for size in BLOCKS if size < most), most)
     if images_BDHW.device.type != "cpu":
-        return BLOCKS
-    asked = {
-        size: dataclasses.replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in BLOCKS
-    }
-    whole_BC = asked[BLOCKS[-1]]
+        return sizes
+    asked = {size: replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in sizes}
+    whole_BC = asked[most]
     same = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
     return tuple(size for size, part in asked.items() if same(part, whole_BC[:size]))
 

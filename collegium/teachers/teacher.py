@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.heap import ran_out
 from collegium.models.network import Network, freeze
 from collegium.models.taps import Taps
 from collegium.teachers.labels import LabelMap
@@ -49,6 +50,7 @@ class Prepared:
         changes: what was done to make it fast, in order.
         notes: what was not done, and why.
         images_per_s: measured when all was done; 0 where it was not.
+        shrunk: told when memory ran out and smaller blocks are asked; None to give up then.
     """
 
     network: Network
@@ -59,6 +61,7 @@ class Prepared:
     changes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     images_per_s: float = 0.0
+    shrunk: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         freeze(self.network)
@@ -72,26 +75,47 @@ class Prepared:
         self.network.eval()  # whoever holds the module may have called train() on it
         ask = self.network if self.compiled is None else self.compiled
         while len(images_BDHW):
-            block_BDHW, count = self._block(images_BDHW)
-            with torch.no_grad(), self.precision():
-                logits_BC = ask(block_BDHW)
-            yield logits_BC[:count].float(), count
+            size = max((n for n in self.blocks if n <= len(images_BDHW)), default=self.blocks[0])
+            try:
+                block_BDHW, count = _block(images_BDHW, size, self.layout)
+                with torch.no_grad(), self.precision():
+                    logits_BC = ask(block_BDHW)
+            except (RuntimeError, MemoryError) as error:
+                if self.shrunk is None or size == 1 or not ran_out(error):
+                    raise
+                count = 0
+            if count:
+                yield logits_BC[:count].float(), count
+            else:  # not where the error is known: it holds on to what the forward had made
+                self._shrink(size, images_BDHW.device)
             images_BDHW = images_BDHW[count:]
 
-    def _block(self, images_BDHW: Tensor) -> tuple[Tensor, int]:
-        """The first of the images, filled up with black ones, and how many are images."""
-        size = max((n for n in self.blocks if n <= len(images_BDHW)), default=self.blocks[0])
-        count = min(size, len(images_BDHW))
-        # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
-        block_BDHW = torch.empty(
-            (size, *images_BDHW.shape[1:]),
-            dtype=images_BDHW.dtype,
-            device=images_BDHW.device,
-            memory_format=self.layout,
+    def _shrink(self, size: int, device: torch.device) -> None:
+        """Ask in blocks of less than `size`: of those that give the same bits, else of half."""
+        same = tuple(n for n in self.blocks if n < size)
+        self.blocks = same or (size // 2,)
+        if device.type != "cpu":
+            torch.get_device_module(device).empty_cache()
+        exact = "" if same else ", which may differ in their last bits"
+        assert self.shrunk is not None
+        self.shrunk(
+            f"out of memory for {size} views at a time; going on with {self.blocks[-1]}{exact}"
         )
-        block_BDHW[:count] = images_BDHW[:count]
-        block_BDHW[count:] = 0
-        return block_BDHW, count
+
+
+def _block(images_BDHW: Tensor, size: int, layout: torch.memory_format) -> tuple[Tensor, int]:
+    """The first `size` images, filled up with black ones, and how many are images."""
+    count = min(size, len(images_BDHW))
+    # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
+    block_BDHW = torch.empty(
+        (size, *images_BDHW.shape[1:]),
+        dtype=images_BDHW.dtype,
+        device=images_BDHW.device,
+        memory_format=layout,
+    )
+    block_BDHW[:count] = images_BDHW[:count]
+    block_BDHW[count:] = 0
+    return block_BDHW, count
 
 
 class Teacher:

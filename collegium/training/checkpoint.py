@@ -4,7 +4,7 @@
     checkpoint/epoch-00003-step-000120/   120 steps further
         tensors         learner, optimiser and the best student so far
         process-0       what a process has of its own: random states, measures of the epoch
-        state.json      numbers
+        state.json      numbers, and the lines of metrics.jsonl so far
         manifest.json   SHA-256 of these files
 
 A checkpoint is written under another name, flushed and renamed when it is whole. The last two are
@@ -27,7 +27,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from collegium.errors import FolderError, ResourceError
-from collegium.files import flush_folder, write_through
+from collegium.files import flush_folder, lacking, write_through
+from collegium.heap import ran_out
+from collegium.record import Json
 from collegium.training.meter import Meter
 from collegium.training.mishaps import explain
 from collegium.training.packing import (
@@ -94,6 +96,7 @@ class State:
         scaler: of the gradients, in float16; anything with `state_dict` and `load_state_dict`.
         teachers: SHA-256 of their weights by name.
         best: the student's tensors at the best validation accuracy.
+        metrics: the lines of metrics.jsonl on the epochs completed.
     """
 
     learner: nn.Module
@@ -103,6 +106,7 @@ class State:
     scaler: Any
     teachers: Mapping[str, str] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
+    metrics: list[Json] = field(default_factory=list)
 
 
 class DamagedCheckpointError(Exception):
@@ -149,6 +153,7 @@ def _write_common(temporary: Path, state: State) -> None:
         "optimizer": optimizer_numbers,
         "scaler": state.scaler.state_dict(),
         "teachers": dict(state.teachers),
+        "metrics": state.metrics,
     }
     write_through(temporary / STATE, json.dumps(content, indent=2).encode())
 
@@ -228,7 +233,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
     try:
         names = _verified(path)
         content = json.loads((path / STATE).read_text())
-        progress = Progress(**content["progress"])
+        progress, metrics = Progress(**content["progress"]), [dict(m) for m in content["metrics"]]
         tensors = _read(path / TENSORS)
         _refuse_others(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
@@ -238,12 +243,17 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         _load_own(path, names, state, fabric)
-    except (OSError, SafetensorError, MemoryError, RecursionError) as problem:
+    except (OSError, SafetensorError, RecursionError) as problem:
+        if isinstance(problem, OSError) and lacking(problem):
+            raise
         raise DamagedCheckpointError(str(problem)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as problem:
+        if ran_out(problem):
+            raise
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise DamagedCheckpointError(f"its content makes no sense: {reason}") from None
     state.best, state.progress = under("best", tensors), progress
+    state.metrics = metrics
 
 
 def _verified(path: Path) -> list[str]:

@@ -75,12 +75,24 @@ def _refuse_other_data(where: str, was: Json, asked: Json) -> None:
             f"{str(before)[:12]}, now {asked['data']} has {now[:12]}"
         )
     for name, value in asked["identity"].items():
-        found = was.get("identity", {}).get(name, value)
+        found = _part(was, "identity").get(name, value)
         if found != value:
             raise FolderError(
                 f"{where} was started with another {name}: {str(found)[:12]} then, "
                 f"{str(value)[:12]} now"
             )
+
+
+def _part(content: Json, name: str) -> Json:
+    """An object in run.json; an empty one where it has none.
+
+    Raises:
+        FolderError: it is something else.
+    """
+    part = content.get(name, {})
+    if not isinstance(part, dict):
+        raise FolderError(f"run.json is damaged: {name} is no object")
+    return part
 
 
 def refuse_other_teachers(where: str, was: list[Json], now: list[Json]) -> None:
@@ -105,7 +117,7 @@ def refuse_other_teachers(where: str, was: list[Json], now: list[Json]) -> None:
 
 def new_versions(was: Json, now: Json) -> list[str]:
     """Programs that were updated since the run was started, which may round otherwise."""
-    before = was.get("environment", {})
+    before = _part(was, "environment")
     return [
         f"{name} {before[name]} then, {now['environment'][name]} now"
         for name in ("collegium", "torch", "python", "machine")

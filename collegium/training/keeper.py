@@ -14,6 +14,8 @@ from collegium.training.signals import Stopper
 
 PATIENCE = 60
 """The end of an epoch is passed by for so many times as long as writing takes: below 2 %."""
+FIRST = 0.05
+"""Seconds that writing is taken to take before it was done once."""
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Keeper:
     stopper: Stopper
     written: int = 0
     _last: float = field(default_factory=time.monotonic)
-    _cost: float = 0.0
+    _cost: float = FIRST
 
     def after_step(self, state: State) -> None:
         """Between two steps of an epoch.
@@ -48,14 +50,14 @@ class Keeper:
         if stop:
             raise KeyboardInterrupt
 
-    def after_epoch(self, state: State) -> None:
-        """At the end of an epoch.
+    def after_epoch(self, state: State, last: bool) -> None:
+        """At the end of an epoch; after the last one always, so that only looking at it is left.
 
         Raises:
             KeyboardInterrupt: somebody wants to stop; there is a checkpoint.
         """
-        spared = self.written and time.monotonic() - self._last < PATIENCE * self._cost
-        stop, due = self._agreed(self.stopper.wanted, not spared)
+        cheap = time.monotonic() - self._last >= PATIENCE * self._cost
+        stop, due = self._agreed(self.stopper.wanted, last or cheap or self._is_due(state))
         if stop or due:
             self.save(state)
         if stop:

@@ -1,5 +1,6 @@
 """What an epoch was like, told and written down: metrics and validation."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData
-from collegium.record import WATCHED, Record
+from collegium.record import METRICS, WATCHED, Json, Record
 from collegium.training.checkpoint import State
 from collegium.training.learner import Learner, Lesson
 from collegium.training.meter import collapse, epoch_line
@@ -80,17 +81,38 @@ class Ledger:
         if warning and not self._warned:
             self.display.warn(f"epoch {line['epoch']}: {warning}")
             self._warned = True
-        self.record.append_metrics(line | ({"warning": warning} if warning else {}))
+        self._append(line | ({"warning": warning} if warning else {}), state)
         found = None
         if self.validation is not None:
             student = self.learner.student
             found = validate(student, self.validation, self.fabric, state, line["step"])
-            self.record.append_metrics(found)
+            self._append(found, state)
         if self.watched is not None:
             at = state.progress.epoch, line["step"]
             seen = measure(self.learner.student, self.watched, self.fabric, WATCHED, *at)
-            self.record.append_metrics(seen)
+            self._append(seen, state)
         self.display.epoch(line, found)
+
+    def _append(self, line: Json, state: State) -> None:
+        self.record.append_metrics(line)
+        state.metrics.append(line)
+
+    def reopen(self, state: State) -> None:
+        """Bring metrics.jsonl to where a checkpoint is, whatever has become of the file.
+
+        What came after will come again. Lines of finished epochs that were lost or changed are
+        taken from the checkpoint, and said so.
+        """
+        self.record.keep_metrics(state.progress.epoch)
+        if json.dumps(self.record.metrics()) == json.dumps(state.metrics):
+            return
+        self.display.warn(
+            f"{self.record.path(METRICS)} is not what was written: lines of finished epochs are "
+            "lost or changed; they are put back as the checkpoint has them"
+        )
+        self.record.path(METRICS).unlink()
+        for line in state.metrics:
+            self.record.append_metrics(line)
 
     def _judges(self, lesson: Lesson | None) -> bool:
         """Whether weights of one teacher alone would be a sign that something is wrong."""

@@ -94,7 +94,7 @@ class Training:
         self.state.progress.steps = len(self.loader)
         self.state.meter.keep_weights = self._meter(self.state.progress.epoch).keep_weights
         if self.fabric.is_global_zero:
-            self.record.keep_metrics(self.state.progress.epoch)
+            self.ledger.reopen(self.state)
 
     def run(self) -> None:
         """Everything that is left; checkpoints in between.
@@ -236,9 +236,10 @@ class Training:
         except NumericsError as error:
             raise NumericsError(f"{error}; {self._last_good()}") from None
         progress.end_epoch()
-        if progress.epoch < self.options.epochs:
+        over = progress.epoch == self.options.epochs
+        if not over:
             self.state.meter = self._meter(progress.epoch)
-        self.keeper.after_epoch(self.state)
+        self.keeper.after_epoch(self.state, over)
         self.fabric.barrier()
 
     def _last_good(self) -> str:

@@ -2,6 +2,8 @@
 
 import errno
 
+from collegium.heap import ran_out
+
 _FILES = {
     errno.ENOSPC: "the disk is full: free some room",
     errno.EDQUOT: "your share of the disk is full: free some room",
@@ -13,20 +15,21 @@ _FILES = {
     errno.ENFILE: "too many files are open on this machine",
     errno.EIO: "the disk does not answer",
 }
-_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 _PROCESSES = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 
 
 def explain(error: BaseException) -> str | None:
     """What is missing and what would help; None for an error of another kind."""
+    text = str(error).lower()
+    if ran_out(error):
+        return (
+            "out of memory: give --micro-batches 2 or more, --teacher-batch auto, a smaller "
+            "--batch-size, or keep the teachers' answers with --store and --teacher-memory bounded"
+        )
     if isinstance(error, OSError):
         return _file(error)
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
-        return (
-            "out of memory: give --micro-batches 2 or more, a smaller --batch-size, or keep the "
-            "teachers' answers with --store and --teacher-memory bounded"
-        )
+    if "dataloader worker" in text:
+        return "a process that decodes images died: with less memory each, try fewer --workers"
     if any(words in text for words in _PROCESSES):
         return "another process of this run has ended: see what it said, or whether it was killed"
     return None

@@ -77,6 +77,8 @@ class Machine:
     """torch.compile of student and teachers; auto: on a GPU, where a run is long enough to gain."""
     teacher_memory: Literal["resident", "bounded"] = "resident"
     """Keep all teachers on the device, or one at a time (needs a store)."""
+    teacher_batch: str = "128"
+    """Views a teacher looks at at a time; auto: 128, and fewer from when memory runs out."""
     checkpoint_every: str = "10min"
     """How often a run can go on from where it is, beside the ends of epochs: a number of steps, or
     a time like 90s, 10min, 2h."""
@@ -90,7 +92,16 @@ class Machine:
             raise RequestError(f"--threads must be at least 1, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise RequestError(f"--workers must be at least 0, got {self.workers}")
+        if not re.fullmatch(r"auto|[1-9]\d{0,4}", self.teacher_batch):
+            raise RequestError(
+                f"--teacher-batch takes a number of views or auto, got {self.teacher_batch!r}"
+            )
         read_interval(self.checkpoint_every)
+
+    @property
+    def teacher_block(self) -> int:
+        """Views that a teacher looks at at a time, as long as there is memory for them."""
+        return 128 if self.teacher_batch == "auto" else int(self.teacher_batch)
 
     @property
     def decoders(self) -> int:
@@ -125,7 +136,9 @@ def read_interval(text: str) -> Interval:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h|)", text) if isinstance(text, str) else None
     number, unit = (float(found[1]), found[2]) if found else (0.0, "")
     if number <= 0 or (not unit and number != int(number)):
-        raise RequestError("--checkpoint-every takes a number of steps, or a got {text!r}")
+        raise RequestError(
+            f"--checkpoint-every takes a number of steps, or a time like 10min, got {text!r}"
+        )
     return Interval(seconds=number * _SECONDS[unit]) if unit else Interval(steps=int(number))
 
 

@@ -9,7 +9,8 @@ import tyro
 
 from collegium.errors import RequestError
 from collegium.record import Json, next_free
-from collegium.run import Run, as_labels, check_folder
+from collegium.run import Run, check_folder
+from collegium.strict import as_labels
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
 Corrupt = Literal["fatal", "skip"]

@@ -190,6 +190,7 @@ def resume(
     threads: int | None = None,
     workers: int | None = None,
     checkpoint_every: str | None = None,
+    teacher_batch: str | None = None,
     quiet: Flag = False,
     json: Flag = False,
 ) -> Call:
@@ -204,6 +205,7 @@ def resume(
         threads: CPU threads of a process; another number rounds otherwise.
         workers: processes that decode images too many for memory.
         checkpoint_every: a number of steps, or a time like 90s, 10min, 2h.
+        teacher_batch: views a teacher looks at at a time, or auto.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
@@ -213,6 +215,7 @@ def resume(
         "threads": threads,
         "workers": workers,
         "checkpoint_every": checkpoint_every,
+        "teacher_batch": teacher_batch,
     }
     changed = {name: value for name, value in asked.items() if value is not None}
     return lambda: _tell(resume_run(folder, quiet=quiet, **changed))

@@ -282,7 +282,7 @@ def test_without_the_network(hub):
     assert time.perf_counter() - started < 5
 
 
-def test_data_of_another_kind(tmp_path):
+def test_data_of_another_kind(tmp_path, capfd):
     datasets.Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "text")
     assert "text has the columns words; expected one of images" in refusal(
         f"hf:{tmp_path / 'text'}"
@@ -291,7 +291,9 @@ def test_data_of_another_kind(tmp_path):
     assert "there is no file or folder" in refusal(f"hf:{tmp_path / 'nowhere'}")
     assert "there is no file or folder nowhere.parquet" in refusal("hf:nowhere.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    capfd.readouterr()
     assert "the datasets library cannot read" in refusal(f"hf:{tmp_path / 'broken.parquet'}")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_part_is_taken_off_a_stream_in_an_order_that_is_always_the_same(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def snapshot(folder: Path) -> dict[str, str]:
         ("train --data digits --model small:cnn@nowhere.safetensors", "no such file"),
         ("train --data digits", "--model"),
         ("train --data digits --model small:cnn --accelerator cuda --devices 99", "cannot be had"),
+        ("train --data digits --model small:cnn --accelerator cpu --precision 16", "32 or bf16"),
         (f"{DISTIL} amtml", "--teacher NAME=MODEL"),
         (f"{DISTIL} --teacher a=small:cnn amtl", "did you mean 'amtml'"),
         (f"{DISTIL} --teacher a amtml", "takes NAME=MODEL"),
@@ -64,6 +66,13 @@ def test_a_request_that_makes_no_sense(command, words: str, says: str) -> None:
     assert told.err.count("\n") == 1
     assert says in told.err
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("words", ["kd --help", "kd avg_mkd --help", "--help"])
+def test_help_of_a_method_needs_no_teacher(command, words: str) -> None:
+    told = command(f"distill {words}")
+    assert told.code == 0, told.err
+    assert "--teacher" in told.out
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(distil) -> None:
@@ -101,6 +110,16 @@ def test_a_pickle_is_never_executed(command) -> None:
         assert told.code == 2
         assert told.err.count("\n") == 1
         assert not Path("executed").exists()
+
+
+def test_weights_that_burst_are_not_unpacked(command) -> None:
+    with zipfile.ZipFile("bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps({}))
+        archive.writestr("bomb/data/0", bytes(300 << 20))
+    told = command(f"{DISTIL} --teacher a=small:cnn@bomb.pt amtml")
+    assert told.code == 2
+    assert told.err.count("\n") == 1
+    assert "bytes once unpacked" in told.err
 
 
 def test_weights_that_do_not_fit_are_listed(command) -> None:

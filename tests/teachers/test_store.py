@@ -277,6 +277,29 @@ def test_a_folder_with_something_else_is_no_store(stored, tmp_path) -> None:
         stored()
 
 
+def test_a_store_whose_making_was_cut_short_is_made(stored, data, tmp_path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".manifest.json.4711.tmp").write_text("{")
+    stored().outputs(batch_of(data, range(4), 0))
+    assert (tmp_path / "store" / "manifest.json").is_file()
+
+
+def test_a_shard_that_cannot_be_opened_now_is_not_taken_for_damaged(
+    stored, data, monkeypatch
+) -> None:
+    stored().outputs(batch_of(data, range(4), 0))
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name.startswith("view"):
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        stored().outputs(batch_of(data, range(4), 0))
+
+
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "ü x", "manifest.json"])
 def test_no_name_leads_out_of_the_folder(tmp_path, name, stored, data, make_faculty) -> None:
     source = stored(faculty=make_faculty(data, models={name: "small:mlp"}), folder="deep/store")

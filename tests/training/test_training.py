@@ -1,8 +1,10 @@
 """The small parts of training: schedule, measures, meter, record."""
 
 import math
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +90,18 @@ def test_the_next_free_folder(tmp_path: Path) -> None:
     assert next_free(folder) == tmp_path / "train-2"
     with pytest.raises(FolderError, match="holds a run already"):
         Record.create(folder)
+
+
+def test_an_archive_that_bursts_is_not_unpacked(tmp_path: Path) -> None:
+    record = Record.create(tmp_path / "run")
+    with zipfile.ZipFile(record.path("weights.npz"), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights.npy", bytes(300 << 20))
+    assert record.path("weights.npz").stat().st_size < 1 << 20
+    with pytest.raises(FolderError, match=r"314,572,800 bytes once unpacked"):
+        _ = record.weights
+    sound = {"weights": np.zeros((1000, 3), np.float32), "index": np.arange(1000)}
+    record.write_arrays("weights.npz", sound)
+    assert record.weights["weights"].shape == (1000, 3)
 
 
 def test_damaged_parts_are_refused_not_unpickled(tmp_path: Path) -> None:

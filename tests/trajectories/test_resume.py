@@ -202,6 +202,29 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert f"going on from {older.name}" in told
 
 
+LOSSES: dict[str, Callable[[list[str]], list[str]]] = {
+    "the first line lost": lambda lines: lines[1:],
+    "a line cut": lambda lines: [lines[0][:40] + "\n", *lines[1:]],
+    "a line twice": lambda lines: [lines[0], *lines],
+    "a line changed": lambda lines: [lines[0].replace('"loss": ', '"loss": 1'), *lines[1:]],
+    "all lost": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_lines_of_finished_epochs_that_are_lost_come_back(
+    cut: Any, place: Path, loss: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut(Training, "_learn", 13, kill)  # in the second epoch, after a checkpoint in it
+    path = Path(folder, "metrics.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 2
+    path.write_text("".join(LOSSES[loss](lines)))
+    goes_on(folder, place / "whole")
+    told = " ".join(capfd.readouterr().err.split())
+    assert "metrics.jsonl is not what was written" in told
+
+
 def test_with_all_checkpoints_damaged_nothing_is_touched(
     cut: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,6 +270,11 @@ def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> 
         record.write_json("run.json", was)
         assert main(["resume", str(record.folder), "--quiet"]) == 2
         assert re.search("(other data|another).*ffffffffffff.*now", capfd.readouterr().err)
+        record.write_json("run.json", run)
+    for part in ("identity", "environment"):
+        record.write_json("run.json", record.run | {part: None})
+        assert main(["resume", str(record.folder), "--quiet"]) == 2
+        assert f"{part} is no object" in capfd.readouterr().err
         record.write_json("run.json", run)
 
 

@@ -1,8 +1,10 @@
 """Numbers that go wrong, data that are odd, machines that run out of things."""
 
 import errno
+import itertools
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from collegium.data import Splits, as_image_data
 from collegium.errors import NumericsError, ResourceError
 from collegium.run import Run, execute
 from collegium.training import checkpoint
+from collegium.training.guard import check_scale
 from collegium.training.loop import Training
+from collegium.training.mishaps import explain
 from collegium.training.options import Machine, Optimisation
 
 
@@ -47,8 +51,9 @@ def test_a_step_with_nan_names_the_examples_and_can_be_looked_at(
         return take(self, step, lesson, scale)
 
     monkeypatch.setattr(Training, "_learn", learn)
+    run = plain(optimisation=Optimisation(3, 12), machine=Machine(checkpoint_every="5"))
     with pytest.raises(NumericsError) as caught:
-        execute(plain(optimisation=Optimisation(3, 12)), tmp_path / "run", quiet=True)
+        execute(run, tmp_path / "run", quiet=True)
     assert "the student's logits became NaN or infinite at step 7 for 2 examples" in str(
         caught.value
     )
@@ -132,6 +137,72 @@ def test_odd_data_train(kind: str, tmp_path: Path) -> None:
     record = execute(run, tmp_path / "run", quiet=True)
     assert record.summary["accuracy_last"] >= 0
     assert len(record.metrics("train")) == 2
+
+
+class Scaler:
+    """Of gradients, after so many overflows."""
+
+    def __init__(self, scale: float) -> None:
+        self.get_scale = lambda: scale
+
+
+def test_overflow_that_does_not_end_is_said() -> None:
+    for scaler in (None, Scaler(65536.0), Scaler(1.0)):
+        check_scale(scaler, 7)  # one step or some are left out, which is how a scale is found
+    with pytest.raises(NumericsError, match=r"overflow float16 .* at step 7: use --precision bf16"):
+        check_scale(Scaler(0.5), 7)
+
+
+def test_overflow_in_bf16_names_the_gradient(tmp_path: Path) -> None:
+    options = Optimisation(9, 20, lr=1e30, schedule="constant")
+    run = plain(optimisation=options, machine=Machine(precision="bf16"))
+    with pytest.raises(NumericsError, match=r"became NaN or infinite at step \d+"):
+        execute(run, tmp_path / "run", quiet=True)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute(plain(student="small:mlp"), tmp_path / "whole", quiet=True)
+    jumps = itertools.cycle((0.0, 3e9, -3e9))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    record = execute(plain(student="small:mlp"), tmp_path / "run", quiet=True)
+    students = (r.path("student.safetensors").read_bytes() for r in (record, whole))
+    assert len(set(students)) == 1
+    assert 0 < record.summary["seconds"] < 60
+    assert [line["epoch"] for line in record.metrics("train")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "fewer --workers"),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:4"), "another process of this"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "--teacher-batch auto"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_was_missing_is_said(error: Exception, says: str) -> None:
+    assert says in str(explain(error))
+    assert explain(RuntimeError("something else")) is None
+
+
+def test_a_checkpoint_that_cannot_be_opened_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = execute(plain(student="small:mlp"), tmp_path / "run", quiet=True)
+    record.path("report.html").unlink()  # so that there is something to go on with
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_digest", refuse)
+        with pytest.raises(ResourceError, match="too many files are open"):
+            execute(plain(student="small:mlp"), tmp_path / "run", quiet=True, resume=True)
+    execute(plain(student="small:mlp"), tmp_path / "run", quiet=True, resume=True)
+    assert record.path("report.html").is_file()
 
 
 def test_memory_that_runs_out_is_said_in_one_line(

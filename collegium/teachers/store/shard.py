@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from collegium.errors import ResourceError
-from collegium.files import with_metadata
+from collegium.files import lacking, with_metadata
 from collegium.teachers.store.codecs import AbstractCodec
 
 PRESENT = "present"
@@ -112,6 +112,8 @@ def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as problem:  # an empty file cannot be mapped
+        if isinstance(problem, OSError) and lacking(problem):
+            raise
         raise DamagedShardError(str(problem)) from None
     arrays, about = _parse(mapped)
     if about.get("owner") != owner:

@@ -216,7 +216,9 @@ def _as_file_name(name: str) -> str:
 def _holds_something_else(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
-    return any(path.name != PLAIN for path in folder.iterdir())
+    # A store whose making was cut short has a manifest that has not got its name.
+    begun = set(folder.glob(f".{MANIFEST}.*.tmp"))
+    return any(path.name != PLAIN and path not in begun for path in folder.iterdir())
 
 
 def _parsed(line: str) -> Json:

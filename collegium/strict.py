@@ -1,0 +1,105 @@
+"""What comes from outside, read strictly: dataclasses from JSON, label maps from files."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from collegium.errors import RequestError
+
+
+def strict(kind: Any, content: Any) -> Any:
+    """A dataclass from a mapping with exactly its fields, or fewer.
+
+    Raises:
+        RequestError: no mapping, a key it does not have, or a value of another kind.
+    """
+    if not isinstance(content, Mapping):
+        raise RequestError(f"{kind.__name__} is a JSON object, found {content!r}")
+    known = {item.name for item in dataclasses.fields(kind) if item.init}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise RequestError(
+            f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    for name, hint in typing.get_type_hints(kind, _NAMES).items():
+        if name in content and not fits(content[name], hint):
+            found = str(content[name])[:40]
+            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
+    try:
+        return kind(**content)
+    except (TypeError, OverflowError) as error:
+        raise RequestError(f"{kind.__name__} cannot be read: {error}") from None
+
+
+class _FromPython:
+    """What JSON cannot hold."""
+
+
+_NAMES = {
+    "nn": types.SimpleNamespace(Module=_FromPython),
+    "Splits": _FromPython,
+    "Mapping": Mapping,
+}
+"""What annotations name that would be imported for their sake alone."""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, as far as JSON can tell.
+
+    >>> fits(1, float), fits(True, int), fits("a", Literal["a", "b"]), fits(None, int | None)
+    (True, False, True, True)
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if hint in (int, float):
+        numbers = int if hint is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
+    if origin is not None:  # a mapping
+        return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
+    return hint is Any or isinstance(value, hint)
+
+
+def tuples(options: Any) -> Any:
+    """A mapping whose lists are tuples, which JSON does not have; anything else as it is."""
+    if not isinstance(options, Mapping):
+        return options
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def as_labels(content: Any) -> Any:
+    """What a teacher's classes are: a mapping or a list of names, or the JSON file of either.
+
+    Raises:
+        RequestError: the file cannot be read, or it is something else.
+    """
+    place = ""
+    if isinstance(content, str | Path):
+        place = f" in {content}"
+        try:
+            content = json.loads(Path(content).read_text())
+        except (OSError, ValueError, RecursionError) as problem:
+            raise RequestError(f"label map {content} cannot be read: {problem}") from None
+    if isinstance(content, Mapping):
+        sound = all(item is None or _is_name_or_names(item) for item in content.values())
+    else:
+        sound = not isinstance(content, str) and _is_name_or_names(content)
+    if not sound or not content:
+        raise RequestError(
+            f"a label map is an object from each class of the teacher to a class of the student, "
+            f"several or null, or a list of the teacher's classes; found something else{place}"
+        )
+    return dict(content) if isinstance(content, Mapping) else list(content)
+
+
+def _is_name_or_names(item: Any) -> bool:
+    names = [item] if isinstance(item, str) else item
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
