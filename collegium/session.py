@@ -5,9 +5,8 @@ import dataclasses
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 import collegium
@@ -23,31 +22,20 @@ from collegium.assembly import (
     settle,
     settle_views,
 )
-from collegium.data import ImageData, Loader
+from collegium.closing import close
+from collegium.data import Loader
 from collegium.errors import NumericsError
-from collegium.files import write_whole
-from collegium.models.network import Network, parameter_count
 from collegium.models.pairing import asked_layers, pair_table
-from collegium.models.weights import network_bytes
 from collegium.plain import PlainAnswers
 from collegium.record import (
-    EXAMPLES,
-    PREDICTIONS,
-    REPORT,
     RUN,
-    STUDENT,
-    SUMMARY,
     TEACHERS,
-    WATCHED,
-    WEIGHTS,
     Json,
     Record,
 )
-from collegium.report.page import write_page
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
-from collegium.teachers.store import Store, StoredTeachers
-from collegium.training.evaluate import Predictions, predict
+from collegium.teachers.store import Store
 from collegium.training.events import written_to
 from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
 from collegium.training.learner import Learner, student_layers
@@ -169,9 +157,6 @@ class Session:
             found[name] = {"accuracy": said.accuracy, **said.of_known()}
         return found
 
-    def _predict(self, network: Network, data: ImageData) -> Predictions:
-        return predict(network, data, device=self.fabric.device, precision=self.fabric.autocast)
-
     def _build(self, heard: tuple[str, ...]) -> None:
         run, self.heard = self.request, heard
         dims = dataclasses.replace(
@@ -242,9 +227,7 @@ class Session:
             training.resume()
         training.run()
         self._check_frozen()
-        weights = self._gather(training)
-        if self.fabric.is_global_zero:
-            self._close(record, training, weights)
+        close(self, training)
         self.fabric.barrier()
         return record
 
@@ -302,110 +285,6 @@ class Session:
         for name in self.faculty.names:
             if not self.faculty.unchanged(name):
                 raise NumericsError(f"teacher {name} was changed by training: nothing kept")
-
-    def _gather(self, training: Training) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Index and weights of the last epoch, over all processes, in the order of the index."""
-        if training.weights is None:
-            return None
-        index, weights = training.weights
-        everyone = self.loader.data.index_N.sort().values
-        rows = weights.new_zeros(len(everyone), weights.shape[1], dtype=torch.float32)
-        rows[torch.searchsorted(everyone, index)] = weights.float()
-        if self.fabric.world_size > 1:  # each row is in one process, and 0 in the others
-            rows = cast(torch.Tensor, self.fabric.all_reduce(rows, reduce_op="sum"))
-        return everyone.cpu(), rows.cpu()
-
-    def _close(
-        self,
-        record: Record,
-        training: Training,
-        weights: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> None:
-        seen = outcome.inspect_split(
-            self.learner,
-            self.faculty,
-            self.asked,
-            self.heard,
-            self.splits.evaluation,
-            self.fabric.device,
-            self.fabric.autocast,
-        )
-        split = self.splits.names()[-1]
-        summary = self._summary(seen, training, split)
-        summary |= outcome.weight_means(weights, self.heard)
-        if split == "test":
-            epochs = self.request.optimisation.epochs
-            line = {"epoch": epochs - 1, "step": epochs * len(self.loader), "split": split}
-            said = {"accuracy": seen.student.accuracy, "loss": seen.student.loss}
-            record.append_metrics(line | said)
-        if watched := record.metrics(WATCHED):
-            summary["accuracy_best_test"] = max(line["accuracy"] for line in watched)
-        if weights is not None:
-            arrays = {
-                "index": weights[0].numpy(),
-                "labels": self._labels(weights[0]).numpy(),
-                "weights": weights[1].numpy(),
-                "teachers": np.array(self.heard),
-            }
-            record.write_arrays(WEIGHTS, arrays)
-        record.write_arrays(PREDICTIONS, outcome.predictions(seen))
-        record.write_arrays(EXAMPLES, outcome.examples(seen, self.splits.evaluation))
-        self._save_student(record, summary)
-        record.write_json(SUMMARY, summary)
-        write_page([record], record.path(REPORT))
-
-    def _labels(self, index: torch.Tensor) -> torch.Tensor:
-        data = self.loader.data
-        order = data.index_N.cpu().argsort()
-        places = torch.searchsorted(data.index_N.cpu()[order], index)
-        return data.labels_N.cpu()[order][places]
-
-    def _save_student(self, record: Record, summary: Json) -> None:
-        content = network_bytes(
-            self.student,
-            dataset=self.splits.train.name,
-            top1=f"{summary['accuracy_last']:.6f}",
-            split=str(summary["split"]),
-        )
-        write_whole(record.path(STUDENT), content)
-
-    def _summary(self, seen: outcome.Inspection, training: Training, split: str) -> Json:
-        progress = training.state.progress
-        images = self.request.optimisation.epochs * len(self.splits.train)
-        return {
-            "method": self.request.method.slug,
-            "split": split,
-            "accuracy_last": seen.student.accuracy,
-            "accuracy_at_best_validation": self._at_best(training),
-            "best_epoch": progress.best_epoch if progress.best_epoch >= 0 else None,
-            "ece": seen.student.ece,
-            **outcome.agreement(seen),
-            **outcome.accuracies(seen),
-            "parameters": parameter_count(self.student),
-            "seconds": progress.seconds,
-            "teacher_seconds": progress.teacher_seconds,
-            "images_per_s": images / max(progress.seconds, 1e-9),
-            "inference_images_per_s": seen.images_per_s,
-            "store_hits": self._store_hits(),
-        }
-
-    def _store_hits(self) -> float:
-        if not isinstance(self.source, StoredTeachers) or self.store is None:
-            return 0.0
-        tally = self.source.tally
-        if not tally.asked:
-            return 0.0
-        self.store.note_use(tally.asked, tally.computed, tally.seconds)
-        return tally.hits
-
-    def _at_best(self, training: Training) -> float | None:
-        if not training.state.best:
-            return None
-        last = {k: v.clone() for k, v in self.student.body.state_dict().items()}
-        self.student.body.load_state_dict(training.state.best)
-        accuracy = self._predict(self.student, self.splits.evaluation).accuracy
-        self.student.body.load_state_dict(last)
-        return accuracy
 
 
 def _environment() -> Json:

@@ -24,7 +24,6 @@ from collegium.methods import all_methods
 from collegium.models.network import weights_hash
 from collegium.models.small import SMALL_MODELS
 from collegium.record import Record
-from collegium.session import Session
 from collegium.training.loop import Training
 from collegium.training.progress import Display
 
@@ -81,13 +80,13 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
         if line["epoch"] + 1 == stop_after + 1:  # in the epoch after the last checkpoint
             raise KeyboardInterrupt
 
-    def stop_at_the_end(self: Session, *arguments: Any) -> None:
+    def stop_at_the_end(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Display, "epoch", stop)
         if stop_after == 5:  # all epochs are done, the summary is not
-            patched.setattr(Session, "_close", stop_at_the_end)
+            patched.setattr("collegium.session.close", stop_at_the_end)
         assert main([*words.split(), "broken"]) == 130
     assert not Path("broken/student.safetensors").exists()
     assert main(["resume", "broken", "--quiet"]) == 0
