@@ -51,6 +51,7 @@ class Training:
         display: what the user sees meanwhile.
         identity: SHA-256 of the teachers' weights by name; checkpoints of others are refused.
         stopper: knows whether somebody wants to stop.
+        watched: the test split, where it is to be looked at every epoch; nothing is chosen by it.
     """
 
     fabric: Fabric
