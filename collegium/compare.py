@@ -37,6 +37,10 @@ class Task:
     folder: Path
 
 
+_MOST_BY_CORE = 4
+"""Runs at a time beyond which memory ends before anything is won."""
+
+
 def compare(
     base: Run,
     rows: Sequence[Row],
@@ -65,11 +69,11 @@ def compare(
         The content of compare.json.
 
     Raises:
-        RequestError: fewer than one seed or job, or a control that is no row.
+        RequestError: fewer than one seed or job, many more jobs than cores, or a control that is no
+            row.
         FolderError: the folder holds runs of another comparison.
     """
-    if seeds < 1 or (jobs is not None and jobs < 1):
-        raise RequestError("--seeds and --jobs must be at least 1")
+    _check_counts(seeds, jobs)
     control = check_control(control, rows)
     tasks = [task for seed in range(seeds) for task in _tasks(base, rows, seed, out, jobs)]
     for task in tasks:
@@ -94,6 +98,17 @@ def compare(
     write_whole(out / "compare.md", markdown(table).encode())
     write_whole(out / "compare.csv", comma_separated(table).encode())
     return table
+
+
+def _check_counts(seeds: int, jobs: int | None) -> None:
+    cores = os.cpu_count() or 1
+    if seeds < 1 or (jobs is not None and jobs < 1):
+        raise RequestError("--seeds and --jobs must be at least 1")
+    if jobs is not None and jobs > _MOST_BY_CORE * cores:
+        raise RequestError(
+            f"--jobs {jobs}: every job is a process with libraries and data of its own, and this "
+            f"machine has {cores} cores; give at most {_MOST_BY_CORE * cores}"
+        )
 
 
 def _cores(base: Run) -> int:

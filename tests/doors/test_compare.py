@@ -210,3 +210,9 @@ def test_names_cannot_break_the_table() -> None:
 
 def test_help_names_the_options() -> None:
     assert read("compare", ["--help"]) is None
+
+
+def test_many_more_jobs_than_cores_are_refused(compare) -> None:
+    told = compare("--methods kd --seeds 1 --out many --jobs 5000")
+    assert (told.code, "give at most" in told.err) == (2, True)
+    assert not Path("many").exists()
