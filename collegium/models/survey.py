@@ -13,7 +13,7 @@ from torch import nn
 from collegium.errors import RequestError
 from collegium.models.network import Network
 from collegium.models.reading import Reading
-from collegium.models.trace import Call, Layer, interpret, watch
+from collegium.models.trace import Call, Layer, interpret, mixes_positions, watch
 from collegium.types import MapShape
 
 SPREAD = 4
@@ -104,7 +104,10 @@ def _choose(
     leaving = _leaving(layers, places)
     best: dict[tuple[int, ...], tuple[int, int]] = {}
     for place, layer in enumerate(hidden):
-        around = sum(f"{layer.call.path}.".startswith(path) for path in leaving[layer.shape[1:]])
+        around = sum(
+            f"{layer.call.path}.".startswith(path) and places[layer.call] < mixed
+            for path, mixed in leaving[layer.shape[1:]]
+        )
         # A container ends after its last child with the same output: the later, shorter path wins.
         best[layer.shape[1:]] = max(best.get(layer.shape[1:], (-around, place)), (-around, place))
     chosen = [hidden[place] for place in sorted(place for _, place in best.values())]
@@ -115,18 +118,28 @@ def _choose(
 
 def _leaving(
     layers: Sequence[Layer], places: Mapping[Call, int]
-) -> dict[tuple[int, ...], list[str]]:
-    """For each resolution, the modules that are given it and give the next smaller one."""
+) -> dict[tuple[int, ...], list[tuple[str, int]]]:
+    """For each resolution, the modules that are given it and give the next smaller one.
+
+    With the place of the first call inside that mixes positions at the old resolution: from there
+    on it is a stage that ends in a smaller map, as VGG's or Swin's, and not a block on its way.
+    """
     ends = [places[layer.call] for layer in layers]
     sizes = sorted({math.prod(layer.shape[1:]) for layer in layers}, reverse=True)
     following = dict(itertools.pairwise(sizes))
-    found: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    found: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
     for layer in layers:
         before = bisect_left(ends, layer.call.began)
         if before and layer.call.path:
             given = layers[before - 1].shape[1:]
             if math.prod(layer.shape[1:]) == following.get(math.prod(given)):
-                found[given].append(f"{layer.call.path}.")
+                inside = layers[before : bisect_left(ends, places[layer.call])]
+                mixing = (
+                    places[one.call]
+                    for one in inside
+                    if one.shape[1:] == given and mixes_positions(one.call.module)
+                )
+                found[given].append((f"{layer.call.path}.", next(mixing, places[layer.call])))
     return found
 
 

@@ -112,11 +112,20 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
 
 
 def _attention(network: nn.Module) -> tuple[str, ...]:
-    return tuple(
-        f"{path}."
-        for path, module in network.named_modules()
-        if path
-        and (_ATTENTION.search(path.rpartition(".")[2]) or _ATTENTION.search(type(module).__name__))
+    named = network.named_modules()
+    return tuple(f"{path}." for path, module in named if path and _is_attention(path, module))
+
+
+def _is_attention(path: str, module: nn.Module) -> bool:
+    names = path.rpartition(".")[2], type(module).__name__
+    return any(_ATTENTION.search(name) for name in names)
+
+
+def mixes_positions(module: nn.Module) -> bool:
+    """Whether there is attention in it, or a convolution that looks further than one position."""
+    return any(
+        _is_attention(path, part) or (isinstance(part, nn.Conv2d) and part.kernel_size != (1, 1))
+        for path, part in module.named_modules()
     )
 
 

@@ -71,6 +71,16 @@ def test_what_the_block_that_leaves_a_resolution_computes_is_no_stage(nested: bo
     assert survey(network, (3, 16, 16)) == dict(zip(ends, shapes, strict=True))
 
 
+def test_a_stage_that_ends_in_a_smaller_map_is_a_stage() -> None:
+    def stage(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2))
+
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3)]
+    network = nn.Sequential(stage(3, 4), stage(4, 8), stage(8, 16), *head)
+    found = survey(network, (3, 16, 16))
+    assert found == {"0.1": (4, 16, 16), "1.1": (8, 8, 8), "2.1": (16, 4, 4), "2": (16, 2, 2)}
+
+
 def test_looking_changes_nothing() -> None:
     network = CIFAR_MODELS["resnet8"](10).train()
     network.layer1.eval()
@@ -163,7 +173,7 @@ def transformers_of_small_size() -> dict[str, tuple[nn.Module, dict[str, tuple[i
         "convnext": (
             library.ConvNextForImageClassification(convnext),
             {
-                "convnext.encoder.stages.1.downsampling_layer.0": (8, 8, 8),
+                "convnext.encoder.stages.0": (8, 8, 8),
                 "convnext.encoder.stages.1": (16, 4, 4),
             },
         ),
