@@ -348,7 +348,7 @@ def script_json(content: Any) -> str:
 
 
 def _stroke(place: int) -> str:
-    dash = DASHES[(place + place // SERIES) % len(DASHES)]
+    dash = DASHES[(place + 2 * (place // SERIES)) % len(DASHES)]
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     return f' class="line" stroke="var(--c{place % SERIES})"{dashes}'
 

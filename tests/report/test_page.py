@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from collegium.charts.chart import Axis, Line, draw
+from collegium.charts.chart import CROWD, Axis, Line, draw
 from collegium.cli import main
 from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
 from collegium.report.page import NAMES, page
@@ -130,6 +130,14 @@ def test_a_logarithmic_axis_has_no_numbers_that_touch() -> None:
     places = [axis.part(value) for value, _ in axis.ticks()]
     assert len(places) > 2
     assert all(after - before > 0.1 for before, after in itertools.pairwise(places))
+
+
+def test_no_two_lines_of_a_chart_look_alike() -> None:
+    lines = [Line(f"line {n}", [1.0, 2.0], [0.0, 1.0]) for n in range(CROWD)]
+    look = r'class="line"( stroke="[^"]*"(?: stroke-dasharray="[^"]*")?)'
+    looks = re.findall(look, draw("a", "A", lines).svg())
+    assert len(looks) == 2 * CROWD  # in the legend, too
+    assert len(set(looks)) == CROWD
 
 
 def test_runs_are_compared_seed_by_seed(folder: Folder, tmp_path: Path, capsys) -> None:
