@@ -175,6 +175,15 @@ def test_a_look_does_not_keep_a_writer_out(tmp_path: Path) -> None:
                 pass
 
 
+def test_two_comparisons_do_not_write_one_folder(tmp_path: Path, capsys) -> None:
+    words = ["compare", "--data", "digits", "--student", "small:mlp", "--methods", "vanilla"]
+    words += ["--epochs", "1", "--seeds", "1", "--jobs", "1", "--quiet", "--out", str(tmp_path)]
+    with only_writer(tmp_path):
+        assert main(words) == 2
+    assert "is being written by another process" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
     out = tmp_path / "run"
