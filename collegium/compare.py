@@ -71,32 +71,34 @@ def compare(
     Raises:
         RequestError: fewer than one seed or job, many more jobs than cores, or a control that is no
             row.
-        FolderError: the folder holds runs of another comparison.
+        FolderError: the folder holds runs of another comparison, or one is going on in it.
     """
     _check_counts(seeds, jobs)
     control = check_control(control, rows)
     tasks = [task for seed in range(seeds) for task in _tasks(base, rows, seed, out, jobs)]
     for task in tasks:
         _check_same(task)
+    from collegium.training.lock import only_writer
     from collegium.training.signals import Stopper
 
-    try:
-        with Stopper():
-            errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; the same command goes on") from None
-    found = [_outcomes(row, tasks, errors) for row in rows]
-    parts = {
-        "data": base.to_json()["data"],
-        "student": base.to_json()["student"],
-        "teachers": base.to_json()["teachers"],
-        "epochs": base.optimisation.epochs,
-        "seeds": seeds,
-    }
-    table = Comparison(make_table(found, control) | parts)
-    write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
-    write_whole(out / "compare.md", markdown(table).encode())
-    write_whole(out / "compare.csv", comma_separated(table).encode())
+    with only_writer(out):
+        try:
+            with Stopper():
+                errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command goes on") from None
+        found = [_outcomes(row, tasks, errors) for row in rows]
+        parts = {
+            "data": base.to_json()["data"],
+            "student": base.to_json()["student"],
+            "teachers": base.to_json()["teachers"],
+            "epochs": base.optimisation.epochs,
+            "seeds": seeds,
+        }
+        table = Comparison(make_table(found, control) | parts)
+        write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
+        write_whole(out / "compare.md", markdown(table).encode())
+        write_whole(out / "compare.csv", comma_separated(table).encode())
     return table
 
 

@@ -13,12 +13,15 @@ from typing import Any
 
 from collegium.charts.figure import AbstractFigure
 
+_APART = 0.1
+"""Part of an axis that is left between two numbers."""
 SERIES = 7
 """Colours of teachers, terms and runs; they repeat, with other dashes."""
 DASHES = ("", "7 3", "2.5 2.5", "8 3 2 3")
 CROWD = 8
 """As many series as are still told apart in one chart."""
-_WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 6.5
+_WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 7.9
+"""A letter is as wide as on a phone, where text is larger for the drawing is smaller."""
 _RIGHT, _BOTTOM, _ROW = 450.0, 238.0, 15.0
 
 
@@ -116,11 +119,16 @@ class Axis:
         return [(k * step, format(k * step, form)) for k in range(first, last + 1)]
 
     def _powers(self) -> list[float]:
+        """Round numbers within a logarithmic axis, those that would touch left out."""
         span = self.high / self.low
         steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else range(1, 10)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         places = [nice * 10.0**power for power in range(first, last + 1) for nice in steps]
-        return [value for value in places if self.low <= value <= self.high]
+        kept: list[float] = []
+        for value in (value for value in places if self.low <= value <= self.high):
+            if not kept or self.part(value) - self.part(kept[-1]) > _APART:
+                kept.append(value)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -196,8 +204,9 @@ class Chart(AbstractFigure):
         dots = '<path d="M0 0H20" stroke="var(--ink)" stroke-dasharray="{}"/>'
         marks = (dots.format(dash) for dash in ("2 2", "6 2"))
         found += list(zip(self.levels, marks, strict=False))
-        kinds = {mark.kind: mark for mark in reversed(self.marks)}
-        return found + [(k, _shape(mark, 10.0, 0.0)) for k, mark in reversed(kinds.items())]
+        kinds = {mark.kind: mark for mark in sorted(self.marks, key=lambda mark: mark.size)}
+        order = dict.fromkeys(mark.kind for mark in self.marks)
+        return found + [(kind, _shape(kinds[kind], 10.0, 0.0)) for kind in order]
 
     def _rows(self) -> list[list[tuple[str, str, float]]]:
         """The legend in rows: name, shape and width of each entry."""
@@ -339,7 +348,7 @@ def script_json(content: Any) -> str:
 
 
 def _stroke(place: int) -> str:
-    dash = DASHES[(place + place // SERIES) % len(DASHES)]
+    dash = DASHES[(place + 2 * (place // SERIES)) % len(DASHES)]
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     return f' class="line" stroke="var(--c{place % SERIES})"{dashes}'
 

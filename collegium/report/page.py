@@ -37,6 +37,7 @@ def write_page(
     path: Path,
     *,
     names: Sequence[str] | None = None,
+    reload: int | None = None,
 ) -> None:
     """Write a page, whole or not at all.
 
@@ -44,6 +45,7 @@ def write_page(
         records: the runs.
         path: of the page; only a page of ours is replaced.
         names: what the runs are called; those that share a name are taken for seeds of one kind.
+        reload: seconds after which a browser reads the file again; None for never.
 
     Raises:
         FolderError: another file is there, or it cannot be written.
@@ -52,7 +54,7 @@ def write_page(
         raise FolderError(f"{path} is there and is no report of collegium's; choose another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page(records, names=names).encode())
+        write_whole(path, page(records, names=names, reload=reload).encode())
     except OSError as error:
         raise FolderError(f"cannot write {path}: {error.strerror}") from None
 
@@ -65,12 +67,15 @@ def is_ours(path: Path) -> bool:
         return b'name="generator" content="collegium"' in file.read(1000)
 
 
-def page(records: Sequence[Record], *, names: Sequence[str] | None = None) -> str:
+def page(
+    records: Sequence[Record], *, names: Sequence[str] | None = None, reload: int | None = None
+) -> str:
     """The page as HTML.
 
     Args:
         records: one run or several.
         names: what the runs are called.
+        reload: seconds after which a browser reads the file again; None for never.
     """
     plain = [read(record) for record in records]
     called = names or comparison.kinds([r.run for r in plain], [r.name for r in plain])
@@ -81,6 +86,7 @@ def page(records: Sequence[Record], *, names: Sequence[str] | None = None) -> st
     overview = _overview(found)
     content = {
         "title": _title(readings),
+        "reload": reload,
         "answer": runs[0]["answer"] if len(readings) == 1 else comparison.answer(found),
         "problems": [problem for run in runs for problem in run["problems"]],
         "comparison": comparison.table(found) if len(readings) > 1 else None,

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from collegium.errors import FolderError
 
 LOCK = ".lock"
+TRIES, PAUSE = 5, 0.02
+"""How often, after how many seconds, a writer asks again: who only looks has it for a moment."""
 _HELD: set[Path] = set()
 """Locked by this process: the kernel's locks do not keep a process from itself."""
 
@@ -28,7 +31,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
     try:
-        if not _lock(descriptor):
+        if not _lock(descriptor, TRIES):
             raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))
         _HELD.add(key)
         os.ftruncate(descriptor, 0)
@@ -47,7 +50,7 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         FolderError: it does.
     """
-    if folder.resolve() not in _HELD and (process := _holder(folder)) is not None:
+    if folder.resolve() not in _HELD and (process := _holder(folder, TRIES)) is not None:
         raise FolderError(_taken(folder, process))
 
 
@@ -56,27 +59,29 @@ def is_taken(folder: Path) -> bool:
     return folder.resolve() in _HELD or _holder(folder) is not None
 
 
-def _holder(folder: Path) -> str | None:
+def _holder(folder: Path, tries: int = 1) -> str | None:
     """The number of another process that writes a folder; None where nobody does."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
         return None  # nobody ever did; what cannot be opened is said when it is to be written
     try:
-        return None if _lock(descriptor) else os.read(descriptor, 32).decode(errors="replace")
+        free = _lock(descriptor, tries)
+        return None if free else os.read(descriptor, 32).decode(errors="replace")
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, tries: int) -> bool:
     """Whether the lock was free; a record lock, which no child inherits."""
     import fcntl
 
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+    for left in reversed(range(tries)):
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(PAUSE if left else 0)
+    return False
 
 
 def _taken(folder: Path, process: str) -> str:

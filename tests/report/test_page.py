@@ -1,6 +1,7 @@
 """One page about runs: whole, safe, and of whatever a folder has."""
 
 import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from collegium.charts.chart import Axis, Line, draw
+from collegium.charts.chart import CROWD, Axis, Line, draw
 from collegium.cli import main
 from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
 from collegium.report.page import NAMES, page
@@ -111,6 +112,32 @@ def test_a_thousand_classes_are_a_short_page(folder: Folder) -> None:
     assert len(text) < 200_000
     assert "20 of" in text
     assert "commonest" in text
+
+
+def test_a_hundred_runs_are_a_page_and_hostile_names_stay_text(folder: Folder) -> None:
+    records = [folder(f"run-{n}", accuracy=n / 100, seed=n % 2) for n in range(100)]
+    names = [f"{HOSTILE}{n // 2}" for n in range(100)]
+    text = page(records, names=names)
+    assert len(text) < 1_500_000
+    assert text.count('<article id="run-') == 6
+    assert "The other 94 have reports of their own" in text
+    assert "the most of 50 kinds of run" in text
+    assert "<script>alert" not in text
+
+
+def test_a_logarithmic_axis_has_no_numbers_that_touch() -> None:
+    axis = Axis("", 6e4, 3.2e5, log=True)
+    places = [axis.part(value) for value, _ in axis.ticks()]
+    assert len(places) > 2
+    assert all(after - before > 0.1 for before, after in itertools.pairwise(places))
+
+
+def test_no_two_lines_of_a_chart_look_alike() -> None:
+    lines = [Line(f"line {n}", [1.0, 2.0], [0.0, 1.0]) for n in range(CROWD)]
+    look = r'class="line"( stroke="[^"]*"(?: stroke-dasharray="[^"]*")?)'
+    looks = re.findall(look, draw("a", "A", lines).svg())
+    assert len(looks) == 2 * CROWD  # in the legend, too
+    assert len(set(looks)) == CROWD
 
 
 def test_runs_are_compared_seed_by_seed(folder: Folder, tmp_path: Path, capsys) -> None:
