@@ -93,7 +93,11 @@ def _check_libraries(wanted: ExportOptions) -> None:
 
 @contextlib.contextmanager
 def _staging(place: Path) -> Iterator[Path]:
-    """A folder beside the place, which is gone afterwards whatever happens."""
+    """A folder beside the place, which is gone afterwards; by the next export at the latest."""
+    for old in place.parent.glob(f".{place.name}.*.tmp"):
+        process = old.name.split(".")[-2]
+        if process.isdecimal() and not _runs(int(process)):  # killed on its way
+            shutil.rmtree(old, ignore_errors=True)
     staging = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         staging.mkdir(parents=True)
@@ -113,6 +117,16 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # it does, and is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return process > 0
 
 
 def _write(

@@ -1,6 +1,7 @@
 """A student taken elsewhere: every format, read where collegium is not; what is refused."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -317,6 +318,19 @@ def test_an_export_is_replaced_on_request_and_files_of_others_stay(command, stud
     names = {"README.md", "export.json", "mine.txt", "model.safetensors"}
     assert {path.name for path in Path("out").iterdir()} == names
     assert [path.name for path in Path().glob(".*")] == []
+
+
+def test_what_a_killed_export_left_is_swept_and_that_of_one_at_work_is_not(
+    command, student: Path
+) -> None:
+    gone, at_work, other = (
+        student / f"export/.safetensors.{number}.tmp"
+        for number in (2**22 + 1, os.getppid(), "mine")
+    )
+    for folder in (gone, at_work, other):
+        folder.mkdir(parents=True)
+    assert command(f"export {student} --format safetensors --quiet").code == 0
+    assert [folder.exists() for folder in (gone, at_work, other)] == [False, True, True]
 
 
 def test_the_best_epochs_student_where_a_checkpoint_has_it(command, student: Path) -> None:
