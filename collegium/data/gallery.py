@@ -117,7 +117,7 @@ def work_ahead(
             if isinstance(found, _Failure):
                 raise DataError(found.message)
             yield found
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:  # as the death is noticed
         raise ResourceError(
             f"a process that decodes images died ({str(error).partition(chr(10))[0]}); "
             f"with less memory each, try fewer than {workers} --workers"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from collegium.data import Loader, albums, gallery, load_data
-from collegium.data.gallery import Gallery
+from collegium.data.gallery import Gallery, work_ahead
 from collegium.errors import DataError, ResourceError
 
 
@@ -114,3 +114,13 @@ def test_leaving_early_leaves_no_process(both):
     for batch in loader.epoch(0):
         assert len(batch) == 2
         break
+
+
+@pytest.mark.parametrize("noticed", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_death_is_told_the_same_however_it_is_noticed(monkeypatch, noticed) -> None:
+    def broken(loader):
+        raise noticed
+
+    monkeypatch.setattr(gallery.DataLoader, "__iter__", broken)
+    with pytest.raises(ResourceError, match="a process that decodes images died"):
+        list(work_ahead(torch.numel, [torch.arange(2)], 1))
