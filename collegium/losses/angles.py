@@ -7,6 +7,8 @@ pairs, where the cost does not depend on the width.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +19,10 @@ from torch import Tensor
 
 _CHUNK_BYTES = 1 << 21
 """Largest temporary of one chunk of vertices: keeps chunks in the cache."""
+_BLOCK_BYTES = 1 << 21
+"""Largest float32 temporary of one block of pairs."""
+_KEPT_BYTES = 1 << 26
+"""Cosines are kept for the backward where those of all triples would be no more than this."""
 _NARROW = 24
 """Widest embedding for which products of directions are the faster way."""
 
@@ -107,7 +113,7 @@ def _angles_at(chunk: slice, student: _Directions, target: _Directions) -> tuple
 
 
 class _ByDistances(torch.autograd.Function):
-    """The backward computes cosines anew: keeping them would take B^3 numbers a teacher.
+    """Block of pairs by block of pairs, all vertices at once: half of the pairs mirror the others.
 
     With c the cosines, n the reciprocal distances, g the gradient of each loss and s the slopes of
     the smooth L1, the derivative by x_i - x_b is
@@ -121,38 +127,59 @@ class _ByDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student_BP: Tensor, *targets: Tensor) -> Tensor:
-        student, *others = (_Distances.between(points_BP) for points_BP in (student_BP, *targets))
-        loss_BT = student_BP.new_empty(len(student_BP), len(targets))
-        for chunk in _chunks(student_BP):
-            cosines_VBB = student.cosines(chunk)
-            for place, other in enumerate(others):
-                loss_BT[chunk, place] = _smooth(cosines_VBB, other.cosines(chunk))
+        sides = [_Distances.between(points_BP) for points_BP in (student_BP, *targets)]
+        loss_BT = student_BP.new_zeros(len(student_BP), len(targets))
         ctx.save_for_backward(student_BP)
-        ctx.student, ctx.others = student, others
+        ctx.sides, ctx.blocks, ctx.kept = sides, _blocks(student_BP), []
+        triples = len(student_BP) ** 3 * student_BP.element_size()
+        keeps = triples * len(sides) <= _KEPT_BYTES
+        for block in ctx.blocks:
+            own_BIK, *others = cosines = [side.cosines(block) for side in sides]
+            for place, other_BIK in enumerate(others):
+                loss_BT[:, place] += block.times * _smooth(own_BIK, other_BIK)
+            ctx.kept.append(cosines if keeps else None)
         return loss_BT / len(student_BP) ** 2
 
     @staticmethod
     def backward(ctx: Any, gradient_BT: Tensor) -> tuple[Tensor | None, ...]:
         (student_BP,) = ctx.saved_tensors
-        student, others = ctx.student, ctx.others
         gradient_BT = gradient_BT * (2 / len(student_BP) ** 2)
-        between_BB = torch.zeros_like(student.nearness_BB)  # sum over b of m_bik
-        along_BB = torch.empty_like(between_BB)  # sum over k of m_bik
-        inward_BB = torch.empty_like(between_BB)  # w_bi
-        for chunk in _chunks(student_BP):
-            near_VB = student.nearness_BB[chunk]
-            cosines_VBB = student.cosines(chunk)
+        near_BB = ctx.sides[0].nearness_BB
+        between_BB = torch.zeros_like(near_BB)  # sum over b of m_bik
+        along_BB = torch.zeros_like(near_BB)  # sum over k of m_bik
+        inward_BB = torch.zeros_like(near_BB)  # sum over k of m_bik c_bik, short of n
+        for block, kept in zip(ctx.blocks, ctx.kept, strict=True):
+            own_BIK, *others = kept or [side.cosines(block) for side in ctx.sides]
             slopes = [
-                _smooth_backward(gradient_B[chunk], cosines_VBB, other.cosines(chunk))
-                for other, gradient_B in zip(others, gradient_BT.T, strict=True)
+                _smooth_backward(gradient_B, own_BIK, other_BIK)
+                for other_BIK, gradient_B in zip(others, gradient_BT.T, strict=True)
             ]
-            m_VBB = functools.reduce(Tensor.add_, slopes)
-            inward_BB[chunk] = torch.linalg.vecdot(m_VBB, cosines_VBB) * near_VB**2
-            m_VBB.mul_(near_VB[:, None, :]).mul_(near_VB[:, :, None])
-            along_BB[chunk] = m_VBB.sum(dim=2)
-            between_BB += m_VBB.sum(dim=0)
-        pull_BP = _pull(between_BB, along_BB - inward_BB, student_BP)
-        return pull_BP, *[None for _ in others]
+            m_BIK = functools.reduce(Tensor.add_, slopes)
+            block.add_sums(inward_BB, m_BIK * own_BIK)
+            m_BIK.mul_(near_BB[:, None, block.ends]).mul_(near_BB[:, block.starts, None])
+            block.add_sums(along_BB, m_BIK)
+            between_BB[block.starts, block.ends] = m_BIK.sum(dim=0)
+        between_BB = between_BB.triu() + between_BB.triu(1).T
+        outward_BB = along_BB - inward_BB * near_BB**2
+        return _pull(between_BB, outward_BB, student_BP), *[None for _ in gradient_BT.T]
+
+
+class _Block(NamedTuple):
+    """Pairs (i, k) of points, i from one stretch and k from the same or a later one."""
+
+    starts: slice
+    ends: slice
+
+    @property
+    def times(self) -> int:
+        """How often its values count: those off the diagonal for their mirror image too."""
+        return 1 if self.starts == self.ends else 2
+
+    def add_sums(self, sums_BB: Tensor, values_BIK: Tensor) -> None:
+        """Add the sums over k to the rows of i, and those over i, mirrored, to the rows of k."""
+        sums_BB[:, self.starts] += values_BIK.sum(dim=2)
+        if self.times == 2:
+            sums_BB[:, self.ends] += values_BIK.sum(dim=1)
 
 
 class _Distances(NamedTuple):
@@ -166,15 +193,18 @@ class _Distances(NamedTuple):
         distance_BB = _pair_distances(points_BP.double())
         return cls(distance_BB.square(), _reciprocal(distance_BB).to(points_BP))
 
-    def cosines(self, chunk: slice) -> Tensor:
-        """Those of the angles at the vertices of a chunk, (V, B, B), by the law of cosines.
+    def cosines(self, block: _Block) -> Tensor:
+        """Those of the angles at every vertex between the pairs of a block, by the law of cosines.
 
         The sum of squares is taken in float64: where one side is short beside the others it would
         drown in their rounding.
         """
-        squared_VB, near_VB = self.squared_BB[chunk], self.nearness_BB[chunk]
-        sum_VBB = (squared_VB[:, None, :] - self.squared_BB).add_(squared_VB[:, :, None])
-        return sum_VBB.to(near_VB.dtype).mul_(near_VB[:, None, :]).mul_(near_VB[:, :, None] / 2)
+        to_first_BI1 = self.squared_BB[:, block.starts, None]
+        to_second_B1K = self.squared_BB[:, None, block.ends]
+        sum_BIK = (to_second_B1K - self.squared_BB[block.starts, block.ends]).add_(to_first_BI1)
+        near_BI1 = self.nearness_BB[:, block.starts, None]
+        near_B1K = self.nearness_BB[:, None, block.ends]
+        return sum_BIK.to(near_BI1.dtype).mul_(near_B1K).mul_(near_BI1 / 2)
 
 
 def _pull(between_BB: Tensor, outward_BB: Tensor, points_BP: Tensor) -> Tensor:
@@ -209,5 +239,15 @@ def _reciprocal(distance_BB: Tensor) -> Tensor:
 def _chunks(points_BP: Tensor) -> list[slice]:
     """The vertices in parts whose temporaries stay small."""
     rows = len(points_BP) * max(len(points_BP), points_BP.shape[1]) * points_BP.element_size()
-    step = max(1, _CHUNK_BYTES // rows)
-    return [slice(start, start + step) for start in range(0, len(points_BP), step)]
+    return _stretches(len(points_BP), max(1, _CHUNK_BYTES // rows))
+
+
+def _blocks(points_BP: Tensor) -> list[_Block]:
+    """All pairs, those above the diagonal for those below too, in parts that stay small."""
+    rows = max(1, _BLOCK_BYTES // (len(points_BP) * points_BP.element_size()))
+    stretches = _stretches(len(points_BP), max(1, math.isqrt(rows)))
+    return [_Block(*pair) for pair in itertools.combinations_with_replacement(stretches, 2)]
+
+
+def _stretches(count: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
