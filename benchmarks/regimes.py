@@ -91,14 +91,13 @@ class Bench:
         data: a data string.
         weights: folder of CIFAR-10 ResNets, or None.
         split: number of the split.
-        images: of the student, where not those of the world.
+        changes: what is other than the world has it.
     """
 
     def __init__(
-        self, out: Path, data: str, weights: Path | None, split: int, images: int | None = None
+        self, out: Path, data: str, weights: Path | None, split: int, **changes: Any
     ) -> None:
-        world = WORLDS[data.partition(":")[0]]
-        self.world = world = replace(world, student_images=images or world.student_images)
+        self.world = world = replace(WORLDS[data.partition(":")[0]], **changes)
         self.out, self.weights, self.split = out, weights, split
         whole = load_data(data, validation=0.0)
         rest = torch.Generator().manual_seed(split)
@@ -245,9 +244,7 @@ def pooled(
         data=f"folder:{bench.folder(regime)}",
         student=options.student or "small:cnn",
         teachers=bench.teachers(regime),
-        optimisation=Optimisation(
-            epochs=options.epochs or world.epochs, batch_size=world.batch_size
-        ),
+        optimisation=Optimisation(epochs=world.epochs, batch_size=world.batch_size),
         machine=Machine(precision=world.precision),  # type: ignore[arg-type]
         storage=Storage(store_hints="fp16"),
         augment="crop-flip" if options.data != "digits" else "none",
@@ -353,16 +350,23 @@ def main() -> None:
     parser.add_argument("--methods", default="avg_mkd,amtml,gated")
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, help="of the student")
     parser.add_argument("--images", type=int, help="labelled images of the student")
+    parser.add_argument("--precision", help="of everybody: bf16 is slow on CPUs without it")
     parser.add_argument("--validation", type=float, default=0.1)
     parser.add_argument("--jobs", type=int)
     options = parser.parse_args()
+    asked = {
+        "student_images": options.images,
+        "epochs": options.epochs,
+        "precision": options.precision,
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
     for regime in options.regimes:
         found: dict[str, Outcomes] = {}
         rooms: list[dict[str, Any]] = []
         for split in range(options.splits):
-            bench = Bench(options.out, options.data, options.weights, split, options.images)
+            bench = Bench(options.out, options.data, options.weights, split, **changes)
             pooled(bench, regime, options, found)
             rooms.append(head_room(bench, regime))
         table = make_table(list(found.values()), "avg_mkd")
