@@ -11,7 +11,7 @@ from collegium.answers import Inquiry
 from collegium.assembly import Labels, make_fabric, make_faculty, make_splits
 from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
-from collegium.models.reading import POOLED, find_layer
+from collegium.models.reading import find_layer, wholes
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.store import Store
 from collegium.teachers.store.catalogue import Codecs, check_answers, fill_views
@@ -68,7 +68,7 @@ def build(
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
     asked: dict[str, list[str]] = {}
     for name, path in map(parse_layer, layers):
-        asked.setdefault(name, []).append(path.removesuffix(POOLED))
+        asked.setdefault(name, []).extend(wholes(path))
     inquiry = _inquire(
         data,
         image_size,
@@ -267,7 +267,7 @@ def verify(
             replace(machine, precision=precision),
             quiet,
             {known_by: told for known_by, told in labels.items() if known_by == name},
-            {name: [kind.removesuffix(POOLED) for kind in store.kinds(name) if kind != LOGITS]},
+            {name: [part for kind in store.kinds(name) if kind != LOGITS for part in wholes(kind)]},
             partial(_as_stored, store),
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}

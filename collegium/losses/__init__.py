@@ -9,7 +9,6 @@ from collegium.losses.angles import angle, angle_to_each
 from collegium.losses.feature import (
     attention,
     attention_to_each,
-    channels_last,
     direction_hint,
     flow,
     flow_error,
@@ -34,6 +33,7 @@ from collegium.losses.response import (
     standardise,
     told_apart,
 )
+from collegium.models.summaries import channels_last
 
 __all__ = [
     "angle",

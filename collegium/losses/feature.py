@@ -1,6 +1,5 @@
 """Losses on hidden layers: a student's map against a teacher's."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from collegium.models.summaries import (
+    channels_last,
+    common_size,
+    mean_of_windows,
+    mean_product,
+    pooled,
+    rows_of,
+    windows,
+)
 
 
 def unit_channels(
@@ -62,50 +71,33 @@ def match_resolution(
     first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
 ) -> tuple[Float[Tensor, "B _ H W"], Float[Tensor, "B _ H W"]]:
     """Average-pool both maps to the smaller of their heights and widths."""
-    size = _common_size(first_BDHW, second_BDHW)
+    size = common_size(first_BDHW, second_BDHW)
     return _pooled(first_BDHW, size), _pooled(second_BDHW, size)
 
 
-def _common_size(first_BDHW: Tensor, second_BDHW: Tensor) -> tuple[int, int]:
-    height, width = map(min, zip(first_BDHW.shape[2:], second_BDHW.shape[2:], strict=True))
-    return height, width
-
-
 def _pooled(map_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average-pooled to a height and a width, neither larger than the map's."""
-    height, width = map_BDHW.shape[2:]
-    if (height, width) == size:
-        return map_BDHW
-    if height % size[0] or width % size[1]:
-        return F.adaptive_avg_pool2d(channels_last(map_BDHW), size)
-    window = height // size[0], width // size[1]
+    """`pooled`, with its backward written by hand where windows do not overlap."""
+    window = windows(map_BDHW, size)
+    if window is None or window == (1, 1):
+        return pooled(map_BDHW, size)
     pooled_BHWD: Tensor = _MeanOfWindows.apply(channels_last(map_BDHW).permute(0, 2, 3, 1), window)
     return pooled_BHWD.permute(0, 3, 1, 2)
 
 
 class _MeanOfWindows(torch.autograd.Function):
-    """Average pooling that adds whole rows, then whole columns: three times as fast as torch's."""
-
     @staticmethod
     def forward(ctx: Any, map_BHWD: Tensor, window: tuple[int, int]) -> Tensor:
-        ctx.window, (rows, columns) = window, window
-        examples, height, width, channels = map_BHWD.shape
-        split = map_BHWD.reshape(examples, height // rows, rows, width // columns, -1)
-        added = functools.reduce(torch.add, split.unbind(2))
-        return functools.reduce(torch.add, added.split(channels, dim=3)) / (rows * columns)
+        ctx.window = window
+        return mean_of_windows(map_BHWD, window)
 
     @staticmethod
     def backward(ctx: Any, gradient_BHWD: Tensor) -> tuple[Tensor, None]:
         rows, columns = ctx.window
-        each = (gradient_BHWD / (rows * columns))[:, :, None, :, None]
-        examples, height, _, width, _, channels = each.shape
-        spread = each.expand(-1, -1, rows, -1, columns, -1)
-        return spread.reshape(examples, height * rows, width * columns, channels), None
-
-
-def channels_last(map_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
-    """The same map, laid out so that pooling and 1x1 convolutions run several times as fast."""
-    return map_BDHW.contiguous(memory_format=torch.channels_last)
+        each_BHWD = gradient_BHWD / (rows * columns)
+        wide = torch.cat([each_BHWD] * columns, dim=3)  # whole rows are copied faster than points
+        tall = torch.stack([wide] * rows, dim=2)
+        examples, height, width, channels = each_BHWD.shape
+        return tall.reshape(examples, height * rows, width * columns, channels), None
 
 
 def attention(
@@ -139,7 +131,7 @@ def attention_to_each(
         targets: those of T teachers, each of channels and resolution of its own.
         power: >= 1.
     """
-    sizes = [_common_size(student_BDHW, target_BDHW) for target_BDHW in targets]
+    sizes = [common_size(student_BDHW, target_BDHW) for target_BDHW in targets]
     own = {size: _attention_map(_pooled(student_BDHW, size), power) for size in set(sizes)}
     gaps = [
         own[size] - _attention_map(_pooled(target_BDHW.detach(), size), power)
@@ -211,8 +203,7 @@ def flow(
     Returns:
         (B, D of the first, D of the second).
     """
-    matched = match_resolution(first_BDHW, second_BDHW)
-    first_BPD, second_BPE = (channels_last(m).permute(0, 2, 3, 1).flatten(1, 2) for m in matched)
+    first_BPD, second_BPE = map(rows_of, match_resolution(first_BDHW, second_BDHW))
     flow_BDE: Tensor = _MeanProduct.apply(first_BPD, second_BPE)
     return flow_BDE
 
@@ -223,7 +214,7 @@ class _MeanProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, first_BPD: Tensor, second_BPE: Tensor) -> Tensor:
         ctx.save_for_backward(first_BPD, second_BPE)
-        return first_BPD.mT @ second_BPE / first_BPD.shape[1]
+        return mean_product(first_BPD, second_BPE)
 
     @staticmethod
     def backward(ctx: Any, gradient_BDE: Tensor) -> tuple[Tensor, Tensor]:

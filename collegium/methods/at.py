@@ -49,8 +49,7 @@ class AT(AbstractFeature):
         """A term `at.TEACHER` for each teacher."""
         from collegium.terms import Compared, Comparison
 
-        comparison = Comparison("attention", self.pairs(dims), dims.teachers)
-        compared = {
-            f"at.{name}": Compared(comparison, name, self.hint_weight) for name in comparison.pairs
-        }
+        pairs = self.pairs(dims)
+        comparison = Comparison("attention", pairs, dims)
+        compared = {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
         return super().more_terms(dims, weighting) | compared

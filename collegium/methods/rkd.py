@@ -56,19 +56,14 @@ class RKD(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
-        from collegium.models.reading import POOLED
         from collegium.terms import Compared, Comparison, Relation
 
         weights: dict[Relation, float] = {
             "distance": self.hint_weight * self.distance_weight,
             "angle": self.hint_weight * self.angle_weight,
         }
-        # Means are all that is compared, so means are all that a store has to keep.
-        pairs = {
-            name: [(own, theirs + POOLED) for own, theirs in layers]
-            for name, layers in self.pairs(dims).items()
-        }
-        kinds = {kind: Comparison(kind, pairs, dims.teachers) for kind in weights if weights[kind]}
+        pairs = self.pairs(dims)
+        kinds = {kind: Comparison(kind, pairs, dims) for kind in weights if weights[kind]}
         compared = {
             f"{kind}.{name}": Compared(comparison, name, weights[kind])
             for name in pairs

@@ -48,8 +48,7 @@ class SP(AbstractFeature):
         """A term `sp.TEACHER` for each teacher."""
         from collegium.terms import Compared, Comparison
 
-        comparison = Comparison("similarity", self.pairs(dims), dims.teachers)
-        compared = {
-            f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in comparison.pairs
-        }
+        pairs = self.pairs(dims)
+        comparison = Comparison("similarity", pairs, dims)
+        compared = {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
         return super().more_terms(dims, weighting) | compared

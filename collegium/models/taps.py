@@ -10,11 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from collegium.errors import UnknownNameError
-from collegium.models.reading import Reading
+from collegium.models import summaries
+from collegium.models.reading import Reading, wholes
 
 
 class Taps:
     """Keeps some layers of a network as maps (B, D, H, W), from one forward to the next.
+
+    Of a layer that is read as a summary only that is kept. A flow is between an earlier layer and
+    a later one, in this order.
 
     Args:
         network: read, never changed.
@@ -28,19 +32,30 @@ class Taps:
         self._maps: dict[str, Tensor] = {}
         self._layers = tuple(layers)
         self._handles = []
+        self._first: dict[str, Tensor] = {}
         modules = dict(network.named_modules())
         for layer in layers:
-            reading = Reading.of(layer)
-            if reading.path not in modules:
-                raise UnknownNameError("layer", reading.path, (name for name in modules if name))
-            hook = self._hook(layer, reading)
-            self._handles.append(modules[reading.path].register_forward_hook(hook))
+            for reading, hook in self._hooks(layer):
+                if reading.path not in modules:
+                    known = (name for name in modules if name)
+                    raise UnknownNameError("layer", reading.path, known)
+                self._handles.append(modules[reading.path].register_forward_hook(hook))
 
-    def _hook(self, layer: str, reading: Reading) -> Any:
+    def _hooks(self, layer: str) -> list[tuple[Reading, Any]]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             self._maps[layer] = reading.map(output)
 
-        return keep
+        def keep_first(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._first[layer] = first.map(output)
+
+        def keep_flow(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._maps[layer] = summaries.flow(self._first.pop(layer), second.map(output))
+
+        if len(wholes(layer)) == 2:
+            first, second = map(Reading.of, wholes(layer))
+            return [(first, keep_first), (second, keep_flow)]
+        reading = Reading.of(layer)
+        return [(reading, keep)]
 
     def take(self) -> dict[str, Tensor]:
         """The maps of the last forward, in the order of the layers; forgets them."""

@@ -1,15 +1,9 @@
 """The parts methods are made of: each turns outputs and weights into one value per example."""
 
 from collegium.terms.adapter import AdapterL2, GateLabel, MixtureLabel
-from collegium.terms.feature import (
-    ClassifiedHints,
-    Compared,
-    Comparison,
-    ComparisonName,
-    Flow,
-    Hint,
-    HintNorm,
-)
+from collegium.terms.comparison import Compared, Comparison, ComparisonName
+from collegium.terms.feature import ClassifiedHints, Hint, HintNorm
+from collegium.terms.flow import Flow
 from collegium.terms.relation import Relation, RelationInput, RelationToTarget
 from collegium.terms.response import (
     MIXES,

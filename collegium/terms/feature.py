@@ -1,7 +1,6 @@
 """Terms on hidden layers, teacher by teacher."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,20 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import (
-    angle_to_each,
-    attention_to_each,
     channels_last,
     direction_hint,
-    distance_to_each,
-    flow,
-    flow_error,
     hint,
     match_resolution,
-    similarity_to_each,
     unit_channels,
 )
-from collegium.models.reading import POOLED
-from collegium.objective import AbstractTerm, Given, among_rows
+from collegium.objective import AbstractTerm, Given
 from collegium.types import Head, HintPair, Layers, MapShape
 from collegium.weighting import confidence_weights
 from collegium.weighting.base import generator_for
@@ -124,182 +116,8 @@ class Hint(AbstractTerm):
         return hint(regressed_BDHW, teacher_BDHW)
 
 
-ComparisonName = Literal["attention", "similarity", "distance", "angle"]
-
-
-class Comparison:
-    """Student layers against those of all teachers, with no regressor, summed over layers.
-
-    Of all teachers at once: what is the student's is computed once for them all.
-
-    Args:
-        kind: "attention" of maps, "similarity" of flattened maps, "distance" or "angle" of their
-            means over positions.
-        pairs: for each teacher, the pairs of a student layer and one of its own, by name.
-        teachers: the names of those that are heard, in order.
-    """
-
-    def __init__(
-        self,
-        kind: ComparisonName,
-        pairs: Mapping[str, Sequence[tuple[str, str]]],
-        teachers: Sequence[str],
-    ) -> None:
-        self.pairs, self.pointwise = pairs, kind == "attention"
-        self.places = {name: teachers.index(name) for name in pairs}
-        self._read, self._to_each = _COMPARISONS[kind]
-        self._others: dict[str, list[tuple[str, str]]] = {}
-        for name, layers in pairs.items():
-            for own, theirs in layers:
-                self._others.setdefault(own, []).append((name, theirs))
-
-    def __call__(self, given: Given) -> dict[str, Float[Tensor, " B"]]:
-        """The error per example, for each teacher."""
-        errors: dict[str, list[Tensor]] = {name: [] for name in self.pairs}
-        for own, others in self._others.items():
-            student = self._read(given.student.maps[own])
-            targets = {
-                (name, path): self._read(_layer(given.teachers.maps[name], path))
-                for name, path in others
-            }
-            for (name, _), error_B in self._compare(given, student, targets):
-                errors[name].append(error_B)
-        return {name: torch.stack(each).sum(dim=0) for name, each in errors.items()}
-
-    def _compare(
-        self, given: Given, student: Tensor, targets: Mapping[tuple[str, str], Tensor]
-    ) -> Iterable[tuple[tuple[str, str], Tensor]]:
-        if given.teachers.knowing(given.labels_B) is None:
-            errors = self._to_each(student, list(targets.values())).unbind(1)
-            return zip(targets, errors, strict=True)
-        # Relations are taken among what a teacher knows, which each teacher has of its own.
-        return [
-            (key, among_rows(given.taught_by(self.places[key[0]]), self._to_one, student, target))
-            for key, target in targets.items()
-        ]
-
-    def _to_one(self, student: Tensor, target: Tensor) -> Tensor:
-        return self._to_each(student, [target])[:, 0]
-
-
-class Compared(AbstractTerm):
-    """scale * the teacher's share * its part of a comparison.
-
-    Args:
-        comparison: of all teachers.
-        teacher: whose part it is.
-        scale: its weight.
-    """
-
-    def __init__(self, comparison: Comparison, teacher: str, scale: float) -> None:
-        super().__init__()
-        self.comparison, self.teacher, self.scale = comparison, teacher, scale
-        self.pointwise = comparison.pointwise
-        pairs = comparison.pairs[teacher]
-        self.layers = Layers.of(HintPair(own, teacher, theirs) for own, theirs in pairs)
-
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
-        """The sum over layers for each example."""
-        error_B = given.once(self.comparison)[self.teacher]
-        return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
-
-
-def _layer(maps: Mapping[str, Tensor], path: str) -> Tensor:
-    """The layer of that path; a pooled one is made of the whole where that is there."""
-    return maps[path] if path in maps else _mean(maps[path.removesuffix(POOLED)])[:, :, None, None]
-
-
 def _mean(map_BDHW: Tensor) -> Tensor:
     return map_BDHW.mean(dim=(2, 3))
-
-
-_ToEach = Callable[[Tensor, Sequence[Tensor]], Tensor]
-_COMPARISONS: dict[ComparisonName, tuple[Callable[[Tensor], Tensor], _ToEach]] = {
-    "attention": (lambda map_BDHW: map_BDHW, attention_to_each),
-    # Products of examples do not depend on the order of their features: the one in memory.
-    "similarity": (
-        lambda map_BDHW: channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1),
-        similarity_to_each,
-    ),
-    "distance": (_mean, distance_to_each),
-    "angle": (_mean, angle_to_each),
-}
-
-
-class Flow(AbstractTerm):
-    """scale * the teacher's share * the squared difference of flows between two layers each.
-
-    Where channels differ a trained 1x1 convolution brings the student's to the teacher's.
-
-    Args:
-        student: two layers, each a name and its shape.
-        teacher: whose layers the others are.
-        theirs: the teacher's two layers.
-        scale: its weight.
-        place: the teacher's among those that are heard.
-        seed: of the convolutions' starts.
-    """
-
-    def __init__(
-        self,
-        student: Sequence[tuple[str, MapShape]],
-        teacher: str,
-        theirs: Sequence[tuple[str, MapShape]],
-        *,
-        scale: float,
-        place: int,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.own, self.theirs = ([path for path, _ in layers] for layers in (student, theirs))
-        self.teacher, self.scale, self.place = teacher, scale, place
-        self._student_flow = _StudentFlow(*self.own)
-        pairs = zip(self.own, self.theirs, strict=True)
-        self.layers = Layers.of(HintPair(own, teacher, path) for own, path in pairs)
-        shapes = zip(student, theirs, strict=True)
-        self.regressors = nn.ModuleList(
-            _to_channels(own[0], target[0], f"{teacher}/{path}/flow", seed)
-            for (path, own), (_, target) in shapes
-        )
-
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
-        """One value per example."""
-        first, second = self.regressors
-        # 1x1 convolutions without bias commute with means and products over positions.
-        own_BDE = _carried(given.once(self._student_flow), first, second)
-        targets = [given.teachers.maps[self.teacher][path].detach() for path in self.theirs]
-        return self.scale * share(given, self.place) * flow_error(own_BDE, flow(*targets))
-
-
-@dataclass(frozen=True)
-class _StudentFlow:
-    """The flow between two layers of the student."""
-
-    first: str
-    second: str
-
-    def __call__(self, given: Given) -> Tensor:
-        return flow(given.student.maps[self.first], given.student.maps[self.second])
-
-
-def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
-    """The flow between two layers as it is after the regressor of each."""
-    if isinstance(first, nn.Conv2d):
-        flow_BDE = first.weight[:, :, 0, 0] @ flow_BDE
-    if isinstance(second, nn.Conv2d):
-        flow_BDE = flow_BDE @ second.weight[:, :, 0, 0].mT
-    return flow_BDE
-
-
-def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
-    if own == target:
-        return nn.Identity()
-    convolution = nn.Conv2d(own, target, kernel_size=1, bias=False)
-    with torch.no_grad():
-        convolution.weight.uniform_(
-            -((3 / own) ** 0.5), (3 / own) ** 0.5, generator=generator_for(name, seed)
-        )
-    return convolution
 
 
 class ClassifiedHints(AbstractTerm):

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from world import World, ask, make_method, pairs_for, settings
+from world import TEACHER_MAPS, World, ask, make_method, pairs_for, settings
 
 import collegium as cg
 from collegium.family import WeightingName
 from collegium.methods import all_methods
+from collegium.models.reading import read, shape_of
 from collegium.objective import total
 from collegium.terms import MIXES
 
@@ -215,6 +216,21 @@ def test_identical_examples_stay_finite(slug: str, preset: str) -> None:
     asked.loss.backward()
     assert world.logits_BC.grad is not None
     assert torch.isfinite(world.logits_BC.grad).all()
+
+
+@every
+def test_what_is_asked_for_of_hidden_layers_is_enough(slug: str, preset: str) -> None:
+    """A store keeps what an objective names, which may be less than the whole map."""
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    whole = ask(method, world)
+    for name, layers in whole.objective.layers.teachers.items():
+        world.teacher_maps[name] = {path: read(world.teacher_maps[name], path) for path in layers}
+        for path, kept in world.teacher_maps[name].items():
+            assert kept.shape[1:] == shape_of(TEACHER_MAPS, path), path
+    asked = ask(method, world)
+    for name, term_B in whole.terms.items():
+        torch.testing.assert_close(asked.terms[name], term_B, msg=name)
 
 
 @every

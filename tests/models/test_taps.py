@@ -5,9 +5,11 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from collegium.errors import UnknownNameError
+from collegium.losses import attention, flow
 from collegium.models.small import SMALL_MODELS
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
@@ -78,6 +80,30 @@ def test_means_over_positions_are_those_of_the_map(layer: str) -> None:
     torch.testing.assert_close(whole.mean(dim=(2, 3), keepdim=True), mean)
 
 
+def test_a_strength_is_a_map_with_the_attention_of_the_whole() -> None:
+    network = Convolutions()
+    taps = Taps(network, ["two", "two@strength"])
+    network(torch.randn(2, 3, 32, 32))
+    whole, strength = taps.take().values()
+    torch.testing.assert_close(strength[:, 0], whole.square().mean(dim=1).sqrt())
+    other = torch.randn(2, 5, *whole.shape[2:])
+    torch.testing.assert_close(attention(other, strength), attention(other, whole))
+
+
+@pytest.mark.parametrize("sizes", [((6, 6), (3, 3)), ((5, 7), (2, 3)), ((2, 3), (4, 9))])
+def test_a_flow_is_that_of_the_two_maps(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    network = nn.ModuleDict({"one": nn.Identity(), "two": nn.Identity()})
+    taps = Taps(network, ["one", "one+two@flow", "two"])
+    maps = [torch.randn(2, width, *size) for width, size in zip((4, 5), sizes, strict=True)]
+    for module, given in zip(network.values(), maps, strict=True):
+        module(given)
+    first, between, second = taps.take().values()
+    torch.testing.assert_close(between[:, 0], flow(first, second))
+    small = [F.adaptive_avg_pool2d(m, tuple(map(min, *sizes))).flatten(2) for m in maps]
+    product = torch.einsum("bdp,bep->bde", *small) / small[0].shape[2]
+    torch.testing.assert_close(between[:, 0], product)
+
+
 def test_the_tensor_in_a_tuple_is_read() -> None:
     network, images = Convolutions(), torch.randn(2, 3, 8, 8)
     taps = Taps(network, ["two", "two.inner"])
@@ -92,7 +118,7 @@ def test_only_what_is_asked_for_is_kept() -> None:
     alive: list[weakref.ref[Tensor]] = []
     network.layer1.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
     network.layer3.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
-    taps = Taps(network, ["layer3", "layer1@mean"])
+    taps = Taps(network, ["layer3", "layer1@mean", "layer1@strength", "layer1+layer2@flow"])
     with torch.no_grad():
         network(torch.randn(2, 1, 8, 8))
     gc.collect()

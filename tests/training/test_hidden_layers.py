@@ -204,16 +204,21 @@ def student_bytes(record: cg.Record) -> bytes:
     return record.path("student.safetensors").read_bytes()
 
 
-def test_stored_hints_leave_the_student_of_live_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "kept_as"), [(cg.AMTML(), "4x4"), (cg.AT(), "strength"), (cg.FSP(), "flow")]
+)
+def test_stored_hints_leave_the_student_of_live_ones(
+    tmp_path: Path, method: Any, kept_as: str
+) -> None:
     student = "transformer"
-    live = distilled(tmp_path / "live", cg.AMTML(), student)
+    live = distilled(tmp_path / "live", method, student)
     kept = {"store": tmp_path / "answers", "store_logits": "fp32", "store_hints": "fp32"}
-    stored = distilled(tmp_path / "stored", cg.AMTML(), student, **kept)
-    again = distilled(tmp_path / "again", cg.AMTML(), student, **kept)
+    stored = distilled(tmp_path / "stored", method, student, **kept)
+    again = distilled(tmp_path / "again", method, student, **kept)
     assert student_bytes(live) == student_bytes(stored) == student_bytes(again)
     assert again.summary["store_hits"] == 1.0
     layers = {path.name for path in (tmp_path / "answers" / "teachers" / "vit").iterdir()}
-    assert any("4x4" in name for name in layers), layers
+    assert any(kept_as in name for name in layers), layers
 
 
 def test_in_low_precision_hints_stay_finite(tmp_path: Path) -> None:
