@@ -44,7 +44,12 @@ def hint(
         regressed_BDHW: the student's map after its regressor.
         target_BDHW: the teacher's map; give it without gradient.
     """
-    loss_B: Tensor = _MeanSquare.apply(regressed_BDHW - target_BDHW, (1, 2, 3))
+    return mean_square(regressed_BDHW - target_BDHW)
+
+
+def mean_square(gap_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, " B"]:
+    """`hint` of a difference that is there already: the mean of its squares."""
+    loss_B: Tensor = _MeanSquare.apply(gap_BDHW, (1, 2, 3))
     return loss_B
 
 

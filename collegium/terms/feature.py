@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from collegium.losses import (
     channels_last,
     direction_hint,
-    hint,
     match_resolution,
+    mean_square,
     unit_channels,
 )
 from collegium.objective import AbstractTerm, Given
@@ -113,11 +113,8 @@ class Hint(AbstractTerm):
         regressed_BDHW = self.regressor(student_BDHW)
         if self.norm == "channel_out":
             return direction_hint(regressed_BDHW, teacher_BDHW.expand_as(regressed_BDHW))
-        return hint(regressed_BDHW, teacher_BDHW)
-
-
-def _mean(map_BDHW: Tensor) -> Tensor:
-    return map_BDHW.mean(dim=(2, 3))
+        # What a convolution gave is nobody else's: no third map is needed for the difference.
+        return mean_square(regressed_BDHW.sub_(teacher_BDHW))
 
 
 class ClassifiedHints(AbstractTerm):
@@ -149,15 +146,20 @@ class ClassifiedHints(AbstractTerm):
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """One value per example."""
         errors, answers = [], []
+        means: dict[tuple[str, torch.Size], Tensor] = {}
         for module, head in zip(self.hints, self._heads, strict=True):
             assert isinstance(module, Hint)
             own = given.student.maps[module.student_path]
             target = given.teachers.maps[module.teacher][module.teacher_path].detach()
             own, target = match_resolution(channels_last(own), channels_last(target))
-            regressed = module.regressor(own)
-            errors.append(hint(regressed, target))
-            weight_CD, bias_C = (tensor.to(regressed) for tensor in head)
-            answers.append(_mean(regressed) @ weight_CD.mT + bias_C)
+            errors.append(mean_square(module.regressor(own).sub_(target)))
+            looked_at = module.student_path, own.shape
+            if looked_at not in means:
+                means[looked_at] = own.mean(dim=(2, 3), keepdim=True)
+            # The mean of what a regressor gives is what it gives of the mean.
+            mean_BD = module.regressor(means[looked_at])[:, :, 0, 0]
+            weight_CD, bias_C = (tensor.to(mean_BD) for tensor in head)
+            answers.append(mean_BD @ weight_CD.mT + bias_C)
         known_BT = given.teachers.knowing(given.labels_B)
         known_BT = None if known_BT is None else known_BT[:, self._places]
         weights_BT = confidence_weights(torch.stack(answers, dim=1), given.labels_B, known_BT)
