@@ -86,23 +86,13 @@ def _similarities(points_BP: Tensor) -> Tensor:
     return F.normalize(products_BB, dim=1)
 
 
-_STRIPES = 4
-"""Parts in which products are taken; those above the diagonal mirror those below."""
-
-
 class _Products(torch.autograd.Function):
     """Every row with every row; by hand, the backward is one product and not two."""
 
     @staticmethod
     def forward(ctx: Any, points_BP: Tensor) -> Tensor:
         ctx.save_for_backward(points_BP)
-        products_BB = points_BP.new_empty(len(points_BP), len(points_BP))
-        step = -(-len(points_BP) // _STRIPES)
-        for start in range(0, len(points_BP), step):
-            end = start + step
-            products_BB[start:, start:end] = points_BP[start:] @ points_BP[start:end].T
-            products_BB[start:end, end:] = products_BB[end:, start:end].T
-        return products_BB
+        return points_BP @ points_BP.T
 
     @staticmethod
     def backward(ctx: Any, gradient_BB: Tensor) -> Tensor:
