@@ -175,12 +175,15 @@ def _check_same(task: Task) -> None:
 
 def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
     """Do what is left; gives the folder and the reason of each run that failed."""
+    from collegium.assembly import notes_on
     from collegium.training.pool import in_processes
     from collegium.training.progress import Display
 
     display = Display(quiet, "compare")
     left = [task for task in tasks if not _is_finished(task)]
     display.say(f"{len(tasks)} runs, {len(tasks) - len(left)} of them finished already")
+    for note in notes_on(tasks[0].run.machine):
+        display.say(note)
     if jobs == 1 or len(left) < 2:
         yield from _told(left, map(_attempt, left), display)
         return

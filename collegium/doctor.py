@@ -90,7 +90,10 @@ def _arithmetic() -> str:
     )
     if product.float().unique().tolist() != [32.0]:
         raise ArithmeticError("bfloat16 matrix product is wrong; use --precision 32")
-    return f"float32 and bfloat16, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    from collegium.assembly import cpu_computes_bfloat16
+
+    low = "bfloat16" if cpu_computes_bfloat16() else "(slowly, not in hardware) bfloat16"
+    return f"float32 and {low}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
 
 
 def _devices() -> str:

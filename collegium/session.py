@@ -18,6 +18,7 @@ from collegium.assembly import (
     make_faculty,
     make_splits,
     make_student,
+    notes_on,
     setting_of,
     settle,
     settle_views,
@@ -83,6 +84,8 @@ class Session:
         self.out, self.events, self.record = out, events, Record(out)
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
+        for note in notes_on(run.machine):
+            self.display.say(note)
         self.splits = make_splits(
             run.data,
             run.validation,

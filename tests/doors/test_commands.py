@@ -10,6 +10,7 @@ import pytest
 
 import collegium.demo
 import collegium.session
+from collegium import assembly
 from collegium.cli import VERBS
 from collegium.errors import RequestError
 from collegium.methods import all_methods
@@ -127,6 +128,19 @@ def test_quiet_is_quiet(command) -> None:
     start = "train --data digits --model small:mlp --epochs 1 --quiet"
     assert command(start).err == ""
     assert command(f"{start} --precision bf16").err == ""
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_precision_that_costs_time_here_is_told(
+    command, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(assembly, "cpu_computes_bfloat16", lambda: native)
+    start = "train --data digits --model small:mlp --epochs 1 --accelerator cpu"
+    told = command(f"{start} --precision bf16 --out low")
+    assert ("no bfloat16 arithmetic" in told.err) == (not native)
+    assert "bfloat16" not in command(f"{start} --out full").err
+    doctor = command("doctor").out
+    assert ("not in hardware" in doctor) == (not native)
 
 
 def test_methods_and_cite_name_every_method(command) -> None:
