@@ -45,20 +45,20 @@ BUGS = (
     Bug(
         "temperature on one side",
         "losses/response.py",
-        "log_q = F.log_softmax(logits / temperature, dim=-1)\n    return (target",
-        "log_q = F.log_softmax(logits, dim=-1)\n    return (target",
+        "log_q = F.log_softmax(logits / temperature, dim=-1)\n    divergence = (target",
+        "log_q = F.log_softmax(logits, dim=-1)\n    divergence = (target",
     ),
     Bug(
         "mean over classes",
         "losses/response.py",
-        "return (target * (_log(target) - log_q)).sum(dim=-1)",
-        "return (target * (_log(target) - log_q)).mean(dim=-1)",
+        "divergence = (target * (_log(target) - log_q)).sum(dim=-1)",
+        "divergence = (target * (_log(target) - log_q)).mean(dim=-1)",
     ),
     Bug(
         "reversed KL",
         "losses/response.py",
-        "return (target * (_log(target) - log_q)).sum(dim=-1)",
-        "return (log_q.exp() * (log_q - _log(target))).sum(dim=-1)",
+        "divergence = (target * (_log(target) - log_q)).sum(dim=-1)",
+        "divergence = (log_q.exp() * (log_q - _log(target))).sum(dim=-1)",
     ),
     Bug(
         "softmax over the batch",
@@ -69,8 +69,8 @@ BUGS = (
     Bug(
         "weights over the batch",
         "weighting/latent.py",
-        "return torch.softmax((beta_BD * v_D) @ theta_TD.mT, dim=1)",
-        "return torch.softmax((beta_BD * v_D) @ theta_TD.mT, dim=0)",
+        "return torch.softmax((beta_BD * v_D.flatten()) @ theta_TD.mT, dim=1)",
+        "return torch.softmax((beta_BD * v_D.flatten()) @ theta_TD.mT, dim=0)",
     ),
     Bug(
         "weights that are not normalised",

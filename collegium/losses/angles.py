@@ -233,7 +233,8 @@ def _pair_distances(points_BP: Tensor) -> Tensor:
 
 
 def _reciprocal(distance_BB: Tensor) -> Tensor:
-    return torch.where(distance_BB > 0, 1 / distance_BB, 0)
+    # As `torch.nn.functional.normalize` has it: never more than 1e12.
+    return torch.where(distance_BB > 0, 1 / distance_BB.clamp_min(1e-12), 0)
 
 
 def _chunks(points_BP: Tensor) -> list[slice]:

@@ -34,22 +34,22 @@ def unit_channels(
 
 
 def hint(
-    regressed_BDHW: Float[Tensor, "B D H W"], target_BDHW: Float[Tensor, "B D #H #W"]
+    regressed_BDHW: Float[Tensor, "B ..."], target_BDHW: Float[Tensor, "B ..."]
 ) -> Float[Tensor, " B"]:
     """Mean squared error over channels and positions (FitNets, Romero et al. 2015, eq. 3).
 
     No factor 1/2. A target of 1x1 is compared with every position.
 
     Args:
-        regressed_BDHW: the student's map after its regressor.
+        regressed_BDHW: the student's map after its regressor; vectors (B, D) do too.
         target_BDHW: the teacher's map; give it without gradient.
     """
     return mean_square(regressed_BDHW - target_BDHW)
 
 
-def mean_square(gap_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, " B"]:
+def mean_square(gap_BDHW: Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
     """`hint` of a difference that is there already: the mean of its squares."""
-    loss_B: Tensor = _MeanSquare.apply(gap_BDHW, (1, 2, 3))
+    loss_B: Tensor = _MeanSquare.apply(gap_BDHW, tuple(range(1, gap_BDHW.ndim)))
     return loss_B
 
 
@@ -107,7 +107,7 @@ class _MeanOfWindows(torch.autograd.Function):
 def attention(
     student_BDHW: Float[Tensor, "B _ _ _"],
     target_BDHW: Float[Tensor, "B _ _ _"],
-    power: int = 2,
+    power: int | float = 2,
 ) -> Float[Tensor, " B"]:
     """Attention transfer (Zagoruyko, Komodakis 2017): where a map is strong, not in which channel.
 
@@ -126,7 +126,7 @@ def attention(
 def attention_to_each(
     student_BDHW: Float[Tensor, "B _ _ _"],
     targets: Sequence[Float[Tensor, "B _ _ _"]],
-    power: int = 2,
+    power: int | float = 2,
 ) -> Float[Tensor, "B T"]:
     """`attention` to each of several targets; the student's own map is made once a resolution.
 
@@ -144,9 +144,11 @@ def attention_to_each(
     return torch.stack([gap_BP.square().mean(dim=1) for gap_BP in gaps], dim=1)
 
 
-def _attention_map(map_BDHW: Tensor, power: int) -> Tensor:
-    half_BDHW = map_BDHW if power == 2 else map_BDHW.abs().pow(power / 2)
-    strength_BHW: Tensor = _MeanSquare.apply(channels_last(half_BDHW), (1,))
+def _attention_map(map_BDHW: Tensor, power: int | float) -> Tensor:
+    if power == 2:
+        strength_BHW: Tensor = _MeanSquare.apply(channels_last(map_BDHW), (1,))
+    else:
+        strength_BHW = map_BDHW.abs().pow(power).mean(dim=1)
     return F.normalize(strength_BHW.flatten(1), dim=1)
 
 

@@ -72,7 +72,8 @@ def _least_norm(gram: Vector, most: float) -> Vector:
         return weights
     scale = np.trace(gram) / count
     # A ridge that decides between equals: of two copies of one teacher each gets half.
-    gram = gram / scale + 1e-10 * np.eye(count) if scale > 0 else np.eye(count)
+    plain = gram / scale if scale > 0 else np.eye(count)
+    gram = plain + 1e-10 * np.eye(count)
     free = np.ones(count, bool)
     for _ in range(20 * count):
         goal, level = _stationary(gram, weights, free)
@@ -83,14 +84,14 @@ def _least_norm(gram: Vector, most: float) -> Vector:
             free[blocked] = False
         elif not _release(gram @ weights - level, weights, most, free):
             break
+    weights = _polished(plain, weights, free)
     return np.clip(weights, 0, most) / np.clip(weights, 0, most).sum()
 
 
 def _stationary(gram: Vector, weights: Vector, free: NDArray[np.bool_]) -> tuple[Vector, float]:
     """The optimum over the free weights alone, and the common slope of its objective."""
     inside, bound = np.flatnonzero(free), np.flatnonzero(~free)
-    system = np.zeros((len(inside) + 1, len(inside) + 1))
-    system[:-1, :-1], system[:-1, -1], system[-1, :-1] = gram[np.ix_(inside, inside)], -1, 1
+    system = _system(gram, inside)
     right = np.append(-gram[np.ix_(inside, bound)] @ weights[bound], 1 - weights[bound].sum())
     solution = np.linalg.solve(system, right)
     goal = weights.copy()
@@ -98,11 +99,31 @@ def _stationary(gram: Vector, weights: Vector, free: NDArray[np.bool_]) -> tuple
     return goal, float(solution[-1])
 
 
+def _polished(gram: Vector, weights: Vector, free: NDArray[np.bool_]) -> Vector:
+    """The free weights where the ridge has not moved them; left alone where they are not unique."""
+    inside = np.flatnonzero(free)
+    slope = (gram @ weights)[inside]
+    system = _system(gram, inside)
+    right = np.append(slope.mean() - slope, 1 - weights.sum())
+    weights = weights.copy()
+    weights[inside] += np.linalg.lstsq(system, right, rcond=1e-11)[0][:-1]
+    return weights
+
+
+def _system(gram: Vector, inside: NDArray[np.int_]) -> Vector:
+    """Equal slopes of all weights that are free, and the sum of all weights."""
+    system = np.zeros((len(inside) + 1, len(inside) + 1))
+    system[:-1, :-1], system[:-1, -1], system[-1, :-1] = gram[np.ix_(inside, inside)], -1, 1
+    return system
+
+
 def _longest_step(
     weights: Vector, goal: Vector, most: float, free: NDArray[np.bool_]
 ) -> tuple[float, int | None]:
     """How far towards the goal all weights stay in their range, and who stops there."""
     step, blocked = 1.0, None
+    if free.sum() == 1:  # the sum of all decides it: nothing but rounding could stop it
+        return step, blocked
     for place in np.flatnonzero(free):
         gap = goal[place] - weights[place]
         room = (most if gap > 0 else 0.0) - weights[place]

@@ -19,7 +19,9 @@ Pool = Literal["max", "avg"]
 
 def pool(map_BDHW: Float[Tensor, "B D H W"], kind: Pool = "max") -> Float[Tensor, "B D"]:
     """Global pooling over all positions: what Figure 2 draws as "MaxPooling", or the mean."""
-    return map_BDHW.amax(dim=(2, 3)) if kind == "max" else map_BDHW.mean(dim=(2, 3))
+    if kind == "avg":
+        return map_BDHW.mean(dim=(2, 3))
+    return map_BDHW.flatten(2).max(dim=2).values  # of equal ones the first has the gradient
 
 
 def unit_length(beta_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
@@ -32,14 +34,14 @@ def unit_length(beta_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
 
 
 def latent_weights(
-    beta_BD: Float[Tensor, "B D"], theta_TD: Float[Tensor, "T D"], v_D: Float[Tensor, " D"]
+    beta_BD: Float[Tensor, "B D"], theta_TD: Float[Tensor, "T D"], v_D: Float[Tensor, "D ..."]
 ) -> Float[Tensor, "B T"]:
     """Softmax over teachers of v . (theta_t * beta_b); no temperature.
 
     Args:
         beta_BD: the student's pooled feature of each example.
         theta_TD: a latent vector for each teacher.
-        v_D: the global vector all teachers share.
+        v_D: the global vector all teachers share, (D,) or (D, 1).
 
     >>> import torch
     >>> theta_TD = torch.tensor([[1.0], [3.0]], dtype=torch.float64).log()
@@ -47,7 +49,7 @@ def latent_weights(
     >>> [round(weight, 6) for weight in latent_weights(one[None], theta_TD, one)[0].tolist()]
     [0.25, 0.75]
     """
-    return torch.softmax((beta_BD * v_D) @ theta_TD.mT, dim=1)
+    return torch.softmax((beta_BD * v_D.flatten()) @ theta_TD.mT, dim=1)
 
 
 class LatentWeighting(AbstractWeighting):

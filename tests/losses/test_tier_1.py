@@ -31,6 +31,7 @@ from collegium.weighting import (
     entropy_weights,
     gradient_weights,
     mean_gradients,
+    pool,
     posterior_weights,
 )
 
@@ -260,3 +261,76 @@ def test_gradients_that_say_the_same_share_their_weight() -> None:
     found = gradient_weights(torch.cat([one, one, other]), 1.0)
     assert found[0].item() == pytest.approx(found[1].item(), abs=1e-5)
     assert gradient_weights(torch.zeros(3, 4)).tolist() == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.parametrize(("count", "tolerance"), [(2, 1.0), (3, 1.0), (3, 0.5), (4, 1 / 3)])
+def test_gradient_weights_at_a_limit_that_whole_teachers_reach(
+    count: int, tolerance: float
+) -> None:
+    """Where limits fill up exactly one weight is left, and its sum is given."""
+    for seed in range(200):
+        answers, student = 2 * draw(4, count, 5, seed=seed), 2 * draw(4, 5, seed=seed + 1000)
+        found = gradient_weights(mean_gradients(answers, student, 4.0), tolerance)
+        assert found.sum().item() == pytest.approx(1)
+        assert found.min() >= -1e-12
+        assert found.max() <= tolerance + 1e-12
+
+
+@pytest.mark.parametrize("alike", [0.9, 0.99])
+def test_gradient_weights_of_teachers_that_nearly_agree_are_exact(alike: float) -> None:
+    """Between two teachers the optimum is known: where the segment is nearest to the origin."""
+    for seed in range(50):
+        common = draw(1, 10, seed=seed)
+        one, other = alike * common + (1 - alike) * draw(2, 10, seed=seed + 1000)
+        share = float(((other - one) @ other) / (other - one).square().sum())
+        found = gradient_weights(torch.stack([one, other]), 1.0)
+        assert found[0].item() == pytest.approx(min(max(share, 0.0), 1.0), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [2.0, 20.0])
+def test_divergences_of_hot_answers_keep_their_digits_in_float32(temperature: float) -> None:
+    labels = torch.arange(6)
+    for seed in range(20):
+        student, answers = 2 * draw(6, 10, seed=seed), 2 * draw(6, 10, seed=seed + 100)
+        student, answers = (logits.float().double() for logits in (student, answers))
+        for loss in (soft_target, lambda p, q, t: decoupled(p, q, labels, t)):
+            exact = loss(soften(answers, temperature), student, temperature)
+            found = loss(soften(answers.float(), temperature), student.float(), temperature)
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found.double(), exact, rtol=3e-6, atol=1e-7)
+
+
+def test_a_target_of_nothing_teaches_nothing_in_any_type() -> None:
+    for kind in (torch.float32, torch.float64):
+        nothing, logits = torch.zeros(2, 3, dtype=kind), torch.ones(2, 3, dtype=kind)
+        assert soft_target(nothing, logits, 4.0).tolist() == [0.0, 0.0]
+
+
+def test_decoupled_takes_several_teachers_with_one_label_an_example() -> None:
+    student, answers, labels = draw(3, 5), draw(3, 2, 5, seed=1), torch.tensor([0, 4, 2])
+    both = decoupled(soften(answers, 2.0), student[:, None], labels, 2.0)
+    for place in range(2):
+        alone = decoupled(soften(answers[:, place], 2.0), student, labels, 2.0)
+        torch.testing.assert_close(both[:, place], alone)
+
+
+@pytest.mark.parametrize("power", [1, 1.5, 2, 3])
+def test_attention_of_a_map_with_zeros_has_a_finite_gradient(power: float) -> None:
+    student = draw(3, 4, 5, 5).relu().requires_grad_()
+    attention(student, draw(3, 6, 5, 5, seed=1), power).sum().backward()
+    assert student.grad is not None
+    assert torch.isfinite(student.grad).all()
+    assert student.grad.abs().sum() > 0
+
+
+def test_of_equal_maxima_one_gets_the_gradient() -> None:
+    feature = torch.zeros(1, 2, 2, 3, requires_grad=True)
+    pool(feature, "max").sum().backward()
+    assert feature.grad is not None
+    assert sorted(feature.grad.flatten().tolist()) == [0.0] * 10 + [1.0] * 2
+
+
+def test_hints_of_vectors_are_those_of_maps_of_one_position() -> None:
+    student, teacher = draw(3, 4), draw(3, 4, seed=1)
+    expected = hint(student[:, :, None, None], teacher[:, :, None, None])
+    torch.testing.assert_close(hint(student, teacher), expected)
