@@ -26,6 +26,7 @@ from collegium.losses import (
     similarity_to_each,
     soft_target,
     soften,
+    told_apart,
     unit_channels,
 )
 
@@ -126,6 +127,15 @@ def test_direction_hints_are_hints_of_unit_vectors_where_vectors_are_short_too()
     assert torch.allclose(*gradients, rtol=1e-9, atol=1e-9)
 
 
+def test_attention_by_loops() -> None:
+    student, target = draw(2, 3, 2, 2), draw(2, 5, 2, 2, seed=1)
+    found = attention(student, target)
+    for b in range(2):
+        own, other = ((m.numpy()[b] ** 2).mean(axis=0).ravel() for m in (student, target))
+        gaps = own / np.linalg.norm(own) - other / np.linalg.norm(other)
+        assert found[b].item() == pytest.approx(float((gaps**2).mean()), rel=1e-10)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -146,16 +156,19 @@ def test_gradients_of_hints_are_those_of_differences(loss: Any) -> None:
     assert torch.autograd.gradcheck(lambda x: loss(x, target), draw(2, 3, 2, 2).requires_grad_())
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 1 << 26])
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 10**7])
 @pytest.mark.parametrize("width", [4, 40])
 def test_angles_do_not_depend_on_the_chunks(
-    width: int, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+    width: int, chunk_bytes: int, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student, target = draw(13, width).requires_grad_(), draw(13, 6, seed=1)
     weights = torch.rand(13, dtype=DOUBLE)
     whole = (angle(student, target) * weights).sum()
     (expected,) = torch.autograd.grad(whole, student)
-    monkeypatch.setattr(angles, "_CHUNK_BYTES", chunk_bytes)
+    for name in ("_CHUNK_BYTES", "_BLOCK_BYTES"):
+        monkeypatch.setattr(angles, name, chunk_bytes)
+    monkeypatch.setattr(angles, "_KEPT_BYTES", kept_bytes)
     again = (angle(student, target) * weights).sum()
     (found,) = torch.autograd.grad(again, student)
     assert torch.allclose(whole, again, atol=1e-14)
@@ -230,6 +243,20 @@ def test_too_few_examples_have_no_angle(examples: int) -> None:
     loss.sum().backward()
     assert loss.tolist() == [0.0] * examples
     assert distance(draw(1, 3), draw(1, 3, seed=1)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+@pytest.mark.parametrize("groups", [[0, 0, 2, 2, 2, -1], [0, 1, -1, 3, -1, 5]])
+def test_told_apart_adds_probabilities_up(groups: list[int], temperature: float) -> None:
+    logits = 3 * draw(4, 6)
+    found = soften(told_apart(logits, torch.tensor(groups), temperature), temperature)
+    for b in range(4):
+        p = softmax(logits[b].tolist(), temperature)
+        sums = [
+            sum(p[c] for c in range(6) if groups[c] == first)
+            for first in sorted(set(groups) - {-1})
+        ]
+        assert found[b].tolist() == pytest.approx([v / sum(sums) for v in sums], rel=1e-10)
 
 
 def test_a_very_soft_target_is_regression_on_centred_logits() -> None:

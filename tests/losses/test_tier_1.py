@@ -256,6 +256,15 @@ def test_gradient_weights_are_the_least_of_all(count: int, tolerance: float) -> 
         assert length <= gradients.mean(dim=0).square().sum().item() + 1e-9
 
 
+def test_normalised_gradients_are_weighed_by_direction_and_then_by_length() -> None:
+    gradients = draw(3, 6) + draw(1, 6, seed=9)
+    found = gradient_weights(torch.tensor([[1.0], [2.0], [7.0]]) * gradients, 1.0, normalise=True)
+    lengths = torch.tensor([1.0, 2.0, 7.0]) * gradients.norm(dim=1)
+    expected = gradient_weights(gradients / gradients.norm(dim=1, keepdim=True), 1.0) / lengths
+    torch.testing.assert_close(found, expected / expected.sum())
+    assert gradient_weights(gradients, 0.4, normalise=True).shape == (3,)
+
+
 def test_gradients_that_say_the_same_share_their_weight() -> None:
     one, other = draw(1, 4), draw(1, 4, seed=1)
     found = gradient_weights(torch.cat([one, one, other]), 1.0)
