@@ -1,6 +1,6 @@
 """The term on how two layers go together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import flow, flow_error
-from collegium.models.reading import flow_between, read
+from collegium.models.reading import flow_between
 from collegium.objective import AbstractTerm, Given
 from collegium.terms.feature import share
 from collegium.types import HintPair, Layers, MapShape
@@ -62,8 +62,14 @@ class Flow(AbstractTerm):
         first, second = self.regressors
         # 1x1 convolutions without bias commute with means and products over positions.
         own_BDE = _carried(given.once(self._student_flow), first, second)
-        target_BDE = read(given.teachers.maps[self.teacher], self._teacher_flow)[:, 0]
+        target_BDE = self._target(given.teachers.maps[self.teacher])
         return self.scale * share(given, self.place) * flow_error(own_BDE, target_BDE)
+
+    def _target(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """The teacher's flow; made here where whole maps were given, for all examples at once."""
+        if self._teacher_flow in maps:
+            return maps[self._teacher_flow][:, 0]
+        return flow(*(maps[path].detach() for path in self.theirs))
 
 
 @dataclass(frozen=True)
