@@ -75,7 +75,12 @@ def make_fabric(machine: Machine) -> Fabric:
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether this processor has arithmetic in bfloat16; without it takes many times as long."""
+    """Whether this processor has arithmetic in bfloat16; without it takes many times as long.
+
+    Where torch is built without oneDNN nobody can tell, and nothing is said against it.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return True
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -51,14 +51,14 @@ BUGS = (
     Bug(
         "mean over classes",
         "losses/response.py",
-        "divergence = (target * (_log(target) - log_q)).sum(dim=-1)",
-        "divergence = (target * (_log(target) - log_q)).mean(dim=-1)",
+        "divergence = (target * (_log(target, kind) - log_q)).sum(dim=-1)",
+        "divergence = (target * (_log(target, kind) - log_q)).mean(dim=-1)",
     ),
     Bug(
         "reversed KL",
         "losses/response.py",
-        "divergence = (target * (_log(target) - log_q)).sum(dim=-1)",
-        "divergence = (log_q.exp() * (log_q - _log(target))).sum(dim=-1)",
+        "divergence = (target * (_log(target, kind) - log_q)).sum(dim=-1)",
+        "divergence = (log_q.exp() * (log_q - _log(target, kind))).sum(dim=-1)",
     ),
     Bug(
         "softmax over the batch",
@@ -375,8 +375,8 @@ BUGS = (
     Bug(
         "hint changes the teacher's map in place",
         "terms/feature.py",
-        "return mean_square(regressed_BDHW.sub_(teacher_BDHW))",
-        "return mean_square(regressed_BDHW.sub_(teacher_BDHW.mul_(1.0001)))",
+        "return hint(regressed_BDHW, teacher_BDHW)",
+        "return hint(regressed_BDHW, teacher_BDHW.mul_(1.0001))",
     ),
     Bug(
         "similarity: backward one-sided",

@@ -14,7 +14,6 @@ from collegium.losses.feature import (
     flow_error,
     hint,
     match_resolution,
-    mean_square,
     unit_channels,
 )
 from collegium.losses.relation import (
@@ -54,7 +53,6 @@ __all__ = [
     "kl_divergence",
     "logit_error",
     "match_resolution",
-    "mean_square",
     "similarity",
     "similarity_to_each",
     "soft_target",

@@ -44,11 +44,7 @@ def hint(
         regressed_BDHW: the student's map after its regressor; vectors (B, D) do too.
         target_BDHW: the teacher's map; give it without gradient.
     """
-    return mean_square(regressed_BDHW - target_BDHW)
-
-
-def mean_square(gap_BDHW: Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
-    """`hint` of a difference that is there already: the mean of its squares."""
+    gap_BDHW = regressed_BDHW - target_BDHW
     loss_B: Tensor = _MeanSquare.apply(gap_BDHW, tuple(range(1, gap_BDHW.ndim)))
     return loss_B
 
@@ -100,7 +96,7 @@ class _MeanOfWindows(torch.autograd.Function):
         rows, columns = ctx.window
         each_BDHW = (gradient_BHWD / (rows * columns)).permute(0, 3, 1, 2)
         # For each entry to stand in its whole window, twice as fast as copying it there.
-        spread_BDHW = F.interpolate(each_BDHW, scale_factor=(rows, columns), mode="nearest")
+        spread_BDHW = F.interpolate(each_BDHW, scale_factor=(rows, columns), mode="nearest-exact")
         return spread_BDHW.permute(0, 2, 3, 1), None
 
 

@@ -86,7 +86,7 @@ def kl_divergence(
     """
     target, logits, kind = _exact(target, logits)
     log_q = F.log_softmax(logits / temperature, dim=-1)
-    divergence = (target * (_log(target) - log_q)).sum(dim=-1)
+    divergence = (target * (_log(target, kind) - log_q)).sum(dim=-1)
     return (divergence + _rounded_away(target, kind)).to(kind)
 
 
@@ -132,7 +132,7 @@ def decoupled(
         (B,) or (B, T).
     """
     target, logits, kind = _exact(target, logits)
-    log_p, log_q = _log(target), F.log_softmax(logits / temperature, dim=-1)
+    log_p, log_q = _log(target, kind), F.log_softmax(logits / temperature, dim=-1)
     log_p, log_q = torch.broadcast_tensors(log_p, log_q)
     while labels.ndim < log_p.ndim - 1:
         labels = labels[..., None]
@@ -233,6 +233,6 @@ def _rounded_away(target: Tensor, kind: torch.dtype) -> Tensor:
     return torch.where(rounded, lost, 0)
 
 
-def _log(probabilities: Tensor) -> Tensor:
+def _log(probabilities: Tensor, kind: torch.dtype) -> Tensor:
     # The clamp keeps the gradient finite where a probability underflowed to 0.
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    return probabilities.clamp_min(torch.finfo(kind).tiny).log()

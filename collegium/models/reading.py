@@ -160,13 +160,13 @@ def shape_of(maps: Mapping[str, MapShape], layer: str) -> MapShape | None:
 
     >>> shapes = {"layer1": (16, 8, 8), "layer2": (32, 4, 4)}
     >>> [shape_of(shapes, name) for name in ("layer1", "layer1@mean", "layer1+layer2@flow")]
-    [(16, 8, 8), (16, 1, 1), (1, 16, 32)]
+    [(16, 8, 8), (16, 1, 1), (16, 32, 1)]
     """
     if layer in maps:
         return maps[layer]
     given = [maps[whole] for whole in wholes(layer) if whole in maps]
     if layer.endswith(FLOW):
-        return (1, given[0][0], given[1][0]) if len(given) == 2 else None
+        return (given[0][0], given[1][0], 1) if len(given) == 2 else None
     return _summarised(layer.rpartition("@")[2], given[0]) if given else None
 
 

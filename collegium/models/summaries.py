@@ -12,9 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-_PRODUCTS = 8
-"""Products of so many examples at a time: how they round would depend on the number of all."""
-
 
 def mean_over_positions(map_BDHW: Float[Tensor, "B D _ _"]) -> Float[Tensor, "B D 1 1"]:
     """Where it is does not matter."""
@@ -22,22 +19,35 @@ def mean_over_positions(map_BDHW: Float[Tensor, "B D _ _"]) -> Float[Tensor, "B 
 
 
 def strength(map_BDHW: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B 1 H W"]:
-    """Root mean square over channels: in which channel does not matter.
+    """Root mean square over channels, in float32: in which channel does not matter.
 
     As a map of one channel it has the attention of the whole.
     """
-    length_B1HW = torch.linalg.vector_norm(channels_last(map_BDHW), dim=1, keepdim=True)
+    length_B1HW = torch.linalg.vector_norm(channels_last(_full(map_BDHW)), dim=1, keepdim=True)
     return length_B1HW / map_BDHW.shape[1] ** 0.5
 
 
 def flow(
     first_BDHW: Float[Tensor, "B D _ _"], second_BDHW: Float[Tensor, "B E _ _"]
-) -> Float[Tensor, "B 1 D E"]:
-    """Products of the channels of two maps, the mean over positions; see `losses.flow`."""
-    size = common_size(first_BDHW, second_BDHW)
-    columns = (rows_of(pooled(map_BDHW, size)) for map_BDHW in (first_BDHW, second_BDHW))
-    few = (rows_BPD.split(_PRODUCTS) for rows_BPD in columns)
-    return torch.cat([mean_product(*pair) for pair in zip(*few, strict=True)])[:, None]
+) -> Float[Tensor, "B D E 1"]:
+    """Products of the channels of two maps, the mean over positions; see `losses.flow`.
+
+    As a map of D channels, each of which a store in few bits gives a scale of its own. On CPUs the
+    products are added up in float64: how they round depends on the number of examples and on
+    where they lie in memory, and stored answers are to be live ones to the bit.
+    """
+    size, kind = common_size(first_BDHW, second_BDHW), _full(first_BDHW).dtype
+    exact = torch.float64 if first_BDHW.device.type == "cpu" else kind
+    first_BPD, second_BPE = (
+        rows_of(pooled(_full(map_BDHW), size)).to(exact) for map_BDHW in (first_BDHW, second_BDHW)
+    )
+    with torch.autocast(first_BDHW.device.type, enabled=False):
+        return mean_product(first_BPD, second_BPE).to(kind)[..., None]
+
+
+def _full(map_BDHW: Tensor) -> Tensor:
+    """In float32 at least: half precision has neither the range nor the digits for squares."""
+    return map_BDHW.to(torch.promote_types(map_BDHW.dtype, torch.float32))
 
 
 SUMMARIES: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -17,8 +17,8 @@ from collegium.models.reading import Reading, wholes
 class Taps:
     """Keeps some layers of a network as maps (B, D, H, W), from one forward to the next.
 
-    Of a layer that is read as a summary only that is kept. A flow is between an earlier layer and
-    a later one, in this order.
+    Of a layer that is read as a summary only that is kept; of a flow both layers, until they are
+    taken.
 
     Args:
         network: read, never changed.
@@ -32,7 +32,7 @@ class Taps:
         self._maps: dict[str, Tensor] = {}
         self._layers = tuple(layers)
         self._handles = []
-        self._first: dict[str, Tensor] = {}
+        self._halves: dict[str, dict[int, Tensor]] = {}
         modules = dict(network.named_modules())
         for layer in layers:
             for reading, hook in self._hooks(layer):
@@ -45,20 +45,23 @@ class Taps:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             self._maps[layer] = reading.map(output)
 
-        def keep_first(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._first[layer] = first.map(output)
+        def keep_half(place: int, half: Reading) -> Any:
+            def keep_it(module: nn.Module, inputs: Any, output: Any) -> None:
+                self._halves.setdefault(layer, {})[place] = half.map(output)
 
-        def keep_flow(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._maps[layer] = summaries.flow(self._first.pop(layer), second.map(output))
+            return keep_it
 
         if len(wholes(layer)) == 2:
-            first, second = map(Reading.of, wholes(layer))
-            return [(first, keep_first), (second, keep_flow)]
+            halves = [Reading.of(whole) for whole in wholes(layer)]
+            return [(half, keep_half(place, half)) for place, half in enumerate(halves)]
         reading = Reading.of(layer)
         return [(reading, keep)]
 
     def take(self) -> dict[str, Tensor]:
         """The maps of the last forward, in the order of the layers; forgets them."""
+        for layer, halves in self._halves.items():
+            self._maps[layer] = summaries.flow(halves[0], halves[1])
+        self._halves.clear()
         maps = {layer: self._maps[layer] for layer in self._layers}
         self._maps.clear()
         return maps

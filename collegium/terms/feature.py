@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from collegium.losses import (
     channels_last,
     direction_hint,
+    hint,
     match_resolution,
-    mean_square,
     unit_channels,
 )
 from collegium.objective import AbstractTerm, Given
@@ -113,8 +113,7 @@ class Hint(AbstractTerm):
         regressed_BDHW = self.regressor(student_BDHW)
         if self.norm == "channel_out":
             return direction_hint(regressed_BDHW, teacher_BDHW.expand_as(regressed_BDHW))
-        # What a convolution gave is nobody else's: no third map is needed for the difference.
-        return mean_square(regressed_BDHW.sub_(teacher_BDHW))
+        return hint(regressed_BDHW, teacher_BDHW)
 
 
 class ClassifiedHints(AbstractTerm):
@@ -152,7 +151,7 @@ class ClassifiedHints(AbstractTerm):
             own = given.student.maps[module.student_path]
             target = given.teachers.maps[module.teacher][module.teacher_path].detach()
             own, target = match_resolution(channels_last(own), channels_last(target))
-            errors.append(mean_square(module.regressor(own).sub_(target)))
+            errors.append(hint(module.regressor(own), target))
             looked_at = module.student_path, own.shape
             if looked_at not in means:
                 means[looked_at] = own.mean(dim=(2, 3), keepdim=True)

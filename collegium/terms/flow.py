@@ -44,11 +44,13 @@ class Flow(AbstractTerm):
         self.teacher, self.scale, self.place = teacher, scale, place
         self._student_flow = _StudentFlow(*self.own)
         pairs = zip(self.own, self.theirs, strict=True)
-        # The flow is all that is compared, so it is all that a store has to keep.
+        # The flow is all that is compared, so it is all that a store has to keep where it is less.
         self._teacher_flow = flow_between(*self.theirs)
+        (_, (_, rows, columns)), (_, (channels, _, _)) = theirs
+        less = channels < rows * columns and not any("+" in path for path in self.theirs)
         self.layers = Layers(
             tuple(self.own),
-            {teacher: (self._teacher_flow,)},
+            {teacher: (self._teacher_flow,) if less else tuple(self.theirs)},
             tuple(HintPair(own, teacher, path) for own, path in pairs),
         )
         shapes = zip(student, theirs, strict=True)
@@ -68,7 +70,7 @@ class Flow(AbstractTerm):
     def _target(self, maps: Mapping[str, Tensor]) -> Tensor:
         """The teacher's flow; made here where whole maps were given, for all examples at once."""
         if self._teacher_flow in maps:
-            return maps[self._teacher_flow][:, 0]
+            return maps[self._teacher_flow][..., 0].contiguous()  # live and stored: the same sums
         return flow(*(maps[path].detach() for path in self.theirs))
 
 

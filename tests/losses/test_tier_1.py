@@ -343,3 +343,37 @@ def test_hints_of_vectors_are_those_of_maps_of_one_position() -> None:
     student, teacher = draw(3, 4), draw(3, 4, seed=1)
     expected = hint(student[:, :, None, None], teacher[:, :, None, None])
     torch.testing.assert_close(hint(student, teacher), expected)
+
+
+def test_gradient_weights_of_all_but_copies_keep_the_limit() -> None:
+    for seed in range(100):
+        others, student = draw(3, 6, seed=seed), draw(1, 6, seed=seed + 1000)
+        copy = others[:1] * (1 + 3e-6 * draw(1, 6, seed=seed + 2000))
+        gradients = (torch.cat([others, copy]) - 0.3 * student).float()
+        found = gradient_weights(gradients, 0.6)
+        assert found.min() >= 0
+        assert found.max() <= 0.6 + 1e-6
+        length = (found @ gradients).square().sum()
+        assert length <= gradients.mean(dim=0).square().sum() * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("window", [2, 41, 55, 110])
+def test_every_entry_of_a_window_gets_the_gradient_of_its_mean(window: int) -> None:
+    large = torch.zeros(1, 1, 2 * window, window, requires_grad=True)
+    pooled, _ = match_resolution(large, torch.zeros(1, 1, 2, 1))
+    (pooled * torch.tensor([[1.0], [2.0]])).sum().backward()
+    assert large.grad is not None
+    expected = torch.tensor([1.0, 2.0]).repeat_interleave(window)[:, None] / window**2
+    torch.testing.assert_close(large.grad[0, 0], expected.expand(-1, window))
+
+
+@pytest.mark.parametrize("gap", [80.0, 95.0, 110.0])
+def test_teachers_that_are_very_sure_leave_a_finite_gradient(gap: float) -> None:
+    weights = torch.tensor([[0.5, 0.5]], requires_grad=True)
+    said = soften(torch.tensor([[[gap, 0.0, 0.0], [gap, 0.0, 1.0]]]), 1.0)
+    target = (weights[..., None] * said).sum(dim=1)
+    for loss in (soft_target, lambda p, q, t: decoupled(p, q, torch.tensor([0]), t)):
+        (gradient,) = torch.autograd.grad(
+            loss(target, torch.zeros(1, 3), 1.0).sum(), weights, retain_graph=True
+        )
+        assert torch.isfinite(gradient).all()

@@ -98,10 +98,32 @@ def test_a_flow_is_that_of_the_two_maps(sizes: tuple[tuple[int, int], tuple[int,
     for module, given in zip(network.values(), maps, strict=True):
         module(given)
     first, between, second = taps.take().values()
-    torch.testing.assert_close(between[:, 0], flow(first, second))
+    torch.testing.assert_close(between[..., 0], flow(first, second))
     small = [F.adaptive_avg_pool2d(m, tuple(map(min, *sizes))).flatten(2) for m in maps]
     product = torch.einsum("bdp,bep->bde", *small) / small[0].shape[2]
-    torch.testing.assert_close(between[:, 0], product)
+    torch.testing.assert_close(between[..., 0], product)
+
+
+def test_a_flow_may_go_upwards_and_a_layer_be_called_twice() -> None:
+    network = nn.ModuleDict({"one": nn.Identity(), "two": nn.Identity()})
+    taps = Taps(network, ["one+two@flow"])
+    early, first, second = torch.randn(3, 2, 4, 3, 3)
+    network["two"](second)
+    network["one"](early)
+    network["one"](first)
+    torch.testing.assert_close(taps.take()["one+two@flow"][..., 0], flow(first, second))
+
+
+@pytest.mark.parametrize("summary", ["one@strength", "one+two@flow"])
+def test_summaries_of_low_precision_are_made_in_float32(summary: str) -> None:
+    network = nn.ModuleDict({"one": nn.Identity(), "two": nn.Identity()})
+    taps = Taps(network, [summary])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for module in network.values():
+            module(torch.full((2, 4, 3, 3), 300.0, dtype=torch.half))
+        found = taps.take()[summary]
+    assert found.dtype == torch.float32
+    assert found.unique().tolist() == pytest.approx([300.0 if "strength" in summary else 9e4])
 
 
 def test_the_tensor_in_a_tuple_is_read() -> None:
@@ -118,7 +140,7 @@ def test_only_what_is_asked_for_is_kept() -> None:
     alive: list[weakref.ref[Tensor]] = []
     network.layer1.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
     network.layer3.register_forward_hook(lambda m, i, o: alive.append(weakref.ref(o)))
-    taps = Taps(network, ["layer3", "layer1@mean", "layer1@strength", "layer1+layer2@flow"])
+    taps = Taps(network, ["layer3", "layer1@mean", "layer1@strength"])
     with torch.no_grad():
         network(torch.randn(2, 1, 8, 8))
     gc.collect()
