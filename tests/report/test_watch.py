@@ -143,7 +143,7 @@ def test_runs_that_come_to_a_comparison_come_to_its_page(folder: Folder, tmp_pat
         folder("c/runs/vanilla/seed-0", method="vanilla", teachers=())
         wait_for(lambda: "(student alone)" in path.read_text())
         assert RELOADS in path.read_text()
-    watching.join(20)
+    watching.join(120)
     assert ended == [0]
     assert RELOADS not in path.read_text()
 
@@ -157,7 +157,7 @@ def test_control_c_ends_the_watching_and_not_the_run(folder: Folder) -> None:
         done = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: path.is_file() and RELOADS in path.read_text())
         os.kill(done.pid, signal.SIGINT)
-        out, said = done.communicate(timeout=20)
+        out, said = done.communicate(timeout=120)
         assert training.poll() is None
     assert (done.returncode, out) == (130, "")
     assert "Traceback" not in said
