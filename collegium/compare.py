@@ -175,8 +175,8 @@ def _check_same(task: Task) -> None:
 
 def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
     """Do what is left; gives the folder and the reason of each run that failed."""
-    from collegium.assembly import notes_on
     from collegium.training.pool import in_processes
+    from collegium.training.precision import notes_on
     from collegium.training.progress import Display
 
     display = Display(quiet, "compare")

@@ -85,13 +85,13 @@ def _import(name: str) -> str:
 def _arithmetic() -> str:
     import torch
 
+    from collegium.training.precision import cpu_computes_bfloat16
+
     product = torch.full((64, 64), 0.5, dtype=torch.bfloat16) @ torch.ones(
         64, 64, dtype=torch.bfloat16
     )
     if product.float().unique().tolist() != [32.0]:
         raise ArithmeticError("bfloat16 matrix product is wrong; use --precision 32")
-    from collegium.assembly import cpu_computes_bfloat16
-
     low = "bfloat16" if cpu_computes_bfloat16() else "(slowly, not in hardware) bfloat16"
     return f"float32 and {low}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
 

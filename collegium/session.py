@@ -18,7 +18,6 @@ from collegium.assembly import (
     make_faculty,
     make_splits,
     make_student,
-    notes_on,
     setting_of,
     settle,
     settle_views,
@@ -42,6 +41,7 @@ from collegium.training.identity import new_versions, refuse_other_run, refuse_o
 from collegium.training.learner import Learner, student_layers
 from collegium.training.lock import only_writer
 from collegium.training.loop import Training
+from collegium.training.precision import notes_on
 from collegium.training.progress import Display
 from collegium.training.signals import Stopper
 from collegium.types import Dims, Layers

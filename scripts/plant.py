@@ -1,7 +1,7 @@
 """Plant known bugs, one at a time, in a copy of the checkout, and see that the tests catch each.
 
-A bug is a line of the code replaced by one that somebody has written before. Ends non-zero if one
-lives on, or if the line it replaces is no longer there.
+They are those of `bugs.py`. Ends non-zero if one lives on, or if the line it replaces is no longer
+there.
 
     python scripts/plant.py [WORD ...]
 """
@@ -11,398 +11,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from bugs import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/laws", "tests/losses")
 
 
-@dataclass(frozen=True)
-class Bug:
-    """One line that is wrong.
-
-    Attributes:
-        name: what is wrong.
-        file: where, in the package.
-        right: the line, or part of it, as it is.
-        wrong: what stands there instead.
-    """
-
-    name: str
-    file: str
-    right: str
-    wrong: str
-
-
-BUGS = (
-    Bug(
-        "temperature squared is lost",
-        "losses/response.py",
-        "return temperature**2 * kl_divergence(",
-        "return kl_divergence(",
-    ),
-    Bug(
-        "temperature on one side",
-        "losses/response.py",
-        "log_q = F.log_softmax(logits / temperature, dim=-1)\n    divergence = (target",
-        "log_q = F.log_softmax(logits, dim=-1)\n    divergence = (target",
-    ),
-    Bug(
-        "mean over classes",
-        "losses/response.py",
-        "divergence = (target * (_log(target, kind) - log_q)).sum(dim=-1)",
-        "divergence = (target * (_log(target, kind) - log_q)).mean(dim=-1)",
-    ),
-    Bug(
-        "reversed KL",
-        "losses/response.py",
-        "divergence = (target * (_log(target, kind) - log_q)).sum(dim=-1)",
-        "divergence = (log_q.exp() * (log_q - _log(target, kind))).sum(dim=-1)",
-    ),
-    Bug(
-        "softmax over the batch",
-        "losses/response.py",
-        "return torch.softmax(logits / temperature, dim=-1)",
-        "return torch.softmax(logits / temperature, dim=0)",
-    ),
-    Bug(
-        "weights over the batch",
-        "weighting/latent.py",
-        "return torch.softmax((beta_BD * v_D.flatten()) @ theta_TD.mT, dim=1)",
-        "return torch.softmax((beta_BD * v_D.flatten()) @ theta_TD.mT, dim=0)",
-    ),
-    Bug(
-        "weights that are not normalised",
-        "weighting/posterior.py",
-        "return score_BT / score_BT.sum(dim=1, keepdim=True)",
-        "return score_BT",
-    ),
-    Bug(
-        "weights that sum to T - 1",
-        "weighting/base.py",
-        "return (1 - share_BT) / (teachers - 1) if teachers > 1",
-        "return (1 - share_BT) if teachers > 1",
-    ),
-    Bug(
-        "sum over teachers in place of a mean",
-        "terms/response.py",
-        "return (given.weights_BT * each_BT).sum(dim=1)",
-        "return each_BT.sum(dim=1)",
-    ),
-    Bug(
-        "the student taught by itself",
-        "terms/response.py",
-        "targets_BTC = self._soft(teachers_BTC)",
-        "targets_BTC = self._soft(logits_BC[:, None].expand_as(teachers_BTC))",
-    ),
-    Bug(
-        "a hint without gradient",
-        "terms/feature.py",
-        "regressed_BDHW = self.regressor(student_BDHW)",
-        "regressed_BDHW = self.regressor(student_BDHW).detach()",
-    ),
-    Bug(
-        "a regressor that is not trained",
-        "terms/feature.py",
-        "self.requires_grad_(trained)",
-        "self.requires_grad_(False)",
-    ),
-    Bug(
-        "a gradient to the teacher's map",
-        "terms/feature.py",
-        "teacher_BDHW = teacher_BDHW.detach()",
-        "teacher_BDHW = teacher_BDHW * 1",
-    ),
-    Bug(
-        "deviation with C in its denominator",
-        "losses/response.py",
-        "(logits.shape[-1] - 1)",
-        "logits.shape[-1]",
-    ),
-    Bug(
-        "the target's own class left among the others",
-        "losses/response.py",
-        "others = log_p.scatter(-1, true, -torch.inf)",
-        "others = log_p.clone()",
-    ),
-    Bug(
-        "correlation without the mean taken off",
-        "losses/response.py",
-        "(values - values.mean(dim=dim, keepdim=True) for values",
-        "(values - 0 * values.mean(dim=dim, keepdim=True) for values",
-    ),
-    Bug(
-        "rows of similarities as they come",
-        "losses/relation.py",
-        "return F.normalize(products_BB, dim=1)",
-        "return products_BB",
-    ),
-    Bug(
-        "draws from the global generator",
-        "weighting/latent.py",
-        "torch.randn(width, generator=generator_for(name, seed))",
-        "torch.randn(width)",
-    ),
-    Bug(
-        "latent vectors by place, not by name",
-        "weighting/latent.py",
-        "generator=generator_for(name, seed)) for name in teachers]",
-        "generator=generator_for(str(n), seed)) for n, _ in enumerate(teachers)]",
-    ),
-    Bug(
-        "the feature's gradient not cut off",
-        "weighting/posterior.py",
-        'beta_BD = unit_length(pool(student.last_map_BDHW, "avg").detach())',
-        'beta_BD = unit_length(pool(student.last_map_BDHW, "avg"))',
-    ),
-    Bug(
-        "a teacher heard where it does not know the class",
-        "objective.py",
-        "return only_known(weights_BT, teachers.knowing(labels_B))",
-        "return weights_BT",
-    ),
-    Bug(
-        "a mask that is ignored",
-        "objective.py",
-        "said_BTC = complete(said_BTC, student_BC, self.teachers.groups_TC)",
-        "said_BTC = said_BTC + 0 * student_BC[:, None]",
-    ),
-    Bug(
-        "a coarse answer taken as a fine one",
-        "weighting/known.py",
-        "mass_BT1 * ratio_BTC * _by_group(said_BTC, groups_TC)",
-        "mass_BT1 * said_BTC",
-    ),
-    Bug(
-        "angles: mirror image not counted",
-        "losses/angles.py",
-        "return 1 if self.starts == self.ends else 2",
-        "return 1",
-    ),
-    Bug(
-        "angles: mirrored gradient dropped",
-        "losses/angles.py",
-        "        if self.times == 2:",
-        "        if self.times == 3:",
-    ),
-    Bug(
-        "angles: last stretch dropped",
-        "losses/angles.py",
-        "for start in range(0, count, step)]",
-        "for start in range(0, max(1, count // step * step), step)]",
-    ),
-    Bug(
-        "angles: recomputed cosines in another order",
-        "losses/angles.py",
-        "kept or [side.cosines(block) for side in ctx.sides]",
-        "kept or [side.cosines(block) for side in ctx.sides[::-1]]",
-    ),
-    Bug(
-        "told_apart: temperature lost before the log",
-        "losses/response.py",
-        "+ temperature * sums[..., firsts_G].log()",
-        "+ sums[..., firsts_G].log()",
-    ),
-    Bug(
-        "dist: batch of one too",
-        "losses/response.py",
-        "    if len(logits) > 1:\n        loss =",
-        "    if True:\n        loss =",
-    ),
-    Bug(
-        "mix probs and logits exchanged",
-        "terms/response.py",
-        'if self.mix == "logits":',
-        'if self.mix == "probs":',
-    ),
-    Bug(
-        "alpha lost",
-        "terms/response.py",
-        "return self.scale / (classes if self.over_classes else 1) * self.loss(given)",
-        "return 1 / (classes if self.over_classes else 1) * self.loss(given)",
-    ),
-    Bug(
-        "label weight lost",
-        "terms/response.py",
-        "return self.scale * cross_entropy(",
-        "return cross_entropy(",
-    ),
-    Bug(
-        "share of the first teacher for all",
-        "terms/feature.py",
-        "return given.weights_BT[:, place]",
-        "return given.weights_BT[:, 0]",
-    ),
-    Bug(
-        "shares ignored: equal ones",
-        "terms/feature.py",
-        "return given.weights_BT[:, place]",
-        "return given.weights_BT.new_ones(()) / given.weights_BT.shape[1]",
-    ),
-    Bug(
-        "errors of the teachers in reverse",
-        "terms/comparison.py",
-        "return zip(targets, errors, strict=True)",
-        "return zip(targets, errors[::-1], strict=True)",
-    ),
-    Bug(
-        "layers meaned",
-        "terms/comparison.py",
-        "torch.stack(each).sum(dim=0)",
-        "torch.stack(each).mean(dim=0)",
-    ),
-    Bug(
-        "mean over the wrong axes",
-        "terms/comparison.py",
-        "return map_BDHW.mean(dim=(2, 3))\n\n\n_ToEach",
-        "return map_BDHW.mean(dim=(1, 2))\n\n\n_ToEach",
-    ),
-    Bug(
-        "work shared by its class",
-        "objective.py",
-        "if work not in self._done:\n"
-        "            self._done[work] = work(self)\n"
-        "        done: R = self._done[work]",
-        "if type(work) not in self._done:\n"
-        "            self._done[type(work)] = work(self)\n"
-        "        done: R = self._done[type(work)]",
-    ),
-    Bug(
-        "no warm-up",
-        "objective.py",
-        "term(given) * min(1.0, self.passed / term.warmup) if term.warmup else term(given)",
-        "term(given)",
-    ),
-    Bug(
-        "warm-up not handed on",
-        "family.py",
-        "over_classes=over_classes, warmup=self.warmup)",
-        "over_classes=over_classes)",
-    ),
-    Bug(
-        "shares by sorted name",
-        "family.py",
-        "return [shares.get(name, 0.0) for name in names]",
-        "return [shares.get(name, 0.0) for name in sorted(names)]",
-    ),
-    Bug(
-        "random: the same weights every step",
-        "weighting/drawn.py",
-        'generator_for(f"{name}/{step}", self.seed)',
-        "generator_for(name, self.seed)",
-    ),
-    Bug(
-        "entropy: sign lost",
-        "weighting/entropy.py",
-        "entropy_BT = -(log_p_BTC.exp() * log_p_BTC).sum(dim=-1)",
-        "entropy_BT = (log_p_BTC.exp() * log_p_BTC).sum(dim=-1)",
-    ),
-    Bug(
-        "confidence: sign of the errors",
-        "weighting/confidence.py",
-        "errors_BT = -log_p_BTC.gather",
-        "errors_BT = log_p_BTC.gather",
-    ),
-    Bug(
-        "gradient: at temperature 1",
-        "weighting/gradient.py",
-        "self.temperature,\n                known_BT",
-        "1.0,\n                known_BT",
-    ),
-    Bug(
-        "latent: seed ignored",
-        "weighting/latent.py",
-        "generator=generator_for(name, seed)) for name in teachers]",
-        "generator=generator_for(name, 0)) for name in teachers]",
-    ),
-    Bug(
-        "gate ignored",
-        "weighting/posterior.py",
-        "score_BT = score_BT if prior_BT is None else score_BT * prior_BT",
-        "score_BT = score_BT",
-    ),
-    Bug(
-        "gate: shrinkage pushes away",
-        "weighting/posterior.py",
-        "return fit_B - self.shrinkage",
-        "return fit_B + self.shrinkage",
-    ),
-    Bug(
-        "amtml: hints not divided by their number",
-        "methods/amtml.py",
-        "scale=self.hint_weight / count",
-        "scale=self.hint_weight",
-    ),
-    Bug(
-        "ca_mkd: soft target alone divided",
-        "methods/ca_mkd.py",
-        'for name in ("kd", "hints"):',
-        'for name in ("kd",):',
-    ),
-    Bug(
-        "rkd: weights exchanged",
-        "methods/rkd.py",
-        '"distance": self.hint_weight * self.distance_weight,\n'
-        '            "angle": self.hint_weight * self.angle_weight,',
-        '"distance": self.hint_weight * self.angle_weight,\n'
-        '            "angle": self.hint_weight * self.distance_weight,',
-    ),
-    Bug(
-        "ca_mkd: classifiers by sorted name",
-        "methods/ca_mkd.py",
-        "heads = [dims.heads[name] for name in pairs]",
-        "heads = [dims.heads[name] for name in sorted(pairs)]",
-    ),
-    Bug(
-        "ca_mkd: hints by the answers' weights",
-        "terms/feature.py",
-        "return self.scale * (weights_BT * torch.stack(errors, dim=1)).sum(dim=1)",
-        "return self.scale * (given.weights_BT * torch.stack(errors, dim=1)).sum(dim=1)",
-    ),
-    Bug(
-        "ca_mkd: classifiers' biases forgotten",
-        "terms/feature.py",
-        "@ weight_CD.mT + bias_C)",
-        "@ weight_CD.mT)",
-    ),
-    Bug(
-        "attention: sum over positions",
-        "losses/feature.py",
-        "gap_BP.square().mean(dim=1)",
-        "gap_BP.square().sum(dim=1)",
-    ),
-    Bug(
-        "hint changes the teacher's map in place",
-        "terms/feature.py",
-        "return hint(regressed_BDHW, teacher_BDHW)",
-        "return hint(regressed_BDHW, teacher_BDHW.mul_(1.0001))",
-    ),
-    Bug(
-        "similarity: backward one-sided",
-        "losses/relation.py",
-        "both_BB: Tensor = gradient_BB + gradient_BB.T",
-        "both_BB: Tensor = 2 * gradient_BB",
-    ),
-    Bug(
-        "dkd: alpha and beta exchanged",
-        "losses/response.py",
-        "(alpha * binary + beta * among)",
-        "(beta * binary + alpha * among)",
-    ),
-    Bug(
-        "gradient: tolerance ignored",
-        "weighting/gradient.py",
-        "_least_norm(gradients @ gradients.T, tolerance)",
-        "_least_norm(gradients @ gradients.T, 1.0)",
-    ),
-    Bug(
-        "best is the worst",
-        "family.py",
-        "best = self.teacher or max(teachers",
-        "best = self.teacher or min(teachers",
-    ),
-)
+def first_failure(copy: Path) -> str:
+    """Run the tests of a copy; gives the first that failed, or nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+    )
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].partition(" - ")[0] if done.returncode else ""
 
 
 def plant(bug: Bug, copy: Path) -> str:
@@ -413,17 +40,9 @@ def plant(bug: Bug, copy: Path) -> str:
         raise SystemExit(f"{bug.name}: {bug.file} has {text.count(bug.right)} of {bug.right!r}")
     path.write_text(text.replace(bug.right, bug.wrong))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
-            capture_output=True,
-            text=True,
-        )
+        return first_failure(copy)
     finally:
         path.write_text(text)
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].partition(" - ")[0] if done.returncode else ""
 
 
 def main() -> int:
@@ -436,6 +55,8 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for part in ("collegium", "tests"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if failed := first_failure(copy):
+            raise SystemExit(f"with nothing planted {failed}")
         for bug in chosen:
             caught = plant(bug, copy)
             alive += not caught

@@ -10,12 +10,12 @@ import pytest
 
 import collegium.demo
 import collegium.session
-from collegium import assembly
 from collegium.cli import VERBS
 from collegium.errors import RequestError
 from collegium.methods import all_methods
 from collegium.record import PARTS, Record
 from collegium.run import Run
+from collegium.training import precision
 from collegium.training.options import Optimisation
 
 SETTINGS = [slug for slug, kind in all_methods().items()] + [
@@ -134,7 +134,7 @@ def test_quiet_is_quiet(command) -> None:
 def test_a_precision_that_costs_time_here_is_told(
     command, monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
-    monkeypatch.setattr(assembly, "cpu_computes_bfloat16", lambda: native)
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: native)
     start = "train --data digits --model small:mlp --epochs 1 --accelerator cpu"
     told = command(f"{start} --precision bf16 --out low")
     assert ("no bfloat16 arithmetic" in told.err) == (not native)

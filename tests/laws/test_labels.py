@@ -1,22 +1,17 @@
 """What holds where teachers do not know, or do not tell apart, every class of the student's."""
 
 import dataclasses
-import typing
 from typing import Any
 
 import pytest
 import torch
-from world import World, ask, make_method, settings
+from world import LOSSES, World, ask, each_weighting, every, make_method
 
 import collegium as cg
-from collegium.family import WeightingName
 from collegium.objective import Given
 from collegium.terms import MIXES
 
-every = pytest.mark.parametrize(("slug", "preset"), settings())
-LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
 each_loss = pytest.mark.parametrize(("loss", "mix"), LOSSES)
-each_weighting = pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
 
 GROUPS = {"a": [0, 1, 2, -1, -1], "b": [-1, 1, 2, 3, -1], "c": [0, 0, -1, 3, -1]}
 """Nobody knows class 4; c takes 0 and 1 together."""

@@ -2,21 +2,16 @@
 
 import dataclasses
 import re
-import typing
 from typing import Any
 
 import pytest
 import torch
-from world import TEACHER_MAPS, World, ask, make_method, pairs_for, settings
+from world import LOSSES, TEACHER_MAPS, World, ask, each_weighting, every, make_method, pairs_for
 
 import collegium as cg
-from collegium.family import WeightingName
 from collegium.methods import all_methods
 from collegium.models.reading import read, shape_of
 from collegium.objective import total
-from collegium.terms import MIXES
-
-every = pytest.mark.parametrize(("slug", "preset"), settings())
 
 
 def without(method: Any, *options: str) -> Any:
@@ -294,12 +289,9 @@ def test_total_is_the_sum_of_the_means() -> None:
     assert total(terms).item() == 17.0
 
 
-LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
-
-
 @pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize(("loss", "mix"), LOSSES)
-@pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+@each_weighting
 def test_every_loss_goes_with_every_weighting_at_one_strength(
     weighting: Any, loss: Any, mix: Any, standardise: bool
 ) -> None:
@@ -321,7 +313,7 @@ def test_every_loss_goes_with_every_weighting_at_one_strength(
     assert (gradient.abs().sum(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+@each_weighting
 @pytest.mark.parametrize("slug", ["fitnets", "at", "sp", "rkd", "fsp"])
 def test_every_weighting_goes_with_hidden_layers(slug: str, weighting: Any) -> None:
     world = World.make()

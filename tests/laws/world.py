@@ -1,15 +1,19 @@
 """A small random world in which every method can be built and asked."""
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import pytest
 import torch
 from torch import Tensor
 
 import collegium as cg
+from collegium.family import WeightingName
 from collegium.method import AbstractMethod
 from collegium.methods import all_methods
 from collegium.objective import Objective
+from collegium.terms import MIXES
 
 STUDENT_MAPS = {"one": (4, 6, 6), "two": (6, 3, 3), "three": (8, 2, 2)}
 TEACHER_MAPS = {"early": (5, 6, 6), "late": (7, 3, 3)}
@@ -22,6 +26,14 @@ def settings() -> list[tuple[str, str]]:
         for slug, kind in all_methods().items()
         for preset in ("default", *kind.presets)
     ]
+
+
+every = pytest.mark.parametrize(("slug", "preset"), settings())
+"""Marks a law that is asked of every method with every preset."""
+each_weighting = pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+"""Marks a law that is asked of every weighting."""
+LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
+"""Every loss on answers with every mix it takes."""
 
 
 def make_method(slug: str, preset: str, teachers: tuple[str, ...]) -> AbstractMethod:
@@ -182,3 +194,19 @@ def ask(
     inputs = world.student(), world.teachers(heard), world.labels_B
     weights_BT = objective.weigh(*inputs)
     return Asked(objective, objective(*inputs, weights_BT), weights_BT, heard)
+
+
+def shares(examples: int, teachers: int) -> Tensor:
+    """Weights that are other for every teacher and example."""
+    generator = torch.Generator().manual_seed(5)
+    drawn_BT = torch.rand(examples, teachers, dtype=torch.float64, generator=generator) + 0.1
+    return drawn_BT / drawn_BT.sum(dim=1, keepdim=True)
+
+
+def terms_at(
+    method: AbstractMethod, world: World, weights_BT: Tensor
+) -> tuple[Objective, dict[str, Tensor]]:
+    """The objective of a method for a world, and its terms at weights of our choice."""
+    asked = ask(method, world)
+    inputs = world.student(), world.teachers(asked.names), world.labels_B
+    return asked.objective, asked.objective(*inputs, weights_BT)
