@@ -15,7 +15,7 @@ from torch import Tensor
 
 def mean_over_positions(map_BDHW: Float[Tensor, "B D _ _"]) -> Float[Tensor, "B D 1 1"]:
     """Where it is does not matter."""
-    return map_BDHW.mean(dim=(2, 3), keepdim=True)
+    return _full(map_BDHW).mean(dim=(2, 3), keepdim=True)
 
 
 def strength(map_BDHW: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B 1 H W"]:

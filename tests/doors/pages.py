@@ -7,9 +7,12 @@ as is any block with a title. One that cannot be run says why, in a line readers
     <!-- not run: it takes days -->
 """
 
+import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,3 +123,12 @@ def _type(line: str, command: Callable[[list[str]], Any], shorten: Callable[[str
     told = command(words)
     assert told.code == 0, (line, told.err)
     return told
+
+
+def in_copy(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command, with the package that lies in that folder and the Python of these tests."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PYTHONPATH": str(folder), "PATH": programs, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        words, cwd=cwd or folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )

@@ -3,11 +3,8 @@
 import ast
 import importlib.util
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,11 +18,22 @@ from collegium.models.cifar import CIFAR_MODELS
 from collegium.models.small import SMALL_MODELS
 from collegium.record import PARTS, Record
 from collegium.training.lock import LOCK
-from tests.doors.pages import DOCS, PAGES, ROOT, RUN, TYPED, blocks, lines, run_page, shortened
+from tests.doors.pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    RUN,
+    TYPED,
+    blocks,
+    in_copy,
+    lines,
+    run_page,
+    shortened,
+)
 from tests.making import write_folder
 
 BY_TESTS_OF_THEIR_OWN = {"README.md", "CONTRIBUTING.md", "extending.md"}
-"""Pages whose blocks are done by tests of this file that know what they are."""
+"""Pages whose blocks are done by tests that know what they are."""
 READER = [
     "quickstart.md",
     "concepts.md",
@@ -214,55 +222,6 @@ def test_the_quickstart_names_every_model() -> None:
     named = set(re.findall(r"`([\w-]+)`", text))
     assert set(SMALL_MODELS) <= named
     assert {re.sub(r"^(resnet\d+)b$", r"\1", name) for name in CIFAR_MODELS} <= named
-
-
-@pytest.fixture(scope="module")
-def extended(tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path]) -> Path:
-    """A copy of the checkout in which the example of docs/extending.md is added."""
-    copy = tmp_path_factory.mktemp("extended")
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    for folder in ("collegium", "docs", "recipes", "scripts", "tests/laws"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "tests/conftest.py", copy / "tests")
-    for block in blocks(DOCS / "extending.md", "python"):
-        title, _, rest = block.text.partition("\n")
-        path = copy / title.removeprefix("# ").split(",")[0]
-        path.write_text(path.read_text() + "\n\n" + rest if path.exists() else rest)
-    (copy / "runs").mkdir()
-    for name, folder in teachers.items():
-        (copy / "runs" / name).symlink_to(folder)
-    return copy
-
-
-def in_copy(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command, with the package that lies in that folder and the Python of these tests."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {"PYTHONPATH": str(folder), "PATH": programs, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        words, cwd=cwd or folder, env={**os.environ, **environment}, capture_output=True, text=True
-    )
-
-
-def test_the_example_of_a_new_method_is_found_and_its_doctest_holds(extended: Path) -> None:
-    card = in_copy(extended, "collegium", "methods", "sure")
-    assert card.returncode == 0, card.stderr
-    assert "doubt = 0.1" in card.stdout
-    done = in_copy(extended, "scripts/test", "-q", "collegium/methods/sure.py")
-    assert "1 passed" in done.stdout, done.stdout
-
-
-@pytest.mark.slow
-def test_extending_is_true_to_the_last_line(extended: Path) -> None:
-    """What its last block says is typed: laws, card, a run, its section of papers, the style."""
-    (block,) = blocks(DOCS / "extending.md", "bash")
-    assert len(lines(block.text)) == 6
-    for line in lines(block.text):
-        done = in_copy(extended, "bash", "-c", shortened(line))
-        assert done.returncode == 0, (line, done.stdout, done.stderr)
-        assert "no tests ran" not in done.stdout
-    assert "## `sure`" in (extended / "docs/papers.md").read_text()
-    (run,) = (path for path in (extended / "runs").iterdir() if "sure" in path.name)
-    assert {"loss.doubt", "weights.wide"} <= Record(run).metrics("train")[0].keys()
 
 
 def test_every_file_and_key_of_a_run_is_documented(distil) -> None:

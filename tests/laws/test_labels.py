@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from world import LOSSES, World, ask, each_weighting, every, make_method
+from world import LOSSES, World, ask, each_weighting, every, is_soft_target, make_method
 
 import collegium as cg
 from collegium.objective import Given
@@ -111,8 +111,10 @@ def test_one_class_a_group_is_what_it_is_without_groups(slug: str, preset: str) 
     assert torch.allclose(plain.weights_BT, grouped.weights_BT, atol=1e-8)
     if not method.hears_teachers:
         pytest.skip("hears no teacher")
-    mix = method.mix or MIXES[method.loss][0]
-    plainly = (method.loss, mix, method.standardise) == ("kl", "probs", False)
+    plainly, mix = not is_soft_target(method), None
+    if not plainly:
+        mix = method.mix or MIXES[method.loss][0]
+        plainly = (method.loss, mix, method.standardise) == ("kl", "probs", False)
     for name, term_B in plain.terms.items():
         if name == "kd" and not plainly and mix != "loss":
             continue  # where classes differ there is no one target to compare with

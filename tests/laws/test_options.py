@@ -2,34 +2,38 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 import torch
-from world import World, every, make_method, shares, terms_at
+from world import World, every, is_soft_target, make_method, shares, terms_at
 
-from collegium.family import AbstractFeature
+from collegium.family import AbstractFeature, AbstractSoftTarget
+
+Which = Callable[[str], bool]
 
 
 def is_of(kind: str, name: str) -> bool:
     return name.partition(".")[0] == kind
 
 
-def weighing(method: Any) -> dict[str, Callable[[str], bool]]:
-    """Options that weigh, and which terms they weigh."""
+def weighing(method: Any, terms: Collection[str]) -> dict[str, Which | None]:
+    """Options that weigh, and which terms they weigh; None where their names do not say."""
     rest = isinstance(method, AbstractFeature)
-    kinds: dict[str, Callable[[str], bool]] = {
+    kinds: dict[str, Which | None] = {
         "alpha": lambda name: name == "kd",
         "label_weight": lambda name: name == "ce",
         "hint_weight": lambda name: (
             name not in ("ce", "kd", "gate") if rest else name.startswith("hint")
         ),
     }
+    if not isinstance(method, AbstractSoftTarget):
+        kinds = {}
     for field in dataclasses.fields(method):
         if field.name.endswith("_weight") and field.name not in kinds:
-            kind = field.name.removesuffix("_weight")
-            kinds[field.name] = functools.partial(is_of, kind)
+            kind = functools.partial(is_of, field.name.removesuffix("_weight"))
+            kinds[field.name] = kind if any(map(kind, terms)) else None
     return {name: kind for name, kind in kinds.items() if hasattr(method, name)}
 
 
@@ -37,20 +41,21 @@ def weighing(method: Any) -> dict[str, Callable[[str], bool]]:
 def test_an_option_that_weighs_weighs_its_terms_and_no_other(slug: str, preset: str) -> None:
     world = World.make()
     method: Any = make_method(slug, preset, world.names)
-    options = weighing(method)
-    if not options:
+    there = {name: getattr(method, name) or 1.0 for name in weighing(method, ())}
+    if not there:
         pytest.skip("has no weights")
-    there = {name: getattr(method, name) or 1.0 for name in options}
-    method = dataclasses.replace(method, **{"label_weight": 1.0, **there})
+    method = dataclasses.replace(method, **there)
     weights_BT = shares(6, len(method.listens_to(world.names)))
     _, before = terms_at(method, world, weights_BT)
-    for option, is_its in options.items():
+    for option, is_its in weighing(method, before).items():
         double = dataclasses.replace(method, **{option: 2 * getattr(method, option)})
         _, after = terms_at(double, world, weights_BT)
         assert before.keys() == after.keys()
-        assert any(map(is_its, before)), option
+        moved = {name for name in before if not torch.allclose(before[name], after[name])}
+        assert moved, option
+        assert is_its is None or moved == set(filter(is_its, before)), option
         for name, term_B in before.items():
-            factor = 2 if is_its(name) else 1
+            factor = 2 if name in moved else 1
             assert torch.allclose(factor * term_B, after[name], rtol=1e-12), (option, name)
 
 
@@ -58,8 +63,8 @@ def test_an_option_that_weighs_weighs_its_terms_and_no_other(slug: str, preset: 
 def test_the_soft_target_warms_up_and_nothing_else_does(slug: str, preset: str) -> None:
     world = World.make()
     method: Any = make_method(slug, preset, world.names)
-    if not getattr(method, "alpha", 0):
-        pytest.skip("has no soft target")
+    if not is_soft_target(method):
+        pytest.skip("has no soft target, or one of its own")
     weights_BT = shares(6, len(method.listens_to(world.names)))
     _, whole = terms_at(method, world, weights_BT)
     slow, _ = terms_at(dataclasses.replace(method, warmup=0.5), world, weights_BT)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import collegium as cg
-from collegium.family import WeightingName
+from collegium.family import AbstractSoftTarget, WeightingName
 from collegium.method import AbstractMethod
 from collegium.methods import all_methods
 from collegium.objective import Objective
@@ -39,6 +39,11 @@ LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
 def make_method(slug: str, preset: str, teachers: tuple[str, ...]) -> AbstractMethod:
     """The method, having settled whom it hears."""
     return all_methods()[slug].preset(preset).heard(teachers, dict.fromkeys(teachers, 0.5))
+
+
+def is_soft_target(method: AbstractMethod) -> bool:
+    """Whether it has the family's soft target, whose options and definition are known."""
+    return isinstance(method, AbstractSoftTarget) and bool(method.alpha)
 
 
 def pairs_for(teachers: tuple[str, ...]) -> tuple[str, ...]:
