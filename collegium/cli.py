@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tyro
@@ -18,6 +18,9 @@ from collegium.methods import DEFAULT, all_methods, find_method
 from collegium.training.mishaps import explain
 from collegium.verbs import VERBS, Call, distill_with
 
+UNREAD = 128 + 13
+"""Exit code where nobody reads the answer: that of a command which SIGPIPE ends."""
+
 _CONFIG = (tyro.conf.CascadeSubcommandArgs,)
 """Common options may come after the method's name too."""
 
@@ -26,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "--version"):
-        print(_version() if words[:1] == ["--version"] else _overview())  # noqa: T201
+        _say(_version() if words[:1] == ["--version"] else _overview())
         return 0
     verb, rest = _verb(words)
     try:
@@ -59,10 +62,29 @@ def _run(verb: str, words: list[str]) -> int:
     if _another_process_tells():
         return answer.exit_code
     if "--json" in words:
-        print(json.dumps(answer.result))  # noqa: T201
+        _say(json.dumps(answer.result))
     elif answer.text:
-        print(answer.text)  # noqa: T201
+        _say(answer.text)
     return answer.exit_code
+
+
+def _say(text: str) -> None:
+    with _ends_with_its_reader():
+        print(text)  # noqa: T201
+
+
+@contextlib.contextmanager
+def _ends_with_its_reader() -> Iterator[None]:
+    """Where nobody reads on what is printed inside, as after `| head`, end without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What was not written goes nowhere: it would be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(UNREAD) from None
 
 
 def _another_process_tells() -> bool:
@@ -85,10 +107,12 @@ def read(verb: str, words: list[str]) -> Call | None:
         raise RequestError("--preset belongs to the methods of distill")
     messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages):
+        with _ends_with_its_reader(), contextlib.redirect_stderr(messages):
             call: Call = tyro.cli(function, prog=f"collegium {verb}", args=words, config=_CONFIG)
             return call
     except SystemExit as end:
+        if end.code == UNREAD:
+            raise
         if not end.code:
             return None
         raise _one_line(messages.getvalue(), verb) from None
