@@ -28,7 +28,7 @@ from collegium.training.lock import only_writer
 
 with only_writer(Path(sys.argv[1])):
     print("begun", flush=True)
-    time.sleep(60)
+    time.sleep(600)  # is killed before
 """
 LOOKS = """
 import sys, time

@@ -161,8 +161,11 @@ class Int8(AbstractCodec):
         return {"codes": ("|i1", self._row_shape), "scale": ("<f2", self.shape[:1])}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
-        """Round to the nearest step."""
-        scale = (answers_N.flatten(2).abs().amax(2) / 127).half()
+        """Round to the nearest step; scales are rounded up, so that no value is beyond 127."""
+        exact = answers_N.flatten(2).abs().amax(2) / 127
+        scale = exact.half()
+        # The bits of the next larger half are the next whole number.
+        scale = (scale.view(torch.int16) + (scale.float() < exact)).view(torch.half)
         steps = scale.float().clamp_min(1e-30)[..., None, None]
         codes = (answers_N / steps).round().clamp(-127, 127).to(torch.int8)
         return {"codes": self._lay_out(codes).numpy(), "scale": scale.numpy()}
