@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,6 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import collegium
 from scripts.battery.attempt import Tally, attempt
 from scripts.battery.kills import remove
 from scripts.battery.scene import COMPARE, DISTIL, facts, going_on, words_of
@@ -41,7 +45,7 @@ def mishaps(count: int, draw: random.Random) -> Iterator[Tally]:
         for number in range(count):
             tally.add(_once(f"odd-{number}", make(draw), whole, more, ends))
         yield tally
-    if os.getuid() == 0:  # who may do everything can become somebody who may not
+    if os.getuid() == 0 and _others_may_read():  # who may do everything can become who may not
         yield _forbidden(count)
         yield _no_longer_allowed(count, draw, whole)
     remove("whole")
@@ -95,8 +99,6 @@ def _no_memory(draw: random.Random) -> Callable[[], None]:
     def give_none() -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used, used))
-        import torch
-
         torch.empty(1 << 30, dtype=torch.uint8)
 
     return _at_step(draw.randrange(1, 60), give_none)
@@ -134,6 +136,13 @@ def _small(draw: random.Random) -> Callable[[], None]:
         Network.forward = limited  # type: ignore[method-assign]
 
     return small_blocks
+
+
+def _others_may_read() -> bool:
+    """Whether somebody else than its owner gets to the code: not where it lies in a closed home."""
+    code = (Path(collegium.__file__), Path(torch.__file__))
+    folders = {folder for path in code for folder in path.resolve().parents}
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
 
 
 def _forbidden(count: int) -> Tally:
