@@ -148,6 +148,15 @@ def test_runs_that_come_to_a_comparison_come_to_its_page(folder: Folder, tmp_pat
     assert RELOADS not in path.read_text()
 
 
+@pytest.fixture
+def hears_control_c() -> Iterator[None]:
+    """What a shell starts by `&` ignores Ctrl-C, and so would the processes of these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_control_c")
 def test_control_c_ends_the_watching_and_not_the_run(folder: Folder) -> None:
     record = folder()
     going(record)
