@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import Z_95, difference, halves
+from collegium.audit.headroom import Z_95, difference
 from collegium.training.evaluate import Predictions
 
 SURE = 3.0 / Z_95
@@ -20,8 +21,12 @@ SILENT = 10
 """Examples a class must have before never hearing its name means something."""
 KNOWN = 0.7
 """Part of what its logits tell that a teacher whose head fits says at least."""
+CERTAIN = 0.95
+"""Nothing can be said of teachers where guessing may reach this."""
 SHOWN = 5
 """Classes that are listed."""
+FEW = 20
+"""On fewer images accuracy tells nothing of how a teacher was loaded."""
 
 
 def examine_answers(name: str, said: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
@@ -32,13 +37,15 @@ def examine_answers(name: str, said: Predictions, classes: Sequence[str]) -> Ite
         said: its logits; not all need be finite.
         classes: names, in the order of the labels.
     """
-    finite_N = said.logits_NC.isfinite().all(dim=1)
+    finite_N = said.finite_N
     if not finite_N.all():
         yield _not_finite(name, finite_N)
         return
     if _are_probabilities(said.logits_NC):
         text = "gives probabilities, not logits: take the softmax off its end, or give their log"
         yield Finding(name, "probabilities", text)
+    if len(said.labels_N) < FEW:
+        return
     share, place = _favourite(said)
     if share >= 0.99 and _largest(said.labels_N, len(classes)) < 0.9:
         text = f"says {classes[place]!r} of {_percent(share)} of all images, whatever they show"
@@ -83,7 +90,8 @@ def near_chance(said: Predictions, classes: int) -> float | None:
     doubt = 3 * float(np.sqrt(chance * (1 - chance) / len(said.labels_N)))
     # Features drawn at random tell the classes apart a little, too.
     luck = min(chance / 2, (1 - chance) / 10)
-    return chance if said.accuracy <= chance + luck + doubt else None
+    bound = chance + luck + doubt
+    return chance if said.accuracy <= bound and bound < CERTAIN else None
 
 
 def _near_chance_text(said: Predictions, chance: float) -> str:
@@ -99,7 +107,7 @@ def _near_chance_text(said: Predictions, chance: float) -> str:
 
 def says_too_little(said: Predictions) -> bool:
     """Whether its logits tell the classes far better than the class it says does."""
-    if not said.logits_NC.isfinite().all():
+    if len(said.labels_N) < FEW or not said.finite_N.all():
         return False
     guesses = near_chance(said, said.logits_NC.shape[1]) is not None
     return guesses or said.accuracy < KNOWN * readout(said)
@@ -225,7 +233,7 @@ def compare_with_promise(name: str, said: Predictions, promised: float | None) -
         said: its logits.
         promised: the accuracy stated for these data, 0..1.
     """
-    if promised is None:
+    if promised is None or len(said.labels_N) < FEW:
         return
     gap = said.accuracy - promised
     doubt = 3 * float(np.sqrt(promised * (1 - promised) / len(said.labels_N)))
