@@ -18,6 +18,7 @@ from collegium.audit.remedies import mended_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
 from collegium.audit.symptoms import (
     FEW,
+    LEAST,
     compare_with_promise,
     examine_answers,
     says_too_little,
@@ -167,14 +168,12 @@ class Examination:
         panel.display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
         statistics = panel.setting.mean, panel.setting.std
         found = list(mended_by(name, try_remedies(network, sample, statistics)))
-        if self._explained(found):
-            return found
         weak = said.accuracy < WEAK * max(self.best, self._promised() or 0.0, 0.5)
         far = misfit(network, sample.images_BDHW, sample.block)
-        if not found:
-            found += examine_statistics(name, network, sample, far, weak)
+        foreign = list(examine_statistics(name, network, sample, far, weak))
+        found = foreign if _much_better(foreign, found) else found
         scaled = far.foreign is not None and far.foreign.scaled  # which no other size would do
-        if weak and not (scaled and self._explained(found)):
+        if weak and not ((scaled or found != foreign) and self._explained(found)):
             panel.display.say(f"teacher {name}: trying images of other sizes")
             found += self._sizes(sample.first(SIZE_PROBE))
         return found
@@ -185,3 +184,13 @@ class Examination:
         if sizes.left_out and not sizes.trials:
             text = f"not tried, for what it would cost: {names(sizes.left_out)}"
             yield Finding(self.name, "not-tried", text)
+
+
+def _much_better(foreign: Sequence[Finding], pixels: Sequence[Finding]) -> bool:
+    """Whether new statistics help where other pixels do not, or leave but half of their errors.
+
+    New statistics make up for most wrong normalisations, so these come first.
+    """
+    left = min((1 - (finding.mended or 0.0) for finding in pixels), default=2.0)
+    best = max((finding.mended or 0.0 for finding in foreign if finding.alarm), default=0.0)
+    return not pixels or 1 - best < min(left / 2, left - LEAST)

@@ -12,7 +12,7 @@ from collegium.audit.blocks import Sample, fitting, right
 from collegium.audit.cost import measure_cost
 from collegium.audit.finding import Finding, Kind
 from collegium.audit.headroom import Difference, difference
-from collegium.audit.statistics import SETTLED, misfit
+from collegium.audit.statistics import SETTLED, Misfit, misfit
 from collegium.audit.symptoms import LEAST, SURE
 from collegium.models.network import Network, Preprocess
 
@@ -32,6 +32,8 @@ ERRORS_LEFT = 2 / 3
 """A remedy has to take a third of the errors away: networks stopped early waver by less."""
 LARGEST = 256
 """Rows and columns of the largest size that is tried."""
+NEAR = 0.05
+"""Change of the first layer's misfit that is no evidence."""
 SMALLEST = 28
 """Smaller images are never enlarged to a photograph's size."""
 FEWEST = 64
@@ -174,10 +176,22 @@ def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], 
         trial = Trial(remedy, accuracy, difference(right_B, own_B[few]), count)
         if not trial.mends:
             return None
-        fits = misfit(shown, views_BDHW, block).deep <= max(SETTLED, known.deep / 2)
-        return trial if fits else None
+        return trial if _fits(misfit(shown, views_BDHW, block), known, remedy) else None
 
     return attempt
+
+
+def _fits(then: Misfit, before: Misfit, remedy: Remedy) -> bool:
+    """Whether BatchNorm layers, where there are any, bear out that these are the right images.
+
+    Another normalisation has to come nearer to what the first layer remembers; the others, which
+    hardly show there, must not lead away from it.
+    """
+    if not before.layers:
+        return True
+    settled = then.deep <= max(SETTLED, before.deep / 2)
+    nearer = then.first < before.first + (0 if remedy.change is None else NEAR)
+    return settled and nearer
 
 
 def _with(network: Network, preprocess: Preprocess) -> Network:

@@ -28,7 +28,7 @@ STRANGE = 0.5
 """Misfit of the first layer above which pixels are not those of the training; sound ones: 0.25."""
 YOUNG = 0.01
 """Part of the statistics that is still their initial value in a network that was stopped early."""
-FOREIGN_FIRST, FOREIGN, SCALED = 0.3, 0.65, 0.5
+FOREIGN_FIRST, FOREIGN, SCALED = 0.3, 1.0, 0.5
 """More than training leaves: misfit of the first layer, of the deeper ones, a layer's scale."""
 SHRUNK = -0.15
 """Logarithm of a spread that no training leaves in the first layer: weights grow at first."""
@@ -220,7 +220,7 @@ def _helps(gain: Difference, accuracy: float) -> bool:
 def _foreign(name: str, layer: Layer, first: bool, accuracy: float, gain: Difference) -> Finding:
     before = "the weights before it, or the pixels," if first else "the weights before it"
     what = (
-        f"receives {math.exp(layer.scale):.2f} times what its statistics say, in every channel "
+        f"receives {math.exp(layer.scale):.3g} times what its statistics say, in every channel "
         f"alike: {before} are scaled"
         if layer.scaled
         else f"receives values {layer.misfit:.1f} standard deviations off its statistics: "
@@ -245,9 +245,14 @@ def _instead(accuracy: float, gain: Difference) -> str:
 
 
 def _unsettled(name: str, far: Misfit, accuracy: float, gain: Difference) -> Finding:
+    off = f"{max(far.first, far.deep):.1f} standard deviations"
+    why = (
+        f"lag behind its weights ({off}), as after a training that was stopped early"
+        if far.young
+        else f"do not quite fit its weights or these images ({off})"
+    )
     text = (
-        f"its BatchNorm statistics lag behind its weights ({max(far.first, far.deep):.1f} standard "
-        f"deviations): {_instead(accuracy, gain)}; training was probably stopped early: train it "
-        "longer, or measure the statistics again (torch.optim.swa_utils.update_bn)"
+        f"its BatchNorm statistics {why}: {_instead(accuracy, gain)}; to measure them again on "
+        "training images: torch.optim.swa_utils.update_bn"
     )
     return Finding(name, "unsettled-statistics", text, accuracy)

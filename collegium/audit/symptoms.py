@@ -46,6 +46,9 @@ def examine_answers(name: str, said: Predictions, classes: Sequence[str]) -> Ite
         yield Finding(name, "probabilities", text)
     if len(said.labels_N) < FEW:
         return
+    if _are_shares(said.logits_NC):
+        text = "gives only values in 0..1, as after a sigmoid: logits are needed"
+        yield Finding(name, "probabilities", text)
     share, place = _favourite(said)
     if share >= 0.99 and _largest(said.labels_N, len(classes)) < 0.9:
         text = f"says {classes[place]!r} of {_percent(share)} of all images, whatever they show"
@@ -74,6 +77,11 @@ def _are_probabilities(logits_NC: Float[Tensor, "N C"]) -> bool:
     return bool((logits_NC >= 0).all() and (sums_N - 1).abs().max() < 1e-3)
 
 
+def _are_shares(logits_NC: Float[Tensor, "N C"]) -> bool:
+    inside = bool((logits_NC >= 0).all() and (logits_NC <= 1).all())
+    return inside and not _are_probabilities(logits_NC) and bool(logits_NC.std() > 1e-3)
+
+
 def _favourite(said: Predictions) -> tuple[float, int]:
     """Share and place of the class that is said most often."""
     counts_C = torch.bincount(said.classes_N)
@@ -96,11 +104,13 @@ def near_chance(said: Predictions, classes: int) -> float | None:
 
 def _near_chance_text(said: Predictions, chance: float) -> str:
     read, base = readout(said), _percent(chance)
-    text = f"is right on {_percent(said.accuracy)}, as guessing would be ({base})"
+    doubt = 3 * float(np.sqrt(chance * (1 - chance) / len(said.labels_N)))
+    how = "less often than" if said.accuracy < chance - doubt else "about as often as"
+    text = f"is right on {_percent(said.accuracy)}, {how} guessing would be ({base})"
     if read > chance + 0.5 * (1 - chance):
         return text + (
-            f"; yet a linear reading of its logits is right on {_percent(read)}: its hidden layers "
-            "know the classes, so look at its head and at the order of its classes"
+            f"; yet a linear map of its logits is right on {_percent(read)}: its hidden layers know "
+            "the classes, so look at its last layer, its sign, and the order of its classes"
         )
     return text + ": are its weights loaded, and are they for these data?"
 
