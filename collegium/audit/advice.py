@@ -103,7 +103,8 @@ def _worth(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
     unique = [name for name, gap, only in harmful if only > -gap.mean]
     useless = [name for name, gap, only in harmful if only <= -gap.mean]
     if worth:
-        yield f"The mean is worse without each of these: {names(worth)}. Keep them."
+        them = "it" if len(worth) == 1 else "any of them"
+        yield f"Keep {names(worth)}: without {them} the mean is worse."
     for name, gap, only in harmful:
         if name in unique:
             yield (
@@ -112,10 +113,12 @@ def _worth(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
                 "of a plain mean."
             )
     if useless:
-        yield f"The mean is better without each of these: {names(useless)}."
+        them = "it" if len(useless) == 1 else "any of them"
+        yield f"Better left out of the mean: {names(useless)}; without {them} it is better."
     rest = [name for name, gap, _ in rows if not gap.positive and not gap.negative]
     if rest:
-        yield f"The mean is about the same without each of these: {names(rest)}."
+        them = "it" if len(rest) == 1 else "any of them"
+        yield f"No clear difference to the mean: {names(rest)}; without {them} it is about as good."
 
 
 def _points(gap: Difference) -> str:

@@ -12,7 +12,7 @@ from collegium.audit.advice import names
 from collegium.audit.blocks import Sample, fitting
 from collegium.audit.cost import Cost
 from collegium.audit.ensemble import shuffled
-from collegium.audit.finding import Finding, most_likely
+from collegium.audit.finding import REMEDIES, Finding, most_likely
 from collegium.audit.loading import examine_network, promise
 from collegium.audit.remedies import mended_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
@@ -144,7 +144,7 @@ class Examination:
         sample = dataclasses.replace(sample, block=fitting(self.cost))
         causes = examine_network(name, self.network, sample.images_BDHW, says_too_little(said))
         found += causes
-        found += compare_with_promise(name, self.whole, self._promised())
+        found += compare_with_promise(name, said, self._promised())
         if not probe or self._explained(found) or not said.finite_N.all():
             return most_likely(found)
         if len(sample) >= FEW:
@@ -160,7 +160,8 @@ class Examination:
 
     def _explained(self, found: Sequence[Finding]) -> bool:
         causes = ("fresh-network", "fresh-head", "fresh-statistics", "unsteady", "batch-dependent")
-        mended = max((finding.mended or 0.0 for finding in found if finding.alarm), default=0.0)
+        remedies = [finding.mended or 0.0 for finding in found if finding.kind in REMEDIES]
+        mended = max(remedies, default=0.0)
         return mended >= self._enough() or any(finding.kind in causes for finding in found)
 
     def _remedies(self, sample: Sample, said: Predictions) -> list[Finding]:

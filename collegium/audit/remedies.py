@@ -139,7 +139,7 @@ def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
             continue
         count = min(len(sample), int(WORK / max(cost.flops, 1)))
         if count < min(FEWEST, len(sample)):
-            left.append(f"{remedy.words} ({cost.flops / 1e9:,.0f} GFLOPs an image)")
+            left.append(f"{remedy.words} ({cost.flops / 1e9:.3g} GFLOPs an image)")
             continue
         tried.append(remedy)
         trial = attempt(remedy, count, fitting(cost))

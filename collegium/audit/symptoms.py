@@ -109,7 +109,7 @@ def _near_chance_text(said: Predictions, chance: float) -> str:
     text = f"is right on {_percent(said.accuracy)}, {how} guessing would be ({base})"
     if read > chance + 0.5 * (1 - chance):
         return text + (
-            f"; yet a linear map of its logits is right on {_percent(read)}: its hidden layers know "
+            f"; yet a linear map of its logits is right on {_percent(read)}: its features know "
             "the classes, so look at its last layer, its sign, and the order of its classes"
         )
     return text + ": are its weights loaded, and are they for these data?"
@@ -240,7 +240,7 @@ def compare_with_promise(name: str, said: Predictions, promised: float | None) -
 
     Args:
         name: of the teacher.
-        said: its logits.
+        said: its logits, on images whose class it knows.
         promised: the accuracy stated for these data, 0..1.
     """
     if promised is None or len(said.labels_N) < FEW:

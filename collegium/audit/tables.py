@@ -156,7 +156,9 @@ def _errors(found: Json) -> Table:
     return Table("Errors they share", ("", *pairs["teachers"]), rows, note)
 
 
-def _square(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
+def _square(
+    names: Sequence[str], values: Sequence[Sequence[float | None]]
+) -> list[tuple[str, ...]]:
     pairs = zip(names, values, strict=True)
     return [(name, *(_number(value, "{:.1f}", 100.0) for value in row)) for name, row in pairs]
 
@@ -202,7 +204,8 @@ def _knowing(found: Json) -> Table:
     counts = zip(room["teachers"], room["known_T"], strict=True)
     known = ", ".join(f"{name} {count:,}" for name, count in counts)
     note = (
-        f"For each image only the teachers that know its class count, as in training. Of the "
+        f"For each image only the teachers that know its class count, as in training, and alike "
+        "where none of them has a weight. Of the "
         f"{room['examples']:,} images whose class some teacher knows: {known}; alone: accuracy on "
         f"these. {made.note}"
     )
