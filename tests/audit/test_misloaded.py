@@ -297,7 +297,7 @@ def test_sizes_that_would_cost_too_much_are_not_tried_and_named(
     small = wrapped(trained, lambda f, x: f(halved(x)))
     found = audit({"good": trained, "small": small}, patterns, quiet=True)
     texts = {line["kind"]: line["text"] for line in found["findings"] if not line["alarm"]}
-    assert "images of 24x24 (0.0002" in texts["not-tried"]
+    assert "images of 24x24 (0.00017 GFLOPs an image)" in texts["not-tried"]
 
 
 def test_blocks_fit_into_memory(trained: Network, monkeypatch: pytest.MonkeyPatch) -> None:
