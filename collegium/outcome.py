@@ -130,7 +130,7 @@ def agreement(seen: Inspection) -> dict[str, float]:
     found = {}
     for name in seen.teachers:
         said = seen.teacher(name)
-        same_N = said.classes_N == seen.student.classes_N
+        same_N = said.names(seen.student.classes_N)
         count = int(said.known_N.sum())
         found[f"agreement.{name}"] = int((same_N & said.known_N).sum()) / max(count, 1)
     return found

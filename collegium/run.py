@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
+from collegium.errors import (
+    FolderError,
+    Interrupted,
+    NumericsError,
+    RequestError,
+    ResourceError,
+)
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from collegium.data import Splits
+    from collegium.training.evaluate import Predictions
 
 FORMAT = 1
 LARGEST = 1 << 63
@@ -326,6 +333,18 @@ def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
     return execute(run, folder, resume=True, quiet=quiet)
 
 
+def _check_measurable(found: "Predictions", split: str) -> None:
+    """Refuse logits that no accuracy can be measured on."""
+    if broken := int((~found.finite_N).sum()):
+        raise NumericsError(
+            f"the model gives NaN or infinite logits for {broken:,} of {len(found.finite_N):,} "
+            f"images of the {split} split: its weights are damaged, or its numbers are too large "
+            "for this precision (try --precision 32)"
+        )
+    if not found.known_N.any():
+        raise RequestError(f"the model knows the class of no image of the {split} split")
+
+
 def evaluate(
     model: "str | nn.Module",
     data: "str | Splits",
@@ -360,6 +379,7 @@ def evaluate(
 
     Raises:
         RequestError: no such model or data, or a model without weights.
+        NumericsError: a logit is NaN or infinite.
     """
     import time
 
@@ -385,6 +405,7 @@ def evaluate(
         labels=mapped,
     )
     seconds = time.perf_counter() - started
+    _check_measurable(found, chosen)
     return {
         "split": chosen,
         "images": len(examined),

@@ -7,21 +7,26 @@ from collegium.audit.headroom import Difference, HeadRoom
 
 
 def advise(
-    names: Sequence[str],
+    teachers: Sequence[str],
     room: HeadRoom | None,
     findings: Sequence[Finding],
     sound: HeadRoom | None = None,
+    knowing: HeadRoom | None = None,
 ) -> list[str]:
-    """Who is worth having, what adaptive weighting could gain at most, whom to drop, what to mend.
+    """Who is worth having, what adaptive weighting could gain at most, whom to drop, what to fix.
 
     Args:
-        names: of the teachers whose head-room it is, in its order.
-        room: of those that can be heard; None if there are none.
+        teachers: names along T of `room` and `knowing`.
+        room: of the teachers with finite logits; None if there are none.
         findings: of all teachers.
         sound: head-room of those without an alarm, where these are fewer.
+        knowing: head-room over the teachers that know each image's class, where not all know all.
     """
-    heard = ["There is nobody to be heard."] if room is None else _committee(names, room)
-    lines = [*_mend(findings), *heard]
+    lines = [*_fix(findings)]
+    lines += ["No teacher has finite logits."] if room is None else _together(teachers, room)
+    if room is not None and len(teachers) > 1:
+        lines += [] if knowing is None else _knowing(knowing)
+        lines += _worth(teachers, room if knowing is None else knowing)
     if sound is not None:
         count = len(sound.single_T)
         who = f"the {count} that look sound" if count > 1 else "the only one that looks sound"
@@ -29,12 +34,12 @@ def advise(
     return lines
 
 
-def _mend(findings: Sequence[Finding]) -> Iterator[str]:
+def _fix(findings: Sequence[Finding]) -> Iterator[str]:
     alarms = [finding for finding in findings if finding.alarm]
     teachers = list(dict.fromkeys(finding.teacher for finding in alarms))
     if teachers:
         yield (
-            f"Look first at {_list(teachers)}: they look mis-loaded."
+            f"Look first at {names(teachers)}: they look mis-loaded."
             if len(teachers) > 1
             else (f"Look first at {teachers[0]}: it looks mis-loaded.")
         )
@@ -42,35 +47,78 @@ def _mend(findings: Sequence[Finding]) -> Iterator[str]:
         yield "No teacher looks mis-loaded."
 
 
-def _committee(names: Sequence[str], room: HeadRoom) -> Iterator[str]:
-    best = f"{names[room.best]}, {_percent(room.single_T[room.best])}"
-    if len(names) == 1:
-        yield f"One teacher can be heard ({best}): there is nothing to weigh."
+def _together(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
+    best = f"{teachers[room.best]}, {_percent(room.single_T[room.best])}"
+    if len(teachers) == 1:
+        yield f"There is one teacher ({best}), so there is nothing to weight."
         return
     yield (
-        f"The mean of {len(names)} teachers is right on {_percent(room.mean)}, "
+        f"The mean of {len(teachers)} teachers is right on {_percent(room.mean)}, "
         f"{_points(room.gain_of_mean)} against the best of them ({best})."
     )
+    yield from _mixture(room)
+    yield from _oracle(room)
+
+
+def _mixture(room: HeadRoom) -> Iterator[str]:
+    verdict = "better than equal weights" if room.gain_of_mixture.positive else ""
+    verdict = "worse than equal weights" if room.gain_of_mixture.negative else verdict
     yield (
-        f"One fixed set of weights reaches {_percent(room.mixture)} "
-        f"({_points(room.gain_of_mixture)} against the mean). Hearing for every example a teacher "
-        f"that is right would gain {100 * room.gain_of_oracle.mean:.2f} points: the most that "
-        f"adaptive weighting can hope for; on {_percent(1 - room.oracle)} nobody is right."
+        f"The best fixed weights reach {_percent(room.mixture)} on these images, on which they "
+        f"were chosen. Chosen on one half and measured on the other they reach "
+        f"{_percent(room.mixture_cross_fitted)}, {_points(room.gain_of_mixture)} against the mean: "
+        f"{verdict or 'no clear difference from equal weights'}."
     )
-    yield from _worth(names, room)
 
 
-def _worth(names: Sequence[str], room: HeadRoom) -> Iterator[str]:
-    pairs = list(zip(names, room.worth_T, strict=True))
-    worth = [name for name, gap in pairs if gap.positive]
-    harmful = [name for name, gap in pairs if gap.mean < -gap.half_width]
-    rest = [name for name, _ in pairs if name not in (*worth, *harmful)]
+def _oracle(room: HeadRoom) -> Iterator[str]:
+    gain = 100 * room.gain_of_oracle.mean
+    nobody = f"no teacher is right on {_percent(1 - room.oracle)}"
+    if gain > 0:
+        yield (
+            f"Choosing for every image a teacher that is right would gain {gain:.2f} points over "
+            f"the mean: the most that adaptive weighting can gain; {nobody}."
+        )
+    else:
+        yield (
+            "Choosing for every image a teacher that is right gains nothing over the mean, so "
+            f"adaptive weighting has nothing to gain; {nobody}."
+        )
+
+
+def _knowing(room: HeadRoom) -> Iterator[str]:
+    yield (
+        f"Counting for each image only the teachers that know its class, as training does "
+        f"({room.examples:,} images): their mean is right on {_percent(room.mean)}, the best fixed "
+        f"weights on {_percent(room.mixture)} ({_percent(room.mixture_cross_fitted)} chosen on "
+        f"one half and measured on the other), at least one teacher on {_percent(room.oracle)}."
+    )
+
+
+def _worth(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
+    """Who changes the mean; nobody is to be left out that alone is right on images enough."""
+    rows = list(zip(teachers, room.worth_T, room.only_T, strict=True))
+    worth = [name for name, gap, _ in rows if gap.positive]
+    harmful = [(name, gap, only) for name, gap, only in rows if gap.negative]
+    unique = [name for name, gap, only in harmful if only > -gap.mean]
+    useless = [name for name, gap, only in harmful if only <= -gap.mean]
     if worth:
-        yield f"Worth having in the mean: {_list(worth)}; without each of them it is worse."
-    if harmful:
-        yield f"Better left out of the mean, or weighed down: {_list(harmful)}."
+        them = "it" if len(worth) == 1 else "any of them"
+        yield f"Keep {names(worth)}: without {them} the mean is worse."
+    for name, gap, only in harmful:
+        if name in unique:
+            yield (
+                f"{name} lowers the mean by {-100 * gap.mean:.2f} points, but only it is right on "
+                f"{_percent(only)}: keep it with weights that differ by example, and leave it out "
+                "of a plain mean."
+            )
+    if useless:
+        them = "it" if len(useless) == 1 else "any of them"
+        yield f"Better left out of the mean: {names(useless)}; without {them} it is better."
+    rest = [name for name, gap, _ in rows if not gap.positive and not gap.negative]
     if rest:
-        yield f"Makes no difference to the mean that could be told here: {_list(rest)}."
+        them = "it" if len(rest) == 1 else "any of them"
+        yield f"No clear difference to the mean: {names(rest)}; without {them} it is about as good."
 
 
 def _points(gap: Difference) -> str:
@@ -81,5 +129,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _list(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def names(several: Sequence[str], shown: int = 8) -> str:
+    """A list in words, cut where it is long.
+
+    >>> names(["a", "b", "c"]), names(["a", "b", "c", "d"], shown=2)
+    ('a, b and c', 'a, b and 2 more')
+    """
+    if len(several) > shown + 1:
+        return f"{', '.join(several[:shown])} and {len(several) - shown} more"
+    return " and ".join([", ".join(several[:-1]), several[-1]] if len(several) > 1 else several)

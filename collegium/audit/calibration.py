@@ -1,6 +1,8 @@
-"""How far a teacher's confidence can be trusted, and the temperature that mends it."""
+"""How far a teacher's confidence can be trusted, and the temperature that corrects it."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,11 @@ from torch import Tensor
 from collegium.training.evaluate import BINS, Predictions
 
 HOTTEST = 100.0
-"""Temperatures are looked for between this and its inverse."""
+"""Temperatures are searched between this and its inverse."""
+
+Outcome = Literal["found", "at least", "at most", "none"]
+"""Of a search for a temperature: a minimum inside the range; a minimum beyond one of its ends; no
+temperature makes the logits better than a uniform guess."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,25 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class Temperature:
+    """The temperature of the least cross entropy.
+
+    Attributes:
+        value: it; an end of the range where the least is beyond, infinite where none helps.
+        outcome: which of these it is.
+    """
+
+    value: float
+    outcome: Outcome
+
+    def __str__(self) -> str:
+        if self.outcome == "none":
+            return "none helps"
+        beyond = {"at least": "≥ ", "at most": "≤ ", "found": ""}[self.outcome]
+        return f"{beyond}{self.value:.4g}" if beyond else f"{self.value:.2f}"
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Confidence against accuracy, as the logits are and at the best temperature.
 
@@ -37,47 +62,86 @@ class Calibration:
         loss: mean cross entropy in nats.
         ece: expected calibration error, 0..1.
         temperature: divides the logits so that the cross entropy is least; above 1 the teacher is
-            too sure (Guo et al., "On calibration of modern neural networks", ICML 2017).
-        loss_at_temperature: cross entropy then.
-        ece_at_temperature: calibration error then.
+            too sure (Guo et al., "On calibration of modern neural networks", ICML 2017). An end of
+            the search range where the least is beyond it; infinite where no temperature helps.
+        temperature_outcome: which of these `temperature` is.
+        loss_at_temperature: cross entropy then; of a uniform guess where none helps.
+        ece_at_temperature: calibration error then; NaN where none helps.
         bins: those that are not empty, from unsure to sure.
     """
 
     loss: float
     ece: float
     temperature: float
+    temperature_outcome: Outcome
     loss_at_temperature: float
     ece_at_temperature: float
     bins: tuple[Bin, ...]
 
 
-def calibrate(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> Calibration:
-    """Calibration of finite logits, and the temperature that fits these examples best."""
-    temperature = best_temperature(logits_NC, labels_N)
+def calibrate(
+    logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"], extra: float = 0.0
+) -> Calibration:
+    """Calibration of finite logits, and the temperature that fits these examples best.
+
+    Args:
+        logits_NC: raw scores of the classes that the network tells apart.
+        labels_N: true classes.
+        extra: added to both losses: what naming a group of classes leaves open.
+    """
+    best = best_temperature(logits_NC, labels_N)
     index_N = torch.arange(len(labels_N))
     as_is = Predictions(logits_NC, labels_N, index_N)
-    cooled = Predictions(logits_NC / temperature, labels_N, index_N)
-    bins = reliability(logits_NC, labels_N)
-    return Calibration(as_is.loss, as_is.ece, temperature, cooled.loss, cooled.ece, bins)
+    cooled = Predictions(logits_NC / best.value, labels_N, index_N)
+    return Calibration(
+        as_is.loss + extra,
+        as_is.ece,
+        best.value,
+        best.outcome,
+        cooled.loss + extra,
+        math.nan if best.outcome == "none" else cooled.ece,
+        reliability(logits_NC, labels_N),
+    )
 
 
-def best_temperature(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> float:
-    """The temperature of the least cross entropy; at a bound where it has none.
+def best_temperature(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> Temperature:
+    """The temperature of the least cross entropy, and whether there is one in the range.
 
     >>> import torch
     >>> logits_NC = torch.tensor([[4.0, 0.0]] * 3 + [[0.0, 4.0]])  # sure, and right in 3 of 4
-    >>> round(best_temperature(logits_NC, torch.zeros(4).long()), 3)  # 4 / ln 3: 3 to 1
-    3.641
+    >>> print(best_temperature(logits_NC, torch.zeros(4).long()))  # 4 / ln 3: 3 to 1
+    3.64
+    >>> print(best_temperature(-logits_NC, torch.zeros(4).long()))  # right in 1 of 4
+    none helps
+    >>> print(best_temperature(logits_NC[:3], torch.zeros(3).long()))  # always right
+    ≤ 0.01
     """
     double_NC = logits_NC.double()
 
     def loss(coldness: float) -> float:  # convex in the inverse of the temperature
         return F.cross_entropy(double_NC * coldness, labels_N).item()
 
-    found = minimize_scalar(loss, bounds=(1 / HOTTEST, HOTTEST), options={"xatol": 1e-5})
-    if not found.success:
-        return 1.0
-    return 1 / float(found.x)
+    if _slope(double_NC, labels_N, 0.0) >= 0:
+        return Temperature(math.inf, "none")
+    if _slope(double_NC, labels_N, 1 / HOTTEST) >= 0:
+        return Temperature(HOTTEST, "at least")
+    if _slope(double_NC, labels_N, HOTTEST) <= 0:
+        return Temperature(1 / HOTTEST, "at most")
+    # On a scale of logarithms, so that small and large ones are found to as many digits.
+    found = minimize_scalar(
+        lambda power: loss(math.exp(power)),
+        bounds=(-math.log(HOTTEST), math.log(HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return Temperature(math.exp(-float(found.x)), "found")
+
+
+def _slope(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"], coldness: float) -> float:
+    """Derivative of the cross entropy by the inverse of the temperature; 0 where it is rounding."""
+    expected_N = ((logits_NC * coldness).softmax(dim=1) * logits_NC).sum(dim=1)
+    slope = (expected_N - logits_NC.gather(1, labels_N[:, None])[:, 0]).mean().item()
+    return 0.0 if abs(slope) <= 1e-12 * logits_NC.abs().amax().item() else slope
 
 
 def reliability(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> tuple[Bin, ...]:

@@ -17,17 +17,33 @@ Kind = Literal[
     "fresh-network",
     "fresh-head",
     "fresh-statistics",
+    "foreign-statistics",
     "below-promise",
     "twin",
     "above-promise",
     "silent-classes",
     "unsettled-statistics",
+    "unknown-classes",
+    "not-tried",
 ]
 
-REMEDIES: tuple[Kind, ...] = ("permuted-classes", "preprocessing", "input-size")
+REMEDIES: tuple[Kind, ...] = (
+    "permuted-classes",
+    "preprocessing",
+    "input-size",
+    "foreign-statistics",
+)
 """What was tried, and helps."""
-NOTES: tuple[Kind, ...] = ("above-promise", "silent-classes", "unsettled-statistics")
+NOTES: tuple[Kind, ...] = (
+    "above-promise",
+    "silent-classes",
+    "unsettled-statistics",
+    "unknown-classes",
+    "not-tried",
+)
 """What is worth knowing and no sign that something went wrong."""
+IDLE: tuple[Kind, ...] = ("silent-classes", "unsettled-statistics")
+"""What an alarm explains."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,5 @@ def most_likely(findings: Sequence[Finding]) -> list[Finding]:
     best = max(remedies, key=lambda finding: finding.mended or 0.0, default=None)
     kept = [finding for finding in findings if finding.kind not in REMEDIES or finding is best]
     if any(finding.alarm for finding in kept):
-        idle = ("silent-classes", "unsettled-statistics")
-        kept = [finding for finding in kept if finding.kind not in idle]
+        kept = [finding for finding in kept if finding.kind not in IDLE]
     return kept

@@ -72,7 +72,10 @@ def _drawing(title: str, found: Json) -> str:
         return "".join(_reliability(row) for row in found["teachers"] if row.get("bins"))
     if title == "Agreement":
         return _heat_map(found["pairs"]["teachers"], found["pairs"]["agreement"])
-    return _bars(found) if title == "Together" else ""
+    if title == "Together":
+        return _bars(found["head_room"])
+    together = title.startswith("Together")
+    return _bars(found["head_room_of_knowing"]) if together else ""
 
 
 def _reliability(row: Json) -> str:
@@ -125,13 +128,13 @@ def _part(value: float, least: float) -> float:
     return (value - least) / (1 - least) if least < 1 else 1.0
 
 
-def _bars(found: Json) -> str:
-    """From the best teacher over the mean and the mixture to a perfect choice."""
-    room = found["head_room"]
+def _bars(room: Json) -> str:
+    """From the best teacher over the mean and fixed weights to a perfect choice."""
     values = {
         "mean of probabilities": room["mean"],
         "mean of logits": room["mean_of_logits"],
-        "best fixed mixture": room["mixture"],
+        "best fixed weights, on these images": room["mixture"],
+        "best fixed weights, cross-fitted": room["mixture_cross_fitted"],
         "perfect choice": room["oracle"],
     }
     alone = dict(zip(room["teachers"], room["single_T"], strict=True))

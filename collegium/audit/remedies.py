@@ -1,17 +1,18 @@
 """Other ways to show a teacher the same images: which of the common ones would mend it?"""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from collegium.audit.blocks import Sample, fitting, right
+from collegium.audit.cost import measure_cost
 from collegium.audit.finding import Finding, Kind
 from collegium.audit.headroom import Difference, difference
-from collegium.audit.statistics import SETTLED, misfit
+from collegium.audit.statistics import SETTLED, Misfit, misfit
 from collegium.audit.symptoms import LEAST, SURE
 from collegium.models.network import Network, Preprocess
 
@@ -31,9 +32,14 @@ ERRORS_LEFT = 2 / 3
 """A remedy has to take a third of the errors away: networks stopped early waver by less."""
 LARGEST = 256
 """Rows and columns of the largest size that is tried."""
+NEAR = 0.05
+"""Change of the first layer's misfit that is no evidence."""
 SMALLEST = 28
 """Smaller images are never enlarged to a photograph's size."""
-BLOCK = 128
+FEWEST = 64
+"""A size that would cost too much on so many images is not tried."""
+WORK = 1e12
+"""FLOPs that one other size may cost: some ten seconds of a slow core."""
 
 
 @dataclass(frozen=True)
@@ -81,61 +87,111 @@ class Trial:
         return sure and 1 - self.accuracy <= ERRORS_LEFT * (1 - before)
 
 
-def try_remedies(
-    network: Network,
-    images_BDHW: Float[Tensor, "B D H W"],
-    labels_B: Int[Tensor, " B"],
-    data: Statistics,
-) -> list[Trial]:
+@dataclass(frozen=True)
+class Sizes:
+    """Other sizes that were tried.
+
+    Attributes:
+        trials: what mends it, best first.
+        left_out: sizes that were not tried, with the reason.
+        remark: on the best one, where it is at an end of what was tried.
+    """
+
+    trials: list[Trial]
+    left_out: list[str]
+    remark: str
+
+
+def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Trial]:
     """Show a network the images with other normalisations, colours and directions.
 
     Args:
         network: as it was loaded.
-        images_BDHW: pixels in 0..1.
-        labels_B: true classes.
+        sample: the images.
         data: statistics of the data.
 
     Returns:
         What mends it, best first.
     """
-    remedies = _pixel_remedies(network.preprocess, images_BDHW, data)
-    return _try(network, images_BDHW, labels_B, remedies)
+    attempt = _attempts(network, sample)
+    remedies = _pixel_remedies(network.preprocess, sample.images_BDHW, data)
+    trials = (attempt(remedy, len(sample), sample.block) for remedy in remedies)
+    return sorted(filter(None, trials), key=lambda trial: -trial.accuracy)
 
 
-def try_sizes(
-    network: Network, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
-) -> list[Trial]:
-    """The same with other sizes of the images."""
-    return _try(network, images_BDHW, labels_B, _size_remedies(network, images_BDHW))
+def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
+    """The same with other sizes of the images, small ones first, within `WORK` for each.
 
-
-def _try(
-    network: Network, images_BDHW: Tensor, labels_B: Tensor, remedies: Iterable[Remedy]
-) -> list[Trial]:
-    own_B = right(network, images_BDHW, labels_B)
-    known = misfit(network, images_BDHW)
-    found = []
-    for remedy in remedies:
-        shown, views_BDHW = _with(network, remedy.preprocess), remedy.show(images_BDHW)
+    Args:
+        network: as it was loaded.
+        sample: the images.
+        enough: an accuracy at which no further size is tried.
+    """
+    attempt, tried = _attempts(network, sample), list[Remedy]()
+    found: list[Trial] = []
+    left: list[str] = []
+    for remedy in _size_remedies(network, sample.images_BDHW):
+        if found and found[-1].accuracy >= enough:
+            break
         try:
-            right_B = right(shown, views_BDHW, labels_B)
-        except (RuntimeError, ValueError, AssertionError):  # a size that it cannot take
+            cost = measure_cost(network, remedy.show(sample.images_BDHW[:1]))
+        except _UNFIT:
             continue
-        trial = Trial(
-            remedy, right_B.double().mean().item(), difference(right_B, own_B), len(labels_B)
-        )
-        if trial.mends and misfit(shown, views_BDHW).deep <= max(SETTLED, known.deep / 2):
-            found.append(trial)
-    return sorted(found, key=lambda trial: -trial.accuracy)
+        count = min(len(sample), int(WORK / max(cost.flops, 1)))
+        if count < min(FEWEST, len(sample)):
+            left.append(f"{remedy.words} ({cost.flops / 1e9:.3g} GFLOPs an image)")
+            continue
+        tried.append(remedy)
+        trial = attempt(remedy, count, fitting(cost))
+        found += [trial] if trial is not None else []
+    found.sort(key=lambda trial: -trial.accuracy)
+    return Sizes(found, left, _edge(found, tried, enough))
 
 
-def right(
-    network: Network, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
-) -> Bool[Tensor, " B"]:
-    """Whether a network is right on each image."""
-    with torch.no_grad():
-        classes = [network(part).argmax(dim=1) for part in images_BDHW.split(BLOCK)]
-    return torch.cat(classes) == labels_B
+def _edge(found: list[Trial], tried: list[Remedy], enough: float) -> str:
+    if not found or found[0].accuracy >= enough:
+        return ""
+    ends = {id(tried[0]): "smallest", id(tried[-1]): "largest"}
+    end = ends.get(id(found[0].remedy))
+    return "" if end is None else f"; that is the {end} size tried, so others may be better still"
+
+
+_UNFIT = (RuntimeError, ValueError, AssertionError)
+"""What a network raises on images of a size that it cannot take."""
+
+
+def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], Trial | None]:
+    """Tries remedies on the first images, some at a time; gives back what mends the network."""
+    own_B = right(network, sample.images_BDHW, sample.labels_B, sample.block)
+    known = misfit(network, sample.images_BDHW, sample.block)
+
+    def attempt(remedy: Remedy, count: int, block: int) -> Trial | None:
+        shown, few = _with(network, remedy.preprocess), slice(count)
+        views_BDHW = remedy.show(sample.images_BDHW[few])
+        try:
+            right_B = right(shown, views_BDHW, sample.labels_B[few], block)
+        except _UNFIT:
+            return None
+        accuracy = right_B.double().mean().item()
+        trial = Trial(remedy, accuracy, difference(right_B, own_B[few]), count)
+        if not trial.mends:
+            return None
+        return trial if _fits(misfit(shown, views_BDHW, block), known, remedy) else None
+
+    return attempt
+
+
+def _fits(then: Misfit, before: Misfit, remedy: Remedy) -> bool:
+    """Whether BatchNorm layers, where there are any, bear out that these are the right images.
+
+    Another normalisation has to come nearer to what the first layer remembers; the others, which
+    hardly show there, must not lead away from it.
+    """
+    if not before.layers:
+        return True
+    settled = then.deep <= max(SETTLED, before.deep / 2)
+    nearer = then.first < before.first + (0 if remedy.change is None else NEAR)
+    return settled and nearer
 
 
 def _with(network: Network, preprocess: Preprocess) -> Network:
@@ -158,9 +214,25 @@ def _pixel_remedies(
         yield Remedy("blue, green, red for red, green, blue", own, lambda b: b.flip(1))
         yield Remedy("blue, green, red, each with its own mean", turned, lambda b: b.flip(1))
         yield Remedy("blue, green, red in 0..255, mean taken off", caffe, lambda b: b.flip(1))
+    yield from _misread(own)
     yield Remedy("dark and light exchanged", own, lambda b: 1 - b)
     if images_BDHW.shape[2] == images_BDHW.shape[3]:
         yield Remedy("rows and columns exchanged", own, lambda b: b.mT)
+        yield Remedy("images turned by a quarter to the left", own, lambda b: b.rot90(1, (2, 3)))
+        yield Remedy("images turned by a quarter to the right", own, lambda b: b.rot90(3, (2, 3)))
+    yield Remedy("images upside down", own, lambda b: b.flip(2))
+    yield Remedy("left and right exchanged", own, lambda b: b.flip(3))
+    yield Remedy("images turned by a half", own, lambda b: b.flip(2, 3))
+
+
+def _misread(own: Preprocess) -> Iterator[Remedy]:
+    """Normalisations that were written down wrongly: exchanged, or for pixels in 0..255."""
+    if min(own.mean) > 0:
+        yield Remedy("mean and std exchanged", replace(own, mean=own.std, std=own.mean))
+    scales = {"divided by": 1 / 255, "multiplied by": 255.0}
+    for words, scale in scales.items():
+        mean, std = (tuple(value * scale for value in part) for part in (own.mean, own.std))
+        yield Remedy(f"mean and std {words} 255", replace(own, mean=mean, std=std))
 
 
 def _size_remedies(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> Iterator[Remedy]:
@@ -194,7 +266,7 @@ def _same(first: Statistics, second: Statistics) -> bool:
     return all(abs(one - other) < 1e-3 for one, other in values)
 
 
-def mended_by(name: str, trials: list[Trial]) -> Iterator[Finding]:
+def mended_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
     """What the remedies that work say about a teacher."""
     if not trials:
         return
@@ -205,7 +277,7 @@ def mended_by(name: str, trials: list[Trial]) -> Iterator[Finding]:
     text = (
         f"does not see the images it was trained on: given {best.remedy.words}{also} it is right "
         f"on {100 * best.accuracy:.1f} % of {best.images} images instead of {100 * before:.1f} %"
-        f"{_how(best.remedy)}"
+        f"{_how(best.remedy)}{remark}"
     )
     yield Finding(name, best.remedy.kind, text, best.accuracy)
 

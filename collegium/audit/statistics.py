@@ -1,73 +1,143 @@
 """Whether what BatchNorm remembers of its inputs is what it sees.
 
-Wrong preprocessing shows in it, and so does a network that was stopped before it had settled: such
-a one may be helped by some preprocessing by chance, which is no sign that it was loaded wrongly.
+Wrong preprocessing shows in it, and so do weights that these statistics were not measured with. A
+network that was stopped early is no such case, though its statistics lag behind its weights: it
+may be helped by some preprocessing by chance.
 """
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from collegium.audit.blocks import BLOCK, Sample, in_blocks, right
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import difference
+from collegium.audit.headroom import Difference, difference
+from collegium.audit.symptoms import LEAST, SURE
 from collegium.models.network import Network
 
 SETTLED = 0.25
 """Misfit below which deeper layers have settled; sound ResNets have 0.1 to 0.2."""
 STRANGE = 0.5
 """Misfit of the first layer above which pixels are not those of the training; sound ones: 0.25."""
+YOUNG = 0.01
+"""Part of the statistics that is still their initial value in a network that was stopped early."""
+FOREIGN_FIRST, FOREIGN, SCALED = 0.3, 1.0, 0.5
+"""More than training leaves: misfit of the first layer, of the deeper ones, a layer's scale."""
+SHRUNK = -0.15
+"""Logarithm of a spread that no training leaves in the first layer: weights grow at first."""
+EVEN = 0.1
+"""Deviation between channels below which all of them are scaled alike."""
+HELPED = 2 / 3
+"""Statistics of these images have to leave no more of the errors than this part."""
 
 
 def batch_norms(network: Network) -> list[_BatchNorm]:
     """The layers that normalise by statistics of their training."""
-    kinds = (m for m in network.body.modules() if isinstance(m, _BatchNorm))
-    return [norm for norm in kinds if norm.running_mean is not None]
+    return [norm for _, norm in _named_norms(network)]
+
+
+def _named_norms(network: Network) -> list[tuple[str, _BatchNorm]]:
+    kinds = ((p, m) for p, m in network.body.named_modules() if isinstance(m, _BatchNorm))
+    return [(path, norm) for path, norm in kinds if norm.running_mean is not None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One BatchNorm layer: what it sees, against what it remembers.
+
+    Attributes:
+        path: of the layer.
+        misfit: of each channel how far the mean is off, in deviations, and the logarithm of the
+            ratio of the deviations; the root mean squares of both over channels, together.
+        scale: mean over channels of that logarithm; the initial value that is still in the
+            statistics is taken out for this one and the next two.
+        uneven: its deviation between channels.
+        off: root mean square distance of the means from `exp(scale)` times what is remembered.
+        fresh: part of the statistics that is still their initial value, 0..1.
+    """
+
+    path: str
+    misfit: float
+    scale: float
+    uneven: float
+    off: float
+    fresh: float
+
+    @property
+    def scaled(self) -> bool:
+        """Whether its inputs are what it remembers times one number."""
+        return abs(self.scale) > EVEN and self.uneven < EVEN and self.off < EVEN
 
 
 @dataclass(frozen=True)
 class Misfit:
     """Distance of what BatchNorm layers see from what they remember, 0 where there are none.
 
-    Of each channel: how far the mean is off, in deviations, and the logarithm of the ratio of the
-    deviations; of a layer: the root mean squares of both over channels, together.
-
     Attributes:
-        first: of the first layer, which tells of the pixels.
-        deep: root mean square over the deeper half of the layers.
+        layers: in the order of the forward.
     """
 
-    first: float = 0.0
-    deep: float = 0.0
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def first(self) -> float:
+        """Of the first layer, which tells of the pixels."""
+        return self.layers[0].misfit if self.layers else 0.0
+
+    @property
+    def deep(self) -> float:
+        """Root mean square over the deeper half of the layers."""
+        deep = [layer.misfit**2 for layer in self.layers[len(self.layers) // 2 :]]
+        return math.sqrt(sum(deep) / len(deep)) if deep else 0.0
+
+    @property
+    def young(self) -> bool:
+        """Whether the network was stopped so early that its statistics are partly initial ones."""
+        return any(layer.fresh > YOUNG for layer in self.layers)
+
+    @property
+    def foreign(self) -> Layer | None:
+        """The first layer whose statistics no training can have left with these weights.
+
+        In a network that was stopped early only the first layer can tell.
+        """
+        layers = self.layers if self.deep > FOREIGN and not self.young else self.layers[:1]
+        for place, layer in enumerate(layers):
+            bound = FOREIGN if place else STRANGE if self.young else FOREIGN_FIRST
+            if layer.misfit > bound or (self.young and layer.scale < SHRUNK):
+                return layer
+        scaled = (layer for layer in self.layers if layer.scaled and abs(layer.scale) > SCALED)
+        return None if self.young else next(scaled, None)
 
 
-def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> Misfit:
-    """How well a network's statistics fit what it sees of these images."""
-    found: list[float] = []
-    with _watched(network, found), torch.no_grad():
-        network(images_BDHW)
-    deep = [value * value for value in found[len(found) // 2 :]]
-    return Misfit(found[0], (sum(deep) / len(deep)) ** 0.5) if found else Misfit()
+def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK) -> Misfit:
+    """How well a network's statistics fit what it sees of these images, so many at a time."""
+    seen: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
+    with _watched(network, seen), torch.no_grad():
+        in_blocks(network, images_BDHW, block)
+    norms = dict(_named_norms(network))
+    return Misfit(tuple(_layer(path, norms[path], parts) for path, parts in seen.items()))
 
 
 @contextmanager
-def _watched(network: Network, found: list[float]) -> Iterator[None]:
-    def watch(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        values_DP = inputs[0].transpose(0, 1).flatten(1)
-        variance_D = norm.running_var + norm.eps
-        off_D = (values_DP.mean(dim=1) - norm.running_mean) / variance_D.sqrt()
-        ratio_D = (values_DP.var(dim=1, correction=0) + norm.eps) / variance_D
-        squares = off_D.square().mean() + (ratio_D.log() / 2).square().mean()
-        found.append(squares.sqrt().item())
+def _watched(network: Network, seen: dict[str, list[tuple[int, Tensor, Tensor]]]) -> Iterator[None]:
+    def watcher(path: str) -> Callable[[_BatchNorm, tuple[Tensor, ...]], None]:
+        def watch(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+            values_DP = inputs[0].transpose(0, 1).flatten(1).double()
+            moments = values_DP.mean(dim=1), values_DP.square().mean(dim=1)
+            seen.setdefault(path, []).append((values_DP.shape[1], *moments))
 
-    handles = [norm.register_forward_pre_hook(watch) for norm in batch_norms(network)]
+        return watch
+
+    pairs = _named_norms(network)
+    handles = [norm.register_forward_pre_hook(watcher(path)) for path, norm in pairs]
     try:
         yield
     finally:
@@ -75,46 +145,114 @@ def _watched(network: Network, found: list[float]) -> Iterator[None]:
             handle.remove()
 
 
-def unsettled(
-    name: str,
-    network: Network,
-    images_BDHW: Float[Tensor, "B D H W"],
-    labels_B: Int[Tensor, " B"],
+def _layer(path: str, norm: _BatchNorm, parts: list[tuple[int, Tensor, Tensor]]) -> Layer:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    count = sum(size for size, _, _ in parts)
+    mean_D = torch.stack([size * mean_D for size, mean_D, _ in parts]).sum(dim=0) / count
+    square_D = torch.stack([size * square_D for size, _, square_D in parts]).sum(dim=0) / count
+    variance_D = (square_D - mean_D.square()).clamp_min(0) + norm.eps
+    known_D, spread_D = norm.running_mean.double(), norm.running_var.double() + norm.eps
+    off_D, ratio_D = (mean_D - known_D) / spread_D.sqrt(), (variance_D / spread_D).log() / 2
+    total = (off_D.square().mean() + ratio_D.square().mean()).sqrt().item()
+    fresh = _fresh(norm)
+    rest = max(1 - fresh, 1e-3)
+    known_D, spread_D = known_D / rest, ((spread_D - fresh) / rest).clamp_min(1e-9)
+    scale_D = (variance_D / spread_D).log() / 2
+    scale = scale_D.mean().item()
+    off = ((mean_D - math.exp(scale) * known_D) / variance_D.sqrt()).square().mean().sqrt().item()
+    return Layer(path, total, scale, scale_D.std(correction=0).item(), off, fresh)
+
+
+def _fresh(norm: _BatchNorm) -> float:
+    """What is left of mean 0 and variance 1; nothing where it is not known how long it trained."""
+    steps = 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
+    return (1 - norm.momentum) ** steps if steps and norm.momentum else 0.0
+
+
+def relearned(
+    network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
+) -> Network:
+    """A copy whose statistics are those of these images, as `torch.optim.swa_utils.update_bn`."""
+    other = copy.deepcopy(network)
+    for norm in batch_norms(other):
+        norm.train().reset_running_stats()
+        norm.momentum = None  # the mean over all blocks
+    with torch.no_grad():
+        in_blocks(other, images_BDHW, block)
+    return other.eval()
+
+
+def examine_statistics(
+    name: str, network: Network, sample: Sample, far: Misfit, weak: bool
 ) -> Iterator[Finding]:
-    """A network whose statistics are not those of the images, if that costs accuracy.
+    """A network whose statistics are not those of its weights and these images.
 
     Args:
         name: of the teacher.
         network: as it was loaded, in evaluation mode.
-        images_BDHW: pixels in 0..1.
-        labels_B: true classes.
+        sample: at least two images.
+        far: its misfit on them.
+        weak: whether it is far behind what others, or its weights file, reach on these data.
     """
-    far = misfit(network, images_BDHW)
-    if far.first <= STRANGE and far.deep <= SETTLED:
+    images_BDHW, labels_B, block = sample.images_BDHW, sample.labels_B, sample.block
+    if far.first <= STRANGE and far.deep <= SETTLED and far.foreign is None:
         return
-    relearned = copy.deepcopy(network)
-    for norm in batch_norms(relearned):
-        norm.train()
-    with torch.no_grad():
-        then_B = network(images_BDHW).argmax(dim=1) == labels_B
-        now_B = relearned(images_BDHW).argmax(dim=1) == labels_B
-    gain = difference(now_B, then_B)
-    if gain.positive:
-        accuracy = now_B.double().mean().item()
-        yield _unsettled(name, far, accuracy, accuracy - gain.mean)
+    try:
+        now_B = right(relearned(network, images_BDHW, block), images_BDHW, labels_B, block)
+    except ValueError:  # a layer that sees one value of an image
+        return
+    gain = difference(now_B, right(network, images_BDHW, labels_B, block))
+    accuracy = now_B.double().mean().item()
+    layer = far.foreign
+    strange = layer is not None and layer.misfit > STRANGE
+    if layer is not None and (_helps(gain, accuracy) or (weak and strange)):
+        yield _foreign(name, layer, layer is far.layers[0], accuracy, gain)
+    elif gain.positive:
+        yield _unsettled(name, far, accuracy, gain)
 
 
-def _unsettled(name: str, far: Misfit, accuracy: float, before: float) -> Finding:
-    instead = f"right on {100 * accuracy:.1f} % instead of {100 * before:.1f} %"
-    if far.first > STRANGE:
-        text = (
-            f"does not see the pixels it was trained on: its first BatchNorm layer is "
-            f"{far.first:.1f} deviations off, and with statistics of these images it would be "
-            f"{instead}; none of the common normalisations is the right one"
-        )
-        return Finding(name, "preprocessing", text, accuracy)
+def _helps(gain: Difference, accuracy: float) -> bool:
+    sure = gain.mean >= max(LEAST, SURE * gain.half_width)
+    return sure and 1 - accuracy <= HELPED * (1 - (accuracy - gain.mean))
+
+
+def _foreign(name: str, layer: Layer, first: bool, accuracy: float, gain: Difference) -> Finding:
+    before = "the weights before it, or the pixels," if first else "the weights before it"
+    what = (
+        f"receives {math.exp(layer.scale):.3g} times what its statistics say, in every channel "
+        f"alike: {before} are scaled"
+        if layer.scaled
+        else f"receives values {layer.misfit:.1f} standard deviations off its statistics: "
+        f"{before} are not those it was trained with"
+    )
+    cure = (
+        "load weights and statistics (running_mean, running_var) from the same file, or measure "
+        "the statistics again on training images (torch.optim.swa_utils.update_bn)"
+        if _helps(gain, accuracy)
+        else "new statistics alone do not repair it: load the weights file again, whole"
+    )
+    text = f"its BatchNorm layer {layer.path} {what}; {_instead(accuracy, gain)}; {cure}"
+    return Finding(name, "foreign-statistics", text, accuracy if gain.positive else None)
+
+
+def _instead(accuracy: float, gain: Difference) -> str:
+    before = 100 * (accuracy - gain.mean)
+    return (
+        f"with statistics of these images it is right on {100 * accuracy:.1f} % instead of "
+        f"{before:.1f} %"
+    )
+
+
+def _unsettled(name: str, far: Misfit, accuracy: float, gain: Difference) -> Finding:
+    off = f"{max(far.first, far.deep):.1f} standard deviations"
+    why = (
+        f"lag behind its weights ({off}), as after a training that was stopped early"
+        if far.young
+        else f"do not quite fit its weights or these images ({off})"
+    )
     text = (
-        f"its deeper BatchNorm layers are {far.deep:.1f} deviations off, and with statistics of "
-        f"these images it would be {instead}: stopped before it had settled, or made for others"
+        f"its BatchNorm statistics {why}: {_instead(accuracy, gain)}; to measure them again on "
+        "training images: torch.optim.swa_utils.update_bn"
     )
     return Finding(name, "unsettled-statistics", text, accuracy)

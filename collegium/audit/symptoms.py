@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import Z_95, difference, halves
+from collegium.audit.headroom import Z_95, difference
 from collegium.training.evaluate import Predictions
 
 SURE = 3.0 / Z_95
@@ -20,8 +21,12 @@ SILENT = 10
 """Examples a class must have before never hearing its name means something."""
 KNOWN = 0.7
 """Part of what its logits tell that a teacher whose head fits says at least."""
+CERTAIN = 0.95
+"""Nothing can be said of teachers where guessing may reach this."""
 SHOWN = 5
 """Classes that are listed."""
+FEW = 20
+"""On fewer images accuracy tells nothing of how a teacher was loaded."""
 
 
 def examine_answers(name: str, said: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
@@ -32,12 +37,17 @@ def examine_answers(name: str, said: Predictions, classes: Sequence[str]) -> Ite
         said: its logits; not all need be finite.
         classes: names, in the order of the labels.
     """
-    finite_N = said.logits_NC.isfinite().all(dim=1)
+    finite_N = said.finite_N
     if not finite_N.all():
         yield _not_finite(name, finite_N)
         return
     if _are_probabilities(said.logits_NC):
         text = "gives probabilities, not logits: take the softmax off its end, or give their log"
+        yield Finding(name, "probabilities", text)
+    if len(said.labels_N) < FEW:
+        return
+    if _are_shares(said.logits_NC):
+        text = "gives only values in 0..1, as after a sigmoid: logits are needed"
         yield Finding(name, "probabilities", text)
     share, place = _favourite(said)
     if share >= 0.99 and _largest(said.labels_N, len(classes)) < 0.9:
@@ -67,6 +77,11 @@ def _are_probabilities(logits_NC: Float[Tensor, "N C"]) -> bool:
     return bool((logits_NC >= 0).all() and (sums_N - 1).abs().max() < 1e-3)
 
 
+def _are_shares(logits_NC: Float[Tensor, "N C"]) -> bool:
+    inside = bool((logits_NC >= 0).all() and (logits_NC <= 1).all())
+    return inside and not _are_probabilities(logits_NC) and bool(logits_NC.std() > 1e-3)
+
+
 def _favourite(said: Predictions) -> tuple[float, int]:
     """Share and place of the class that is said most often."""
     counts_C = torch.bincount(said.classes_N)
@@ -83,23 +98,26 @@ def near_chance(said: Predictions, classes: int) -> float | None:
     doubt = 3 * float(np.sqrt(chance * (1 - chance) / len(said.labels_N)))
     # Features drawn at random tell the classes apart a little, too.
     luck = min(chance / 2, (1 - chance) / 10)
-    return chance if said.accuracy <= chance + luck + doubt else None
+    bound = chance + luck + doubt
+    return chance if said.accuracy <= bound and bound < CERTAIN else None
 
 
 def _near_chance_text(said: Predictions, chance: float) -> str:
     read, base = readout(said), _percent(chance)
-    text = f"is right on {_percent(said.accuracy)}, as guessing would be ({base})"
+    doubt = 3 * float(np.sqrt(chance * (1 - chance) / len(said.labels_N)))
+    how = "less often than" if said.accuracy < chance - doubt else "about as often as"
+    text = f"is right on {_percent(said.accuracy)}, {how} guessing would be ({base})"
     if read > chance + 0.5 * (1 - chance):
         return text + (
-            f"; yet a linear reading of its logits is right on {_percent(read)}: its hidden layers "
-            "know the classes, so look at its head and at the order of its classes"
+            f"; yet a linear map of its logits is right on {_percent(read)}: its features know "
+            "the classes, so look at its last layer, its sign, and the order of its classes"
         )
     return text + ": are its weights loaded, and are they for these data?"
 
 
 def says_too_little(said: Predictions) -> bool:
     """Whether its logits tell the classes far better than the class it says does."""
-    if not said.logits_NC.isfinite().all():
+    if len(said.labels_N) < FEW or not said.finite_N.all():
         return False
     guesses = near_chance(said, said.logits_NC.shape[1]) is not None
     return guesses or said.accuracy < KNOWN * readout(said)
@@ -222,10 +240,10 @@ def compare_with_promise(name: str, said: Predictions, promised: float | None) -
 
     Args:
         name: of the teacher.
-        said: its logits.
+        said: its logits, on images whose class it knows.
         promised: the accuracy stated for these data, 0..1.
     """
-    if promised is None:
+    if promised is None or len(said.labels_N) < FEW:
         return
     gap = said.accuracy - promised
     doubt = 3 * float(np.sqrt(promised * (1 - promised) / len(said.labels_N)))

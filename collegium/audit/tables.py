@@ -1,10 +1,13 @@
 """The content of audit.json as tables: for a terminal, for Markdown, for a page."""
 
 import io
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from collegium.audit.calibration import Temperature
 
 Json = dict[str, Any]
 
@@ -33,7 +36,8 @@ def tables(found: Json) -> list[Table]:
         _quality(found),
         _cost(found),
         *([_agreement(found), _errors(found)] if several else []),
-        *([_committee(found)] if found["head_room"] else []),
+        *([_committee(found["head_room"], "Together")] if found["head_room"] else []),
+        *([_knowing(found)] if found["head_room_of_knowing"] and several else []),
         *([_findings(found)] if found["findings"] else []),
     ]
     return made
@@ -64,16 +68,39 @@ def _quality(found: Json) -> Table:
             _number(row["top5"], "{:.2f}", 100.0),
             _number(row.get("loss"), "{:.4f}"),
             _number(row.get("ece"), "{:.4f}"),
-            _number(row.get("temperature"), "{:.2f}"),
+            _temperature(row),
             _number(row.get("ece_at_temperature"), "{:.4f}"),
         )
         for row in found["teachers"]
     ]
     note = (
-        "± is half a 95 % interval. ECE is the calibration error; the best temperature fits these "
-        "images, above 1 a teacher is too sure; then: ECE at that temperature."
+        "± is half a 95 % interval. ECE is the calibration error; the best temperature has the "
+        "least cross entropy on these images, above 1 a teacher is too sure; then: ECE at that "
+        "temperature. It is searched from 0.01 to 100; none helps: its probabilities are no better "
+        "than a uniform guess at any." + _partial(found)
     )
     return Table("How good they are", head, rows, note)
+
+
+def _temperature(row: Json) -> str:
+    outcome = row.get("temperature_outcome")
+    return "-" if outcome is None else str(Temperature(row["temperature"] or math.inf, outcome))
+
+
+def _partial(found: Json) -> str:
+    """What teachers reach that do not know every class."""
+    rows = [row for row in found["teachers"] if "images_known" in row]
+    known = [
+        f"{row['name']} {100 * row['accuracy_known']:.2f} % of {row['images_known']:,}"
+        for row in rows
+    ]
+    if not known:
+        return ""
+    return (
+        f" On the images whose class it knows: {', '.join(known)}; its cross entropy, ECE and "
+        "temperature are of these. A teacher that does not tell some classes apart is right when "
+        "it names one of them."
+    )
 
 
 def _cost(found: Json) -> Table:
@@ -129,20 +156,30 @@ def _errors(found: Json) -> Table:
     return Table("Errors they share", ("", *pairs["teachers"]), rows, note)
 
 
-def _square(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
+def _square(
+    names: Sequence[str], values: Sequence[Sequence[float | None]]
+) -> list[tuple[str, ...]]:
     pairs = zip(names, values, strict=True)
     return [(name, *(_number(value, "{:.1f}", 100.0) for value in row)) for name, row in pairs]
 
 
-def _committee(found: Json) -> Table:
-    head = ("teacher", "alone, %", "mean without it, %", "worth, points", "mixture", "posterior")
-    room = found["head_room"]
+def _committee(room: Json, title: str) -> Table:
+    head = (
+        "teacher",
+        "alone, %",
+        "mean without it, %",
+        "worth, points",
+        "only it, %",
+        "best weights",
+        "posterior",
+    )
     rows = [
         (
             name,
             f"{100 * room['single_T'][place]:.2f}",
             _number(room["without_T"][place], "{:.2f}", 100.0),
             _gap(room["worth_T"][place]) if room["worth_T"] else "-",
+            f"{100 * room['only_T'][place]:.2f}",
             f"{room['shares_T'][place]:.3f}",
             f"{room['posterior_T'][place]:.3f}",
         )
@@ -150,13 +187,29 @@ def _committee(found: Json) -> Table:
     ]
     note = (
         f"Mean of probabilities {100 * room['mean']:.2f} % (of logits "
-        f"{100 * room['mean_of_logits']:.2f} %); best fixed mixture {100 * room['mixture']:.2f} %, "
-        f"cross-fitted in halves, so not optimistic; at least one is right on "
-        f"{100 * room['oracle']:.2f} %. Worth: the mean minus the mean without it. Mixture: its "
-        "shares on all images. Posterior: what a teacher gets when its probability of the true "
-        "class decides."
+        f"{100 * room['mean_of_logits']:.2f} %); best fixed weights {100 * room['mixture']:.2f} % "
+        "on these images, on which they were chosen by accuracy, and "
+        f"{100 * room['mixture_cross_fitted']:.2f} % when chosen on one half and measured on the "
+        f"other; at least one is right on {100 * room['oracle']:.2f} %. Worth: the mean minus the "
+        "mean without it. Only it: images on which no other teacher is right. Posterior: mean "
+        "weight when a teacher's probability of the true class decides."
     )
-    return Table("Together", head, rows, note)
+    return Table(title, head, rows, note)
+
+
+def _knowing(found: Json) -> Table:
+    """The same over the teachers that know each image's class."""
+    room = found["head_room_of_knowing"]
+    made = _committee(room, "Together, each teacher on the classes it knows")
+    counts = zip(room["teachers"], room["known_T"], strict=True)
+    known = ", ".join(f"{name} {count:,}" for name, count in counts)
+    note = (
+        f"For each image only the teachers that know its class count, as in training, and alike "
+        "where none of them has a weight. Of the "
+        f"{room['examples']:,} images whose class some teacher knows: {known}; alone: accuracy on "
+        f"these. {made.note}"
+    )
+    return Table(made.title, made.head, made.rows, note)
 
 
 def _findings(found: Json) -> Table:

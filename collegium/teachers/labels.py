@@ -131,11 +131,32 @@ class LabelMap:
         known_C = _places(self.group_of, packed_BG.device) >= 0
         return torch.where(known_C, said_BC, UNKNOWN)
 
+    def own(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
+        """What `read` gave as logits of the groups that the teacher tells apart."""
+        if self.whole:
+            return logits_BC
+        sizes_G = logits_BC.new_tensor([math.log(len(group)) for group in self.groups])
+        return self.pack(logits_BC) + sizes_G
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """For each of the student's classes the number of its group; -1 where there is none."""
+        if self.whole:
+            return tuple(range(len(self.ours)))
+        found = {place: number for number, group in enumerate(self.groups) for place in group}
+        return tuple(found.get(place, -1) for place in range(len(self.ours)))
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """A name for each group, in the order of `own`."""
+        if self.whole:
+            return self.ours
+        return tuple(" or ".join(self.ours[place] for place in group) for group in self.groups)
+
     @cached_property
     def _columns(self) -> tuple[int, ...]:
-        """For each of the student's classes the number of its group; 0 where there is none."""
-        found = {place: number for number, group in enumerate(self.groups) for place in group}
-        return tuple(found.get(place, 0) for place in range(len(self.ours)))
+        """The same with 0 where there is none."""
+        return tuple(max(number, 0) for number in self.numbers)
 
     def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
         """A linear classifier of the teacher's classes as one of the student's, if it is one."""

@@ -1,5 +1,9 @@
-"""What a network makes of a data set."""
+"""What a network makes of a data set.
 
+`Predictions` defines accuracy, loss and calibration; every command measures by it.
+"""
+
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,12 +43,35 @@ class Predictions:
         return self.logits_NC.argmax(dim=1)
 
     @property
+    def finite_N(self) -> Bool[Tensor, " N"]:
+        """Whether all logits of an example are numbers."""
+        return self.logits_NC.isfinite().all(dim=1)
+
+    @property
     def right_N(self) -> Bool[Tensor, " N"]:
-        """Whether the class is right; where several are not told apart, whether it is of them."""
+        """Whether the class is right; where several are not told apart, whether it is of them.
+
+        Logits that are NaN or infinite are never right.
+        """
+        return self.names(self.labels_N)
+
+    def names(self, classes_N: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether the network says these classes, or ones that it does not tell from them."""
         if self.labels is None:
-            return self.classes_N == self.labels_N
+            return (self.classes_N == classes_N) & self.finite_N
         groups_C = torch.tensor(self.labels.group_of)
-        return groups_C[self.classes_N] == groups_C[self.labels_N]
+        return (groups_C[self.classes_N] == groups_C[classes_N]) & self.finite_N
+
+    def own(self) -> "Predictions":
+        """The same in the network's own terms, for looking at it alone.
+
+        Only examples whose class it knows, and one class for each group that it tells apart.
+        """
+        if self.labels is None or self.labels.whole:
+            return self
+        known_N, number_C = self.known_N, torch.tensor(self.labels.numbers)
+        logits_MG = self.labels.own(self.logits_NC[known_N])
+        return Predictions(logits_MG, number_C[self.labels_N[known_N]], self.index_N[known_N])
 
     @property
     def known_N(self) -> Bool[Tensor, " N"]:
@@ -63,8 +90,17 @@ class Predictions:
 
     @property
     def accuracy(self) -> float:
-        """Part of the examples whose class is right, 0..1."""
+        """Part of the examples whose class is right, 0..1: see `right_N`."""
         return self.right_N.double().mean().item()
+
+    @property
+    def top5(self) -> float | None:
+        """Part whose class is among the five largest logits; None where there are but five."""
+        own = self.own()
+        if own.logits_NC.shape[1] <= 5:
+            return None
+        among_M = (own.logits_NC.topk(5).indices == own.labels_N[:, None]).any(dim=1)
+        return int((among_M & own.finite_N).sum()) / len(self.labels_N)
 
     @property
     def loss(self) -> float:
@@ -75,11 +111,14 @@ class Predictions:
     def ece(self) -> float:
         """Expected calibration error, 0..1: confidence against accuracy over 15 equal bins.
 
-        Of the examples whose class is known.
+        Of the examples whose class is known; classes that are not told apart count as one. NaN
+        where a logit is no number.
         """
-        known_N = self.known_N
-        confidence_N, classes_N = self.logits_NC[known_N].softmax(dim=1).double().max(dim=1)
-        right_N = (classes_N == self.labels_N[known_N]).double()
+        own = self.own()
+        if not own.finite_N.all():
+            return math.nan
+        confidence_N, classes_N = own.logits_NC.softmax(dim=1).double().max(dim=1)
+        right_N = (classes_N == own.labels_N).double()
         bins_N = (confidence_N * BINS).long().clamp_max(BINS - 1)
         gaps = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins_N, right_N - confidence_N)
         return gaps.abs().sum().item() / max(len(right_N), 1)

@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from collegium.audit.headroom import difference, fit_shares, half_width, head_room, true_class
+from collegium.audit.ensemble import fit_shares, true_class
+from collegium.audit.headroom import difference, half_width, head_room
 
 
 def said(examples: int = 400, classes: int = 5, skills: tuple[float, ...] = (2.0, 1.0, 0.3)):
@@ -68,7 +69,7 @@ def test_the_mixture_is_not_measured_on_what_it_was_fitted_to() -> None:
         shares_T = torch.tensor(found.shares_T, dtype=torch.float32)
         mixed_NC = torch.einsum("ntc,t->nc", logits_NTC.softmax(dim=2), shares_T)
         optimistic.append(accuracy(mixed_NC, labels_N))
-        cross_fitted.append(found.mixture)
+        cross_fitted.append(found.mixture_cross_fitted)
     assert sum(optimistic) / 4 > 0.42
     assert sum(cross_fitted) / 4 < 0.34
 

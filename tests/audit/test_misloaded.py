@@ -12,9 +12,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from collegium.assembly import make_splits
+from collegium.audit.blocks import fitting, in_blocks
+from collegium.audit.cost import measure_cost
 from collegium.audit.examine import audit
+from collegium.audit.statistics import batch_norms
 from collegium.data import Splits
 from collegium.models.network import Network, Preprocess
+from collegium.models.small import SMALL_MODELS
+from collegium.training.options import Machine
+from collegium.training.progress import Display
 
 from .conftest import CLASSES, IMAGENET, body, learn
 
@@ -72,6 +79,61 @@ def untrained(network: Network) -> Network:
     return Network(body(), IMAGENET, CLASSES)
 
 
+def scaled(factor: float, places: slice = slice(None)) -> Callable[[Network], Network]:
+    """Convolutions times a number, as where a scale was forgotten or applied twice."""
+
+    def spoil(network: Network) -> Network:
+        other = copy.deepcopy(network)
+        convolutions = [m for m in other.body if isinstance(m, nn.Conv2d)]
+        for convolution in convolutions[places]:
+            convolution.weight.data *= factor
+        return other
+
+    return spoil
+
+
+def with_statistics(change: Callable[[nn.BatchNorm2d], object]) -> Callable[[Network], Network]:
+    """Other running means and variances beside the same weights."""
+
+    def spoil(network: Network) -> Network:
+        other = copy.deepcopy(network)
+        for norm in batch_norms(other):
+            change(norm)
+        return other
+
+    return spoil
+
+
+def drawn_anew(place: int) -> Callable[[Network], Network]:
+    """A layer that the weights file left out."""
+
+    def spoil(network: Network) -> Network:
+        other = copy.deepcopy(network)
+        torch.manual_seed(1)
+        other.body[place].reset_parameters()
+        return other
+
+    return spoil
+
+
+def moved(deviations: float) -> Callable[[Network], Network]:
+    return with_statistics(lambda n: n.running_mean.add_(deviations * n.running_var.sqrt()))
+
+
+def told(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Network], Network]:
+    """The same weights with another normalisation written beside them."""
+    return lambda net: Network(copy.deepcopy(net.body), Preprocess(mean, std), CLASSES)
+
+
+def one_place_on(logits: Tensor) -> Tensor:
+    """As of a network with a class more at the front, of which the last was cut off."""
+    return torch.cat([torch.full((len(logits), 1), -9.0), logits[:, :-1]], dim=1)
+
+
+def times(numbers: tuple[float, ...], factor: float) -> tuple[float, ...]:
+    return tuple(factor * number for number in numbers)
+
+
 MISLOADED: dict[str, tuple[str, Callable[[Network], Network]]] = {
     "pixels in 0..1": ("preprocessing", lambda net: seen_as(net, 0.0, 1.0)),
     "pixels in 0..255": ("preprocessing", lambda net: seen_as(net, 0.0, 1 / 255)),
@@ -104,6 +166,53 @@ MISLOADED: dict[str, tuple[str, Callable[[Network], Network]]] = {
     ),
     "batch": ("batch-dependent", lambda net: wrapped(net, lambda f, x: f(x - x.mean(0)))),
     "copy": ("twin", copy.deepcopy),
+    "convolutions x 0.6": ("foreign-statistics", scaled(0.6)),
+    "convolutions x 2": ("foreign-statistics", scaled(2.0)),
+    "last convolution x 0.4": ("foreign-statistics", scaled(0.4, slice(1, 2))),
+    "means moved": ("foreign-statistics", moved(1.0)),
+    "second convolution drawn": ("foreign-statistics", drawn_anew(3)),
+    "mean and std exchanged": ("preprocessing", told(IMAGENET.std, IMAGENET.mean)),
+    "upside down and back to front": (
+        "preprocessing",
+        lambda net: wrapped(net, lambda f, x: f(x.flip(2, 3))),
+    ),
+    "one place on": (
+        "permuted-classes",
+        lambda net: wrapped(net, lambda f, x: one_place_on(f(x))),
+    ),
+    "sigmoid": ("probabilities", lambda net: wrapped(net, lambda f, x: f(x).sigmoid())),
+    "sign": ("near-chance", lambda net: wrapped(net, lambda f, x: -f(x))),
+}
+
+SWEEP: dict[str, tuple[str, Callable[[Network], Network]]] = {
+    **{f"x {k}": ("foreign-statistics", scaled(k)) for k in (0.3, 0.5, 0.7, 1.8, 3.0, 10.0)},
+    **{f"moved {k}": ("foreign-statistics", moved(k)) for k in (0.7, 2.0, 5.0)},
+    **{
+        f"variance x {k}": (
+            "foreign-statistics",
+            with_statistics(lambda n, k=k: n.running_var.mul_(k)),
+        )
+        for k in (4, 9, 0.01, 1e-6)
+    },
+    "first convolution drawn": ("foreign-statistics", drawn_anew(0)),
+    "pixels x 255 inside": (
+        "foreign-statistics",
+        lambda net: wrapped(net, lambda f, x: f(255 * x)),
+    ),
+    "mean and std x 255": (
+        "preprocessing",
+        told(times(IMAGENET.mean, 255), times(IMAGENET.std, 255)),
+    ),
+    "turned": ("preprocessing", lambda net: wrapped(net, lambda f, x: f(x.rot90(1, (2, 3))))),
+    "left and right": ("preprocessing", lambda net: wrapped(net, lambda f, x: f(x.flip(3)))),
+    "three in a ring": (
+        "permuted-classes",
+        lambda net: wrapped(net, lambda f, x: f(x)[:, [1, 2, 0, 3, 4, 5]]),
+    ),
+    "softmax twice": (
+        "probabilities",
+        lambda net: wrapped(net, lambda f, x: f(x).softmax(1).softmax(1)),
+    ),
 }
 
 
@@ -131,7 +240,76 @@ def test_a_mis_loaded_teacher_is_caught(name: str, misloaded: dict[str, Any]) ->
     # Not taken for something else: symptoms and shared weights apart, that is all.
     assert set(found) <= {kind, "twin", "near-chance", "constant", "fresh-head"}
     if kind in ("preprocessing", "permuted-classes", "input-size"):
-        assert found[kind]["mended"] > 0.95
+        assert found[kind]["mended"] > (0.8 if name == "one place on" else 0.95)
+
+
+@pytest.mark.slow
+def test_mis_loaded_teachers_of_every_strength_are_caught(
+    patterns: Splits, trained: Network
+) -> None:
+    spoilt = {name: spoil(trained) for name, (_, spoil) in SWEEP.items()}
+    caught = alarms(audit({"sound": trained, **spoilt}, patterns, probe=300, quiet=True))
+    assert caught.pop("sound") == {}
+    missed = {name: caught[name] for name, (kind, _) in SWEEP.items() if kind not in caught[name]}
+    assert not missed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "size"), [(0.1, 64), (0.5, 64), (0.5, 16), (1.0, 128)])
+def test_networks_stopped_early_are_sound(rate: float, size: int) -> None:
+    """Large steps leave statistics far behind; these are weak, and not loaded wrongly."""
+    splits = make_splits("digits", 0.2, 0, None, Machine(), Display(True, ""), ())
+    pixels, labels = splits.train.images_NDHW.float() / 255, splits.train.labels_N
+    teachers = {}
+    for design in ("cnn-wide", "resnet", "dense", "cnn"):
+        torch.manual_seed(1)
+        body = SMALL_MODELS[design](10)
+        network = Network(body, Preprocess((0.3,), (0.37,)), splits.train.classes)
+        optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+        for epoch in range(3):
+            for rows in torch.randperm(len(labels))[: -(len(labels) % size)].split(size):
+                optimiser.zero_grad()
+                F.cross_entropy(network.train()(pixels[rows]), labels[rows]).backward()
+                optimiser.step()
+            teachers[f"{design} {epoch}"] = copy.deepcopy(network).eval()
+    found = audit(teachers, splits, split="test", quiet=True)
+    accuracy = {row["name"]: row["accuracy"] for row in found["teachers"]}
+    false = {name: kinds for name, kinds in alarms(found).items() if kinds and accuracy[name] > 0.2}
+    assert not false
+
+
+def test_cheap_explanations_come_first(
+    patterns: Splits, trained: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        pytest.fail("a trial of what is explained already")
+
+    monkeypatch.setattr("collegium.audit.examination.try_remedies", refuse)
+    monkeypatch.setattr("collegium.audit.examination.try_sizes", refuse)
+    shifted = wrapped(trained, lambda f, x: f(x).roll(1, 1))
+    assert "permuted-classes" in alarms(audit({"t": shifted}, patterns, quiet=True))["t"]
+
+
+def test_sizes_that_would_cost_too_much_are_not_tried_and_named(
+    patterns: Splits, trained: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collegium.audit.remedies.WORK", 1e6)
+    small = wrapped(trained, lambda f, x: f(halved(x)))
+    found = audit({"good": trained, "small": small}, patterns, quiet=True)
+    texts = {line["kind"]: line["text"] for line in found["findings"] if not line["alarm"]}
+    assert "images of 24x24 (0.00017 GFLOPs an image)" in texts["not-tried"]
+
+
+def test_blocks_fit_into_memory(trained: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    images_BDHW = torch.rand(50, 3, 12, 12)
+    cost = measure_cost(trained, images_BDHW[:1])
+    monkeypatch.setattr("collegium.audit.blocks.MEMORY", 7 * cost.view_bytes)
+    seen: list[int] = []
+    handle = trained.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    logits_BC = in_blocks(trained, images_BDHW, fitting(cost))
+    handle.remove()
+    assert max(seen) <= 7
+    torch.testing.assert_close(logits_BC, trained(images_BDHW))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +323,11 @@ def test_a_mis_loaded_teacher_is_caught(name: str, misloaded: dict[str, Any]) ->
         ("alphabetical", "permuted-classes", "in another order: alphabetical"),
         ("shifted", "permuted-classes", "in another order: shifted by 1"),
         ("exchanged", "permuted-classes", "it says blue for orange, orange for blue"),
+        ("convolutions x 0.6", "foreign-statistics", "layer 1 receives 0.61 times what its"),
+        ("convolutions x 0.6", "foreign-statistics", "torch.optim.swa_utils.update_bn"),
+        ("last convolution x 0.4", "foreign-statistics", "layer 4 receives 0.4"),
+        ("second convolution drawn", "foreign-statistics", "load the weights file again, whole"),
+        ("mean and std exchanged", "preprocessing", "as good: the CIFAR-10 statistics, mean and"),
         ("not a number", "not-finite", "600 of 600 images"),
         ("constant", "constant", "'amber' of 100.0 %"),
         ("new head", "fresh-head", "its last layer, 8, is as it was drawn"),

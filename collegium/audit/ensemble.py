@@ -1,0 +1,211 @@
+"""Teachers with fixed weights as one classifier, and the weights that make it most accurate."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+STEPS = 2000
+"""Most steps of the fit by likelihood."""
+STILL = 1e-7
+"""It ends when no share moves by more than this."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """T teachers' outputs for N examples.
+
+    Attributes:
+        logits_NTC: finite raw scores; a class a teacher does not know has a very low one.
+        labels_N: true classes.
+        groups_TC: for each teacher and class the first of the classes that it does not tell from
+            it, -1 where it does not know the class; None where all tell all apart.
+        knowing: count for each example only the teachers that know its class, as training does.
+    """
+
+    logits_NTC: Float[Tensor, "N T C"]
+    labels_N: Int[Tensor, " N"]
+    groups_TC: Int[Tensor, "T C"] | None = None
+    knowing: bool = False
+
+    @property
+    def teachers(self) -> int:
+        """T."""
+        return self.logits_NTC.shape[1]
+
+    @cached_property
+    def probabilities_NTC(self) -> Float[Tensor, "N T C"]:
+        """Softmax of the logits."""
+        return self.logits_NTC.float().softmax(dim=2)
+
+    @cached_property
+    def true_NT(self) -> Float[Tensor, "N T"]:
+        """What each teacher gives the true class, in float64."""
+        return true_class(self.probabilities_NTC, self.labels_N)
+
+    @cached_property
+    def known_NT(self) -> Bool[Tensor, "N T"]:
+        """Who knows each example's class."""
+        if self.groups_TC is None:
+            return torch.ones(self.logits_NTC.shape[:2], dtype=torch.bool)
+        return (self.groups_TC >= 0)[:, self.labels_N].mT
+
+    @cached_property
+    def single_right_NT(self) -> Bool[Tensor, "N T"]:
+        """Whether each teacher is right, as `Predictions.right_N` has it."""
+        said_NT = self.logits_NTC.argmax(dim=2)
+        if self.groups_TC is None:
+            return said_NT == self.labels_N[:, None]
+        return self.groups_TC.mT.gather(0, said_NT) == self.groups_TC[:, self.labels_N].mT
+
+    def rows(self, rows: Int[Tensor, " M"]) -> "Ensemble":
+        """The same on some of the examples."""
+        logits_MTC, labels_M = self.logits_NTC[rows], self.labels_N[rows]
+        return Ensemble(logits_MTC, labels_M, self.groups_TC, self.knowing)
+
+    def equal(self) -> Float[Tensor, " T"]:
+        """Equal shares."""
+        return torch.full((self.teachers,), 1 / self.teachers, dtype=torch.float64)
+
+    def alone(self, teacher: int) -> Float[Tensor, " T"]:
+        """All for one."""
+        return torch.eye(self.teachers, dtype=torch.float64)[teacher]
+
+    def without(self, teacher: int) -> Float[Tensor, " T"]:
+        """Equal shares of all others."""
+        shares_T = self.equal().index_fill(0, torch.tensor(teacher), 0.0)
+        return shares_T / shares_T.sum()
+
+    def right(self, shares_T: Float[Tensor, " T"]) -> Bool[Tensor, " N"]:
+        """Whether the mixture of probabilities names the class.
+
+        Or one that none of the teachers with a share tells from it.
+        """
+        used_T = shares_T > 0
+        if used_T.sum() == 1 and not self.knowing:  # to the bit what the teacher says alone
+            return self.single_right_NT[:, int(used_T.nonzero())]
+        weights_NT = self._weights(shares_T).to(self.probabilities_NTC)
+        return self._names(torch.einsum("ntc,nt->nc", self.probabilities_NTC, weights_NT), used_T)
+
+    def right_by_logits(self) -> Bool[Tensor, " N"]:
+        """The same for the mean of the logits."""
+        weights_NT = self._weights(self.equal()).float()
+        scores_NC = torch.einsum("ntc,nt->nc", self.logits_NTC.float(), weights_NT)
+        return self._names(scores_NC, torch.ones(self.teachers, dtype=torch.bool))
+
+    def _weights(self, shares_T: Float[Tensor, " T"]) -> Float[Tensor, "N T"]:
+        shares_NT = shares_T.expand(len(self.labels_N), -1)
+        if not self.knowing:
+            return shares_NT
+        among_NT = shares_NT * self.known_NT
+        nobody_N1 = (among_NT.sum(dim=1) == 0)[:, None]  # with a share: those that know count alike
+        return torch.where(nobody_N1, self.known_NT.to(among_NT), among_NT)
+
+    def _names(self, scores_NC: Tensor, used_T: Tensor) -> Bool[Tensor, " N"]:
+        said_N = scores_NC.argmax(dim=1)
+        if self.groups_TC is None:
+            return said_N == self.labels_N
+        return self._same(self.groups_TC, used_T)[self.labels_N, said_N]
+
+    def _same(self, groups_TC: Tensor, used_T: Tensor) -> Bool[Tensor, "C C"]:
+        """Which classes (columns) none of the teachers that count tells from a class (rows)."""
+        known_TC = groups_TC >= 0
+        counts_TC = used_T[:, None].expand_as(known_TC)
+        if self.knowing:
+            among_TC = counts_TC & known_TC
+            counts_TC = torch.where(among_TC.any(dim=0), among_TC, known_TC)
+        same_CC = torch.ones(2 * groups_TC.shape[1:], dtype=torch.bool)
+        for groups_C, counts_C in zip(groups_TC, counts_TC, strict=True):
+            same_CC &= (groups_C[:, None] == groups_C) | ~counts_C[:, None]
+        return same_CC
+
+
+def true_class(
+    probabilities_NTC: Float[Tensor, "N T C"], labels_N: Int[Tensor, " N"]
+) -> Float[Tensor, "N T"]:
+    """What each teacher gives the true class, in float64."""
+    places_NT1 = labels_N[:, None, None].expand(-1, probabilities_NTC.shape[1], 1)
+    return probabilities_NTC.gather(2, places_NT1).squeeze(2).double()
+
+
+def fit_shares(true_NT: Float[Tensor, "N T"]) -> Float[Tensor, " T"]:
+    """The fixed mixture of probabilities with the largest likelihood.
+
+    The log-likelihood is concave in the shares, so expectation-maximisation from equal shares finds
+    the largest there is.
+
+    Args:
+        true_NT: what each teacher gives the true class.
+
+    >>> import torch
+    >>> fit_shares(torch.tensor([[0.8, 0.2]] * 3 + [[0.2, 0.8]], dtype=torch.float64)).tolist()[0]
+    0.91666...
+    """
+    count = true_NT.shape[1]
+    shares_T = torch.full((count,), 1 / count, dtype=torch.float64)
+    tiny = torch.finfo(torch.float64).tiny
+    for _ in range(STEPS):
+        joint_NT = (true_NT.double() + tiny) * shares_T
+        fitted_T = (joint_NT / joint_NT.sum(dim=1, keepdim=True)).mean(dim=0)
+        if (fitted_T - shares_T).abs().max() < STILL:
+            break
+        shares_T = fitted_T
+    return shares_T
+
+
+def best_shares(ensemble: Ensemble) -> Float[Tensor, " T"]:
+    """Of several sets of fixed weights the one that is right most often on these examples.
+
+    So it is at least as good on them as equal weights and as each teacher alone. Of equally good
+    ones the simplest is taken: equal weights first, then one teacher, then a fit.
+    """
+    best_T, most = ensemble.equal(), -1
+    for shares_T in _candidates(ensemble):
+        right = int(ensemble.right(shares_T).sum())
+        if right > most:
+            best_T, most = shares_T, right
+    return best_T
+
+
+def _candidates(ensemble: Ensemble) -> Iterator[Float[Tensor, " T"]]:
+    equal_T, count = ensemble.equal(), ensemble.teachers
+    yield equal_T
+    if count == 1:
+        return
+    yield from (ensemble.alone(teacher) for teacher in range(count))
+    if count > 2:
+        yield from (ensemble.without(teacher) for teacher in range(count))
+    # A teacher that is sure and wrong once has next to no likelihood: hence the floors.
+    for floor in (0.0, 0.01, 1 / ensemble.logits_NTC.shape[2]):
+        fitted_T = fit_shares(ensemble.true_NT + floor)
+        yield from (fitted_T, (fitted_T + equal_T) / 2)
+
+
+def cross_fitted(ensemble: Ensemble) -> Bool[Tensor, " N"]:
+    """Whether each example is right by the shares that are best on the other half of them."""
+
+    def right(rows: Tensor, others: Tensor) -> Tensor:
+        shares_T = best_shares(ensemble.rows(others)) if len(others) else ensemble.equal()
+        return ensemble.rows(rows).right(shares_T)
+
+    return halves(right, len(ensemble.labels_N))
+
+
+def halves(
+    function: Callable[[Tensor, Tensor], Bool[Tensor, " M"]], count: int
+) -> Bool[Tensor, " N"]:
+    """A function of (positions of one half, positions of the other), both ways round."""
+    order_N = shuffled(count)
+    first, second = order_N[::2], order_N[1::2]
+    found_N = torch.empty(count, dtype=torch.bool)
+    found_N[first] = function(first, second)
+    found_N[second] = function(second, first)
+    return found_N
+
+
+def shuffled(count: int) -> Int[Tensor, " N"]:
+    """Positions in an order that has nothing to do with the data, and is always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
