@@ -46,7 +46,11 @@ class Design:
         trained: with the library's weights, for that many classes (None: for its own).
         learns: whether it can be a student.
         metadata: what a weights file needs besides the usual to build it again.
-        convert: loads tensors whose names are those of another version of the library.
+        convert: loads tensors whose names or position embeddings are those of another version.
+        keeps_ratio: its library does not make squares of views that are none.
+        notes: what a user should know of what stands beside its weights.
+        licence: of its library's weights; empty where nobody says.
+        unfit: why it can be no teacher; empty where it can.
     """
 
     build: Callable[[int], nn.Module]
@@ -60,6 +64,10 @@ class Design:
     learns: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[int, Mapping[str, Any]], nn.Module | None] | None = None
+    keeps_ratio: bool = False
+    notes: tuple[str, ...] = ()
+    licence: str = ""
+    unfit: str = ""
 
 
 def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:

@@ -8,7 +8,7 @@ from collegium.errors import RequestError, UnknownNameError
 
 PRETRAINED, RANDOM = "pretrained", "random"
 """After @: the weights the library itself has for that name; a random start."""
-OPTIONS = ("mean", "std", "size", "interpolation")
+OPTIONS = ("mean", "std", "size", "interpolation", "channel_order")
 """What may follow ?: how the network wants its pixels."""
 _TRAINED = (".safetensors", ".bin")
 
