@@ -7,8 +7,8 @@ tell: the interpolation, and the exact numbers behind float32.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers; every other filter is nearest to bicubic."""
 SIDES = (48, 64)
 """Of the pictures it is asked about."""
+TELLING = {"do_flip_channel_order", "rescale_offset", "size_divisor"}
+"""Words of few classes, which change what a network sees."""
+PLAIN = "ViTImageProcessor"
 _TOLERANCE = 1e-4
 _ADVICE = "give ?mean=...&std=...&size=... to say yourself how it wants its pixels"
 
@@ -56,48 +59,62 @@ def read_processor(content: Mapping[str, Any], model: str, channels: int, smalle
     """
     if reason := refused(HF_PROCESSOR, content):
         raise RequestError(f"its processor cannot be followed ({reason}); {_ADVICE}")
-    name, kind, notes = _class_of(content, model)
-    given, more = _unpadded(kind, content)
+    failed: RequestError | None = None
+    for name, note in _classes(content, model):
+        try:
+            sight = _followed(name, content, channels, smallest)
+            return replace(sight, notes=(*note, *sight.notes))
+        except RequestError as error:
+            failed = failed or error
+    raise failed or RequestError(f"its processor file names no class; {_ADVICE}")
+
+
+def _followed(name: str, content: Mapping[str, Any], channels: int, smallest: int) -> Sight:
+    """What a processor of this class does.
+
+    Raises:
+        RequestError: there is no such class, or it cannot be followed.
+    """
+    kind = _find(name)
     try:
+        given, notes = _unpadded(kind, content)
         processor = kind(**given)
         ask = _asker(processor, channels)
-        scale, shift, flipped = _colours(ask, channels)
+        scale_C, shift_C, flipped = _colours(ask, channels)
         size, keeps_ratio = _size(ask)
     except RequestError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise RequestError(f"its {name} cannot be used: {reason}; {_ADVICE}") from error
-    mean, std = _numbers(processor, scale, shift)
+    mean, std = _numbers(processor, scale_C, shift_C)
     number = getattr(processor, "resample", None)
     how = RESAMPLE.get(2 if number is None else int(number), "bicubic")
     order = "bgr" if flipped else "rgb"
     preprocess = Preprocess(mean, std, smallest, size, interpolation=how, channel_order=order)
-    return Sight(preprocess, keeps_ratio, (*notes, *more, *_passed_over(name, kind, content)))
+    return Sight(preprocess, keeps_ratio, (*notes, *_passed_over(name, kind, content)))
 
 
-def _class_of(content: Mapping[str, Any], model: str) -> tuple[str, Any, tuple[str, ...]]:
-    """The class a file means: named, else its words', else the network's."""
+def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The classes a file may mean, likeliest first: named, else its words', else the network's."""
     named = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
-    name = name.removesuffix("Pil")
-    if name:
-        return name, _find(name), ()
+    if name := name.removesuffix("Pil"):
+        yield name, ()
+        return
     names = processor_names()
     own = names.get(model, "")
-    words = {word for word, value in content.items() if value is not None}
     # A word that the network's own class passes over tells whose file it is.
-    telling = words & {"do_flip_channel_order", "rescale_offset", "size_divisor"}
-    if own and telling <= set(words_of(_find(own))):
-        return own, _find(own), ()
-    others = dict.fromkeys(other for other in names.values() if other)
-    for other in others if telling else ():
-        if telling <= set(words_of(_find(other))):
-            note = f"its processor file names no class; {', '.join(sorted(telling))} is a word of "
-            return other, _find(other), (f"{note}{other}, whose defaults are taken",)
-    if not own:
-        raise RequestError(f"its processor file names no class; {_ADVICE}")
-    return own, _find(own), ()
+    telling = TELLING & {word for word, value in content.items() if value}
+    said = f"its processor file names no class; {', '.join(sorted(telling))} is a word of "
+    for other in dict.fromkeys((own, *sorted(set(names.values())))) if telling else ():
+        if other and telling <= set(words_of(_find(other))):
+            yield other, (() if other == own else (f"{said}{other}, whose defaults are taken",))
+            return
+    if own:
+        yield own, ()
+    plain = f"its processor file names no class, so its words are taken as those of {PLAIN}"
+    yield PLAIN, (plain,)
 
 
 def processor_names() -> dict[str, str]:
@@ -188,14 +205,19 @@ def _colours(
     """What pixels in 0..1 are multiplied by, what is added then, and whether RGB becomes BGR."""
     pure = [[255 * (c == place) for c in range(3)] for place in range(3)]
     colours = [[0] * 3, *(pure if channels == 3 else [[255] * 3]), [102, 153, 51], [255] * 3]
+    border = f"its processor puts a border around pictures; {_ADVICE}"
+    if (one := ask([_plain([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
+        np.ptp(one, axis=(2, 3)).max() > 0.1 * np.abs(one).max()
+    ):  # first of all, for it may be a large one
+        raise RequestError(border)
     found = ask([_plain(colour, SIDES[0], SIDES[0]) for colour in colours])
     spread = np.ptp(found, axis=(2, 3)).max()
     means_NC = found.mean(axis=(2, 3))
     shift_C, slopes_CC = means_NC[0], (means_NC[1:-2] - means_NC[0]).T
     reach = max(float(np.abs(slopes_CC).max()), 1e-12)
     if spread > _TOLERANCE * reach:
-        raise RequestError(f"its processor puts a border around pictures; {_ADVICE}")
-    flipped = channels == 3 and abs(slopes_CC[0, 2]) > abs(slopes_CC[0, 0])
+        raise RequestError(border)
+    flipped = bool(channels == 3 and abs(slopes_CC[0, 2]) > abs(slopes_CC[0, 0]))
     scale_C = np.diag(slopes_CC[:, ::-1] if flipped else slopes_CC)
     pixels_NC = np.array(colours)[:, :channels] / 255
     expected_NC = pixels_NC[:, ::-1 if flipped else 1] * scale_C + shift_C
@@ -212,7 +234,7 @@ def _size(ask: Ask) -> tuple[tuple[int, int] | None, bool]:
             raise RequestError(f"its processor's size depends on the picture's; {_ADVICE}")
         return None, False
     wide = ask([_plain([128] * 3, *SIDES)]).shape[2:]
-    return (int(small[0]), int(small[1])), wide != small
+    return (int(small[0]), int(small[1])), bool(wide != small)
 
 
 def _numbers(
