@@ -46,7 +46,9 @@ class Design:
         trained: with the library's weights, for that many classes (None: for its own).
         learns: whether it can be a student.
         metadata: what a weights file needs besides the usual to build it again.
-        convert: loads tensors whose names or position embeddings are those of another version.
+        convert: loads tensors whose names are those of another version of the library.
+        resample: gives tensors of a file, by the names of a body, the shapes of that body where its
+            library can: position embeddings of another size.
         keeps_ratio: its library does not make squares of views that are none.
         notes: what a user should know of what stands beside its weights.
         licence: of its library's weights; empty where nobody says.
@@ -64,6 +66,7 @@ class Design:
     learns: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[int, Mapping[str, Any]], nn.Module | None] | None = None
+    resample: Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]] | None = None
     keeps_ratio: bool = False
     notes: tuple[str, ...] = ()
     licence: str = ""
