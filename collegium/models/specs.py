@@ -105,8 +105,8 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     _finish(network, design, setting)
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
         _note(network, UNKNOWN_SIGHT)
-    check_logits(network, setting)
     _check_outputs(network, setting)
+    check_logits(network, setting)
     return network
 
 
@@ -286,8 +286,8 @@ def wrap_module(module: nn.Module, setting: Setting) -> Network:
     check_finite(module, type(module).__name__)
     name_classes(network, _outputs(network, setting), (), setting)
     network.train(training)
-    check_logits(network, setting)
     _check_outputs(network, setting)
+    check_logits(network, setting)
     return network
 
 
