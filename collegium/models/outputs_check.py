@@ -67,7 +67,7 @@ def kind_of_outputs(network: Any, image_shape: tuple[int, int, int]) -> str:
         )
     if _sums_to_one(outputs_BC):
         return PROBABILITIES
-    if _squashed(outputs_BC) and _sigmoids(network, views_BDHW.to(device)):
+    if _squashed(outputs_BC) and _sigmoids(network, views_BDHW.to(device), outputs_BC):
         raise RequestError(
             f"model {network.spec} gives a number from 0 to 1 for each class by itself (sigmoids, "
             "several labels at once); only one class among several is taught: give logits, "
@@ -85,12 +85,15 @@ def _sums_to_one(outputs_BC: Float[Tensor, "B C"]) -> bool:
     return _squashed(outputs_BC) and torch.allclose(sums_B, torch.ones_like(sums_B), atol=1e-3)
 
 
-def _sigmoids(network: Any, views_BDHW: Tensor) -> bool:
-    """Whether they stay in 0..1 however far the input goes, and reach an end of it."""
+def _sigmoids(network: Any, views_BDHW: Tensor, near_BC: Float[Tensor, "B C"]) -> bool:
+    """Whether they move towards an end of 0..1 and never beyond, however far the input goes."""
+    if not bool((near_BC > 0).all()):  # a sigmoid of an ordinary number is never 0
+        return False
     try:
-        outputs_BC = network.body(network.prepare(views_BDHW) * 1e4)
+        far_BC = network.body(network.prepare(views_BDHW) * 1e4)
     except Exception:
         return False
-    if not isinstance(outputs_BC, Tensor) or not _squashed(outputs_BC):
+    if not isinstance(far_BC, Tensor) or far_BC.shape != near_BC.shape or not _squashed(far_BC):
         return False
-    return bool((outputs_BC - 0.5).abs().max() > _SETTLED - 0.5)
+    moved = bool((far_BC - near_BC).abs().max() > 1e-3)
+    return moved and bool((far_BC - 0.5).abs().max() > _SETTLED - 0.5)

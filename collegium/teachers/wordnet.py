@@ -87,7 +87,7 @@ def _lemmas() -> dict[str, str]:
         text = "" if folder is None else (folder / "imagenet_synset_to_lemma.txt").read_text()
     except OSError:
         return {}
-    return dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)  # type: ignore[misc]
+    return dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
 
 
 def _tables() -> Path | None:

@@ -44,7 +44,7 @@ BESIDE: dict[str, Any] = {
     "counts": collections.defaultdict(list, a=[1]),
     "ordered": collections.OrderedDict(a=1),
     "counter": collections.Counter("aab"),
-    "date": datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc),
+    "date": datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC),
     "day": datetime.date(2020, 1, 2),
     "span": datetime.timedelta(3),
     "size": torch.Size([1, 2]),
@@ -118,10 +118,6 @@ def refusal(file: Path) -> str:
     assert refused.value.exit_code == 2
     assert str(refused.value).isprintable(), "one line, and nothing that a terminal obeys"
     return str(refused.value)
-
-
-def named(name: str) -> type:
-    return type(name, (), {"__module__": __name__, "__reduce__": lambda self: name})
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def export(
     images = [helper.make_tensor_value_info("images", kind, shape)]
     more = [helper.make_tensor_value_info(f"in{n}", FLOAT, [1]) for n in range(1, inputs)]
     shapes = [[batch, 3, 1, 1] if map_out else [batch, 3], *[[batch, 3]] * (len(outputs) - 1)]
-    ends = [helper.make_tensor_value_info(n, FLOAT, s) for n, s in zip(outputs, shapes)]
+    ends = [helper.make_tensor_value_info(n, FLOAT, s) for n, s in zip(outputs, shapes, strict=True)]
     graph = helper.make_graph(nodes, "net", [*images, *more], ends, tensors)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.save(made, path)

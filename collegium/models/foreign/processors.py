@@ -119,12 +119,11 @@ def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tupl
 
 def processor_names() -> dict[str, str]:
     """The processor class of each type of network that classifies images; empty for none."""
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KINDS,
-    )
+    from transformers.models.auto import image_processing_auto, modeling_auto
 
-    return {kind: _base(IMAGE_PROCESSOR_MAPPING_NAMES.get(kind)) for kind in KINDS}
+    named: Any = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+    kinds = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    return {kind: _base(named.get(kind)) for kind in kinds}
 
 
 def _base(entry: Any) -> str:
@@ -253,7 +252,8 @@ def _numbers(
 
 def _said(processor: Any, channels: int) -> tuple[list[float], list[float]] | None:
     """The same by the words alone, for a processor without extras of its own."""
-    mean, std = (getattr(processor, word, None) for word in ("image_mean", "image_std"))
+    mean: Any = getattr(processor, "image_mean", None)
+    std: Any = getattr(processor, "image_std", None)
     if not getattr(processor, "do_normalize", None):
         mean, std = 0.0, 1.0
     # It multiplies bytes by a factor before it normalises; our pixels are bytes divided by 255.
