@@ -68,7 +68,7 @@ def _from_file(
 def _resampled(
     design: Design, body: nn.Module, file: WeightsFile
 ) -> tuple[WeightsFile, tuple[str, ...]]:
-    """The file, its position embeddings brought to the body's size where its library can do that."""
+    """The file, its position embeddings brought to the body's size where its library can."""
     if design.resample is None:
         return file, ()
     own, theirs = shapes_of(body), file.shapes()

@@ -16,9 +16,9 @@ NAMELESS = ("", "unknown", "other", "none", "n/a", "unlicense-unknown", "noasser
 """What says nothing."""
 
 _FREE = (
-    "apache-2.0 mit mit-0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense wtfpl "
-    "cc cc0-1.0 cc-by-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 afl-3.0 artistic-2.0 bsl-1.0 "
-    "ecl-2.0 ms-pl ncsa postgresql pddl odc-by cdla-permissive-1.0 cdla-permissive-2.0 0bsd "
+    "apache-2.0 mit mit-0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense "
+    "wtfpl cc cc0-1.0 cc-by-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 afl-3.0 artistic-2.0 bsl-1.0 "
+    "ms-pl ncsa postgresql pddl odc-by cdla-permissive-1.0 cdla-permissive-2.0 0bsd "
     "python-2.0 c-uda apple-ascl etalab-2.0 openmdw-1.0 openmdw-1.1"
 )
 _SAME_TERMS = (
@@ -59,8 +59,8 @@ class Licence:
         """One line where it forbids something, or we cannot tell; empty else."""
         if self.forbids:
             return (
-                f"its licence {self.name} forbids {' and '.join(self.forbids)}: that may hold for a "
-                "student that is trained from it"
+                f"its licence {self.name} forbids {' and '.join(self.forbids)}: that may hold for "
+                "a student that is trained from it"
             )
         if self.name != UNKNOWN and not self.known:
             return (

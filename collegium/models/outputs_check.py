@@ -25,10 +25,8 @@ def check_finite(body: nn.Module, source: object) -> None:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             continue
         # A mask may be a buffer of infinities.
-        if name in learned or ".running_" in f".{name}":
-            bad = ~tensor.isfinite()
-        else:
-            bad = tensor.isnan()
+        exact = name in learned or ".running_" in f".{name}"
+        bad = ~tensor.isfinite() if exact else tensor.isnan()
         if bad.any():
             kind = "NaN" if tensor.isnan().any() else "infinite"
             count = f"{int(bad.sum())} of {tensor.numel()} values are {kind}"

@@ -142,4 +142,3 @@ def is_torch(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(512)
     return start.startswith((ZIP, PICKLE, HDF5)) or start[257:262] == TAR
-

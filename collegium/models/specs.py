@@ -29,8 +29,8 @@ UNKNOWN_SIGHT = (
 
 
 BGR_STUDENT = (
-    "{} sees channels in the order BGR, which an exported student cannot say of itself: it can be a "
-    "teacher; a student starts from other weights, or from @random"
+    "{} sees channels in the order BGR, which an exported student cannot say of itself: it can be "
+    "a teacher; a student starts from other weights, or from @random"
 )
 
 

@@ -135,8 +135,8 @@ def read_classes(metadata: Mapping[str, str], source: object) -> tuple[str, ...]
         names = None
     if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
         raise WeightsError(
-            f"{source}: its list of classes cannot be read (expected JSON, as '[\"cat\", \"dog\"]'); "
-            "a teacher's are given by --labels NAME=FILE too"
+            f"{source}: its list of classes cannot be read (expected JSON, as "
+            '\'["cat", "dog"]\'); a teacher\'s are given by --labels NAME=FILE too'
         )
     return tuple(map(str, names))
 

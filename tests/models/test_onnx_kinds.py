@@ -18,9 +18,7 @@ helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 FLOAT, HALF, BYTES = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
 COLOUR = Setting(("cat", "dog", "owl"), (3, 6, 6), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
-TEACHER = Setting(
-    COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std, any_classes=True
-)
+TEACHER = Setting(COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std, any_classes=True)
 
 
 def weights() -> tuple[Any, Any]:
@@ -58,7 +56,9 @@ def export(
     images = [helper.make_tensor_value_info("images", kind, shape)]
     more = [helper.make_tensor_value_info(f"in{n}", FLOAT, [1]) for n in range(1, inputs)]
     shapes = [[batch, 3, 1, 1] if map_out else [batch, 3], *[[batch, 3]] * (len(outputs) - 1)]
-    ends = [helper.make_tensor_value_info(n, FLOAT, s) for n, s in zip(outputs, shapes, strict=True)]
+    ends = [
+        helper.make_tensor_value_info(n, FLOAT, s) for n, s in zip(outputs, shapes, strict=True)
+    ]
     graph = helper.make_graph(nodes, "net", [*images, *more], ends, tensors)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.save(made, path)

@@ -198,9 +198,7 @@ def _plain(colour: Sequence[int], rows: int, columns: int) -> NDArray[np.uint8]:
     return np.broadcast_to(np.array(colour, np.uint8), (rows, columns, 3)).copy()
 
 
-def _colours(
-    ask: Ask, channels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """What pixels in 0..1 are multiplied by, what is added then, and whether RGB becomes BGR."""
     pure = [[255 * (c == place) for c in range(3)] for place in range(3)]
     colours = [[0] * 3, *(pure if channels == 3 else [[255] * 3]), [102, 153, 51], [255] * 3]
@@ -219,14 +217,14 @@ def _colours(
     flipped = bool(channels == 3 and abs(slopes_CC[0, 2]) > abs(slopes_CC[0, 0]))
     scale_C = np.diag(slopes_CC[:, ::-1] if flipped else slopes_CC)
     pixels_NC = np.array(colours)[:, :channels] / 255
-    expected_NC = pixels_NC[:, ::-1 if flipped else 1] * scale_C + shift_C
+    expected_NC = pixels_NC[:, :: -1 if flipped else 1] * scale_C + shift_C
     if not np.allclose(means_NC, expected_NC, atol=_TOLERANCE * reach) or scale_C.min() <= 0:
         raise RequestError(f"its processor does not normalise channel by channel; {_ADVICE}")
     return scale_C, shift_C, flipped
 
 
 def _size(ask: Ask) -> tuple[tuple[int, int] | None, bool]:
-    """What squares are brought to (None: they stay as they are); whether others keep their ratio."""
+    """What squares are brought to (None: they stay so); whether others keep their ratio."""
     small, large = (ask([_plain([128] * 3, side, side)]).shape[2:] for side in SIDES)
     if small != large:
         if (small, large) != ((SIDES[0],) * 2, (SIDES[1],) * 2):
@@ -243,8 +241,7 @@ def _numbers(
     seen = (-shift_C / scale_C, 1 / scale_C)
     said = _said(processor, len(scale_C))
     close = said is not None and all(
-        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
-        for a, b in zip(seen, said, strict=True)
+        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE) for a, b in zip(seen, said, strict=True)
     )
     mean, std = said if said is not None and close else seen
     return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
