@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
+from collegium.errors import (
+    FolderError,
+    Interrupted,
+    NumericsError,
+    RequestError,
+    ResourceError,
+)
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
@@ -385,6 +391,12 @@ def evaluate(
         labels=mapped,
     )
     seconds = time.perf_counter() - started
+    bad_N = ~found.logits_NC.isfinite().all(dim=1)
+    if bad_N.any():
+        raise NumericsError(
+            f"{network.spec} gives NaN or infinite logits for {int(bad_N.sum())} of {len(examined)} "
+            f"images of the {chosen} split, first for example {int(found.index_N[bad_N][0])}"
+        )
     return {
         "split": chosen,
         "images": len(examined),

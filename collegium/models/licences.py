@@ -18,8 +18,8 @@ NAMELESS = ("", "unknown", "other", "none", "n/a", "unlicense-unknown", "noasser
 _FREE = (
     "apache-2.0 mit mit-0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense "
     "wtfpl cc cc0-1.0 cc-by-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 afl-3.0 artistic-2.0 "
-    "bsl-1.0 ecl-2.0 ms-pl ncsa postgresql pddl odc-by cdla-permissive-1.0 cdla-permissive-2.0 0bsd "
-    "python-2.0 c-uda apple-ascl etalab-2.0 openmdw-1.0 openmdw-1.1"
+    "bsl-1.0 ecl-2.0 ms-pl ncsa postgresql pddl odc-by cdla-permissive-1.0 cdla-permissive-2.0 "
+    "0bsd python-2.0 c-uda apple-ascl etalab-2.0 openmdw-1.0 openmdw-1.1"
 )
 _SAME_TERMS = (
     "agpl-3.0 gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 lgpl-lr osl-3.0 epl-1.0 epl-2.0 eupl-1.1 "

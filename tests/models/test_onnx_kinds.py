@@ -165,3 +165,19 @@ def test_a_damaged_tensor_is_named(value: float) -> None:
         damaged.load_state_dict(state)
         with pytest.raises(CollegiumError, match=rf"tensor {name} is damaged: 1 of"):
             taught(damaged)
+
+
+class Overflows(nn.Module):
+    """Sound weights, and no number for the first of its classes where a picture is bright."""
+
+    def forward(self, x_BDHW: torch.Tensor) -> torch.Tensor:
+        logits_BC = x_BDHW.flatten(1)[:, :10] + 0.1
+        return torch.where(x_BDHW.amax(dim=(1, 2, 3))[:, None] > 0, logits_BC * 1e39, logits_BC)
+
+
+def test_logits_that_are_no_numbers_are_named_in_evaluate() -> None:
+    import collegium as cg
+
+    with pytest.raises(CollegiumError, match=r"NaN or infinite logits for \d+ of 629") as refused:
+        cg.evaluate(Overflows(), "digits")
+    assert "first for example" in str(refused.value)
