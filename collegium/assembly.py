@@ -184,7 +184,9 @@ def make_teacher(
         RequestError: a teacher that was never trained, or whose answers are not finite.
     """
     classes = tuple(labels) if labels else setting.classes
-    setting = dataclasses.replace(setting, any_classes=True, classes=classes)
+    setting = dataclasses.replace(
+        setting, any_classes=True, classes=classes, named=labels is not None
+    )
     with _named(name):
         return freeze(_teacher(model, setting))
 

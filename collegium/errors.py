@@ -20,10 +20,23 @@ LISTED, NEAREST = 60, 4
 """Known names that are listed whole; how many of more are named."""
 
 
+def printable(text: str) -> str:
+    r"""A text without what a terminal would obey: control characters as they are written in code.
+
+    >>> print(printable("red: \x1b[31m"))
+    red: \x1b[31m
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 class CollegiumError(Exception):
     """The root: the work was sensible and failed. `exit_code` is the command's exit status."""
 
     exit_code = 1
+
+    def __init__(self, *words: object) -> None:
+        # What a file or a library says of itself may hold what terminals obey.
+        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
 
 
 class RequestError(CollegiumError):

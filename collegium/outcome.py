@@ -204,6 +204,7 @@ def teacher_rows(
             "resizing": profile.resizing,
             "parameters": profile.parameters,
             "changes": list(profile.changes),
+            "licence": profile.licence,
             **measured.get(name, {}),
             **({} if profile.labels is None else {"labels": profile.labels.groups_by_name()}),
             "hints": [str(pair) for pair in pairs if pair.teacher == name],

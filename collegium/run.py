@@ -375,7 +375,7 @@ def evaluate(
     Returns:
         `split images accuracy loss ece parameters seconds images_per_s`; for a network that does
         not know every class also `images_known` and `accuracy_known`, and loss and ece are of these
-        images.
+        images; `notes` on how its weights were loaded, where there are any.
 
     Raises:
         RequestError: no such model or data, or a model without weights.
@@ -416,4 +416,5 @@ def evaluate(
         "seconds": seconds,
         "images_per_s": len(examined) / seconds,
         **found.of_known(),
+        **({"notes": list(network.origin.notes)} if network.origin.notes else {}),
     }

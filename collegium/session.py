@@ -25,6 +25,7 @@ from collegium.assembly import (
 from collegium.closing import close
 from collegium.data import Loader
 from collegium.errors import NumericsError
+from collegium.models.licences import read_licence
 from collegium.models.pairing import asked_layers, pair_table
 from collegium.plain import PlainAnswers
 from collegium.record import (
@@ -122,6 +123,8 @@ class Session:
             known = () if profile.labels is None else (profile.labels.note(),)
             for note in (*known, *profile.notes):
                 self.display.say(f"teacher {profile.name}: {note}")
+            if warning := read_licence(profile.licence).warning:
+                self.display.warn(f"teacher {profile.name}: {warning}")
         self.dims = make_dims(self.student, self.profiles, self.setting, run.seed, asked)
         self.asked = PlainAnswers(
             self.faculty,

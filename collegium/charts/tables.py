@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collegium.models.licences import UNKNOWN, read_licence
+
 LEVELS = 20
 """Steps of the colour scale."""
 _VIRIDIS = np.array(
@@ -131,11 +133,18 @@ def teachers_table(
                 share(accuracy.get(name)),
                 Cell("not heard", -1.0) if weight is None else _bar(weight),
                 share(numbers.get(f"agreement.{name}")),
+                Cell(str(row.get("licence", UNKNOWN)), tip=_forbidden(row)),
             ]
         )
     head = ["teacher", "model", "parameters", f"accuracy, {split}", "mean weight given"]
     note = "Mean weight: over the training examples of the last epoch."
-    return Table("", [*head, "student agrees"], rows, note)
+    warnings = [f" {row['name']}: {found}." for row in teachers if (found := _forbidden(row))]
+    return Table("", [*head, "student agrees", "licence"], rows, note + "".join(warnings))
+
+
+def _forbidden(row: Mapping[str, Any]) -> str:
+    """What a teacher's licence forbids, in a sentence; empty where nothing is known to be."""
+    return read_licence(str(row.get("licence", ""))).warning
 
 
 def _bar(value: float) -> Cell:

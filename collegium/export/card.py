@@ -11,6 +11,7 @@ from collegium.export.formats import ONNX, SAFETENSORS
 from collegium.export.loading import snippet
 from collegium.export.subject import Subject
 from collegium.export.tables import HEAD, markdown, note, rows
+from collegium.models.licences import UNKNOWN, read_licence
 from collegium.record import Json
 from collegium.run import describe
 
@@ -187,16 +188,31 @@ def _teachers(subject: Subject) -> str:
             percent(f"accuracy.{row['name']}"),
             percent(f"weights.{row['name']}") or "not heard",
             percent(f"agreement.{row['name']}"),
+            text(row.get("licence", UNKNOWN)),
         ]
         for row in record.teachers
     ]
     if not lines:
         return ""
-    head = ("teacher", "model", "parameters", "accuracy", "heard", "student agrees")
+    head = ("teacher", "model", "parameters", "accuracy", "heard", "student agrees", "licence")
     said = (
         "Accuracy and agreement are those of the run, on its evaluation split; *heard* is the mean"
     )
-    return f"{markdown(head, lines)}\n\n{said} weight a teacher got over the training images."
+    said += " weight a teacher got over the training images."
+    return "\n\n".join([markdown(head, lines), said, *licence_lines(record.teachers)])
+
+
+def licence_lines(teachers: Sequence[Json]) -> list[str]:
+    """A paragraph on what teachers' licences forbid, and on those that nobody knows."""
+    read = {row["name"]: read_licence(str(row.get("licence", ""))) for row in teachers}
+    lines = [f"* {text(name)}: {text(one.warning)}." for name, one in read.items() if one.warning]
+    silent = [text(name) for name, one in read.items() if one.name == UNKNOWN]
+    same = [f"{text(name)} ({one.name})" for name, one in read.items() if one.same_terms]
+    if same:
+        lines.append(f"* What is passed on carries the same terms, by {', '.join(same)}.")
+    if silent:
+        lines.append(f"* Nothing says under which licence the weights of {', '.join(silent)} are.")
+    return ["**Licences of the teachers.**\n\n" + "\n".join(lines)] if lines else []
 
 
 def _limits(subject: Subject, found: Json) -> str:

@@ -23,6 +23,7 @@ from collegium.export.students import open_student, same_images, splits_of
 from collegium.export.subject import Model, Subject
 from collegium.files import write_through
 from collegium.models.foreign.extras import import_extra
+from collegium.models.licences import read_licence
 from collegium.models.network import weights_hash
 from collegium.record import STUDENT, Json
 from collegium.run import describe
@@ -71,6 +72,9 @@ def export_student(
     place = free_place(refuse_unfinished(folder), wanted, out, overwrite)
     _check_libraries(wanted)
     opened = open_student(folder, wanted.weights, student)
+    for row in opened.record.teachers:
+        if warning := read_licence(str(row.get("licence", ""))).warning:
+            display.warn(f"teacher {row['name']}: {warning}")
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
     subject = Subject(opened, wanted.normalise == "inside")

@@ -14,7 +14,8 @@ from collegium.export.options import Format
 from collegium.export.subject import Answering, Model, Subject
 from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
 from collegium.files import with_metadata, write_through
-from collegium.models.foreign.hf import PROCESSOR, RESAMPLE, quiet
+from collegium.models.foreign.hf import PROCESSOR, quiet
+from collegium.models.foreign.processors import RESAMPLE
 from collegium.models.network import Network
 from collegium.models.weights import network_bytes
 

@@ -96,6 +96,8 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
         return ["import timm"], f'timm.create_model("{member}", {words})'
     if family == "torchvision":
         words = f"weights=None, num_classes={classes}"
+        if member.startswith("vit_") and (size := subject.network.preprocess.size):
+            words += f", image_size={size[0]}"
         return ["import torchvision"], f'torchvision.models.get_model("{member}", {words})'
     if family not in ("cifar", "small"):
         raise RequestError(f"no lines load a {network.spec}")

@@ -1,15 +1,16 @@
 """Bodies with a random start, with their library's weights, or with a file's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.designs import FOREIGN, Design
-from collegium.models.keys import LoadingReport
+from collegium.models.keys import LoadingReport, match_keys, size, some
 from collegium.models.network import Origin
 from collegium.models.strings import PRETRAINED, ModelString, has_weights
-from collegium.models.weights import WeightsFile, count_classes, fit_weights
+from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
 
 
 def make_body(
@@ -49,6 +50,7 @@ def _from_file(
 ) -> tuple[nn.Module, Origin]:
     names = file.classes()
     body = design.build(len(names or classes))
+    file, resampled = _resampled(design, body, file)
     others = count_classes(body, file)
     if others is not None and learns:
         raise WeightsError(
@@ -59,8 +61,32 @@ def _from_file(
         body = design.build(others)
         names = design.classes if others == len(design.classes) else ()
     body, report = _fitted(design, body, file, others or len(names or classes))
-    notes = tuple(report.lines())
+    notes = (*report.lines(), *resampled)
     return body, Origin(names, True, report, notes, design.metadata)
+
+
+def _resampled(
+    design: Design, body: nn.Module, file: WeightsFile
+) -> tuple[WeightsFile, tuple[str, ...]]:
+    """The file, its position embeddings brought to the body's size where its library can."""
+    if design.resample is None:
+        return file, ()
+    own, theirs = shapes_of(body), file.shapes()
+    match = match_keys(own, theirs, str(file.source))
+    if not match.wrong:
+        return file, ()
+    known = {name: file.tensors[full] for name, full in match.found.items()}
+    new = design.resample(body, known)
+    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == own[n]]
+    if not fitting:
+        return file, ()
+    changed = {match.found[name]: new[name] for name in fitting}
+    first = fitting[0]
+    note = (
+        f"{some(fitting)} of {file.source} interpolated: {size(theirs[match.found[first]])} is "
+        f"{size(own[first])} at this size"
+    )
+    return replace(file, tensors={**file.tensors, **changed}), (note,)
 
 
 def _fitted(

@@ -47,6 +47,12 @@ class Design:
         learns: whether it can be a student.
         metadata: what a weights file needs besides the usual to build it again.
         convert: loads tensors whose names are those of another version of the library.
+        resample: gives tensors of a file, by the names of a body, the shapes of that body where its
+            library can: position embeddings of another size.
+        keeps_ratio: its library does not make squares of views that are none.
+        notes: what a user should know of what stands beside its weights.
+        licence: of its library's weights; empty where nobody says.
+        unfit: why it can be no teacher; empty where it can.
     """
 
     build: Callable[[int], nn.Module]
@@ -60,6 +66,11 @@ class Design:
     learns: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[int, Mapping[str, Any]], nn.Module | None] | None = None
+    resample: Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    keeps_ratio: bool = False
+    notes: tuple[str, ...] = ()
+    licence: str = ""
+    unfit: str = ""
 
 
 def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:

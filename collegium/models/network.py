@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collegium.models.keys import LoadingReport
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Preprocess:
         size: rows and columns every view is brought to; None takes views of any size.
         interpolation: how, "nearest", "bilinear" or "bicubic"; the latter two average where they
             make smaller.
+        channel_order: "rgb", or "bgr" for networks that were trained with blue first.
     """
 
     mean: tuple[float, ...]
@@ -36,6 +38,7 @@ class Preprocess:
     smallest: int = 1
     size: tuple[int, int] | None = None
     interpolation: str = "bilinear"
+    channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -49,6 +52,8 @@ class Preprocess:
             raise RequestError(f"a size is rows and columns of at least 1, got {self.size}")
         if self.interpolation not in INTERPOLATIONS:
             raise UnknownNameError("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise UnknownNameError("channel order", self.channel_order, CHANNEL_ORDERS)
 
     @property
     def channels(self) -> int:
@@ -62,13 +67,16 @@ class Preprocess:
         >>> Preprocess((0.5,), (0.5,), size=(224, 224)).resizing
         '224x224 bilinear'
         """
-        return "" if self.size is None else f"{self.size[0]}x{self.size[1]} {self.interpolation}"
+        sized = "" if self.size is None else f"{self.size[0]}x{self.size[1]} {self.interpolation}"
+        return f"{sized} BGR".strip() if self.channel_order == "bgr" else sized
 
     def metadata(self) -> dict[str, str]:
         """The same in a weights file's words."""
         words = {key: _words(getattr(self, key)) for key in ("mean", "std")}
         if self.size is not None:
             words |= {"size": _words(self.size), "interpolation": self.interpolation}
+        if self.channel_order != "rgb":
+            words["channel_order"] = self.channel_order
         return words
 
 
@@ -98,6 +106,7 @@ class Origin:
         loading: how its weights file fitted; None where no file was loaded.
         notes: what a user should know of how it was loaded.
         metadata: what a weights file of it needs besides the usual to build it again.
+        licence: of its weights, as their file or their library says; empty where nobody does.
     """
 
     classes: tuple[str, ...] = ()
@@ -105,6 +114,7 @@ class Origin:
     loading: "LoadingReport | None" = None
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
 
 
 class Network(nn.Module):
@@ -118,6 +128,9 @@ class Network(nn.Module):
         classes: names, one for each logit.
         spec: the string it was built from, without weights.
         origin: where it came from.
+
+    Attributes:
+        gives: what the body gives: "logits", or "probabilities" whose logarithms are taken.
     """
 
     def __init__(
@@ -132,6 +145,7 @@ class Network(nn.Module):
         self.body, self.preprocess = body, preprocess
         self.classes, self.spec = tuple(classes), spec
         self.origin = origin or Origin()
+        self.gives = "logits"
         for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
@@ -150,6 +164,8 @@ class Network(nn.Module):
             )
         if self.preprocess.size not in (None, tuple(images_BDHW.shape[2:])):
             images_BDHW = self._resized(images_BDHW)
+        if self.preprocess.channel_order == "bgr":
+            images_BDHW = images_BDHW.flip(1)
         # One grey channel broadcasts to three means.
         return (images_BDHW - self.mean) / self.std
 
@@ -165,7 +181,11 @@ class Network(nn.Module):
 
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits of a view given in pixels, 0..1."""
-        return logits_of(self.body(self.prepare(images_BDHW)), self.spec)
+        said_BC = logits_of(self.body(self.prepare(images_BDHW)), self.spec)
+        if self.gives == "logits":
+            return said_BC
+        # Logits are known up to a constant in each row, which a softmax takes away again.
+        return said_BC.clamp_min(torch.finfo(said_BC.dtype).tiny).log()
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.bodies import make_body
 from collegium.models.designs import Design, find_design
-from collegium.models.network import Network, Preprocess, parse_size
+from collegium.models.network import Network, Origin, Preprocess, parse_size
+from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
 from collegium.models.strings import ModelString, has_weights
-from collegium.models.weights import read_weights
+from collegium.models.weights import WeightsFile, read_classes, read_weights
 from collegium.types import MapShape
 
 __all__ = ["Setting", "build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
@@ -24,6 +25,12 @@ _TELL = "; a teacher with other classes than the data's says which by --labels N
 UNKNOWN_SIGHT = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
+)
+
+
+BGR_STUDENT = (
+    "{} sees channels in the order BGR, which an exported student cannot say of itself: it can be "
+    "a teacher; a student starts from other weights, or from @random"
 )
 
 
@@ -38,6 +45,7 @@ class Setting:
         std: per channel of the training pixels.
         any_classes: it may have been trained on other classes than these: a teacher, or something
             that is only looked at. Its own are then those of its weights.
+        named: the names of its classes were given, whatever its weights say.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +53,7 @@ class Setting:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     any_classes: bool = False
+    named: bool = False
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation for a network of 1 or 3 channels, whatever the data has."""
@@ -77,20 +86,72 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     design = find_design(string, {**says, **string.options})
     if learns and not design.learns:
         raise RequestError(f"{string.name} cannot learn: it can only be a teacher")
-    says = {**design.says, **says}
+    if setting.any_classes and design.unfit:
+        raise RequestError(f"{string.name} {design.unfit}")
     source = Path(string.weights or string.name)
+    file, says, notes = _heed_names(file, {**design.says, **says}, setting, source)
     setting = _check_classes(says, setting, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, setting.classes, learns)
+    if origin.trained:
+        check_finite(body, source)
+    origin = _described(origin, design, says, string, notes)
     if origin.classes:
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = _preprocess(design, setting, says, string)
+    if preprocess.channel_order == "bgr" and learns:
+        raise RequestError(BGR_STUDENT.format(string.name))
     network = Network(body, preprocess, setting.classes, string.name, origin)
     _finish(network, design, setting)
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
         _note(network, UNKNOWN_SIGHT)
+    _check_outputs(network, setting)
     check_logits(network, setting)
     return network
+
+
+def _heed_names(
+    file: WeightsFile | None, says: Mapping[str, str], setting: Setting, source: Path
+) -> tuple[WeightsFile | None, Mapping[str, str], tuple[str, ...]]:
+    """Without an entry of classes that cannot be read, where their names were given."""
+    try:
+        read_classes(says, source)
+    except WeightsError:
+        if not setting.named:
+            raise
+        says = {key: value for key, value in says.items() if key != "classes"}
+        note = f"the classes in {source} cannot be read; those of --labels are taken"
+        return (None if file is None else replace(file, metadata=says)), says, (note,)
+    return file, says, ()
+
+
+def _described(
+    origin: Origin,
+    design: Design,
+    says: Mapping[str, str],
+    string: ModelString,
+    notes: tuple[str, ...],
+) -> Origin:
+    """With what stands beside the weights: their licence, and what is to be said."""
+    if not origin.trained:
+        return origin
+    from_library = design.licence if string.file is None else ""
+    entries = ({**string.options}, says)
+    found = [words[key] for words in entries for key in ("licence", "license") if key in words]
+    licence = (found or [from_library])[0]
+    said = (*notes, *design.notes) if string.file is None else notes
+    return replace(origin, licence=licence, notes=(*origin.notes, *said))
+
+
+def _check_outputs(network: Network, setting: Setting) -> None:
+    """Take logarithms where a teacher gives probabilities; refuse what is no classifier."""
+    if not setting.any_classes:
+        return
+    was_training = network.training
+    network.gives = kind_of_outputs(network.eval(), setting.image_shape)
+    network.train(was_training)
+    if network.gives != LOGITS:
+        _note(network, "gives probabilities, not logits: their logarithms are taken")
 
 
 def _of_run(string: ModelString) -> ModelString:
@@ -106,10 +167,7 @@ def _of_run(string: ModelString) -> ModelString:
 
 def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
     """The setting with the classes that the network is built for."""
-    try:
-        known = tuple(json.loads(metadata.get("classes", "[]")))
-    except (ValueError, TypeError):
-        raise WeightsError(f"{source}: its list of classes cannot be read") from None
+    known = read_classes(metadata, source)
     if known and setting.any_classes:
         return replace(setting, classes=known)
     if known and known != setting.classes:
@@ -149,7 +207,7 @@ def _with_words(
         raise error(f"{source}: its mean, std or size is not numbers") from None
     if preprocess.channels == 3:  # one number stands for all three
         changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
-    how = {"interpolation": words["interpolation"]} if "interpolation" in words else {}
+    how = {key: words[key] for key in ("interpolation", "channel_order") if key in words}
     return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
 
 
@@ -163,8 +221,13 @@ def _finish(network: Network, design: Design, setting: Setting) -> None:
     if count is None and network.preprocess.size is None and design.native is not None:
         network.preprocess = replace(network.preprocess, size=design.native)
         count = _outputs(network, setting)
-    if network.preprocess.size not in (None, setting.image_shape[1:]):
+    rows, columns = setting.image_shape[1:]
+    if network.preprocess.size not in (None, (rows, columns)) or (
+        network.preprocess.channel_order == "bgr"
+    ):
         _note(network, f"looks at every view as {network.preprocess.resizing}")
+    if design.keeps_ratio and network.preprocess.size is not None and rows != columns:
+        _note(network, f"its library keeps the ratio of sides; {rows}x{columns} becomes a square")
     name_classes(network, count, network.origin.classes, setting)
 
 
@@ -220,8 +283,10 @@ def wrap_module(module: nn.Module, setting: Setting) -> Network:
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
     network = Network(module, Preprocess(mean, std), setting.classes, type(module).__name__)
     training = module.training
+    check_finite(module, type(module).__name__)
     name_classes(network, _outputs(network, setting), (), setting)
     network.train(training)
+    _check_outputs(network, setting)
     check_logits(network, setting)
     return network
 
@@ -245,7 +310,7 @@ def check_logits(network: Network, setting: Setting) -> None:
     except RequestError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(
             f"model {network.spec} cannot take a view of {_shape(setting.image_shape)}: {reason}"
         ) from error

@@ -1,8 +1,7 @@
 """Weights files: safetensors, or tensors in a .pt read without running anything in it."""
 
 import json
-import warnings
-import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
-from collegium.files import bursting, with_metadata
+from collegium.files import with_metadata
 from collegium.models.keys import (
     LoadingReport,
     Shape,
@@ -25,6 +24,7 @@ from collegium.models.keys import (
     some,
 )
 from collegium.models.network import Network
+from collegium.models.pickles import is_torch, read_pickle
 
 _COPIED = 1 << 22
 """Numbers that are read at a time."""
@@ -73,9 +73,20 @@ class _TensorFile(Mapping[str, Tensor]):
         return len(self._names)
 
 
-NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+NESTED = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "params",
+    "checkpoint",
+)
 """Under which training scripts keep a network's tensors in a checkpoint."""
-AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
 """The same, averaged over training: what was evaluated, so they come first."""
 
 
@@ -103,16 +114,31 @@ class WeightsFile:
         Raises:
             WeightsError: they cannot be read.
         """
-        try:
-            return tuple(map(str, json.loads(self.metadata.get("classes", "[]"))))
-        except (ValueError, TypeError):
-            raise WeightsError(f"{self.source}: its list of classes cannot be read") from None
+        return read_classes(self.metadata, self.source)
 
     def shapes(self) -> dict[str, Shape]:
         """Of every tensor, without reading any."""
         if isinstance(self.tensors, _TensorFile):
             return self.tensors.shapes()
         return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+
+def read_classes(metadata: Mapping[str, str], source: object) -> tuple[str, ...]:
+    """The names of classes that metadata give; empty where they give none.
+
+    Raises:
+        WeightsError: the entry is no list of names.
+    """
+    try:
+        names = json.loads(metadata.get("classes", "[]"))
+    except (ValueError, TypeError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
+        raise WeightsError(
+            f"{source}: its list of classes cannot be read (expected JSON, as "
+            '\'["cat", "dog"]\'); a teacher\'s are given by --labels NAME=FILE too'
+        )
+    return tuple(map(str, names))
 
 
 def read_weights(path: Path) -> WeightsFile:
@@ -125,7 +151,7 @@ def read_weights(path: Path) -> WeightsFile:
         raise WeightsError(f"weights file {path}: no such file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in (".pt", ".pth", ".th", ".bin", ".ckpt"):
+    if path.suffix in (".pt", ".pth", ".th", ".bin", ".ckpt") or is_torch(path):
         return _read_torch(path)
     raise WeightsError(
         f"weights file {path}: unknown kind {path.suffix!r}; give .safetensors, .pt or .pth"
@@ -134,25 +160,34 @@ def read_weights(path: Path) -> WeightsFile:
 
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
+        _check_header(path)
         tensors = _TensorFile(path)
         return WeightsFile(path, tensors, tensors.metadata)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"weights file {path}: not a sound safetensors file ({error})") from None
 
 
+def _check_header(path: Path) -> None:
+    """Refuse a header with one key twice, of which every reader would take another.
+
+    Raises:
+        ValueError: it has one, or is no JSON.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"its header has {some(twice)} twice")
+        return dict(pairs)
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length <= path.stat().st_size:  # else the library says what is wrong
+            json.loads(file.read(length), object_pairs_hook=once)
+
+
 def _read_torch(path: Path) -> WeightsFile:
-    try:
-        if zipfile.is_zipfile(path) and (reason := bursting(path)):
-            raise WeightsError(reason)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on the pickle protocol; ours to refuse, not to note
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives fail in every way there is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"weights file {path}: refused, it is not a plain file of tensors and would have to "
-            f"run code to be read ({reason}); save its state_dict as .safetensors"
-        ) from None
+    content = read_pickle(path)
     taken, tensors = _state_dict(content)
     if tensors is None:
         raise WeightsError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from collegium.heap import return_freed_memory
 from collegium.models.keys import LoadingReport
+from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
 from collegium.models.survey import survey
@@ -40,6 +41,7 @@ class Profile:
             the student's classes.
         labels: how its classes are the student's; None where they are the same.
         loading: how its weights file fitted; None where none was loaded.
+        licence: of its weights; "unknown" where nobody says.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Profile:
     head: Head | None
     labels: LabelMap | None = None
     loading: LoadingReport | None = None
+    licence: str = UNKNOWN
 
 
 class Faculty:
@@ -130,6 +133,7 @@ class Faculty:
             labels.head(head) if labels is not None and head is not None else head,
             labels,
             origin.loading,
+            read_licence(origin.licence).name,
         )
 
     def _build(self, name: str) -> Network:

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.teachers import wordnet
 from collegium.types import UNKNOWN, Head
 
 SHOWN = 5
@@ -204,7 +205,7 @@ def match(
     theirs, ours = tuple(theirs), tuple(ours)
     if given is None and theirs == ours:
         return None
-    matches = _by_name(theirs, ours) if given is None else _by_mapping(theirs, ours, given)
+    matches = _by_any_name(theirs, ours) if given is None else _by_mapping(theirs, ours, given)
     if not matches:
         raise RequestError(_nothing_in_common(theirs, ours))
     by_group: dict[tuple[int, ...], list[int]] = {}
@@ -242,6 +243,17 @@ def _by_mapping(theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, 
         if names:
             matches[list(theirs).index(name)] = tuple(dict.fromkeys(map(ours.index, names)))
     return matches
+
+
+def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
+    """By words, or by WordNet's identifiers where one side has those and the other ImageNet's."""
+    sides = (wordnet.are_identifiers(theirs), wordnet.are_identifiers(ours))
+    if sides in ((False, False), (True, True)):
+        return _by_name(theirs, ours)
+    known, wanted = (wordnet.as_identifiers(names, _aliases) for names in (theirs, ours))
+    if known or wanted:
+        return _by_name(known or theirs, wanted or ours)
+    return _by_name(wordnet.as_words(theirs), wordnet.as_words(ours))
 
 
 def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
@@ -294,6 +306,8 @@ def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
     near = [(name, difflib.get_close_matches(name, theirs, n=1, cutoff=0.6)) for name in ours]
     pairs = [f"{found[0]!r} for {name!r}" for name, found in near if found][:3]
     hint = f"nearest: {', '.join(pairs)}; " if pairs else ""
+    if wordnet.are_identifiers(ours) and wordnet.synsets() is None:
+        hint += f"{wordnet.MISSING}, or "
     return (
         f"its {len(theirs)} classes ({some_names(theirs, 3)}) and the data's {len(ours)} "
         f"({some_names(ours, 3)}) have no name in common; {hint}say which is which by "

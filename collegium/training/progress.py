@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from collegium.errors import printable
 from collegium.training.progress_line import Moment, clock
 
 if TYPE_CHECKING:
@@ -141,12 +142,13 @@ class Display:
     def say(self, text: str) -> None:
         """One plain line, if not quiet."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(printable(text), soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
         """A warning, shown whatever was asked; where all else is quiet it says whose it is."""
         whose = f"{self.label}: " if self.quiet and self.label not in text else ""
-        self.console.print(f"warning: {whose}{text}", style="yellow", soft_wrap=True, markup=False)
+        said = printable(f"warning: {whose}{text}")
+        self.console.print(said, style="yellow", soft_wrap=True, markup=False)
 
 
 def _weights(line: Mapping[str, Any]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from collegium.errors import RequestError
 from collegium.run import evaluate as evaluate_run
 from collegium.training.options import Machine
+from collegium.training.progress import Display
 from collegium.verbs.options import Answer, Call, DataOptions, Flag, parse_labels, parse_teachers
 
 
@@ -46,6 +47,8 @@ def evaluate(
             classes=data.chosen,
             labels=labels,
         )
+        for note in result.get("notes", ()):
+            Display(label="evaluate").say(f"model: {note}")
         if "accuracy_known" in result:
             known = f" ({100 * result['accuracy_known']:.2f} % of the {result['images_known']}"
             known += " whose class it knows)"

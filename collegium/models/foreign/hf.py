@@ -1,9 +1,10 @@
 """`hf:NAME_OR_DIR`: any image classifier of transformers, from the hub or from a folder."""
 
 import contextlib
+import inspect
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from collegium.models.foreign.extras import (
     reaching,
     told_apart,
 )
-from collegium.models.network import Preprocess
-from collegium.models.strings import ModelString
+from collegium.models.foreign.processors import Sight, read_processor
+from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.models.strings import ModelString, has_weights
 
 CONFIG = "hf_config"
 """In a weights file's metadata: the configuration, so that it is built again without its folder."""
 PROCESSOR = "preprocessor_config.json"
-RESAMPLE = {0: "nearest", 2: "bilinear"}
-"""Pillow's numbers; every other filter is nearest to bicubic."""
+PROCESSORS = "processor_config.json"
+CARD = "README.md"
 SMALLEST = 32
 """Most networks halve their input five times."""
 
@@ -37,18 +39,103 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
     with quiet():
         config = _configuration(member, metadata)
-        processor = {} if CONFIG in metadata else _processor(member)
+        sight = None if CONFIG in metadata else _sight(member, string, config)
+    native = _native(config)
+    size = _asked_size(metadata) or (sight.preprocess.size if sight else None)
+    other = size is not None and native is not None and size != native
+    stretch = stretched if other else unchanged
+    said = () if sight is None else sight.notes
     return Design(
-        lambda classes: _build(config, classes),
+        lambda classes: stretch(_build(config, classes)),
         channels=getattr(config, "num_channels", 3),
         smallest=SMALLEST,
-        sees=_preprocess(config, processor),
-        native=_size({"size": getattr(config, "image_size", None)}),
+        sees=None if sight is None else sight.preprocess,
+        native=native,
         classes=_classes(config),
-        trained=lambda classes: _pretrained(member, config, classes),
+        trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
         metadata={CONFIG: _without_names(config)},
         convert=lambda classes, tensors: _convert(config, classes, tensors),
+        keeps_ratio=sight is not None and sight.keeps_ratio,
+        notes=said,
+        licence="" if CONFIG in metadata else _licence(member),
+        unfit="" if CONFIG in metadata else _unfit(config),
     )
+
+
+def unchanged(body: nn.Module) -> nn.Module:
+    """The same."""
+    return body
+
+
+def stretched(body: nn.Module) -> nn.Module:
+    """With position embeddings interpolated in every forward, where the library can do that."""
+    if "interpolate_pos_encoding" in inspect.signature(type(body).forward).parameters:
+        body.register_forward_pre_hook(_interpolate, with_kwargs=True)
+    return body
+
+
+def _interpolate(body: nn.Module, words: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return words, {**more, "interpolate_pos_encoding": True}
+
+
+def _stretched(
+    trained: Trained, stretch: Callable[[nn.Module], nn.Module], size: tuple[int, int] | None
+) -> Trained:
+    body = stretch(trained.body)
+    if stretch is unchanged or not body._forward_pre_hooks:
+        return Trained(body, trained.notes)
+    rows, columns = size or (0, 0)
+    note = f"position embeddings are interpolated to views of {rows}x{columns}"
+    return Trained(body, (*trained.notes, note))
+
+
+def _asked_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    try:
+        return parse_size(metadata["size"]) if "size" in metadata else None
+    except ValueError:
+        return None  # refused where all such words are read
+
+
+def _native(config: Any) -> tuple[int, int] | None:
+    """Rows and columns a network was made for; None where its configuration gives none."""
+    side = getattr(config, "image_size", None)
+    if side is None and getattr(config, "vision_config", None) is not None:
+        side = getattr(config.vision_config, "image_size", None)
+    if isinstance(side, int):
+        return side, side
+    return (int(side[0]), int(side[1])) if isinstance(side, (list, tuple)) else None
+
+
+def _unfit(config: Any) -> str:
+    """Why it is no classifier of one class among several; empty where it is one."""
+    kind = getattr(config, "problem_type", None)
+    if kind in ("multi_label_classification", "regression"):
+        return (
+            f"was trained for problem_type {kind}: only one class among several is taught; give a "
+            "network of single_label_classification"
+        )
+    if config.num_labels == 1:
+        return (
+            "gives one output, a yes or no of one class; a classifier gives one for each class: "
+            "give a network of at least two labels"
+        )
+    return ""
+
+
+def _licence(member: str) -> str:
+    """What the front matter of its README says; empty where there is none in reach."""
+    import huggingface_hub
+
+    folder = Path(member)
+    try:
+        kept = folder / CARD if folder.is_dir() else None
+        file = kept or huggingface_hub.try_to_load_from_cache(member, CARD)
+        words = huggingface_hub.metadata_load(file) if isinstance(file, (str, Path)) else None
+    except Exception:  # no front matter, or none that can be read: then nobody says
+        return ""
+    words = words or {}
+    named = words.get("license")
+    return str((words.get("license_name") or named) if named == "other" else named or "")
 
 
 def _without_names(config: Any) -> str:
@@ -178,54 +265,76 @@ def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module
     return loaded.float() if whole else None
 
 
-def _processor(member: str) -> dict[str, Any]:
-    """How images are prepared, as the file says; empty where there is none."""
-    folder = Path(member)
-    try:
-        file = folder / PROCESSOR if folder.is_dir() else hub_file(member, PROCESSOR)
-        content = json.loads(file.read_text())
-    except (OSError, WeightsError):
-        return {}
-    except ValueError:
-        raise RequestError(f"hf:{member}: {PROCESSOR} cannot be read") from None
-    return dict(content)
+def _sight(member: str, string: ModelString, config: Any) -> Sight | None:
+    """How its processor prepares pictures; None where there is none, or it is not needed.
 
-
-def _preprocess(config: Any, processor: Mapping[str, Any]) -> Preprocess | None:
-    channels = getattr(config, "num_channels", 3)
-    if not processor.get("do_normalize", True):
-        mean, std = [0.0] * channels, [1.0] * channels
-    elif "image_mean" in processor and "image_std" in processor:
-        mean, std = processor["image_mean"], processor["image_std"]
-    else:
+    Raises:
+        RequestError: it cannot be followed, and the string does not say all itself.
+    """
+    if not has_weights(string.text):
         return None
-    # It multiplies bytes by a factor before it normalises; our pixels are bytes divided by 255.
-    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
-    scale = 255 * factor
-    return Preprocess(
-        tuple(round(value / scale, 6) for value in mean),
-        tuple(round(value / scale, 6) for value in std),
-        SMALLEST,
-        _size(processor),
-        interpolation=RESAMPLE.get(processor.get("resample", 2), "bicubic"),
+    channels = getattr(config, "num_channels", 3)
+    try:
+        if config.model_type == "timm_wrapper":
+            return _timms(config)
+        content = _processor(member)
+        return read_processor(content, config.model_type, channels, SMALLEST) if content else None
+    except RequestError as error:
+        if {"mean", "std"} <= set(string.options):
+            return None
+        raise RequestError(f"hf:{member}: {error}") from None
+
+
+def _timms(config: Any) -> Sight | None:
+    """Of a timm network inside transformers: its configuration says it itself."""
+    words = getattr(config, "pretrained_cfg", None) or {}
+    if "mean" not in words or "std" not in words:
+        return None
+    how = words.get("interpolation", "bicubic")
+    rows, columns = (words.get("input_size") or (3, 224, 224))[1:]
+    return Sight(
+        Preprocess(
+            tuple(words["mean"]),
+            tuple(words["std"]),
+            SMALLEST,
+            (rows, columns),
+            interpolation=how if how in INTERPOLATIONS else "bicubic",
+        )
     )
 
 
-def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
-    """What is left after resizing and cutting out the middle."""
-    cropped = processor.get("do_center_crop") and processor.get("crop_size")
-    said = cropped or processor.get("size")
-    if isinstance(said, Mapping):
-        side = said.get("shortest_edge")
-        rows, columns = said.get("height", side), said.get("width", side)
-        return (int(rows), int(columns)) if rows and columns else None
-    if isinstance(said, (list, tuple)) and len(said) == 2:
-        return int(said[0]), int(said[1])
-    return (said, said) if isinstance(said, int) else None
+def _processor(member: str) -> dict[str, Any]:
+    """How images are prepared, as the file says; empty where there is none."""
+    content = _json_of(member, PROCESSOR)
+    if not content:  # newer versions keep all processors of a network in one file
+        content = _json_of(member, PROCESSORS).get("image_processor") or {}
+    if not isinstance(content, dict):
+        raise RequestError(f"hf:{member}: {PROCESSORS} cannot be read")
+    return content
+
+
+def _json_of(member: str, name: str) -> dict[str, Any]:
+    folder = Path(member)
+    try:
+        file = folder / name if folder.is_dir() else hub_file(member, name)
+        content = json.loads(file.read_text())
+    except (OSError, WeightsError):
+        return {}
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise RequestError(f"hf:{member}: {name} cannot be read")
+    return content
 
 
 def _classes(config: Any) -> tuple[str, ...]:
-    names = tuple(config.id2label[place] for place in sorted(config.id2label))
+    places = sorted(config.id2label)
+    if places != list(range(len(places))):
+        raise RequestError(
+            f"its config.json names classes {places[0]} to {places[-1]} in id2label, expected 0 to "
+            f"{len(places) - 1}; correct it, or give the names by --labels NAME=FILE"
+        )
+    names = tuple(config.id2label[place] for place in places)
     unnamed = all(str(name) == f"LABEL_{place}" for place, name in enumerate(names))
     return () if unnamed else told_apart([str(name) for name in names])
 

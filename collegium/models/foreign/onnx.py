@@ -2,8 +2,7 @@
 
 import copy
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,18 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.designs import Design, Trained
 from collegium.models.foreign.extras import import_extra
+from collegium.models.network import Preprocess
 from collegium.models.strings import OPTIONS, ModelString
+from collegium.models.weights import read_classes
 
+CHANNELS, LOGITS = (1, 3), "logits"
+TYPES: Mapping[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""Of inputs and outputs, in the words of onnxruntime."""
 SIDECARS = (".data", "_data")
 """After the file's name: where exporters put weights that are too large for it."""
 
@@ -35,16 +44,25 @@ class OnnxBody(nn.Module):
         super().__init__()
         self.path, self.file_sha256 = path, _hash(path)
         self._session = _session(path)
-        inputs, self._output = self._session.get_inputs(), self._session.get_outputs()[0].name
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-            found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
-            raise WeightsError(f"{path}: expected one input of float32 images, found {found}")
-        self._input = inputs[0].name
-        fixed = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
-        self.batch, self.channels, *sides = fixed
-        rows, columns = sides
+        self._input, shape, self._kind = _images(path, self._session.get_inputs())
+        self._output = _logits(path, self._session.get_outputs())
+        fixed = [side if isinstance(side, int) and side > 0 else None for side in shape]
+        self.channels_last = fixed[1] not in CHANNELS and fixed[3] in CHANNELS
+        if self.channels_last:
+            fixed = [fixed[0], fixed[3], *fixed[1:3]]
+        self.batch, self.channels, rows, columns = fixed
+        if self.channels is not None and self.channels not in CHANNELS:
+            raise WeightsError(
+                f"{path}: expected images of 1 or 3 channels, found {self.channels} in "
+                f"{self._input}: {shape}"
+            )
         self.size = (rows, columns) if rows and columns else None
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether its input are bytes, so that it normalises them itself."""
+        return self._kind is np.uint8
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxBody":
         # A session cannot be copied, and need not be: nothing can change it.
@@ -54,18 +72,67 @@ class OnnxBody(nn.Module):
 
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits, computed on the CPU and given back where the images were."""
-        given = images_BDHW.detach().float().cpu().contiguous().numpy()
+        given = self._as_input(images_BDHW.detach().float().cpu())
         step = self.batch or max(1, len(given))
         parts = [self._run(given[at : at + step]) for at in range(0, len(given), step)]
         return torch.from_numpy(np.concatenate(parts)).to(images_BDHW.device)
 
+    def _as_input(self, images_BDHW: Tensor) -> Any:
+        """In the type and the order of axes the file takes."""
+        if self.takes_bytes:
+            images_BDHW = (images_BDHW * 255).round().clamp(0, 255)
+        axes = (0, 2, 3, 1) if self.channels_last else (0, 1, 2, 3)
+        return np.ascontiguousarray(images_BDHW.permute(axes).numpy().astype(self._kind))
+
     def _run(self, images: Any) -> Any:
         count = len(images)
         if self.batch and count < self.batch:  # filled up with black
-            empty = np.zeros((self.batch - count, *images.shape[1:]), np.float32)
+            empty = np.zeros((self.batch - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, empty])
         (logits,) = self._session.run([self._output], {self._input: images})
+        if logits.ndim > 2 and set(logits.shape[2:]) == {1}:  # older exporters keep a map of 1x1
+            logits = logits.reshape(logits.shape[:2])
         return logits[:count].astype(np.float32, copy=False)
+
+
+def _images(path: Path, inputs: Sequence[Any]) -> tuple[str, Sequence[Any], Any]:
+    """Name, shape and type of the one input.
+
+    Raises:
+        WeightsError: there are several, or it is no batch of images.
+    """
+    found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
+    if len(inputs) != 1:
+        raise WeightsError(
+            f"{path}: expected one input, of images, found {len(inputs)}: {found}; export it with "
+            "the others fixed"
+        )
+    (one,) = inputs
+    if one.type not in TYPES or len(one.shape) != 4:
+        raise WeightsError(
+            f"{path}: expected one input of float32 images (batch, channels, rows, columns), "
+            f"channels first or last, or of bytes (uint8); found {found}"
+        )
+    return one.name, one.shape, TYPES[one.type]
+
+
+def _logits(path: Path, outputs: Sequence[Any]) -> str:
+    """Name of the output that has one number for each class.
+
+    Raises:
+        WeightsError: it is not evident which.
+    """
+    numbers = [one for one in outputs if one.type in TYPES and one.type != "tensor(uint8)"]
+    named = [one for one in numbers if one.name == LOGITS]
+    flat = [one for one in numbers if len(one.shape) == 2 or set(one.shape[2:]) == {1}]
+    for likely in (named, flat, numbers if len(outputs) == 1 else []):
+        if len(likely) == 1:
+            return str(likely[0].name)
+    found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in outputs)
+    raise WeightsError(
+        f"{path}: it is not evident which of its outputs are the logits, found {found}; export it "
+        f"with one output (batch, classes), or name that {LOGITS!r}"
+    )
 
 
 def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
@@ -74,12 +141,19 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
     import_extra("onnx")
     body = OnnxBody(Path(member))
+    says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
+    channels = body.channels or 3
+    if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
+        raise RequestError(
+            f"onnx:{member} takes bytes (uint8) and normalises them itself; leave out mean and std"
+        )
     return Design(
         lambda classes: _refuse(member),
-        channels=body.channels or 3,
+        channels=channels,
+        sees=Preprocess((0.0,) * channels, (1.0,) * channels) if body.takes_bytes else None,
         native=body.size,
-        says={key: value for key, value in body.metadata.items() if key in OPTIONS},
-        classes=_classes(body),
+        says=says,
+        classes=_classes(body, says),
         trained=lambda classes: _trained(body, classes),
         learns=False,
     )
@@ -122,8 +196,8 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _classes(body: OnnxBody) -> tuple[str, ...]:
+def _classes(body: OnnxBody, says: Mapping[str, str]) -> tuple[str, ...]:
     try:
-        return tuple(map(str, json.loads(body.metadata.get("classes", "[]"))))
-    except (ValueError, TypeError):
-        raise WeightsError(f"ONNX file {body.path}: its list of classes cannot be read") from None
+        return read_classes(says, f"ONNX file {body.path}")
+    except WeightsError:
+        return ()  # refused where the entry is read again, unless others were given

@@ -1,5 +1,6 @@
 """`timm:NAME`: any classifier of timm."""
 
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,12 +31,40 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     words = {"img_size": parse_size(metadata["size"])} if sized else {}
     return Design(
         lambda classes: _create(member, num_classes=classes, **words),
+        channels=3 if config is None else config.input_size[0],
         smallest=SMALLEST,
         sees=None if config is None else _preprocess(config),
         native=None if config is None else config.input_size[1:],
         classes=() if config is None else _classes(member, config),
         trained=lambda classes: _pretrained(member, config, classes, words),
+        resample=_resample,
+        licence="" if config is None else config.license or "",
+        unfit=_unfit(config, string),
     )
+
+
+def _unfit(config: Any, string: ModelString) -> str:
+    """Why its published weights can be no teacher; empty where they can."""
+    if config is None or string.weights != PRETRAINED or config.num_classes:
+        return ""
+    return (
+        "has weights without a classifier, which know no classes: give others of its weights, or "
+        "your own by @FILE; a student can start from them"
+    )
+
+
+def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With position embeddings interpolated as timm does it when it loads weights."""
+    change = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
+    if change is None:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Mapping[str, Any] = change(dict(tensors), body)
+    except Exception:  # then the shapes are refused, in the words of every other file
+        return {}
+    return found
 
 
 def takes_size(member: str) -> bool:
@@ -75,6 +104,8 @@ def _pretrained(member: str, config: Any, classes: int | None, words: Mapping[st
     body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **words)
     fresh = classes not in (None, config.num_classes)
     note = f"; its last layer starts afresh for {classes} classes" if fresh else ""
+    if (size := words.get("img_size")) not in (None, tuple(config.input_size[1:])):
+        note += f"; what depends on positions is interpolated to {size[0]}x{size[1]}"
     return Trained(body, (f"weights {repository} of the hub{note}",))
 
 

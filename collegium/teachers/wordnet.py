@@ -1,0 +1,98 @@
+"""Classes named by WordNet identifiers (n01440764), beside a teacher that has ImageNet's words.
+
+ImageNet's folders are named by identifiers, most of its classifiers know words, in the order of the
+sorted identifiers. Which is which stands in tables that timm brings; they are read as text, so a
+timm that cannot be imported does as well.
+"""
+
+import functools
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+IDENTIFIER = re.compile(r"n\d{8}")
+IMAGENET = 1000
+_SURE = 0.9
+"""Share of a teacher's 1,000 names that have to be ImageNet's at their places."""
+MISSING = (
+    "the data's classes are WordNet identifiers; the table of their words comes with timm: pip "
+    'install "collegium[timm]"'
+)
+
+
+def are_identifiers(names: Sequence[str]) -> bool:
+    """Whether all names are WordNet identifiers.
+
+    >>> are_identifiers(["n01440764", "n01443537"]), are_identifiers(["tench"])
+    (True, False)
+    """
+    return bool(names) and all(IDENTIFIER.fullmatch(name) for name in names)
+
+
+def as_identifiers(
+    names: Sequence[str], aliases: Callable[[str], Sequence[str]]
+) -> tuple[str, ...] | None:
+    """The identifiers of ImageNet's 1,000 classes, where these names are theirs, in their order.
+
+    Args:
+        names: of a teacher, in the order of its logits.
+        aliases: the spellings of a name that count as the same.
+
+    Returns:
+        None where they are other names, or no table is installed.
+    """
+    table = synsets()
+    if len(names) != IMAGENET or table is None:
+        return None
+    same = sum(
+        _same(aliases(_plain(name)), aliases(words))
+        for name, (_, words) in zip(names, table, strict=True)
+    )
+    return tuple(identifier for identifier, _ in table) if same >= _SURE * IMAGENET else None
+
+
+def _same(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    return bool(set(ours) & set(theirs))
+
+
+def _plain(name: str) -> str:
+    """Without the number that tells two equal names apart."""
+    return re.sub(r" \(\d+\)$", "", name)
+
+
+def as_words(names: Sequence[str]) -> tuple[str, ...]:
+    """Identifiers as their words, where a table has them; other names as they are."""
+    words = _lemmas()
+    return tuple(words.get(name, name) for name in names)
+
+
+@functools.cache
+def synsets() -> tuple[tuple[str, str], ...] | None:
+    """Identifier and words of each of ImageNet's 1,000 classes, in order; None without timm."""
+    words, folder = _lemmas(), _tables()
+    if folder is None or not words:
+        return None
+    try:
+        order = (folder / "imagenet_synsets.txt").read_text().split()
+    except OSError:
+        return None
+    return tuple((identifier, words.get(identifier, identifier)) for identifier in order)
+
+
+@functools.cache
+def _lemmas() -> dict[str, str]:
+    folder = _tables()
+    try:
+        text = "" if folder is None else (folder / "imagenet_synset_to_lemma.txt").read_text()
+    except OSError:
+        return {}
+    return dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+
+
+def _tables() -> Path | None:
+    """Where timm keeps them; None where it is not installed."""
+    found = importlib.util.find_spec("timm")
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0]) / "data" / "_info"
