@@ -42,6 +42,7 @@ from collegium.models.outputs import logits_of
 from collegium.models.specs import Setting, has_weights
 from collegium.plain import PlainAnswers
 from collegium.run import describe
+from collegium.strict import ImageSize
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.labels import LabelMap
 from collegium.training.evaluate import Predictions, predict
@@ -124,7 +125,7 @@ def audit(
     probe: int = PROBE,
     validation: float = 0.1,
     seed: int = 0,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     classes: Sequence[str] = (),
     labels: Mapping[str, Labels] = {},
     machine: Machine = Machine(),  # noqa: B008 - frozen

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from collegium.data.draws import Stream, fold, fold_in, signed
 from collegium.data.image_data import ImageData
+from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, UnknownNameError
 
 _NAMES = ("train", "validation", "test")
@@ -23,6 +24,7 @@ class Splits:
         validation: what choices are made on, or None.
         test: what results are reported on, or None.
         notes: what the user should know of them, a line each.
+        rule: how stored pictures became these pixels.
 
     Raises:
         DataError: two splits differ in the shape of their images or in their class names.
@@ -32,6 +34,7 @@ class Splits:
     validation: ImageData | None
     test: ImageData | None
     notes: tuple[str, ...] = ()
+    rule: PixelRule = PLAIN
 
     def __post_init__(self) -> None:
         for name in self.names():
@@ -87,7 +90,7 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
     parts = (None if part is None else _of_classes(part, names) for part in _all_of(splits))
     train, validation, test = parts
     assert train is not None
-    return Splits(train, validation, test)
+    return Splits(train, validation, test, splits.notes, splits.rule)
 
 
 def _all_of(splits: Splits) -> tuple[ImageData | None, ...]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from collegium.data.albums import Album, load_albums
-from collegium.data.folder import image_files
 from collegium.data.reading import Reading
 from collegium.data.shelves import FileShelf, Pictures
 from collegium.data.splits import Splits
+from collegium.data.walk import image_files
 from collegium.errors import DataError, UnknownNameError
 
 _FOLDER = "tiny-imagenet-200"

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.data import ImageData
-from collegium.data.folder import image_files
 from collegium.data.pictures import LEAVE_OUT, Picture, decode
+from collegium.data.walk import image_files
 from collegium.errors import DataError
 from collegium.export.measures import check_finite
 from collegium.export.options import Which
