@@ -24,6 +24,7 @@ from collegium.data import (
     load_data,
     splits_of,
 )
+from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
 from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
@@ -136,6 +137,9 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     """Splits of data from Python: each an `ImageData`, two arrays, or a map-style data set."""
     given = {"train": train, "validation": val, "test": test}
     splits = splits_of({part: data for part, data in given.items() if data is not None})
+    names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
+    if lack := without_examples(splits.train.name, names, counts.tolist()):
+        splits = dataclasses.replace(splits, notes=(*splits.notes, lack))
     if splits.validation is not None or validation == 0:
         return splits
     train_data, held_out = hold_out(splits.train, validation, seed)

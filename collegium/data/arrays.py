@@ -12,7 +12,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike, distinct, renumber, without_examples
+from collegium.data.class_names import alike, distinct, renumber
 from collegium.data.image_data import ImageData
 from collegium.data.layouts import channels_first, layout_told, numbers, stacked, to_pixels
 from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
@@ -120,7 +120,9 @@ def splits_of(
     size = image_size or _size_of_train(raw["train"])
     reading = Reading(size, scale=scale, alpha=alpha)
     arrays, rule, notes = _as_arrays(raw, name, reading, asked=image_size is not None)
-    pixels, guessed = to_pixels(arrays, scale, name)
+    pixels, found_scale, guessed = to_pixels(arrays, scale, name)
+    if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
+        rule = replace(rule, scale=found_scale)  # for pictures of these numbers in files
     labels, names = _labels(raw, classes, where)
     found = {
         part: ready
@@ -131,8 +133,7 @@ def splits_of(
     found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
     notes += [*guessed, *(one.targets.note for one in raw.values()), alike(name, names)]
     if raw["train"].ready is None:
-        count_C = torch.bincount(found["train"].labels_N, minlength=len(names)).tolist()
-        notes += [*refuse_blank(pixels, name), without_examples(name, names, count_C)]
+        notes += refuse_blank(pixels, name)
     told = tuple(note for note in notes if note)
     return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
 
@@ -201,7 +202,9 @@ def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
             f"{name}: cannot read {type(source).__name__}; give a pair (images, labels) of arrays, "
             "or a dataset with len() whose items are (image, label)"
         )
-    items = [_item(source[0], 0, name)] if len(source) else []
+    if not len(source):
+        raise DataError(f"{name}: the dataset has no items")
+    items = [_item(source[0], 0, name)]
     _check_memory(items, len(source), name)
     items += [_item(source[place], place, name) for place in range(1, len(source))]
     return [image for image, _ in items], _alike_labels([label for _, label in items], name)

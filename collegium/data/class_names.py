@@ -1,7 +1,7 @@
 """Class names: which are the same, which only look alike, and which number each has in train."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,9 @@ def alike(name: str, classes: Sequence[str]) -> str:
     return f"{name} has classes that differ in {kind} alone: {listed}"
 
 
-def without_examples(
-    name: str, classes: Sequence[str], counts: Mapping[int, int] | Sequence[int]
-) -> str:
+def without_examples(name: str, classes: Sequence[str], counts: Sequence[int]) -> str:
     """A line on classes that no training example has; empty if every one has some."""
-    missing = [one for place, one in enumerate(classes) if not counts[place]]
+    missing = [one for place, one in enumerate(classes) if not any(counts[place : place + 1])]
     if not missing:
         return ""
     more = ", ..." if len(missing) > _SHOWN else ""

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,7 +31,7 @@ def numbers(values: Any, name: str) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
-def channels_first(images: NDArray[Any]) -> tuple[Shaped[NDArray[Any], "N D H W"], bool]:
+def channels_first(images: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     """Images NHW, NHWD or NDHW with channels first, and whether another reading fits too.
 
     Other shapes stay as they are.
@@ -53,8 +52,6 @@ def stacked(images: Sequence[NDArray[Any]], name: str) -> tuple[NDArray[Any], bo
     Raises:
         DataError: they differ in size or type.
     """
-    if not images:
-        raise DataError(f"{name}: the dataset has no items")
     read = [channels_first(image[None]) for image in images]
     parts = [part[0] for part, _ in read]
     channels = max(len(part) for part in parts)
@@ -80,8 +77,8 @@ def layout_told(shape: Sequence[int], name: str) -> str:
 
 def to_pixels(
     parts: Mapping[str, NDArray[Any]], scale: Scale | None, name: str
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Pixels of all splits, uint8 0..255 or float32 in 0..1, by one scale; and what was guessed.
+) -> tuple[dict[str, Tensor], Scale | None, list[str]]:
+    """Pixels of all splits, uint8 0..255 or float32 in 0..1; by which scale, and what was guessed.
 
     Bytes stay, truth values are black and white; whole numbers become bytes, floats stay floats.
 
@@ -103,8 +100,8 @@ def to_pixels(
         scale = choose_scale(spans, name, REMEDY)
         if not _evident(parts, spans, scale):
             span = Span.join(list(spans.values()))
-            notes.append(guess_told(span, scale, name, "the", REMEDY))
-    return {part: _pixels(images, scale, name) for part, images in parts.items()}, notes
+            notes.append(guess_told(span, scale, name, "pixels", REMEDY))
+    return {part: _pixels(images, scale, name) for part, images in parts.items()}, scale, notes
 
 
 def _evident(parts: Mapping[str, NDArray[Any]], spans: Mapping[str, Span], scale: Scale) -> bool:

@@ -68,8 +68,10 @@ def find_rule(
     scale, notes = reading.scale, _transparent(looked, name, reading, alpha)
     if spans and scale is None:
         scale = choose_scale(spans, name, range_)
-        if (scale.black, scale.white) != (0, _WHITE_OF_FILES):
-            notes.append(guess_told(Span.join(list(spans.values())), scale, name, "deep", range_))
+        span = Span.join(list(spans.values()))
+        usual = (0, _WHITE_OF_FILES) if span.whole else (0, 1)
+        if (scale.black, scale.white) != usual:
+            notes.append(guess_told(span, scale, name, "pixels of more than 8 bits", range_))
     frames = sum(header.frames for found in looked.values() for header in found.headers)
     if frames:
         notes.append(f"{name}: {frames:,} images have several frames; the first of each is used")

@@ -40,20 +40,23 @@ class PixelRule:
         kept: dict[str, Any] = {}
         if self.scale is not None:
             kept["range"] = [self.scale.black, self.scale.white]
+            if self.scale.given:
+                kept["given"] = True
         if self.alpha != "drop":
             kept["alpha"] = self.alpha
         return kept
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "PixelRule":
-        """The same again; the scale is not a given one, so that what is beyond it is an error.
+        """The same again.
 
         Raises:
             DataError: it is none.
         """
         try:
             black, white = content.get("range") or (None, None)
-            scale = None if black is None else Scale(float(black), float(white))
+            given = bool(content.get("given"))
+            scale = None if black is None else Scale(float(black), float(white), given)
             alpha = content.get("alpha", "drop")
         except (AttributeError, TypeError, ValueError):
             alpha = ""

@@ -183,7 +183,7 @@ def _scale(span: Span, name: str, remedy: str) -> Scale:
 def guess_told(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> str:
     """A line on what was guessed."""
     return (
-        f"{name}: {kind} pixels run from {span} and are read as {scale.black:g} (black) to "
+        f"{name}: {kind} run from {span} and are read as {scale.black:g} (black) to "
         f"{scale.white:g} (white); {remedy} where that is wrong"
     )
 

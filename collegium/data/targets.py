@@ -12,7 +12,7 @@ from torch import Tensor
 from collegium.data.class_names import distinct, numbers_of, refuse_strangers
 from collegium.errors import DataError
 
-_WANTED = "expected one class an example: whole numbers from 0, or names"
+_WANTED = "expected integers from 0, one class an example, or names of classes"
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def read_targets(values: Any, name: str) -> Targets:
     if array.ndim == 2:
         return _rows(array, name)
     if array.ndim != 1:
-        raise DataError(f"{name}: labels of the shape {array.shape}; {_WANTED}")
+        raise DataError(f"{name}: labels of the shape {array.shape}, {_WANTED}")
     if array.dtype.kind in "US":
         return _words(array.astype(str).tolist())
     if array.dtype.kind == "f":
         raise DataError(f"{name}: {_of_floats(array)}")
     if array.dtype.kind not in "biu":
-        raise DataError(f"{name}: labels are {array.dtype}; {_WANTED}")
+        raise DataError(f"{name}: labels are {array.dtype}, {_WANTED}")
     return Targets(array.astype(np.int64))
 
 
@@ -81,29 +81,28 @@ def _rows(array: NDArray[Any], name: str) -> Targets:
     """Rows of several values: each with one 1, else several classes or numbers."""
     shape = "x".join(map(str, array.shape))
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name}: labels of the shape {array.shape} are {array.dtype}; {_WANTED}")
+        raise DataError(f"{name}: labels of the shape {array.shape} are {array.dtype}, {_WANTED}")
     if not np.isin(array, (0, 1)).all():
         raise DataError(
             f"{name}: labels of the shape {array.shape} are rows of numbers (soft labels or a "
-            f"regression), which no task here learns yet; {_WANTED}"
+            f"regression), which nothing here learns yet; {_WANTED}"
         )
     if not (array.sum(axis=1) == 1).all():
         raise DataError(
             f"{name}: labels of the shape {array.shape} have several classes in a row, or none "
-            f"(multi-label), which no task here learns yet; {_WANTED}"
+            f"(multi-label), which nothing here learns yet; {_WANTED}"
         )
     said = f"{name}: labels are {shape} rows of one 1 and are read as the place of it"
     return Targets(array.argmax(axis=1).astype(np.int64), note=said)
 
 
 def _of_floats(array: NDArray[Any]) -> str:
-    kind = str(array.dtype)
+    said = f"labels are {array.dtype}, {_WANTED}"
     if np.isnan(array).any():
-        place = int(np.isnan(array).argmax())
-        return f"labels are {kind}, and example {place} has NaN; {_WANTED}"
+        return f"{said}; example {int(np.isnan(array).argmax())} has NaN"
     if (array == np.trunc(array)).all():
-        return f"labels are {kind}; if they are classes, give labels.astype(int): {_WANTED}"
-    return f"labels are {kind} (a regression?), which no task here learns yet; {_WANTED}"
+        return f"{said}; if they are classes, give labels.astype(int)"
+    return f"{said}; a regression is nothing that is learned here yet"
 
 
 def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[NDArray[Any], " N"]:

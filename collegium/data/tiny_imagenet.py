@@ -82,14 +82,14 @@ def _train(folder: Path, wnids: list[str]) -> Album:
     missing = [wnid for wnid in wnids if not (folder / wnid / "images").is_dir()]
     if missing:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
-    files = {f"{wnid}/images": image_files(folder / wnid / "images") for wnid in wnids}
+    files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
     shelf = FileShelf(folder, files)
     return Album(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
 
 
 def _val(folder: Path, wnids: list[str]) -> Album:
     labels = _annotations(folder / _ANNOTATIONS, wnids)
-    files = image_files(folder / "images")
+    files, _ = image_files(folder / "images")
     strange = sorted(set(files).symmetric_difference(labels))
     if strange:
         where = (

@@ -84,8 +84,11 @@ def _walk(root: Path, inside: str, above: tuple[str, ...], found: Found) -> None
         _walk(root, f"{inside}/{name}" if inside else name, (*above, real), found)
 
 
-def image_files(folder: Path) -> list[str]:
+def image_files(folder: Path) -> tuple[list[str], str]:
     """The names of the images in a folder and the folders in it, in the order they are read.
+
+    Returns:
+        Paths relative to the folder, and a line on what was passed over.
 
     Raises:
         DataError: there are none.
@@ -93,7 +96,7 @@ def image_files(folder: Path) -> list[str]:
     found = find_images(folder)
     if not found.files:
         raise DataError(nothing_found(folder, found))
-    return list(_paths(found))
+    return list(_paths(found)), passed_told(found.passed, str(folder))
 
 
 def _paths(found: Found) -> Iterator[str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from collegium.assembly import make_splits
 from collegium.data import ImageData, Splits
+from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
 from collegium.export.places import refuse_unfinished
@@ -38,6 +39,7 @@ class Student:
         which: after the last epoch, or of the best.
         module: the module given from Python that it is a copy of; None where strings say it all.
         metadata: of its weights file.
+        rule: how pictures became the run's pixels.
     """
 
     record: Record
@@ -47,6 +49,7 @@ class Student:
     which: Which
     module: nn.Module | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    rule: PixelRule = PLAIN
 
     @property
     def setting(self) -> Setting:
@@ -90,7 +93,8 @@ def open_student(
     says = {**file.metadata}
     if which == "best":
         says["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
-    return Student(record, run, network.eval(), shape, which, module, says)
+    rule = PixelRule.from_json(record.run.get("pixels") or {})
+    return Student(record, run, network.eval(), shape, which, module, says, rule)
 
 
 def _image_shape(record: Record) -> MapShape:
