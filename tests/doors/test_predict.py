@@ -83,7 +83,7 @@ def test_the_most_probable_classes_in_a_line(command, teachers: dict[str, Path],
     [
         ("missing.png", "image missing.png: no such file"),
         ("torn.png", "torn.png cannot be read as an image"),
-        ("note.txt", "note.txt cannot be read as an image: not a PNG, JPEG, WebP or BMP image"),
+        ("note.txt", "note.txt cannot be read as an image: not a PNG, JPEG, WebP, BMP, TIFF"),
         ("empty", "empty holds no images"),
         ("", "no image was given"),
         ("torn.png --top 0", "--top must be at least 1"),
