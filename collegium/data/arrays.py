@@ -44,7 +44,7 @@ def as_image_data(
     name: str = "arrays",
     augment: str = "none",
     image_size: ImageSize = None,
-    pixel_range: tuple[float, float] | None = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
     alpha: Alpha = "drop",
 ) -> ImageData:
     """Makes an `ImageData` of what a program has in hand; the pixels are copied.
@@ -93,7 +93,7 @@ def splits_of(
     name: str = "arrays",
     augment: str = "none",
     image_size: ImageSize = None,
-    pixel_range: tuple[float, float] | None = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
     alpha: Alpha = "drop",
 ) -> Splits:
     """Splits of what a program has in hand, read together; see `as_image_data`.

@@ -49,7 +49,7 @@ MANY = 10_000
 """Pictures whose reading is worth processes, and a word to the user."""
 
 # Others can start programs: EPS calls Ghostscript.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF")
 _NO_FORMAT = "not a PNG, JPEG, WebP, BMP, TIFF, GIF, PPM or AVIF image"
 _SIZES_CHOSEN = (32, 224)
 _MOST = 0.9  # of the pictures of train, which decide a size for the few others

@@ -30,6 +30,7 @@ class Kind:
         read: what its pixels are, 0..255, HW or HWD; None for a kind that is refused.
         refused: what the refusal says.
         as_array: whether the numbers themselves, as an array, are the same picture.
+        told: what the note on it says; empty where nothing had to be guessed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kind:
     read: Callable[[Pixels], Pixels] | None
     refused: str = ""
     as_array: bool = True
+    told: str = ""
 
 
 def saved(form: str, mode: str | None = None, **options: Any) -> Callable[[Pixels], bytes]:
@@ -120,38 +122,44 @@ def as_mode(mode: str, back: str) -> Callable[[Pixels], Pixels]:
     return lambda values: np.asarray(Image.fromarray(values).convert(mode).convert(back))
 
 
+def in_colour(values: Pixels) -> Pixels:
+    """Palettes are colour, whatever is in them."""
+    return np.stack([values] * 3, axis=2)
+
+
 def without_alpha(values: Pixels) -> Pixels:
     """What lies under the transparency."""
     return values[..., 0] if values.shape[2] == 2 else values[..., :3]
 
 
-_DEEP = {
-    f"{top} in {bits} bits of {suffix}": (top, bits, suffix)
-    for suffix in ("png", "tiff", "pgm")
-    for top, bits in ((219, 8), (255, 8), (1000, 10), (4095, 12), (16000, 14), (60000, 16))
-}
+DEEP, CLEAR = "pixels of more than 8 bits run from", "transparency of 4 of 4 images is dropped"
+_BITS = ((219, 8), (255, 8), (1000, 10), (4095, 12), (16000, 14), (60000, 16))
 _FORMS = {"png": "PNG", "tiff": "TIFF", "pgm": "PPM"}
 
+
+def _deep(suffix: str, top: int, bits: int) -> Kind:
+    made, told = whole(top, np.uint16), DEEP * (bits < 16)
+    name, store = f"{top} in {bits} bits of {suffix}", saved(_FORMS[suffix])
+    return Kind(name, made, store, suffix, shifted(bits), told=told)
+
+
+def _coloured(top: int, bits: int) -> Kind:
+    made, told = whole(top, np.uint16, 3), DEEP * (bits < 16)
+    name = f"{top} in {bits} bits of colour"
+    return Kind(name, made, png_of_16_bits, "png", shifted(bits), told=told)
+
+
 KINDS = (
-    *(
-        Kind(name, whole(top, np.uint16), saved(_FORMS[suffix]), suffix, shifted(bits))
-        for name, (top, bits, suffix) in _DEEP.items()
-    ),
-    *(
-        Kind(f"{top} in {bits} bits of colour", whole(top, np.uint16, 3), png_of_16_bits, "png", r)
-        for top, bits, r in (
-            (219, 8, shifted(8)),
-            (4095, 12, shifted(12)),
-            (60000, 16, shifted(16)),
-        )
-    ),
-    Kind("masks of 16 bits", whole(1, np.uint16), saved("PNG"), "png", stretched(0, 1)),
-    Kind("digits of 16", whole(16, np.uint16), saved("PNG"), "png", stretched(0, 16)),
-    Kind("32 bits", whole(3000, np.int32), saved("TIFF"), "tif", shifted(12)),
+    *(_deep("png", top, bits) for top, bits in _BITS),
+    *(_deep(suffix, top, bits) for suffix in ("tiff", "pgm") for top, bits in _BITS[::3]),
+    *(_coloured(top, bits) for top, bits in ((219, 8), (4095, 12), (60000, 16))),
+    Kind("masks of 16 bits", whole(1, np.uint16), saved("PNG"), "png", stretched(0, 1), told=DEEP),
+    Kind("digits of 16", whole(16, np.uint16), saved("PNG"), "png", stretched(0, 16), told=DEEP),
+    Kind("32 bits", whole(3000, np.int32), saved("TIFF"), "tif", shifted(12), told=DEEP),
     Kind("floats 0..1", real(0, 1), saved("TIFF"), "tif", stretched(0, 1)),
     Kind("floats 0..0.4", real(0, 0.4), saved("TIFF"), "tif", stretched(0, 1)),
-    Kind("floats 0..255", real(0, 255), saved("TIFF"), "TIF", stretched(0, 255)),
-    Kind("floats -1..1", real(-1, 1), saved("TIFF"), "tiff", stretched(-1, 1)),
+    Kind("floats 0..255", real(0, 255), saved("TIFF"), "TIF", stretched(0, 255), told=DEEP),
+    Kind("floats -1..1", real(-1, 1), saved("TIFF"), "tiff", stretched(-1, 1), told=DEEP),
     Kind("standardised", real(-2, 2.5), saved("TIFF"), "tif", None, "normalisation belongs"),
     Kind("metres", real(0, 10), saved("TIFF"), "tif", None, "0 to 255: give raw pixels"),
     Kind("NaN", holding(np.nan), saved("TIFF"), "tif", None, "NaN or infinite"),
@@ -165,9 +173,7 @@ KINDS = (
     Kind("ppm", whole(255, np.uint8, 3), saved("PPM"), "ppm", same),
     Kind("tiff", whole(255, np.uint8, 3), saved("TIFF"), "tif", same),
     Kind("webp", whole(255, np.uint8, 3), saved("WEBP", lossless=True), "webp", same),
-    Kind(
-        "gif of grey", whole(255, np.uint8), saved("GIF"), "gif", as_mode("P", "L"), as_array=False
-    ),
+    Kind("gif", whole(255, np.uint8), saved("GIF"), "gif", in_colour, as_array=False),
     Kind("bits", whole(255, np.uint8), saved("PNG", "1"), "png", as_mode("1", "L"), as_array=False),
     Kind(
         "palette", whole(255, np.uint8, 3), saved("PNG", "P"), "png", as_mode("P", "RGB"), "", False
@@ -181,8 +187,22 @@ KINDS = (
         "",
         False,
     ),
-    Kind("grey with alpha", whole(255, np.uint8, 2), saved("PNG"), "png", without_alpha, "", False),
     Kind(
-        "colour with alpha", whole(255, np.uint8, 4), saved("PNG"), "png", without_alpha, "", False
+        "grey with alpha",
+        whole(255, np.uint8, 2),
+        saved("PNG"),
+        "png",
+        without_alpha,
+        as_array=False,
+        told=CLEAR,
+    ),
+    Kind(
+        "colour with alpha",
+        whole(255, np.uint8, 4),
+        saved("PNG"),
+        "png",
+        without_alpha,
+        as_array=False,
+        told=CLEAR,
     ),
 )
