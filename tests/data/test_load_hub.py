@@ -213,7 +213,10 @@ def test_every_split_is_matched_to_train_by_its_own_names(tmp_path):
     assert load_data(f"hf:{tmp_path / 'words'}").get("test").labels_N.tolist() == [2, 0]
     spoken = table(3, "image", "label", datasets.Value("string"), ["red", "blue", "green"])
     splits_of(train=spoken, test=test).save_to_disk(tmp_path / "spoken")
-    assert load_data(f"hf:{tmp_path / 'spoken'}").get("test").labels_N.tolist() == [1, 2]
+    assert load_data(f"hf:{tmp_path / 'spoken'}", validation=0.0).get("test").labels_N.tolist() == [
+        1,
+        2,
+    ]
     violet = coloured(["green", "violet"], [0, 1])
     splits_of(train=train, test=violet).save_to_disk(tmp_path / "other")
     assert "'violet'" in refusal(f"hf:{tmp_path / 'other'}", UnknownNameError)
