@@ -14,9 +14,7 @@ from collegium.data.walk import Found, find_images, nothing_found, passed_told
 from collegium.errors import DataError
 
 _FOLDERS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
-_LAYOUT = (
-    "expected train/CLASS/*.png, val/CLASS/*.png (or png, jpg, webp, bmp, tif, gif, ppm, avif)"
-)
+_LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or jpg, webp, bmp, tif, gif, ppm, avif)"
 _NAMED = 5
 
 
@@ -136,7 +134,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
         return {"train": root}
     if "train" not in folders:
         there = ", ".join(_subfolders(root)[:_NAMED])
-        raise DataError(f"{root} has no folder train{there and f', but {there}'}; {_LAYOUT}")
+        more = f"; it has {there}" if there else ""
+        raise DataError(f"{root} has no folder train; {_LAYOUT}{more}")
     return folders
 
 

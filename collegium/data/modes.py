@@ -3,7 +3,7 @@
 Depth, transparency and several frames are what a header tells and what a person must hear of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,15 +54,19 @@ class PixelRule:
             DataError: it is none.
         """
         try:
-            black, white = content.get("range") or (None, None)
-            given = bool(content.get("given"))
-            scale = None if black is None else Scale(float(black), float(white), given)
+            ends = [float(end) for end in content.get("range") or ()]
+            scale = _scale_of(ends, bool(content.get("given"))) if ends else None
             alpha = content.get("alpha", "drop")
         except (AttributeError, TypeError, ValueError):
-            alpha = ""
+            scale, alpha = None, ""
         if alpha not in ("drop", "white", "black"):
             raise DataError(f"run.json is damaged: {content!r} does not say how images are read")
         return cls(scale, alpha)
+
+
+def _scale_of(ends: Sequence[float], given: bool) -> Scale:
+    black, white = ends
+    return Scale(black, white, given)
 
 
 PLAIN = PixelRule()
@@ -159,9 +163,15 @@ def look_at(image: Image.Image, name: str, low: Image.Image | None, deep: bool) 
     if not is_see_through(image):
         return Look(span)
     bands = image.convert("RGBA").split()
-    lowest, highest = bands[3].getextrema()
-    flat = all(band.getextrema()[0] == band.getextrema()[1] for band in bands[:3])
+    lowest, highest = _ends(bands[3])
+    flat = all(low == high for low, high in map(_ends, bands[:3]))
     return Look(span, lowest < 255, lowest < highest and flat)
+
+
+def _ends(band: Image.Image) -> tuple[int, int]:
+    """The smallest and the largest value of eight bits."""
+    values = np.asarray(band)
+    return int(values.min()), int(values.max())
 
 
 def eight_bits(

@@ -88,7 +88,9 @@ def test_folders_of_nothing_but_other_files_say_which(tmp_path):
 def test_misnamed_splits_are_no_classes(tmp_path, write_picture):
     for split in ("training", "testing"):
         write_picture(tmp_path / split / "cat" / "a.png")
-    with pytest.raises(DataError, match="has no folder train, but testing, training"):
+    with pytest.raises(
+        DataError, match=r"has no folder train; expected .*; it has testing, training"
+    ):
         load_data(f"folder:{tmp_path}")
 
 
