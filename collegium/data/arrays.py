@@ -13,6 +13,7 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from collegium.data.class_names import alike, distinct, renumber
+from collegium.data.hub import Rows
 from collegium.data.image_data import ImageData
 from collegium.data.layouts import channels_first, layout_told, numbers, stacked, to_pixels
 from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
@@ -55,7 +56,8 @@ def as_image_data(
     Args:
         source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
             tensors, the images NHW, NHWD or NDHW; or anything with a length and items
-            (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW. Pixels
+            (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
+            `datasets.Dataset`. Pixels
             are uint8, truth values, whole numbers of up to 16 bits, or floats in 0..1, -1..1 or
             0..255, as the smallest and the largest of all say. Where both an NDHW and an NHWD
             reading fit, channels are first. Grey and RGB items may be mixed and become RGB; PIL
@@ -167,6 +169,8 @@ def _read(source: Any, where: str) -> _Raw:
     if _is_pair(source):
         images, unclear = channels_first(numbers(source[0], where))
         return _Raw(images, read_targets(source[1], where), unclear=unclear)
+    if isinstance(getattr(source, "features", None), Mapping):  # of the datasets library
+        source = Rows.of(source, where)
     pictures, labels = _collect(_zipped(source), where)
     return _Raw(pictures, read_targets(labels, where), _own_names(source))
 

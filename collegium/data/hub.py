@@ -61,6 +61,7 @@ class Choices:
     stream: str = ""
 
 
+_ALL = Choices()
 CHOICES = tuple(item.name for item in fields(Choices))
 
 
@@ -271,6 +272,40 @@ def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
 
 def _is_number(label: Any) -> bool:
     return isinstance(label, int) and 0 <= label < _MOST_CLASSES
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table as a data set of (image, label).
+
+    Attributes:
+        table: a `datasets.Dataset`.
+        image: the column of images.
+        label: the column of classes.
+        classes: the names that its numbers stand for; empty where it has none.
+    """
+
+    table: Any
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Any, name: str) -> "Rows":
+        """The rows of a table whose columns are evident.
+
+        Raises:
+            DataError: they are not.
+        """
+        image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
+        return cls(table, image, label, _own_names(table, label))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        row = self.table[place]
+        return row[self.image], row[self.label]
 
 
 def _own_names(table: Any, column: str) -> tuple[str, ...]:

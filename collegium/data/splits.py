@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from collegium.data.class_names import numbers_of
 from collegium.data.draws import Stream, fold, fold_in, signed
 from collegium.data.image_data import ImageData
 from collegium.data.modes import PLAIN, PixelRule
@@ -82,9 +83,12 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
     """
     if not names:
         return splits
-    for name in names:
-        if name not in splits.train.classes:
-            raise UnknownNameError(f"class of {splits.train.name}", name, splits.train.classes)
+    known = splits.train.classes
+    places = numbers_of(names, known)
+    for name, place in zip(names, places, strict=True):
+        if place < 0:
+            raise UnknownNameError(f"class of {splits.train.name}", name, known)
+    names = [known[place] for place in places]
     if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"give at least two classes, each once; found {', '.join(names)}")
     parts = (None if part is None else _of_classes(part, names) for part in _all_of(splits))

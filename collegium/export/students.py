@@ -12,6 +12,7 @@ from torch import nn
 
 from collegium.assembly import make_splits
 from collegium.data import ImageData, Splits
+from collegium.data.class_names import same_form
 from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
@@ -185,7 +186,7 @@ def splits_of(student: Student, data: "str | Splits | None", display: Display) -
 
 
 def _refuse_others(student: Student, data: ImageData) -> None:
-    if data.classes != student.network.classes:
+    if [*map(same_form, data.classes)] != [*map(same_form, student.network.classes)]:
         raise DataError(
             f"{data.name} has {len(data.classes)} classes ({', '.join(data.classes[:3])}, ...), "
             f"the student {len(student.network.classes)} "

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from collegium.assembly import splits_from
 from collegium.data import albums, load_data
 from collegium.data.gallery import Gallery
 from collegium.errors import DataError, UnknownNameError
@@ -220,6 +221,18 @@ def test_every_split_is_matched_to_train_by_its_own_names(tmp_path):
     violet = coloured(["green", "violet"], [0, 1])
     splits_of(train=train, test=violet).save_to_disk(tmp_path / "other")
     assert "'violet'" in refusal(f"hf:{tmp_path / 'other'}", UnknownNameError)
+
+
+def test_tables_given_from_python_are_read_as_those_of_a_string(tmp_path):
+    train = coloured(["blue", "green", "red"], [0, 1, 2, 0])
+    test = coloured(["green", "red"], [0, 1], 50)
+    splits = splits_from(train, None, test, 0.0, 0)
+    splits_of(train=train, test=test).save_to_disk(tmp_path / "set")
+    saved = load_data(f"hf:{tmp_path / 'set'}", validation=0.0)
+    for name in ("train", "test"):
+        assert splits.get(name).fingerprint() == saved.get(name).fingerprint()
+    with pytest.raises(DataError, match="expected one of images and one of classes"):
+        splits_from(train.remove_columns("label"), None, None, 0.0, 0)
 
 
 def test_names_without_examples_and_forms_of_unicode(tmp_path):

@@ -236,3 +236,14 @@ def test_every_refusal_is_the_users_error(shape) -> None:
         with pytest.raises(CollegiumError) as caught:
             as_image_data((np.stack(made(kind, shape)), [0, 1] * 2))
         assert caught.value.exit_code == 2
+
+
+def test_what_does_not_fit_in_memory_is_read_by_the_same_rule(tmp_path: Path, monkeypatch) -> None:
+    kind = next(kind for kind in KINDS if kind.name == "4095 in 12 bits of png")
+    decoded = from_folder(tmp_path, kind, made(kind)).train
+    monkeypatch.setattr("collegium.data.albums.free_memory", lambda: 0)
+    encoded = from_folder(tmp_path, kind, made(kind)).train
+    assert not isinstance(encoded.images_NDHW, torch.Tensor)
+    assert torch.equal(encoded.pixels(torch.arange(COUNT)), decoded.images_NDHW)
+    given = load_data(f"folder:{tmp_path / 'set'}?range=0,8191", validation=0.0).train
+    assert given.fingerprint() != encoded.fingerprint()
