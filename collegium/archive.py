@@ -12,6 +12,7 @@ from collegium.assembly import Labels, make_fabric, make_faculty, make_splits
 from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
 from collegium.models.reading import find_layer, wholes
+from collegium.strict import ImageSize
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.store import Store
 from collegium.teachers.store.catalogue import Codecs, check_answers, fill_views
@@ -31,7 +32,7 @@ def build(
     views: int = 8,
     augment: str | None = None,
     view_seed: int = 0,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     logits: str = "fp16",
     layers: tuple[str, ...] = (),
     maps: str = "int8",
@@ -102,7 +103,7 @@ def build(
 
 def _inquire(
     data: str,
-    image_size: int | None,
+    image_size: ImageSize,
     recipe: str | None,
     view_seed: int,
     teachers: Mapping[str, str],
@@ -221,7 +222,7 @@ def verify(
     data: str | None = None,
     teachers: Mapping[str, str] | None = None,
     labels: Mapping[str, Labels] = {},
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     sample: int = 128,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     quiet: bool = False,

@@ -15,13 +15,23 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
-from collegium.data import ImageData, Loader, Splits, as_image_data, keep_classes, load_data
+from collegium.data import (
+    ImageData,
+    Loader,
+    Splits,
+    hold_out,
+    keep_classes,
+    load_data,
+    splits_of,
+)
+from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
 from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
 from collegium.models.specs import Setting, build_network, has_weights, wrap_module
 from collegium.models.survey import every_layer, survey
+from collegium.strict import ImageSize
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.labels import LabelMap, match
 from collegium.teachers.prepare import SAMPLE, Wishes
@@ -95,7 +105,7 @@ def make_splits(
     data: str | Splits,
     validation: float,
     seed: int,
-    image_size: int | None,
+    image_size: ImageSize,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     display: Display | None = None,
     classes: Sequence[str] = (),
@@ -104,16 +114,18 @@ def make_splits(
 
     The user hears what should be known of them.
     """
-    if isinstance(data, Splits):
-        return keep_classes(data, classes)
     display = display or Display(quiet=True)
-    splits = load_data(
-        data,
-        validation=validation,
-        seed=seed,
-        image_size=image_size,
-        workers=machine.decoders,
-        tell=display.say,
+    splits = (
+        data
+        if isinstance(data, Splits)
+        else load_data(
+            data,
+            validation=validation,
+            seed=seed,
+            image_size=image_size,
+            workers=machine.decoders,
+            tell=display.say,
+        )
     )
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     for note in splits.notes if first else ():
@@ -123,18 +135,15 @@ def make_splits(
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
     """Splits of data from Python: each an `ImageData`, two arrays, or a map-style data set."""
-    from collegium.data import hold_out
-
-    train_data = as_image_data(train)
-    classes, (_, rows, columns) = train_data.classes, train_data.shape
-    side = rows if rows == columns else None
-    rest = [
-        None if part is None else as_image_data(part, classes=classes, image_size=side)
-        for part in (val, test)
-    ]
-    if rest[0] is None and validation > 0:
-        train_data, rest[0] = hold_out(train_data, validation, seed)
-    return Splits(train_data, rest[0], rest[1])
+    given = {"train": train, "validation": val, "test": test}
+    splits = splits_of({part: data for part, data in given.items() if data is not None})
+    names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
+    if lack := without_examples(splits.train.name, names, counts.tolist()):
+        splits = dataclasses.replace(splits, notes=(*splits.notes, lack))
+    if splits.validation is not None or validation == 0:
+        return splits
+    train_data, held_out = hold_out(splits.train, validation, seed)
+    return dataclasses.replace(splits, train=train_data, validation=held_out)
 
 
 def setting_of(train: ImageData) -> Setting:
@@ -157,7 +166,7 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
 
 
 def hidden_layers(
-    model: str, data: str | Splits, image_size: int | None = None
+    model: str, data: str | Splits, image_size: ImageSize = None
 ) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
     """The layers of a network that hints choose from, and all that can be named, with their shapes.
 

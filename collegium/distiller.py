@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError
@@ -25,7 +25,7 @@ from collegium.models.pairing import asked_layers
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
 from collegium.models.trace import watch
-from collegium.objective import Terms, total
+from collegium.objective import Terms, class_numbers, total
 from collegium.teachers.faculty import linear_head
 from collegium.training.learner import groups_of, student_layers
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
@@ -121,11 +121,18 @@ class Distiller(nn.Module):
             group["lr"] = lr * group.pop("rate")
         return groups
 
-    def forward(
-        self, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
-    ) -> DistillerOutputs:
-        """One batch, heard by student and teachers; in training mode or in evaluation mode."""
+    def forward(self, images_BDHW: Float[Tensor, "B D H W"], labels_B: Tensor) -> DistillerOutputs:
+        """One batch, heard by student and teachers; in training mode or in evaluation mode.
+
+        Args:
+            images_BDHW: what student and teachers are given.
+            labels_B: one class number for each.
+
+        Raises:
+            RequestError: labels that are not that: floats, rows, a class there is not.
+        """
         logits_BC = logits_of(self.student(images_BDHW), "the student").float()
+        labels_B = class_numbers(labels_B, logits_BC)
         student = StudentOutputs(logits_BC, _full(self._taps.take()))
         teachers = self.ask(images_BDHW)
         # Losses need float32's range, also where the networks run in less.

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from collegium.errors import RequestError
 from collegium.losses import soften
 from collegium.types import Layers, StudentOutputs, TeacherOutputs
 from collegium.weighting import AbstractWeighting, complete, mixture, only_known
@@ -79,6 +80,34 @@ class Given:
         return None if known_BT is None else known_BT.any(dim=1)
 
 
+def class_numbers(labels_B: Tensor, logits_BC: Tensor) -> Int[Tensor, " B"]:
+    """The labels of a batch as int64, if they are one class for each example.
+
+    Args:
+        labels_B: whole numbers of any type, 0 to C-1. Their range is looked at on the CPU alone,
+            where it costs no wait.
+        logits_BC: what is compared with them.
+
+    Raises:
+        RequestError: floats, truth values, rows, another number of them, or a class there is not.
+    """
+    shape, kind = tuple(labels_B.shape), str(labels_B.dtype).removeprefix("torch.")
+    count, classes = logits_BC.shape
+    what = f"labels are {kind} of the shape {shape}, expected class numbers of the shape ({count},)"
+    if labels_B.is_floating_point() or labels_B.is_complex() or labels_B.dtype == torch.bool:
+        more = "; rows of one 1 become these by labels.argmax(1)" if labels_B.ndim == 2 else ""
+        raise RequestError(f"{what}: neither several labels nor a regression can be learned{more}")
+    if shape != (count,):
+        column = "; a column becomes that by labels[:, 0]" if shape == (count, 1) else ""
+        raise RequestError(f"{what}{column}")
+    if labels_B.device.type == "cpu" and count:
+        low, high = int(labels_B.min()), int(labels_B.max())
+        if low < 0 or high >= classes:
+            found = low if low < 0 else high
+            raise RequestError(f"a label is {found}, expected 0 to {classes - 1}")
+    return labels_B.long()
+
+
 class AbstractTerm(nn.Module, ABC):
     """One named part of an objective."""
 
@@ -139,13 +168,14 @@ class Objective(nn.Module):
             self.weighting.start_epoch(epoch, epochs)
 
     def weigh(
-        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
+        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Tensor
     ) -> Float[Tensor, "B T"]:
         """What each teacher gets of each example; (B, 0) where no teacher is heard.
 
         A teacher gets nothing of an example whose class it does not know; the others share the
         whole, and where nobody knows it the row is 0.
         """
+        labels_B = class_numbers(labels_B, student.logits_BC)
         if self.weighting is None:
             return student.logits_BC.new_empty(len(student.logits_BC), 0)
         weights_BT: Tensor = self.weighting(student, teachers, labels_B)
@@ -155,10 +185,15 @@ class Objective(nn.Module):
         self,
         student: StudentOutputs,
         teachers: TeacherOutputs,
-        labels_B: Int[Tensor, " B"],
+        labels_B: Tensor,
         weights_BT: Float[Tensor, "B T"] | None = None,
     ) -> Terms:
-        """Every term that counts now, scaled, of shape (B,); pass weights to reuse them."""
+        """Every term that counts now, scaled, of shape (B,); pass weights to reuse them.
+
+        Raises:
+            RequestError: labels that are not one class for each example.
+        """
+        labels_B = class_numbers(labels_B, student.logits_BC)
         if weights_BT is None:
             weights_BT = self.weigh(student, teachers, labels_B)
         given = Given(student, teachers, labels_B, weights_BT)

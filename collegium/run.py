@@ -23,7 +23,7 @@ from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import REPORT, RUN, SUMMARY, Json, Record
-from collegium.strict import as_labels, strict, tuples
+from collegium.strict import ImageSize, as_labels, check_size, strict, tuples
 from collegium.training.lock import refuse_taken
 from collegium.training.options import Machine, Optimisation, Storage
 
@@ -55,7 +55,7 @@ class Run:
         views: how many views an example has, 0 for a new one every epoch; None for a quarter of the
             epochs where teachers are heard, else 0.
         view_seed: of the views' pixels; equal for runs that share stored answers.
-        image_size: rows and columns of a folder's images.
+        image_size: rows and columns of a folder's images, one number for both.
         watch_test: measure on the test split after every epoch too; nothing is chosen by it.
         classes: the classes that are learned, of those the data has; none for all.
         labels: for teachers with other classes than the data's, by their name: for each of their
@@ -75,7 +75,7 @@ class Run:
     augment: str | None = None
     views: int | None = None
     view_seed: int = 0
-    image_size: int | None = None
+    image_size: ImageSize = None
     watch_test: bool = False
     classes: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +84,7 @@ class Run:
         for name in ("seed", "view_seed"):
             if not -LARGEST <= getattr(self, name) < LARGEST:
                 raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
+        check_size(self.image_size)
 
     def to_json(self) -> Json:
         """The content of run.json."""
@@ -118,7 +119,7 @@ class Run:
         content = tuples(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
-        for key in ("environment", "fingerprint", "identity"):
+        for key in ("environment", "fingerprint", "identity", "pixels"):
             content.pop(key, None)
         method = find_method(str(content.pop("method", "")))
         return strict(
@@ -354,7 +355,7 @@ def evaluate(
     machine: Machine | None = None,
     validation: float = Run.validation,
     seed: int = Run.seed,
-    image_size: int | None = Run.image_size,
+    image_size: ImageSize = Run.image_size,
     classes: tuple[str, ...] = (),
     labels: Any = None,
 ) -> Json:

@@ -257,6 +257,7 @@ class Session:
     def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
         content = {
             **self.request.to_json(),
+            **({"pixels": pixels} if (pixels := self.splits.rule.to_json()) else {}),
             "fingerprint": self.splits.train.fingerprint(),
             "identity": self._identity(),
             "environment": _environment(),

@@ -8,7 +8,53 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from collegium.errors import RequestError
+from collegium.errors import DataError, RequestError
+
+ImageSize = int | tuple[int, ...] | None
+"""Rows and columns of images, one number for both, or None for what suits the data."""
+LARGEST_SIDE = 4096
+
+
+def as_size(text: str) -> ImageSize:
+    """Rows and columns as they are written: N, or ROWS,COLUMNS.
+
+    Raises:
+        RequestError: they are something else, or out of range.
+
+    >>> as_size("32"), as_size("24,96")
+    (32, (24, 96))
+    """
+    if text == "None":
+        return None
+    words = text.replace("x", ",").split(",")
+    if not all(word.strip().isascii() and word.strip().isdecimal() for word in words):
+        raise RequestError(f"image size {text!r}: give rows and columns, as in 24,96, or one of 32")
+    sides = tuple(map(int, words))
+    check_size(sides)
+    return sides[0] if len(sides) == 1 else sides
+
+
+def written(size: ImageSize) -> str:
+    """Rows and columns as `as_size` reads them; one number where they are equal.
+
+    >>> written((24, 96)), written((8, 8)), written(None)
+    ('24,96', '8', 'None')
+    """
+    if size is None or isinstance(size, int):
+        return str(size)
+    return str(size[0]) if len(set(size)) == 1 else ",".join(map(str, size))
+
+
+def check_size(size: ImageSize) -> None:
+    """Refuse a size that no image can have.
+
+    Raises:
+        DataError: not one number or two, or out of range.
+    """
+    sides = size if isinstance(size, tuple) else () if size is None else (size,)
+    if len(sides) > 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
+        said = ",".join(map(str, sides))
+        raise DataError(f"image_size is {said}; give rows and columns, 1 to {LARGEST_SIDE}")
 
 
 def strict(kind: Any, content: Any) -> Any:

@@ -32,6 +32,7 @@ from collegium.errors import RequestError
 from collegium.models.specs import has_weights
 from collegium.plain import PlainAnswers
 from collegium.run import describe
+from collegium.strict import ImageSize
 from collegium.teachers.labels import group_table
 from collegium.training.evaluate import Predictions, predict
 from collegium.training.options import Machine
@@ -52,7 +53,7 @@ def audit(
     probe: int = PROBE,
     validation: float = 0.1,
     seed: int = 0,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     classes: Sequence[str] = (),
     labels: Mapping[str, Labels] = {},
     machine: Machine = Machine(),  # noqa: B008 - frozen

@@ -6,7 +6,7 @@
 Images stay uint8 in memory, on the device; a view is a pure function of (seed, index, view).
 """
 
-from collegium.data.arrays import as_image_data
+from collegium.data.arrays import as_image_data, splits_of
 from collegium.data.datasets import load_data
 from collegium.data.image_data import ImageData, Origin
 from collegium.data.loader import Loader, Views, view_at
@@ -34,5 +34,6 @@ __all__ = [
     "keep_classes",
     "load_data",
     "make_views",
+    "splits_of",
     "view_at",
 ]

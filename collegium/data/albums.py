@@ -14,12 +14,13 @@ from torch import Tensor
 from collegium.data.damaged import undamaged
 from collegium.data.gallery import Gallery
 from collegium.data.image_data import ImageData
+from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
 from collegium.data.pictures import (
     MANY,
-    Header,
     common_shape,
     free_memory,
     read_headers,
+    read_looks,
 )
 from collegium.data.reading import Reading, silent
 from collegium.data.shelves import Pictures
@@ -63,28 +64,34 @@ def load_albums(
         reading: size, and what becomes of damaged pictures.
 
     Returns:
-        uint8 images, RGB unless every picture is grey. What was skipped is in the notes.
+        uint8 images, RGB unless every picture is grey. What was skipped, guessed or cut is in the
+        notes.
 
     Raises:
-        DataError: a picture cannot be read or is a decompression bomb, and that is fatal.
+        DataError: a picture cannot be read or is a decompression bomb, and that is fatal; their
+            numbers have no sensible reading; there is nothing to see in them.
     """
     tell = reading.tell if sum(map(len, albums.values())) >= MANY else silent
     reading = replace(reading, tell=tell)
     albums, notes = _sound(albums, name, reading)
     count = sum(map(len, albums.values()))
     tell(f"{name}: {count:,} images of {len(classes):,} classes; looking at their sizes")
-    headers = {split: _headers(album.pictures) for split, album in albums.items()}
-    shape = common_shape(headers, reading.image_size)
+    looked = {split: _look(album.pictures) for split, album in albums.items()}
+    shape = common_shape({s: found.headers for s, found in looked.items()}, reading.image_size)
+    rule, said = find_rule(looked, name, reading)
+    said += sizes_told(looked, shape, name) if reading.image_size is None else []
     fits = _fits(count * math.prod(shape))
     tell(f"{name}: {_plan(count, shape, fits)}")
     found = {}
     for split, album in albums.items():
-        gallery = Gallery(album.pictures, shape, reading.workers)
+        gallery = Gallery(album.pictures, shape, reading.workers, rule)
         images = _decoded(gallery, f"{name} {split}", reading) if fits else gallery
         labels_N = torch.from_numpy(album.label_N)
         index_N = torch.arange(len(labels_N))
         found[split] = ImageData(images, labels_N, index_N, classes, name, augment)
-    return Splits(found["train"], found.get("validation"), found.get("test"), notes)
+    said += refuse_blank({split: data.sample() for split, data in found.items()}, name)
+    notes = (*notes, *said)
+    return Splits(found["train"], found.get("validation"), found.get("test"), notes, rule)
 
 
 def _sound(
@@ -99,9 +106,11 @@ def _sound(
     }, notes
 
 
-def _headers(pictures: Pictures) -> list[Header]:
+def _look(pictures: Pictures) -> Looked:
     step = -(-len(pictures) // _HEADERS)
-    return read_headers(pictures.subset(np.arange(0, len(pictures), step)))
+    some = pictures.subset(np.arange(0, len(pictures), step))
+    headers = read_headers(some)
+    return Looked(headers, read_looks(some, headers), lambda at: some[at].name)
 
 
 def _fits(need: int) -> bool:

@@ -1,18 +1,40 @@
 """Data handed over from Python: arrays, tensors, or any map-style dataset."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from collegium.data.class_names import alike, distinct, renumber
+from collegium.data.hub import Rows
 from collegium.data.image_data import ImageData
-from collegium.data.pictures import Header, common_shape, eight_bits, fit, free_memory
+from collegium.data.layouts import channels_first, layout_told, numbers, stacked, to_pixels
+from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
+from collegium.data.modes import Alpha, PixelRule, eight_bits, look_at
+from collegium.data.pictures import (
+    Header,
+    common_shape,
+    fit,
+    free_memory,
+    header_of,
+    orientation,
+    turned,
+)
+from collegium.data.reading import Reading
+from collegium.data.scale import Scale
+from collegium.data.splits import Splits
+from collegium.data.targets import Targets, in_classes, read_targets
 from collegium.errors import DataError
+from collegium.strict import ImageSize, check_size
 
+_SIZE = "image_size=(ROWS, COLUMNS) of as_image_data"
 _MOST_CLASSES_GUESSED = 100_000
 
 
@@ -22,34 +44,135 @@ def as_image_data(
     classes: Sequence[str] | None = None,
     name: str = "arrays",
     augment: str = "none",
-    image_size: int | None = None,
+    image_size: ImageSize = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
+    alpha: Alpha = "drop",
 ) -> ImageData:
     """Makes an `ImageData` of what a program has in hand; the pixels are copied.
+
+    What had to be guessed is a warning. Splits of one set are better read together, by `splits_of`:
+    one scale, one size and one list of classes for all.
 
     Args:
         source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
             tensors, the images NHW, NHWD or NDHW; or anything with a length and items
-            (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW. Pixels
-            are uint8, or float in 0..1. Where both an NDHW and an NHWD reading fit, channels
-            are first. Grey and RGB items may be mixed and become RGB; PIL images may have any
-            mode, and sizes that differ: the largest centred square of each is scaled.
-        classes: the class names; else those of `source.classes`, else "0", "1" and so on.
+            (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
+            `datasets.Dataset`. Pixels
+            are uint8, truth values, whole numbers of up to 16 bits, or floats in 0..1, -1..1 or
+            0..255, as the smallest and the largest of all say. Where both an NDHW and an NHWD
+            reading fit, channels are first. Grey and RGB items may be mixed and become RGB; PIL
+            images may have any mode, and sizes that differ: the largest centred part of the shape
+            of each is scaled. Labels are whole numbers from 0, names, or rows of one 1.
+        classes: the class names; else those of `source.classes`, else the sorted names that labels
+            are, else "0", "1" and so on.
         name: what error messages and records call the data.
         augment: the view recipe that suits training on them.
-        image_size: rows and columns PIL images are brought to; by default, where their sizes
-            differ, the median shorter side, at least 32, at most 224.
+        image_size: rows and columns PIL images are brought to, one number for both; by default
+            what nine in ten have, else the median shorter side, at least 32, at most 224.
+        pixel_range: the numbers that are black and white; None finds them.
+        alpha: what transparency of PIL images becomes: dropped, or white or black under it.
 
     Raises:
         DataError: arrays of mixed sizes, more than memory holds, lengths that differ, labels that
-            are no class, pixels out of range.
-        UnknownNameError: `augment` is no view recipe.
+            are no class, pixels in no sensible range or all the same.
+        UnknownNameError: `augment` is no view recipe, or a label no class.
     """
     if isinstance(source, ImageData):
         return source
-    images, labels = source if _is_pair(source) else _collect(source, name, image_size)
-    images_NDHW, labels_N = _pixels(images, name), _labels(labels, name)
-    names = _class_names(source, classes, labels_N, name)
-    return ImageData(images_NDHW, labels_N, torch.arange(len(labels_N)), names, name, augment)
+    options: dict[str, Any] = {"image_size": image_size, "pixel_range": pixel_range}
+    found = splits_of(
+        {"train": source}, classes=classes, name=name, augment=augment, alpha=alpha, **options
+    )
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
+    return found.train
+
+
+def splits_of(
+    parts: Mapping[str, Any],
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    augment: str = "none",
+    image_size: ImageSize = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
+    alpha: Alpha = "drop",
+) -> Splits:
+    """Splits of what a program has in hand, read together; see `as_image_data`.
+
+    A split with class names of its own is matched to train by these.
+
+    Args:
+        parts: "train" and perhaps "validation" and "test".
+        classes: see `as_image_data`.
+        name: see there.
+        augment: see there.
+        image_size: see there.
+        pixel_range: see there.
+        alpha: see there.
+
+    Raises:
+        DataError: see `as_image_data`; or splits of different ranges.
+        UnknownNameError: an example of a class that train has not.
+    """
+    check_size(image_size)
+    scale = None if pixel_range is None else _given(*pixel_range)
+    where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
+    raw = {part: _read(source, where[part]) for part, source in parts.items()}
+    size = image_size or _size_of_train(raw["train"])
+    reading = Reading(size, scale=scale, alpha=alpha)
+    arrays, rule, notes = _as_arrays(raw, name, reading, asked=image_size is not None)
+    pixels, found_scale, guessed = to_pixels(arrays, scale, name)
+    if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
+        rule = replace(rule, scale=found_scale)  # for pictures of these numbers in files
+    labels, names = _labels(raw, classes, where)
+    found = {
+        part: ready
+        if (ready := raw[part].ready) is not None
+        else ImageData(pixels[part], labels[part], _places(labels[part]), names, name, augment)
+        for part in parts
+    }
+    found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
+    notes += [*guessed, *(one.targets.note for one in raw.values()), alike(name, names)]
+    if raw["train"].ready is None:
+        notes += refuse_blank(pixels, name)
+    told = tuple(note for note in notes if note)
+    return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
+
+
+def _given(black: float | int, white: float | int) -> Scale:
+    return Scale(float(black), float(white), given=True)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A split as it was given.
+
+    Attributes:
+        images: NDHW; or a picture or an array of each example.
+        targets: of each example.
+        names: class names of its own.
+        unclear: whether another order of axes fits too.
+        ready: the split, if it needs nothing.
+    """
+
+    images: NDArray[Any] | list[Any]
+    targets: Targets
+    names: tuple[str, ...] = ()
+    unclear: bool = False
+    ready: ImageData | None = None
+
+
+def _read(source: Any, where: str) -> _Raw:
+    if isinstance(source, ImageData):
+        return _Raw([], Targets(np.empty(0, np.int64)), ready=source)
+    if _is_pair(source):
+        images, unclear = channels_first(numbers(source[0], where))
+        return _Raw(images, read_targets(source[1], where), unclear=unclear)
+    if isinstance(getattr(source, "features", None), Mapping):  # of the datasets library
+        source = Rows.of(source, where)
+    pictures, labels = _collect(_zipped(source), where)
+    return _Raw(pictures, read_targets(labels, where), _own_names(source))
 
 
 def _is_pair(source: Any) -> bool:
@@ -60,22 +183,42 @@ def _is_pair(source: Any) -> bool:
     )
 
 
-def _collect(source: Any, name: str, image_size: int | None) -> tuple[Tensor, list[int]]:
-    """All items of a map-style dataset: images NDHW and their labels."""
+def _zipped(source: Any) -> Any:
+    """A list of images and a list of labels as one of pairs; anything else as it is."""
+    if not (isinstance(source, tuple) and len(source) == 2):
+        return source
+    images, labels = source
+    if isinstance(images, list) and isinstance(labels, list | np.ndarray | Tensor):
+        return list(zip(images, labels, strict=False)) if len(images) == len(labels) else source
+    return source
+
+
+def _own_names(source: Any) -> tuple[str, ...]:
+    """The class names a data set says, looked for in what it is a part of too."""
+    names = getattr(source, "classes", None)
+    if isinstance(names, list | tuple) and all(isinstance(entry, str) for entry in names):
+        return tuple(names)
+    inner = [getattr(source, "dataset", None), *(getattr(source, "datasets", None) or ())]
+    found = {_own_names(part) for part in inner if part is not None}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
+    """All items of a map-style dataset: pictures or arrays, and their labels."""
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise DataError(
             f"{name}: cannot read {type(source).__name__}; give a pair (images, labels) of arrays, "
             "or a dataset with len() whose items are (image, label)"
         )
-    items = [_item(source[0], 0, name)] if len(source) else []
+    if not len(source):
+        raise DataError(f"{name}: the dataset has no items")
+    items = [_item(source[0], 0, name)]
     _check_memory(items, len(source), name)
     items += [_item(source[place], place, name) for place in range(1, len(source))]
-    images = _one_size([image for image, _ in items], image_size)
-    tensors = [_tensor(image, f"{name}, item {place}") for place, image in enumerate(images)]
-    return _stack(tensors, name), [label for _, label in items]
+    return [image for image, _ in items], _alike_labels([label for _, label in items], name)
 
 
-def _check_memory(items: Sequence[tuple[Any, int]], count: int, name: str) -> None:
+def _check_memory(items: Sequence[tuple[Any, Any]], count: int, name: str) -> None:
     """Refuses what cannot be held, by the size of the first item."""
     free, need = free_memory(), sum(np.asarray(image).nbytes for image, _ in items) * count
     if free is not None and need > free:
@@ -85,83 +228,145 @@ def _check_memory(items: Sequence[tuple[Any, int]], count: int, name: str) -> No
         )
 
 
-def _one_size(images: list[Any], image_size: int | None) -> list[Any]:
-    """The same, the PIL images among them brought to one size where they differ."""
-    headers = [Header(*i.size, i.mode == "L") for i in images if isinstance(i, Image)]
-    if not headers or (image_size is None and len({(h.width, h.height) for h in headers}) == 1):
-        return images
-    _, rows, columns = common_shape({"train": headers}, image_size)
-    return [fit(i, rows, columns) if isinstance(i, Image) else i for i in images]
-
-
-def _item(item: Any, place: int, name: str) -> tuple[Any, int]:
+def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
     if not (isinstance(item, tuple | list) and len(item) == 2):
         raise DataError(f"{name}: item {place} is {type(item).__name__}, expected (image, label)")
     image, label = item
-    number = label.item() if isinstance(label, np.ndarray | np.generic | Tensor) else label
-    if not isinstance(number, int):
-        raise DataError(f"{name}: item {place} has a label {number!r}, expected an integer")
-    return eight_bits(image) if isinstance(image, Image) else image, number
+    if isinstance(label, Tensor):
+        label = label.detach().cpu().numpy()
+    if isinstance(label, np.ndarray | np.generic) and label.size == 1:
+        label = label.item()
+    if isinstance(image, Image):
+        # What was opened and not changed since lies as the camera stored it.
+        upright = turned(image, orientation(image)) if isinstance(image, ImageFile) else image
+        upright.load()
+        return upright, label
+    return numbers(image, f"{name}, item {place}"), label
 
 
-def _tensor(image: Any, name: str) -> Tensor:
-    pixels = image if isinstance(image, Tensor) else np.asarray(image)
-    return _pixels(pixels[None], name)[0]
-
-
-def _stack(images: list[Tensor], name: str) -> Tensor:
-    if not images:
-        raise DataError(f"{name}: the dataset has no items")
-    channels = max(len(image) for image in images)
-    for place, image in enumerate(images):
-        if (image.shape[1:], image.dtype) != (images[0].shape[1:], images[0].dtype):
+def _alike_labels(labels: list[Any], name: str) -> list[Any]:
+    """The labels, if they are of one kind."""
+    wholes = (bool, int)
+    for place, label in enumerate(labels):
+        same = isinstance(label, type(labels[0]))
+        if not same and not (isinstance(label, wholes) and isinstance(labels[0], wholes)):
             raise DataError(
-                f"{name}: item 0 is {_describe(images[0])}, item {place} is {_describe(image)}; "
-                "bring all images to one size and type"
+                f"{name}: item {place} has a label {label!r}, item 0 {labels[0]!r}; expected whole "
+                "numbers from 0, or names"
             )
-    return torch.stack([image.expand(channels, -1, -1) for image in images])
+    return labels
 
 
-def _describe(image: Tensor) -> str:
-    return f"{image.shape[1]}x{image.shape[2]} {str(image.dtype).removeprefix('torch.')}"
+def _size_of_train(train: _Raw) -> ImageSize:
+    """Rows and columns, where train is no list of pictures."""
+    if train.ready is not None:
+        return train.ready.shape[1:]
+    images = train.images
+    if isinstance(images, list):
+        if any(isinstance(image, Image) for image in images) or not images:
+            return None
+        images = channels_first(images[0][None])[0]
+    return tuple(images.shape[2:]) if images.ndim == 4 else None
 
 
-def _pixels(images: NDArray[Any] | Tensor, name: str) -> Tensor:
-    """A copy with channels first, in float32 where it is of a floating type; not yet checked."""
-    tensor = _copied(images, name)
-    if tensor.ndim == 3:
-        tensor = tensor[:, None]
-    elif tensor.ndim == 4 and tensor.shape[1] not in (1, 3) and tensor.shape[3] in (1, 3):
-        tensor = tensor.permute(0, 3, 1, 2)
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+def _as_arrays(
+    raw: Mapping[str, _Raw], name: str, reading: Reading, asked: bool
+) -> tuple[dict[str, NDArray[Any]], PixelRule, list[str]]:
+    """Images NDHW of every split that is not ready, and how pictures among them were read."""
+    looked = {part: _look(one, f"{name} {part}") for part, one in raw.items()}
+    headers = {part: found.headers for part, found in looked.items() if found.headers}
+    rule, notes = find_rule(looked, name, reading, python=True)
+    shape = None
+    if headers:
+        shape = common_shape({"train": next(iter(headers.values())), **headers}, reading.image_size)
+        notes += [] if asked else sizes_told(looked, shape, name, _SIZE)
+    arrays = {}
+    for part, one in raw.items():
+        if one.ready is None:
+            arrays[part], unclear = _one_array(one, shape, rule, f"{name}")
+            notes += [layout_told(arrays[part].shape, name)] if unclear else []
+    return arrays, rule, notes
 
 
-def _labels(labels: Any, name: str) -> Tensor:
-    tensor = _copied(labels if isinstance(labels, Tensor) else np.asarray(labels), name)
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise DataError(f"{name}: labels are {kind}, expected integers from 0")
-    return tensor.long()
+def _look(one: _Raw, name: str) -> Looked:
+    pictures = (
+        [image for image in one.images if isinstance(image, Image)]
+        if isinstance(one.images, list)
+        else []
+    )
+    headers = [_header(image) for image in pictures]
+    open_ones = [
+        look_at(image, name, None, header.deep)
+        for image, header in zip(pictures, headers, strict=True)
+        if header.deep or header.see_through
+    ]
+    return Looked(headers, open_ones, lambda at: f"{name}[{at}]")
 
 
-def _copied(values: NDArray[Any] | Tensor, name: str) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach().cpu().clone()
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{name}: cannot use an array of {values.dtype}; numbers are expected")
-    # Foreign byte orders and negative strides are nothing torch can read.
-    return torch.tensor(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+def _header(image: Image) -> Header:
+    """Of a picture that is loaded and upright."""
+    said = header_of(image)
+    return replace(said, width=image.width, height=image.height, deep=image.mode[:1] in "IF")
 
 
-def _class_names(
-    source: Any, classes: Sequence[str] | None, labels_N: Tensor, name: str
-) -> tuple[str, ...]:
-    names = getattr(source, "classes", None) if classes is None else classes
-    if isinstance(names, list | tuple) and all(isinstance(entry, str) for entry in names):
-        return tuple(names)
+def _one_array(
+    one: _Raw, shape: Sequence[int] | None, rule: PixelRule, name: str
+) -> tuple[NDArray[Any], bool]:
+    if not isinstance(one.images, list):
+        return one.images, one.unclear
+
+    def pixels(image: Any) -> NDArray[Any]:
+        if not isinstance(image, Image):
+            return np.asarray(image)
+        assert shape is not None
+        return np.asarray(fit(eight_bits(image, rule=rule, name=name), shape[1], shape[2]))
+
+    found, unclear = stacked([pixels(image) for image in one.images], name)
+    # A picture says which of its axes are which.
+    return found, unclear and not any(isinstance(image, Image) for image in one.images)
+
+
+def _labels(
+    raw: Mapping[str, _Raw], classes: Sequence[str] | None, where: Mapping[str, str]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Labels of every split as numbers of the classes of train, and the names of these."""
+    train = raw["train"]
+    names = _class_names(train, classes, where["train"])
+    found = {}
+    for part, one in raw.items():
+        label_N = in_classes(one.targets, names, where[part])
+        if one.targets.words == () and train.targets.words and one.ready is None:
+            raise DataError(f"{where[part]}: labels are numbers, those of train names; give names")
+        own = one.names if part != "train" or classes is None else ()
+        if own and not one.targets.words:
+            label_N = renumber(label_N, own, names, where[part])
+        found[part] = torch.from_numpy(np.ascontiguousarray(label_N))
+    return found, names
+
+
+def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple[str, ...]:
+    if train.ready is not None:
+        return train.ready.classes
     if classes is not None:
+        if isinstance(classes, list | tuple) and all(isinstance(entry, str) for entry in classes):
+            return tuple(classes)
         raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
-    count = int(labels_N.max()) + 1 if labels_N.numel() else 0
+    if names := train.names or train.targets.words:
+        return distinct(names)
+    count = int(train.targets.label_N.max(initial=-1)) + 1
     if count > _MOST_CLASSES_GUESSED:
         raise DataError(f"{name}: a label is {count - 1}; give the class names as classes=[...]")
     return tuple(str(label) for label in range(count))
+
+
+def _places(labels_N: Tensor) -> Tensor:
+    return torch.arange(len(labels_N))
+
+
+def _as_named(data: ImageData, names: tuple[str, ...], where: str) -> ImageData:
+    """A split that was ready, with the class numbers of train."""
+    if data.classes == names:
+        return data
+    label_N = renumber(data.labels_N.cpu().numpy(), data.classes, names, where)
+    labels_N = torch.from_numpy(np.ascontiguousarray(label_N)).to(data.labels_N.device)
+    return replace(data, labels_N=labels_N, classes=names)

@@ -16,10 +16,12 @@ from collegium.data.idx import IDX_FORMATS, load_idx
 from collegium.data.image_data import ImageData
 from collegium.data.pictures import thread_count
 from collegium.data.reading import Reading, silent
+from collegium.data.scale import as_scale
 from collegium.data.spec import DataSpec, parse_spec
 from collegium.data.splits import Splits, check_fraction, hold_out
 from collegium.data.tiny_imagenet import load_tiny_imagenet
 from collegium.errors import DataError, UnknownNameError
+from collegium.strict import ImageSize, as_size, check_size
 
 _HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _DIGITS_TEST_FRACTION = 0.35
@@ -27,9 +29,10 @@ _VALUES = {
     "corrupt": ("fatal", "skip"),
     "val": ("validation", "test"),
     "labels": ("fine", "coarse"),
+    "alpha": ("drop", "white", "black"),
 }
-_LARGEST = 4096
-_OF_FOLDERS = ("corrupt", "val")
+_OF_PICTURES = ("corrupt", "size", "range", "alpha")
+_OF_FOLDERS = (*_OF_PICTURES, "val")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def load_data(
     *,
     validation: float = 0.1,
     seed: int = 0,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     workers: int | None = None,
     tell: Callable[[str], None] = silent,
 ) -> Splits:
@@ -70,12 +73,14 @@ def load_data(
             - `hf:NAME_OR_PATH`: images with a class each, as the `datasets` library reads them;
               `config`, `train`, `validation`, `test`, `image`, `label` name parts of them.
 
-            Stored pictures take `corrupt=skip`; folders with val/ take `val=test`, which makes
-            it the test split.
+            Stored pictures take `corrupt=skip`, `size=ROWS,COLUMNS`, `range=BLACK,WHITE` for those
+            deeper than eight bits and `alpha=white` or `black` for transparent ones; folders with
+            val/ take `val=test`, which makes it the test split.
         validation: fraction of train to hold out, 0 <= f < 1, stratified by class; 0 for none.
             Without effect where the data bring a validation split of their own.
         seed: what the held-out examples are drawn from; nothing else depends on it.
-        image_size: rows and columns of stored pictures; None leaves it to the data.
+        image_size: rows and columns of stored pictures, one number for both; None leaves it to the
+            data.
         workers: processes that decode many pictures; by default one a core, up to eight.
         tell: told, a line each, what takes long.
 
@@ -87,8 +92,7 @@ def load_data(
         DataError: the data are missing, damaged, or not what they should be.
     """
     check_fraction(validation)
-    if image_size is not None and not 1 <= image_size <= _LARGEST:
-        raise DataError(f"image_size is {image_size}; give rows and columns, 1 to {_LARGEST}")
+    check_size(image_size)
     count = thread_count() if workers is None else workers
     try:
         splits = _load(spec, Reading(image_size, workers=count, tell=tell))
@@ -117,9 +121,21 @@ def _load(text: str, reading: Reading) -> Splits:
     _check_options(spec, kind)
     if kind.needs and not spec.place:
         raise DataError(f"{spec.kind} needs a place: {spec.kind}:{kind.needs}")
-    corrupt: Any = spec.options.get("corrupt", reading.corrupt)
-    splits = kind.load(spec, replace(reading, corrupt=corrupt))
+    splits = kind.load(spec, _as_asked(text, spec.options, reading))
     return _val_is_test(splits) if spec.options.get("val") == "test" else splits
+
+
+def _as_asked(text: str, options: Mapping[str, str], reading: Reading) -> Reading:
+    """How pictures are read, with what the data string says of it."""
+    asked: dict[str, Any] = {key: options[key] for key in ("corrupt", "alpha") if key in options}
+    if "range" in options:
+        asked["scale"] = as_scale(options["range"])
+    if "size" in options:
+        asked["image_size"] = as_size(options["size"])
+        if reading.image_size not in (None, asked["image_size"]):
+            said = reading.image_size
+            raise DataError(f"{text} says size={options['size']}, --image-size says {said}")
+    return replace(reading, **asked)
 
 
 def _check_options(spec: DataSpec, kind: _Kind) -> None:
@@ -189,7 +205,7 @@ def _load_hf(spec: DataSpec, reading: Reading) -> Splits:
 
 
 def _refuse_size(name: str, reading: Reading, side: int) -> None:
-    if reading.image_size not in (None, side):
+    if reading.image_size not in (None, side, (side, side)):
         raise DataError(
             f"{name} images are {side}x{side}; image_size={reading.image_size} is for folder:, "
             "tiny-imagenet: and hf: only"
@@ -213,6 +229,6 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
             "DIR, with DIR/train/CLASS/*.png",
             _OF_FOLDERS,
         ),
-        "hf": _Kind(_load_hf, "NAME_OR_PATH, like hf:uoft-cs/cifar10", ("corrupt", *CHOICES)),
+        "hf": _Kind(_load_hf, "NAME_OR_PATH, like hf:uoft-cs/cifar10", (*_OF_PICTURES, *CHOICES)),
     }
 )

@@ -2,80 +2,124 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collegium.data.albums import Album, load_albums
+from collegium.data.class_names import alike, distinct, numbers_of, refuse_strangers
 from collegium.data.reading import Reading
 from collegium.data.shelves import FileShelf, Pictures
 from collegium.data.splits import Splits
-from collegium.errors import DataError, UnknownNameError
+from collegium.data.walk import Found, find_images, nothing_found, passed_told
+from collegium.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FOLDERS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
-_LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or png, jpg, jpeg, webp, bmp)"
+_LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or jpg, webp, bmp, tif, gif, ppm, avif)"
 _NAMED = 5
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A folder of class folders.
+
+    Attributes:
+        folder: where it is.
+        found: the images of each class folder that has some, by its name.
+        passed: files that are no images, in the class folders or beside them.
+    """
+
+    folder: Path
+    found: Mapping[str, Found]
+    passed: Sequence[str]
+
+    def album(self, classes: Sequence[str]) -> Album:
+        """Its pictures and their labels."""
+        files: dict[str, list[str]] = {}
+        labels: list[int] = []
+        for found, number in zip(
+            self.found.values(), numbers_of(list(self.found), classes), strict=True
+        ):
+            files |= found.files
+            labels += [number] * len(found.files)
+        shelf = FileShelf(self.folder, files)
+        return Album(Pictures.all_of(shelf), shelf.by_folder(labels))
 
 
 def load_folder(root: Path, reading: Reading) -> Splits:
     """Reads an image folder; nothing is held out.
 
-    The classes are the sorted names of the folders in train/; hidden files and whatever is not
-    called like an image are passed over, links are followed. An index is the position in the
-    split's pictures, sorted by class and then by file name. A folder of class folders, without
-    train/, is train as a whole.
+    The classes are the sorted names of the folders in train/; folders in them count as their class
+    at any depth, links are followed; hidden files and whatever is not called like an image are
+    passed over and counted in a note. An index is the position in the split's pictures, sorted by
+    class, folder and file name. A folder of class folders, without train/, is train as a whole.
+    Names that differ in nothing but their Unicode form are one class.
 
     Args:
         root: the folder that holds train/, perhaps val/ (or validation/, or valid/) and test/.
         reading: size, and what becomes of damaged pictures.
 
     Returns:
-        The splits; their notes name classes that another split than train lacks, and such that
-        differ in case alone.
+        The splits; their notes name classes that another split than train lacks, such that only
+        look alike, and what was passed over.
 
     Raises:
         DataError: another layout, a class without images, a file that is no image.
         UnknownNameError: val/ or test/ has a class that train/ has not.
     """
-    folders = _split_folders(root)
-    files = {split: _class_files(folder) for split, folder in folders.items()}
-    classes = tuple(files["train"])
-    for split, folder in folders.items():
-        _refuse_strangers(folder, files[split], classes)
-    splits = load_albums(
-        {split: _album(folders[split], found, classes) for split, found in files.items()},
+    folders, name = _split_folders(root), root.resolve().name
+    splits = {split: _read(folder, split == "train") for split, folder in folders.items()}
+    classes = distinct(splits["train"].found)
+    for found in splits.values():
+        strange = [
+            stranger
+            for stranger, number in zip(
+                found.found, numbers_of(list(found.found), classes), strict=True
+            )
+            if number < 0
+        ]
+        refuse_strangers(strange, classes, str(found.folder))
+    loaded = load_albums(
+        {split: found.album(classes) for split, found in splits.items()},
         classes=classes,
-        name=root.resolve().name,
+        name=name,
         augment="crop-flip",
         reading=reading,
     )
-    notes = [_lack(folders[split], found, classes) for split, found in files.items()]
-    notes.append(_alike(splits.train.name, classes))
-    return replace(splits, notes=(*splits.notes, *filter(None, notes)))
+    notes = [_lack(found.folder, found.found, classes) for found in splits.values()]
+    notes += [alike(name, classes), _forms(name, splits["train"].found, classes)]
+    notes.append(passed_told(_passed(root, splits), name))
+    return replace(loaded, notes=(*loaded.notes, *filter(None, notes)))
 
 
-def image_files(folder: Path) -> list[str]:
-    """The names of the images in a folder, sorted.
+def _passed(root: Path, splits: Mapping[str, _Split]) -> list[str]:
+    """Everything that is not read, relative to the root."""
+    passed = [
+        os.path.relpath(found.folder / path, root)
+        for found in splits.values()
+        for path in found.passed
+    ]
+    used = {found.folder for found in splits.values()}
+    if used == {root}:
+        return passed
+    others = [root / name for name in _subfolders(root) if root / name not in used]
+    return passed + [f"{path.name}/" for path in others if find_images(path).files]
 
-    Raises:
-        DataError: there are none.
-    """
-    files = _images(folder)
-    if not files:
-        raise DataError(f"{folder} holds no images ({', '.join(_SUFFIXES)}); fill or remove it")
-    return sorted(files)
 
-
-def _images(folder: Path) -> list[str]:
-    # A dangling link is kept, so that reading it fails by name and no example is lost silently.
-    with os.scandir(folder) as entries:
-        return [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(_SUFFIXES)
-            and not entry.name.startswith(".")
-            and (entry.is_symlink() or entry.is_file())
-        ]
+def _read(folder: Path, is_train: bool) -> _Split:
+    """The images of each class."""
+    classes = _subfolders(folder)
+    if not classes:
+        raise DataError(f"{folder} has no class folders; {_LAYOUT}")
+    found = {name: find_images(folder, name) for name in classes}
+    for name, images in found.items():
+        if is_train and not images.files:
+            raise DataError(nothing_found(folder / name, images))
+    beside = [path.name for path in sorted(folder.iterdir()) if not path.is_dir()]
+    passed = [*beside, *(path for images in found.values() for path in images.passed)]
+    filled = {name: images for name, images in found.items() if images.files}
+    if not filled:
+        raise DataError(f"{folder} has class folders without any images; fill or remove it")
+    return _Split(folder, filled, passed)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -85,10 +129,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
         raise DataError(f"{root} is the official folder of Tiny-ImageNet: say tiny-imagenet:{root}")
     found = {split: _split_folder(root, names) for split, names in _FOLDERS.items()}
     folders = {split: folder for split, folder in found.items() if folder is not None}
-    if not folders and any(_images(root / name) for name in _subfolders(root)):
+    # Images deeper than that might as well be of folders of folders of classes.
+    if not folders and any(name in find_images(root, name).files for name in _subfolders(root)):
         return {"train": root}
     if "train" not in folders:
-        raise DataError(f"{root} has no folder train; {_LAYOUT}")
+        there = ", ".join(_subfolders(root)[:_NAMED])
+        more = f"; it has {there}" if there else ""
+        raise DataError(f"{root} has no folder train; {_LAYOUT}{more}")
     return folders
 
 
@@ -105,37 +152,16 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(path.name for path in entries if not path.name.startswith("."))
 
 
-def _class_files(folder: Path) -> dict[str, list[str]]:
-    """The images of each class."""
-    classes = _subfolders(folder)
-    if not classes:
-        raise DataError(f"{folder} has no class folders; {_LAYOUT}")
-    return {name: image_files(folder / name) for name in classes}
-
-
-def _refuse_strangers(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> None:
-    strangers = sorted(set(found) - set(classes))
-    if strangers:
-        others = f" (and {len(strangers) - 1} more unknown)" if len(strangers) > 1 else ""
-        raise UnknownNameError(f"class in {folder}{others}", strangers[0], classes)
-
-
 def _lack(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> str:
-    missing = [name for name in classes if name not in found]
+    there = set(numbers_of(list(found), classes))
+    missing = [name for place, name in enumerate(classes) if place not in there]
     if not missing:
         return ""
     named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     return f"{folder} has no images of {len(missing)} of the {len(classes)} classes: {named}"
 
 
-def _alike(name: str, classes: Sequence[str]) -> str:
-    same = [one for one in classes if sum(one.lower() == other.lower() for other in classes) > 1]
-    return (
-        f"{name} has classes that differ in case alone: {', '.join(same[:_NAMED])}" if same else ""
-    )
-
-
-def _album(folder: Path, files: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Album:
-    shelf = FileShelf(folder, files)
-    number = {name: label for label, name in enumerate(classes)}
-    return Album(Pictures.all_of(shelf), shelf.by_folder([number[name] for name in files]))
+def _forms(name: str, found: Mapping[str, object], classes: Sequence[str]) -> str:
+    """A line on folders of one class whose names differ in their Unicode form."""
+    twice = [one for one in found if one not in classes]
+    return f"{name}: two folders are one class, in two Unicode forms: {twice[0]}" if twice else ""

@@ -5,6 +5,7 @@ are the same whatever the number of workers.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from collegium.data.modes import PLAIN, PixelRule
 from collegium.data.pictures import DECODER_VERSION, decode
 from collegium.data.shelves import Pictures
 from collegium.errors import DataError, ResourceError
@@ -36,11 +38,13 @@ class Gallery:
         pictures: as they are stored.
         size: channels, rows and columns they are decoded to.
         workers: processes that decode streams, where no other number is asked for.
+        rule: how depth and transparency become eight bits.
     """
 
     pictures: Pictures = field(repr=False)
     size: MapShape
     workers: int = 0
+    rule: PixelRule = PLAIN
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -60,7 +64,7 @@ class Gallery:
         Raises:
             DataError: one cannot be read any more.
         """
-        return decode(self.pictures.subset(positions_B.numpy()), self.size)
+        return decode(self.pictures.subset(positions_B.numpy()), self.size, self.rule)
 
     def stream(
         self, batches: Sequence[Int64[Tensor, " _"]], workers: int | None = None
@@ -81,6 +85,8 @@ class Gallery:
         step = -(-len(self) // _DIGESTED)
         some = self.pictures.subset(np.arange(0, len(self), step))
         digest = hashlib.sha256(f"decoder {DECODER_VERSION}\n".encode())
+        if said := self.rule.to_json():
+            digest.update(json.dumps(said).encode())
         digest.update(self.pictures.identity())
         for place in range(len(some)):
             digest.update(hashlib.sha256(_stored(some, place)).digest())

@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.data.albums import Album, load_albums
+from collegium.data.class_names import (
+    alike,
+    distinct,
+    numbers_of,
+    refuse_strangers,
+    renumber,
+    without_examples,
+)
 from collegium.data.reading import Reading
 from collegium.data.rows import RowShelf
 from collegium.data.shelves import Pictures
@@ -53,6 +61,7 @@ class Choices:
     stream: str = ""
 
 
+_ALL = Choices()
 CHOICES = tuple(item.name for item in fields(Choices))
 
 
@@ -90,17 +99,18 @@ def load_hub(
     labels = {split: list(table[label]) for split, table in tables.items()}
     hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
     classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
-    albums = {
-        split: Album(
-            Pictures.all_of(RowShelf(table, image, f"{name} {split}")),
-            _numbers(labels[split], classes, f"{source}, {split}, column {label}"),
-        )
-        for split, table in tables.items()
-        if split not in hidden
-    }
+    albums = {}
+    for split, table in tables.items():
+        if split not in hidden:
+            where = f"{source}, {split}, column {label}"
+            numbers = _numbers(labels[split], _own_names(table, label), classes, where)
+            shelf = RowShelf(table, image, f"{name} {split}")
+            albums[split] = Album(Pictures.all_of(shelf), numbers)
     splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
-    notes = (f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden)
-    return replace(splits, notes=(*splits.notes, *notes))
+    counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
+    notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
+    notes += [alike(name, classes), without_examples(name, classes, counts)]
+    return replace(splits, notes=(*splits.notes, *filter(None, notes)))
 
 
 def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]:
@@ -250,9 +260,9 @@ def _chosen(
 def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
     """The class names: the library's, or those found in train."""
     if hasattr(kind, "names"):
-        return tuple(kind.names)
+        return distinct(kind.names)
     if all(isinstance(label, str) for label in labels):
-        return tuple(sorted(set(labels)))
+        return distinct(sorted(set(labels)))
     words = any(isinstance(label, str) for label in labels)
     wrong = [x for x in labels if not (isinstance(x, str) if words else _is_number(x))]
     if wrong:
@@ -264,14 +274,56 @@ def _is_number(label: Any) -> bool:
     return isinstance(label, int) and 0 <= label < _MOST_CLASSES
 
 
-def _numbers(labels: Sequence[Any], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:
-    number: dict[Any, int] = {name: label for label, name in enumerate(classes)}
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table as a data set of (image, label).
+
+    Attributes:
+        table: a `datasets.Dataset`.
+        image: the column of images.
+        label: the column of classes.
+        classes: the names that its numbers stand for; empty where it has none.
+    """
+
+    table: Any
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Any, name: str) -> "Rows":
+        """The rows of a table whose columns are evident.
+
+        Raises:
+            DataError: they are not.
+        """
+        image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
+        return cls(table, image, label, _own_names(table, label))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        row = self.table[place]
+        return row[self.image], row[self.label]
+
+
+def _own_names(table: Any, column: str) -> tuple[str, ...]:
+    """The names that a split's own numbers stand for; empty where it has none."""
+    return tuple(getattr(table.features.get(column), "names", None) or ())
+
+
+def _numbers(
+    labels: Sequence[Any], names: tuple[str, ...], classes: tuple[str, ...], where: str
+) -> NDArray[np.int64]:
+    """The labels of a split as numbers of the classes of train, by name where there are names."""
     if labels and isinstance(labels[0], str):
-        strange = sorted({str(label) for label in labels} - set(classes))
-        if strange:
-            raise UnknownNameError(f"class in {where}", strange[0], classes)
-        return np.array([number[label] for label in labels], np.int64)
+        words = sorted({str(label) for label in labels})
+        number = dict(zip(words, numbers_of(words, classes), strict=True))
+        refuse_strangers([word for word in words if number[word] < 0], classes, where)
+        return np.array([number[str(label)] for label in labels], np.int64)
     missing = [row for row, label in enumerate(labels) if not isinstance(label, int)]
     if missing:
         raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
-    return np.array(labels, np.int64)
+    found = np.array(labels, np.int64)
+    return renumber(found, names, classes, where) if names else found

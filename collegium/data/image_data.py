@@ -161,14 +161,15 @@ class ImageData:
 
         Of pictures that are still encoded 2,048 stand for all, evenly spread over the data.
         """
-        images_NDHW = self._sample()
+        images_NDHW = self.sample()
         scale = 1.0 if images_NDHW.is_floating_point() else 255.0
         mean_D = _pixel_mean(images_NDHW, lambda pixels_DP: pixels_DP)
         centre_D1 = mean_D[:, None]
         variance_D = _pixel_mean(images_NDHW, lambda pixels_DP: (pixels_DP - centre_D1).square())
         return tuple((mean_D / scale).tolist()), tuple((variance_D.sqrt() / scale).tolist())
 
-    def _sample(self) -> Tensor:
+    def sample(self) -> Tensor:
+        """All pixels; of pictures that are still encoded those of 2,048, evenly spread."""
         if isinstance(self.images_NDHW, Tensor):
             return self.images_NDHW
         step = -(-len(self) // _SAMPLE)

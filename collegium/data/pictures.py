@@ -1,4 +1,4 @@
-"""Stored pictures (PNG, JPEG, WebP, BMP) decoded to one size, by Pillow.
+"""Stored pictures (PNG, JPEG, WebP, BMP, TIFF, GIF, PPM, AVIF) decoded to one size, by Pillow.
 
 The headers say how large everything is before anything is decoded; a few threads decode straight
 into the final tensor.
@@ -7,6 +7,7 @@ into the final tensor.
 import os
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from collegium.data.modes import (
+    PLAIN,
+    Look,
+    PixelRule,
+    eight_bits,
+    has_frames,
+    is_deep,
+    is_grey,
+    is_see_through,
+    look_at,
+    other_half,
+)
+from collegium.data.scale import Scale
 from collegium.errors import DataError
 from collegium.types import MapShape
 
@@ -34,9 +48,11 @@ LEAVE_OUT = "; mend or remove it, or leave such images out: --corrupt skip"
 MANY = 10_000
 """Pictures whose reading is worth processes, and a word to the user."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # others can start programs: EPS calls Ghostscript
-_GREY_MODES = ("1", "L", "LA", "I")
+# Others can start programs: EPS calls Ghostscript.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF")
+_NO_FORMAT = "not a PNG, JPEG, WebP, BMP, TIFF, GIF, PPM or AVIF image"
 _SIZES_CHOSEN = (32, 224)
+_MOST = 0.9  # of the pictures of train, which decide a size for the few others
 _MOST_THREADS = 8
 _MARGIN = 2  # a JPEG is decoded at no less than this many times the size that is wanted
 _ORIENTATION = 0x0112  # of the Exif standard
@@ -49,6 +65,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ANY_DEPTH = PixelRule(Scale(0.0, 65535.0, given=True))
 _LYING = (5, 6, 7, 8)  # width and height change places
 
 
@@ -78,23 +95,23 @@ class Listed(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded, standing upright."""
+    """What a picture says of itself before it is decoded, standing upright.
+
+    Attributes:
+        width: columns.
+        height: rows.
+        is_grey: whether it has no colour.
+        deep: whether a channel has more than eight bits.
+        see_through: whether parts may be transparent.
+        frames: whether it holds more pictures than the one that is read.
+    """
 
     width: int
     height: int
     is_grey: bool
-
-
-def eight_bits(image: Image.Image, channels: int | None = None) -> Image.Image:
-    """The picture in mode L or RGB; None keeps grey grey. 16 bits lose the lower eight."""
-    grey = _is_grey(image) if channels is None else channels == 1
-    if image.mode.startswith("I"):
-        upper = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
-        image = Image.fromarray(upper.astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # as Pillow asks for
-    mode = "L" if grey else "RGB"
-    return image if image.mode == mode else image.convert(mode)
+    deep: bool = False
+    see_through: bool = False
+    frames: bool = False
 
 
 def free_memory() -> int | None:
@@ -111,10 +128,6 @@ def thread_count() -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def _is_grey(image: Image.Image) -> bool:
-    return image.mode in _GREY_MODES or image.mode.startswith("I;16")
-
-
 def read_headers(pictures: Listed) -> list[Header]:
     """Size and kind of every picture.
 
@@ -127,10 +140,42 @@ def read_headers(pictures: Listed) -> list[Header]:
 
 def _read_header(picture: Picture) -> Header:
     with _opened(picture) as image:
-        width, height = image.size
-        if _orientation(image) in _LYING:
-            width, height = height, width
-        return Header(width, height, _is_grey(image))
+        return header_of(image)
+
+
+def header_of(image: Image.Image) -> Header:
+    """What a picture says that Pillow has opened."""
+    width, height = image.size
+    if orientation(image) in _LYING:
+        width, height = height, width
+    kinds = (is_grey(image), is_deep(image), is_see_through(image), has_frames(image))
+    return Header(width, height, *kinds)
+
+
+def read_looks(pictures: Listed, headers: Sequence[Header]) -> list[Look]:
+    """What the pixels tell of those whose headers leave it open: depth and transparency.
+
+    Raises:
+        DataError: one cannot be read, or has pixels that are NaN or infinite.
+    """
+
+    def look(place: int) -> Look:
+        header, picture = headers[place], pictures[place]
+        with _opened(picture) as image:
+            low = _low(picture, image)
+            return look_at(image, picture.name, low, header.deep)
+
+    places = [at for at, header in enumerate(headers) if header.deep or header.see_through]
+    with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
+        return _all(pool, look, places)
+
+
+def _low(picture: Picture, image: Image.Image) -> Image.Image | None:
+    """The lower bytes of 16-bit colours, which Pillow leaves out of an image."""
+    if image.mode[:1] in "IF" or not is_deep(image):
+        return None
+    with _opened(picture) as again:
+        return other_half(again)
 
 
 @contextmanager
@@ -151,6 +196,8 @@ def _opened(picture: Picture) -> Iterator[Image.Image]:
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{picture.name} is a decompression bomb: {error}{LEAVE_OUT}") from error
+    except DataError:
+        raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         reason = _reason(error, content)
         raise DataError(
@@ -162,10 +209,10 @@ def _reason(error: Exception, content: Path | bytes) -> str:
     if not isinstance(error, UnidentifiedImageError):
         return str(error).partition("\n")[0] or type(error).__name__
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    return "not a PNG, JPEG, WebP or BMP image" if size else "it has no bytes"
+    return _NO_FORMAT if size else "it has no bytes"
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """How the camera was held, 1 to 8; 1 is upright."""
     if "exif" not in image.info:
         return 1
@@ -175,14 +222,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def common_shape(headers: Mapping[str, Sequence[Header]], image_size: int | None) -> MapShape:
+def common_shape(
+    headers: Mapping[str, Sequence[Header]], image_size: int | Sequence[int] | None
+) -> MapShape:
     """The shape all splits' pictures are brought to; see `load_albums`."""
     every = [header for split in headers.values() for header in split]
     channels = 1 if all(header.is_grey for header in every) else 3
-    sizes = {(header.height, header.width) for header in every}
-    if image_size is None and len(sizes) == 1:
-        return channels, *sizes.pop()
-    return channels, *(image_size or _median_side(headers["train"]),) * 2
+    if image_size is not None:
+        rows, columns = (image_size,) * 2 if isinstance(image_size, int) else image_size
+        return channels, rows, columns
+    sizes = Counter((header.height, header.width) for header in headers["train"])
+    size, count = sizes.most_common(1)[0]
+    if count >= _MOST * len(headers["train"]):
+        return channels, *size
+    return channels, *(_median_side(headers["train"]),) * 2
 
 
 def _median_side(headers: Sequence[Header]) -> int:
@@ -191,8 +244,12 @@ def _median_side(headers: Sequence[Header]) -> int:
     return max(least, min(most, round(median)))
 
 
-def decode(pictures: Listed, shape: MapShape) -> UInt8[Tensor, "N D H W"]:
-    """Pixels of pictures, each brought to this shape.
+def decode(
+    pictures: Listed,
+    shape: MapShape,
+    rule: PixelRule = PLAIN,
+) -> UInt8[Tensor, "N D H W"]:
+    """Pixels of pictures, each brought to this shape by the rule of their set.
 
     Raises:
         DataError: one cannot be read.
@@ -200,7 +257,7 @@ def decode(pictures: Listed, shape: MapShape) -> UInt8[Tensor, "N D H W"]:
     images_NDHW = np.empty((len(pictures), *shape), np.uint8)
 
     def fill(place: int) -> None:
-        images_NDHW[place] = decode_one(pictures[place], shape)
+        images_NDHW[place] = decode_one(pictures[place], shape, rule)
 
     with _bombs_are_errors():
         # A worker that decodes beside others has one thread, so that all have a core.
@@ -213,29 +270,38 @@ def decode(pictures: Listed, shape: MapShape) -> UInt8[Tensor, "N D H W"]:
     return torch.from_numpy(images_NDHW)
 
 
-def decode_one(picture: Picture, shape: MapShape) -> UInt8[NDArray[Any], "D H W"]:
-    """Pixels of one picture, standing upright, brought to this shape.
+def decode_one(
+    picture: Picture,
+    shape: MapShape,
+    rule: PixelRule = PLAIN,
+) -> UInt8[NDArray[Any], "D H W"]:
+    """Pixels of one picture, standing upright, brought to this shape by the rule of its set.
 
     Raises:
         DataError: it cannot be read.
     """
     with _opened(picture) as image:
-        turn = _orientation(image)
+        turn = orientation(image)
         rows, columns = shape[1:] if turn not in _LYING else (shape[2], shape[1])
         # What would be scaled away need not be decoded; other formats than JPEG ignore this.
         image.draft(image.mode, (_MARGIN * columns, _MARGIN * rows))
-        fitted = fit(eight_bits(image, shape[0]), rows, columns)
-        if turn in _UPRIGHT:
-            fitted = fitted.transpose(_UPRIGHT[turn])
-        pixels = np.asarray(fitted)
+        low = _low(picture, image)
+        plain = eight_bits(image, shape[0], rule, name=picture.name, low=low)
+        pixels = np.asarray(turned(fit(plain, rows, columns), turn))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def turned(image: Image.Image, turn: int) -> Image.Image:
+    """The picture upright that a camera stored so."""
+    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
 
 
 def fault(picture: Picture) -> str:
     """Why a picture cannot be decoded, beginning with its name; empty if it can be."""
     try:
         with _bombs_are_errors():
-            decode_one(picture, (1, 1, 1))  # the smallest size costs least, and reads every byte
+            # The smallest size costs least, and reads every byte.
+            decode_one(picture, (1, 1, 1), _ANY_DEPTH)
     except DataError as error:
         return str(error).removesuffix(LEAVE_OUT)
     return ""
@@ -249,11 +315,12 @@ def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T
 
 
 def fit(image: Image.Image, rows: int, columns: int) -> Image.Image:
-    """The largest centred square scaled to this size; a picture of this size as it is."""
+    """The largest centred part of this shape scaled to this size; one of this size as it is."""
     if image.size == (columns, rows):
         return image
-    # Only the square is scaled: a very long picture would become huge before it is cropped.
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    square = (left, top, left + side, top + side)
-    return image.resize((columns, rows), Image.Resampling.BILINEAR, box=square)
+    # Only the part is scaled: a very long picture would become huge before it is cropped.
+    width = min(image.width, image.height * columns / rows)
+    height = min(image.height, image.width * rows / columns)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    part = (left, top, left + width, top + height)
+    return image.resize((columns, rows), Image.Resampling.BILINEAR, box=part)

@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from collegium.data.modes import Alpha
+from collegium.data.scale import Scale
+from collegium.strict import ImageSize
+
 T = TypeVar("T")
 
 TELL_EVERY = 10.0
@@ -20,15 +24,20 @@ class Reading:
     """How stored pictures are read.
 
     Attributes:
-        image_size: rows and columns of the result: the largest centred square of each picture
-            is scaled to it (bilinear, antialiased). None keeps pictures that all have one size
-            as they are, else takes the median shorter side of train, at least 32, at most 224.
+        image_size: rows and columns of the result, or one number for both: the largest centred
+            part of that shape of each picture is scaled to it (bilinear, antialiased). None keeps
+            the size that at least nine in ten pictures of train have, else takes squares of the
+            median shorter side of train, at least 32, at most 224.
+        scale: black and white of pictures deeper than eight bits; None finds them.
+        alpha: what transparency becomes.
         corrupt: whether a picture that cannot be decoded is "fatal", or one to "skip".
         workers: processes that decode many pictures.
         tell: told what takes long.
     """
 
-    image_size: int | None = None
+    image_size: ImageSize = None
+    scale: Scale | None = None
+    alpha: Alpha = "drop"
     corrupt: Literal["fatal", "skip"] = "fatal"
     workers: int = 0
     tell: Callable[[str], None] = silent

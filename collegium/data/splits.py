@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from collegium.data.class_names import numbers_of
 from collegium.data.draws import Stream, fold, fold_in, signed
 from collegium.data.image_data import ImageData
+from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, UnknownNameError
 
 _NAMES = ("train", "validation", "test")
@@ -23,6 +25,7 @@ class Splits:
         validation: what choices are made on, or None.
         test: what results are reported on, or None.
         notes: what the user should know of them, a line each.
+        rule: how stored pictures became these pixels.
 
     Raises:
         DataError: two splits differ in the shape of their images or in their class names.
@@ -32,6 +35,7 @@ class Splits:
     validation: ImageData | None
     test: ImageData | None
     notes: tuple[str, ...] = ()
+    rule: PixelRule = PLAIN
 
     def __post_init__(self) -> None:
         for name in self.names():
@@ -79,15 +83,18 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
     """
     if not names:
         return splits
-    for name in names:
-        if name not in splits.train.classes:
-            raise UnknownNameError(f"class of {splits.train.name}", name, splits.train.classes)
+    known = splits.train.classes
+    places = numbers_of(names, known)
+    for name, place in zip(names, places, strict=True):
+        if place < 0:
+            raise UnknownNameError(f"class of {splits.train.name}", name, known)
+    names = [known[place] for place in places]
     if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"give at least two classes, each once; found {', '.join(names)}")
     parts = (None if part is None else _of_classes(part, names) for part in _all_of(splits))
     train, validation, test = parts
     assert train is not None
-    return Splits(train, validation, test)
+    return Splits(train, validation, test, splits.notes, splits.rule)
 
 
 def _all_of(splits: Splits) -> tuple[ImageData | None, ...]:

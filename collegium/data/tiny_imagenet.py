@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from collegium.data.albums import Album, load_albums
-from collegium.data.folder import image_files
 from collegium.data.reading import Reading
 from collegium.data.shelves import FileShelf, Pictures
 from collegium.data.splits import Splits
+from collegium.data.walk import image_files
 from collegium.errors import DataError, UnknownNameError
 
 _FOLDER = "tiny-imagenet-200"
@@ -82,14 +82,14 @@ def _train(folder: Path, wnids: list[str]) -> Album:
     missing = [wnid for wnid in wnids if not (folder / wnid / "images").is_dir()]
     if missing:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
-    files = {f"{wnid}/images": image_files(folder / wnid / "images") for wnid in wnids}
+    files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
     shelf = FileShelf(folder, files)
     return Album(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
 
 
 def _val(folder: Path, wnids: list[str]) -> Album:
     labels = _annotations(folder / _ANNOTATIONS, wnids)
-    files = image_files(folder / "images")
+    files, _ = image_files(folder / "images")
     strange = sorted(set(files).symmetric_difference(labels))
     if strange:
         where = (

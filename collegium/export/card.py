@@ -129,8 +129,9 @@ def _input(subject: Subject) -> str:
         mean, std = (", ".join(f"{v:.6g}" for v in part) for part in (wanted.mean, wanted.std))
         lines += [f"* (pixels - mean) / std, for pixels from 0 to 1: mean {mean}; std {std}"]
     lines += [
-        f"* in training and evaluation a picture was first cut to its largest centred square and "
-        f"brought to {picture}, which `collegium predict` does too"
+        "* in training and evaluation a picture of another size was first cut to its largest "
+        f"centred part of the shape {picture} (rows x columns) and scaled to that, which the lines "
+        "above and `collegium predict` do too"
     ]
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from collegium.data.scale import Scale
 from collegium.errors import RequestError
 from collegium.export.formats import ONNX, PT2, SAFETENSORS
 from collegium.export.subject import Subject
@@ -29,13 +30,45 @@ def snippet(subject: Subject, file: str) -> str:
 
 def _pixels(subject: Subject) -> list[str]:
     channels, rows, columns = subject.input_shape
-    how = _PILLOW[subject.network.preprocess.interpolation]
-    size = f"({columns}, {rows}), Image.Resampling.{how}"
     shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
+    lines = _as_trained(subject, channels)
+    if subject.student.image_shape[1:] != (rows, columns):
+        how = _PILLOW[subject.network.preprocess.interpolation]
+        lines += [f"image = image.resize(({columns}, {rows}), Image.Resampling.{how})"]
     return [
-        f'image = Image.open("image.png").convert("{_KINDS[channels]}").resize({size})',
+        *lines,
         "pixels = np.asarray(image, np.float32) / 255",
         f"images = {shaped}",
+    ]
+
+
+def _as_trained(subject: Subject, channels: int) -> list[str]:
+    """A picture as those that were learned from: upright, eight bits, their part and size."""
+    own, rows, columns = subject.student.image_shape
+    rule = subject.student.rule
+    lines = ['image = ImageOps.exif_transpose(Image.open("image.png"))']
+    lines += _in_bytes(rule.scale) if rule.scale is not None else []
+    if rule.alpha != "drop":
+        lines += [
+            f'ground = Image.new("RGBA", image.size, "{rule.alpha}")',
+            'image = Image.alpha_composite(ground, image.convert("RGBA"))',
+        ]
+    size = f"({columns}, {rows}), Image.Resampling.BILINEAR"
+    lines += [f'image = ImageOps.fit(image.convert("{_KINDS[own]}"), {size})']
+    return [*lines, *[f'image = image.convert("{_KINDS[channels]}")'] * (own != channels)]
+
+
+def _in_bytes(scale: Scale) -> list[str]:
+    """Pictures of more than eight bits as the run read them."""
+    if scale.shift:
+        return [
+            f"values = np.asarray(image, np.int32).clip(0, {scale.white:g})",
+            f"image = Image.fromarray((values >> {scale.shift}).astype(np.uint8))",
+        ]
+    factor = 255 / (scale.white - scale.black)
+    return [
+        f"values = (np.asarray(image, np.float64) - {scale.black:g}) * {factor!r}",
+        "image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))",
     ]
 
 
@@ -54,11 +87,11 @@ def _normalised(subject: Subject) -> list[str]:
 
 _Parts = tuple[list[str], list[str], str]
 _IMAGES = ["import numpy as np"]
-_TORCH = ["import torch", "from PIL import Image"]
+_TORCH = ["import torch", "from PIL import Image, ImageOps"]
 
 
 def _onnx(subject: Subject) -> _Parts:
-    head = [*_IMAGES, "import onnxruntime", "from PIL import Image"]
+    head = [*_IMAGES, "import onnxruntime", "from PIL import Image, ImageOps"]
     load = [f'session = onnxruntime.InferenceSession("{ONNX}")']
     return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
 
@@ -119,15 +152,17 @@ def _sized(subject: Subject) -> str:
 
 
 def _transformers(subject: Subject) -> str:
-    kind = _KINDS[subject.input_shape[0]]
+    lines = _as_trained(subject, subject.input_shape[0])
+    numpy = ["import numpy as np"] if any("np." in line for line in lines) else []
     return "\n".join(
         [
-            "from PIL import Image",
+            *numpy,
+            "from PIL import Image, ImageOps",
             "from transformers import AutoImageProcessor, AutoModelForImageClassification",
             "",
             'network = AutoModelForImageClassification.from_pretrained(".")',
             'processor = AutoImageProcessor.from_pretrained(".")',
-            f'image = Image.open("image.png").convert("{kind}")',
+            *lines,
             'logits = network(**processor(image, return_tensors="pt")).logits',
         ]
     )

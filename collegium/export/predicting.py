@@ -1,6 +1,9 @@
 """What a run's student says of image files, prepared exactly as evaluation would."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,8 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.data import ImageData
-from collegium.data.folder import image_files
-from collegium.data.pictures import LEAVE_OUT, Picture, decode
+from collegium.data.looking import Looked, find_rule
+from collegium.data.modes import PixelRule
+from collegium.data.pictures import LEAVE_OUT, Picture, decode, read_headers, read_looks
+from collegium.data.reading import Reading
+from collegium.data.walk import image_files
 from collegium.errors import DataError
 from collegium.export.measures import check_finite
 from collegium.export.options import Which
@@ -29,18 +35,21 @@ def predict(
     top: int = 5,
     weights: Which = "last",
     student: nn.Module | None = None,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> list[Json]:
     """Classes and probabilities of a run's student for image files.
 
-    A picture is brought to the run's images as its data were: upright, its largest centred square
-    scaled to their size, grey or colour as they are; then as the student wants its pixels.
+    A picture is brought to the run's images as its data were: upright, its largest centred part of
+    their shape scaled to their size, grey or colour as they are, depth and transparency as the run
+    read them; then as the student wants its pixels.
 
     Args:
         folder: of a finished run.
-        images: files, or folders of files (not of folders).
+        images: files, or folders of them at any depth.
         top: so many classes, the most probable first.
         weights: the student after the last epoch, or of the best.
         student: a network like the student, where it was given from Python.
+        tell: told what is passed over or guessed, a line each; by default a warning.
 
     Returns:
         For each image `image` (its path), `classes` (names) and `probabilities` (0..1).
@@ -51,8 +60,9 @@ def predict(
         NumericsError: the student gives NaN or infinite logits.
     """
     check_images(images, top)
-    pictures = [Picture(str(path), path) for path in _files(images)]
+    pictures = [Picture(str(path), path) for path in _files(images, tell)]
     opened = open_student(folder, weights, student)
+    opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
     answers: list[Json] = []
     for chunk in _chunks(pictures):
         probabilities_BC = _logits(opened, chunk).softmax(dim=1)
@@ -64,11 +74,42 @@ def predict(
     return answers
 
 
-def _files(images: Sequence[Path | str]) -> list[Path]:
+def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, images):
-        files += [path / name for name in image_files(path)] if path.is_dir() else [path]
+        if not path.is_dir():
+            files.append(path)
+            continue
+        names, passed = image_files(path)
+        files += [path / name for name in names]
+        if passed:
+            tell(passed)
     return files
+
+
+def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None]) -> PixelRule:
+    """The run's rule; where its pictures were of eight bits and these are not, theirs."""
+    if rule.scale is not None:
+        return rule
+    with _named():
+        headers = read_headers(pictures)
+        if not any(header.deep for header in headers):
+            return rule
+        looks = read_looks(pictures, headers)
+    looked = Looked(headers, looks, lambda at: pictures[at].name)
+    found, notes = find_rule({"images": looked}, "images", Reading(alpha=rule.alpha))
+    for note in notes:
+        tell(note)
+    return found
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Without what would help a set of images, not a few that were asked about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
 
 
 def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
@@ -78,10 +119,8 @@ def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
 
 def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
     """By the very way evaluation goes."""
-    try:
-        images_BDHW = decode(pictures, opened.image_shape)
-    except DataError as error:
-        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
+    with _named():
+        images_BDHW = decode(pictures, opened.image_shape, opened.rule)
     index_B = torch.arange(len(pictures))
     classes = opened.network.classes
     data = ImageData(images_BDHW, index_B * 0, index_B, classes, "images", "none")

@@ -12,6 +12,8 @@ from torch import nn
 
 from collegium.assembly import make_splits
 from collegium.data import ImageData, Splits
+from collegium.data.class_names import same_form
+from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
 from collegium.export.places import refuse_unfinished
@@ -38,6 +40,7 @@ class Student:
         which: after the last epoch, or of the best.
         module: the module given from Python that it is a copy of; None where strings say it all.
         metadata: of its weights file.
+        rule: how pictures became the run's pixels.
     """
 
     record: Record
@@ -47,6 +50,7 @@ class Student:
     which: Which
     module: nn.Module | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    rule: PixelRule = PLAIN
 
     @property
     def setting(self) -> Setting:
@@ -90,7 +94,8 @@ def open_student(
     says = {**file.metadata}
     if which == "best":
         says["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
-    return Student(record, run, network.eval(), shape, which, module, says)
+    rule = PixelRule.from_json(record.run.get("pixels") or {})
+    return Student(record, run, network.eval(), shape, which, module, says, rule)
 
 
 def _image_shape(record: Record) -> MapShape:
@@ -181,7 +186,7 @@ def splits_of(student: Student, data: "str | Splits | None", display: Display) -
 
 
 def _refuse_others(student: Student, data: ImageData) -> None:
-    if data.classes != student.network.classes:
+    if [*map(same_form, data.classes)] != [*map(same_form, student.network.classes)]:
         raise DataError(
             f"{data.name} has {len(data.classes)} classes ({', '.join(data.classes[:3])}, ...), "
             f"the student {len(student.network.classes)} "

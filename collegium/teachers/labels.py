@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from collegium.data.class_names import same_form
 from collegium.errors import RequestError, UnknownNameError
 from collegium.teachers import wordnet
 from collegium.types import UNKNOWN, Head
@@ -203,7 +204,7 @@ def match(
         UnknownNameError: the mapping names a class there is not.
     """
     theirs, ours = tuple(theirs), tuple(ours)
-    if given is None and theirs == ours:
+    if given is None and [*map(same_form, theirs)] == [*map(same_form, ours)]:
         return None
     matches = _by_any_name(theirs, ours) if given is None else _by_mapping(theirs, ours, given)
     if not matches:
@@ -233,15 +234,17 @@ def _check_apart(groups: Sequence[tuple[int, ...]], ours: Sequence[str]) -> None
 
 def _by_mapping(theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, Any]) -> Matches:
     matches = {}
+    theirs, ours = [*map(same_form, theirs)], [*map(same_form, ours)]
     for name, target in given.items():
-        if name not in theirs:
+        if same_form(name) not in theirs:
             raise UnknownNameError("class of the teacher", name, theirs)
         names = [] if target is None else [target] if isinstance(target, str) else list(target)
         for one in names:
-            if one not in ours:
+            if same_form(str(one)) not in ours:
                 raise UnknownNameError("class of the student", str(one), ours)
         if names:
-            matches[list(theirs).index(name)] = tuple(dict.fromkeys(map(ours.index, names)))
+            places = (ours.index(same_form(one)) for one in names)
+            matches[theirs.index(same_form(name))] = tuple(dict.fromkeys(places))
     return matches
 
 
@@ -258,8 +261,8 @@ def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
 
 def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
     """Exactly, then without regard to case and separators, any name of a comma list."""
-    exact = [[name] for name in theirs]
-    matches = _pairs(exact, [[name] for name in ours], theirs, ours, {})
+    exact = [[same_form(name)] for name in theirs]
+    matches = _pairs(exact, [[same_form(name)] for name in ours], theirs, ours, {})
     loose = [_aliases(name) for name in theirs]
     return matches | _pairs(loose, [_aliases(name) for name in ours], theirs, ours, matches)
 
@@ -298,6 +301,7 @@ def _unclear(name: str, candidates: Sequence[str]) -> RequestError:
 
 def _aliases(name: str) -> list[str]:
     """A name and the parts of a comma list, in lower case with spaces between words."""
+    name = same_form(name)
     parts = (re.sub(r"[\s_-]+", " ", part).strip().casefold() for part in (name, *name.split(",")))
     return [part for part in dict.fromkeys(parts) if part]
 

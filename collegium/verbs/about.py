@@ -8,7 +8,7 @@ from collegium.method import AbstractMethod
 from collegium.methods import all_methods, find_method
 from collegium.record import Json
 from collegium.run import Run
-from collegium.verbs.options import Answer, Call, Flag
+from collegium.verbs.options import Answer, Call, Flag, Size
 
 
 def methods(slug: tyro.conf.Positional[str | None] = None, json: Flag = False) -> Call:
@@ -60,7 +60,7 @@ def layers(
     data: str,
     model: str,
     every: Annotated[Flag, tyro.conf.arg(name="all")] = False,
-    image_size: int | None = Run.image_size,
+    image_size: Size = Run.image_size,
     json: Flag = False,
 ) -> Call:
     """The hidden layers of a network: names for --hint-pairs and --layers.
@@ -69,7 +69,7 @@ def layers(
         data: whose images it is given.
         model: a model string, with or without weights.
         every: list every layer that can be named; by default those that hints choose from.
-        image_size: rows and columns a folder's images are brought to.
+        image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
         json: print the result as one JSON object on standard output.
     """
 

@@ -13,6 +13,7 @@ from collegium.verbs.options import (
     Call,
     Corrupt,
     Flag,
+    Size,
     ViewOptions,
     data_string,
     parse_labels,
@@ -34,7 +35,7 @@ def compare(
     alpha: float = 0.9,
     jobs: int | None = None,
     validation: float = Run.validation,
-    image_size: int | None = Run.image_size,
+    image_size: Size = Run.image_size,
     best_test: Flag = False,
     corrupt: Corrupt | None = None,
     optimisation: Flat[Optimisation] = Optimisation(),
@@ -61,7 +62,7 @@ def compare(
         alpha: weight of all soft targets that name none; the label has the rest.
         jobs: runs at a time; by default one a core, each with one thread.
         validation: part of the training data held out, where the data has no split of its own.
-        image_size: rows and columns a folder's images are brought to.
+        image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
         best_test: show the best epoch on the test split too, which nobody could have chosen.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
         optimisation: how long and how fast.

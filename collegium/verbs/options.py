@@ -3,17 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from collegium.errors import RequestError
 from collegium.record import Json, next_free
 from collegium.run import Run, check_folder
-from collegium.strict import as_labels
+from collegium.strict import ImageSize, as_labels, as_size, written
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
 Corrupt = Literal["fatal", "skip"]
+Size = Annotated[
+    ImageSize,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="ROWS,COLUMNS",
+        instance_from_str=lambda words: as_size(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, int | tuple),
+        str_from_instance=lambda value: ["None" if value is None else written(value)],
+    ),
+]
+"""An option for rows and columns."""
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -46,8 +57,9 @@ class DataOptions:
     """Part of the training data held out, where the data has no validation split of its own."""
     seed: int = Run.seed
     """Of everything random: the start, the order, the views, the held-out part."""
-    image_size: int | None = Run.image_size
-    """Rows and columns a folder's images are brought to; by default what suits them."""
+    image_size: Size = Run.image_size
+    """ROWS,COLUMNS a folder's images are brought to, one number for both; by default what suits
+    them."""
     corrupt: Corrupt | None = None
     """Whether an image that cannot be decoded is fatal (the default) or one to skip; the same as
     DATA?corrupt=skip."""

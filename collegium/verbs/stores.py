@@ -15,6 +15,7 @@ from collegium.verbs.options import (
     Corrupt,
     Flag,
     Recipe,
+    Size,
     chosen_classes,
     data_string,
     parse_labels,
@@ -48,7 +49,7 @@ def store_build(
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     answers: Flat[AnswerOptions] = AnswerOptions(),
-    image_size: int | None = Run.image_size,
+    image_size: Size = Run.image_size,
     classes: str = "",
     corrupt: Corrupt | None = None,
     machine: Flat[Machine] = Machine(),
@@ -65,7 +66,7 @@ def store_build(
         teacher: NAME=MODEL, once for each teacher.
         labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         answers: what is kept.
-        image_size: rows and columns a folder's images are brought to.
+        image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
         classes: names of those that are asked about, comma-separated; by default all.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
         machine: where it runs.
@@ -120,7 +121,7 @@ def store_verify(
     data: str | None = None,
     teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    image_size: int | None = Run.image_size,
+    image_size: Size = Run.image_size,
     sample: int = 128,
     machine: Flat[Machine] = Machine(),
     quiet: Flag = False,
@@ -133,7 +134,7 @@ def store_verify(
         data: by default what the store was made of.
         teacher: NAME=MODEL where a teacher is elsewhere now.
         labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
-        image_size: rows and columns a folder's images are brought to.
+        image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
         sample: answers of each teacher that are asked for again; 0 for checksums alone.
         machine: where it runs.
         quiet: show no progress.

@@ -65,8 +65,10 @@ def predict(
         check_images(images, top)
         refuse_unfinished(folder)
         from collegium.export.predicting import predict as ask
+        from collegium.training.progress import Display
 
-        found = ask(folder, images, top=top, weights=weights)
+        tell = Display(quiet=True, label="predict").warn
+        found = ask(folder, images, top=top, weights=weights, tell=tell)
         width = max(len(row["image"]) for row in found)
         lines = []
         for row in found:

@@ -36,7 +36,8 @@ def test_pairs_of_every_layout(images, expected, make):
 
 def test_channels_are_first_where_both_readings_fit():
     images = torch.arange(2 * 3 * 5 * 3, dtype=torch.uint8).view(2, 3, 5, 3)
-    assert torch.equal(as_image_data((images, [0, 1])).images_NDHW, images)
+    with pytest.warns(UserWarning, match="2x3x5x3 are read with channels first"):
+        assert torch.equal(as_image_data((images, [0, 1])).images_NDHW, images)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
@@ -123,17 +124,12 @@ TYPES = [(GREY[0], 0), (GREY[1] / 255, 1)]
         ((GREY, LABELS[:3]), r"5 images, but labels of the shape \(3,\)"),
         ((GREY, LABELS - 1), "label -1, expected 0 to 1"),
         ((GREY, LABELS / 2), "labels are float64, expected integers"),
-        ((GREY, LABELS > 0), "labels are bool"),
-        ((GREY, ["cat"] * 5), "cannot use an array of <U3"),
-        ((GREY, np.eye(5, dtype=int)), r"labels of the shape \(5, 5\)"),
         ((GREY, LABELS + 10**12), "give the class names"),
-        ((GREY.astype(int), LABELS), "pixels are int64; give uint8"),
-        ((GREY.astype(float), LABELS), "expected 0 to 1: give raw pixels"),
-        (((GREY / 255 - 0.5) / 0.5, LABELS), "normalisation belongs to the model"),
+        (((GREY / 255 - 0.5) / 0.2, LABELS), "normalisation belongs to the model"),
         ((GREY[0], LABELS), r"images have the shape \(6, 7\)"),
         ((GREY.astype(object), LABELS), "cannot use an array of object"),
         (MIXED, "item 0 is 6x7 uint8, item 1 is 6x5 uint8; bring all images"),
-        (TYPES, "item 0 is 6x7 uint8, item 1 is 6x7 float32"),
+        (TYPES, "item 0 is 6x7 uint8, item 1 is 6x7 float64"),
         ([], "no items"),
         ([GREY[0]], r"item 0 is ndarray, expected \(image, label\)"),
         ([(GREY[0], 0), (GREY[1], "cat")], "item 1 has a label 'cat'"),
@@ -158,19 +154,21 @@ def test_labels_beyond_the_class_names_are_refused():
 
 def test_pictures_of_mixed_sizes_are_brought_to_one():
     sizes = [(40, 50), (60, 48), (44, 44)]
-    source = [(Image.new("RGB", size, (9 * n, 0, 0)), n) for n, size in enumerate(sizes)]
-    data = as_image_data(source)
+    source = [(Image.new("RGB", size, (90 * n, 0, 0)), n) for n, size in enumerate(sizes)]
+    with pytest.warns(UserWarning, match="3 of 3 images are of one colour"):
+        data = as_image_data(source)
     assert data.shape == (3, 44, 44)
-    assert data.images_NDHW[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [0, 9, 18]
-    assert as_image_data(source, image_size=16).shape == (3, 16, 16)
-    assert as_image_data(source[:1], image_size=16).shape == (3, 16, 16)
+    assert data.images_NDHW[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [0, 90, 180]
+    noise = [(Image.fromarray(COLOUR[0]), 0), (Image.fromarray(COLOUR[1]), 1)]
+    assert as_image_data(noise, image_size=16).shape == (3, 16, 16)
+    assert as_image_data(noise[:1], image_size=(8, 16)).shape == (3, 8, 16)
 
 
 def test_other_splits_take_the_size_of_train():
-    train = [(Image.new("L", (40 + n, 50)), n % 2) for n in range(6)]
+    train = [(Image.new("L", (40 + n, 50), 40 * n), n % 2) for n in range(6)]
     splits = splits_from(train, [(Image.new("L", (90, 80)), 1)], None, 0.0, 0)
     assert splits.train.shape == splits.get("validation").shape == (1, 42, 42)
-    wide = [(Image.new("L", (40, 20)), n % 2) for n in range(4)]
+    wide = [(Image.new("L", (40, 20), 40 * n), n % 2) for n in range(4)]
     assert splits_from(wide, wide, None, 0.0, 0).get("validation").shape == (1, 20, 40)
 
 

@@ -30,7 +30,7 @@ def holes(folder):
     train = folder / "train" / "cat"
     cut(train / "0001.jpg")
     (train / "0003.jpg").write_bytes(b"")
-    Image.new("RGB", (8, 8)).save(train / "0004.jpg", "GIF")
+    Image.new("RGB", (8, 8)).save(train / "0004.jpg", "PCX")
     (folder / "val" / "dog" / "0001.jpg").unlink()
     (folder / "val" / "dog" / "0001.jpg").symlink_to(folder / "nowhere")
     return folder

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from collegium.assembly import splits_from
 from collegium.data import albums, load_data
 from collegium.data.gallery import Gallery
 from collegium.errors import DataError, UnknownNameError
@@ -193,6 +194,55 @@ def test_a_class_that_train_has_not(tmp_path):
     ).save_to_disk(tmp_path / "pets")
     message = refusal(f"hf:{tmp_path / 'pets'}", UnknownNameError)
     assert "'dogg'; did you mean 'dog'" in message
+
+
+def coloured(names, labels, start=0):
+    """A table whose numbers stand for names of its own."""
+    kind = datasets.ClassLabel(names=names)
+    return table(len(labels), "image", "label", kind, labels, start)
+
+
+def test_every_split_is_matched_to_train_by_its_own_names(tmp_path):
+    train = coloured(["blue", "green", "red"], [0, 1, 2, 0, 1, 2])
+    test = coloured(["green", "red"], [0, 1], 50)
+    splits_of(train=train, test=test).save_to_disk(tmp_path / "named")
+    splits = load_data(f"hf:{tmp_path / 'named'}", validation=0.0)
+    assert splits.get("test").classes == ("blue", "green", "red")
+    assert splits.get("test").labels_N.tolist() == [1, 2]
+    words = table(2, "image", "label", datasets.Value("string"), ["red", "blue"])
+    splits_of(train=train, test=words).save_to_disk(tmp_path / "words")
+    assert load_data(f"hf:{tmp_path / 'words'}").get("test").labels_N.tolist() == [2, 0]
+    spoken = table(3, "image", "label", datasets.Value("string"), ["red", "blue", "green"])
+    splits_of(train=spoken, test=test).save_to_disk(tmp_path / "spoken")
+    assert load_data(f"hf:{tmp_path / 'spoken'}", validation=0.0).get("test").labels_N.tolist() == [
+        1,
+        2,
+    ]
+    violet = coloured(["green", "violet"], [0, 1])
+    splits_of(train=train, test=violet).save_to_disk(tmp_path / "other")
+    assert "'violet'" in refusal(f"hf:{tmp_path / 'other'}", UnknownNameError)
+
+
+def test_tables_given_from_python_are_read_as_those_of_a_string(tmp_path):
+    train = coloured(["blue", "green", "red"], [0, 1, 2, 0])
+    test = coloured(["green", "red"], [0, 1], 50)
+    splits = splits_from(train, None, test, 0.0, 0)
+    splits_of(train=train, test=test).save_to_disk(tmp_path / "set")
+    saved = load_data(f"hf:{tmp_path / 'set'}", validation=0.0)
+    for name in ("train", "test"):
+        assert splits.get(name).fingerprint() == saved.get(name).fingerprint()
+    with pytest.raises(DataError, match="expected one of images and one of classes"):
+        splits_from(train.remove_columns("label"), None, None, 0.0, 0)
+
+
+def test_names_without_examples_and_forms_of_unicode(tmp_path):
+    train = coloured(["caf\u00e9", "cafe\u0301", "red"], [0, 1, 0, 1])
+    splits_of(train=train, test=coloured(["cafe\u0301"], [0])).save_to_disk(tmp_path / "set")
+    splits = load_data(f"hf:{tmp_path / 'set'}", validation=0.0)
+    assert splits.train.classes == ("caf\u00e9", "red")
+    assert splits.train.labels_N.tolist() == [0, 0, 0, 0]
+    assert splits.get("test").labels_N.tolist() == [0]
+    assert splits.notes == ("set: no training example is of 1 of the 2 classes: red",)
 
 
 def test_bytes_without_the_library_s_own_types(tmp_path):

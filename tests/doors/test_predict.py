@@ -1,7 +1,9 @@
 """What a student says of picture files is what evaluation sees."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ def test_the_most_probable_classes_in_a_line(command, teachers: dict[str, Path],
     [
         ("missing.png", "image missing.png: no such file"),
         ("torn.png", "torn.png cannot be read as an image"),
-        ("note.txt", "note.txt cannot be read as an image: not a PNG, JPEG, WebP or BMP image"),
+        ("note.txt", "note.txt cannot be read as an image: not a PNG, JPEG, WebP, BMP, TIFF"),
         ("empty", "empty holds no images"),
         ("", "no image was given"),
         ("torn.png --top 0", "--top must be at least 1"),
@@ -109,3 +111,46 @@ def test_an_image_that_cannot_be_read_is_named(
 def test_a_student_in_json_is_one_object(command, teachers: dict[str, Path], digits: Path) -> None:
     told = command(f"predict {teachers['wide']} {digits / '0000.png'} --json")
     assert json.loads(told.out).keys() == {"folder", "predictions"}
+
+
+def test_depth_and_shape_are_as_in_training(command, tmp_path: Path) -> None:
+    """Wide pictures of 12 bits in 16: read, predicted and loaded by the card alike; also twice as
+    large, and with a folder called like an image among them, which is told."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name in ("cat", "dog"):
+            Path("deep", split, name).mkdir(parents=True)
+            for place in range(count):
+                values = generator.integers(0, 2000, (8, 24)).astype(np.uint16)
+                values[: 4 if name == "cat" else 1] += 2000
+                Image.fromarray(values).save(Path("deep", split, name, f"{place}.png"))
+                large = Path("large", name, f"{place}.png")
+                large.parent.mkdir(parents=True, exist_ok=True)
+                if split == "test":
+                    Image.fromarray(values.repeat(2, 0).repeat(2, 1)).save(large)
+    words = "--data folder:deep --model small:cnn --epochs 2 --batch-size 8 --quiet --out run"
+    told = command(f"train {words}")
+    assert told.code == 0
+    assert "pixels of more than 8 bits run from" in told.err
+    record = Record("run")
+    assert record.run["pixels"] == {"range": [0.0, 4095.0]}
+    assert command("evaluate --data folder:deep --model run --json").code == 0
+    Path("deep/test/cat/folder.png").mkdir()
+    told = command("predict run deep/test --json")
+    assert "1 file passed over, no images: 1 folder called .png" in told.err
+    kept = record.read_arrays("predictions.npz")
+    said = [row["classes"][0] for row in told.json["predictions"]]
+    assert said == kept["classes"][kept["student"]].tolist()
+    again = command("predict run large --json").json["predictions"]
+    for one, other in zip(told.json["predictions"], again, strict=True):
+        if one["classes"] == other["classes"]:
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=0.02)
+    assert command("export run --format safetensors --quiet").code == 0
+    card = Path("run/export/safetensors/README.md").read_text()
+    lines = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
+    names: dict[str, Any] = {}
+    Path("image.png").write_bytes(Path("deep/test/cat/0.png").read_bytes())
+    exec(lines.partition("network =")[0], names)  # as whoever reads the card would
+    with Image.open("image.png") as image:
+        plain = (np.asarray(image).astype(int) >> 4).astype(np.uint8)
+    np.testing.assert_array_equal(names["image"], plain)

@@ -178,6 +178,5 @@ class Overflows(nn.Module):
 def test_logits_that_are_no_numbers_are_named_in_evaluate() -> None:
     import collegium as cg
 
-    with pytest.raises(CollegiumError, match=r"NaN or infinite logits for \d+ of 629") as refused:
+    with pytest.raises(CollegiumError, match=r"NaN or infinite logits for \d+ of 629"):
         cg.evaluate(Overflows(), "digits")
-    assert "first for example" in str(refused.value)

@@ -216,3 +216,14 @@ def test_names_can_be_told_to_a_module_that_has_none(data) -> None:
         make_teacher("t", body, setting_of(data))
     with pytest.raises(RequestError, match="has 3 classes, --labels names 2"):
         relate("t", ("a", "b", "c"), data.classes, ["0", "1"])
+
+
+def test_forms_of_unicode_are_one_name():
+    theirs, ours = ["cafe\u0301", "tea"], ["caf\u00e9", "tea"]
+    assert match(theirs, ours) is None
+    found = match(theirs[::-1], ours)
+    assert found is not None
+    assert found.whole
+    mapped = match(["x", "cafe\u0301"], ours, {"x": "tea", "caf\u00e9": "cafe\u0301"})
+    assert mapped is not None
+    assert mapped.group_of == (0, 1)

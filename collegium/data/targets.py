@@ -1,0 +1,119 @@
+"""What an example's target may be: one class. Anything else is named for what it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from collegium.data.class_names import distinct, numbers_of, refuse_strangers
+from collegium.errors import DataError
+
+_WANTED = "expected integers from 0, one class an example, or names of classes"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """One class for each example.
+
+    Attributes:
+        label_N: numbers of classes; of `words`, if there are any.
+        words: the classes, where examples name them: sorted.
+        note: what should be known of how they were read; empty if nothing.
+    """
+
+    label_N: Int64[NDArray[Any], " N"]
+    words: tuple[str, ...] = ()
+    note: str = ""
+
+
+def read_targets(values: Any, name: str) -> Targets:
+    """The classes of some examples.
+
+    Whole numbers and truth values are numbers of classes, strings are names, a column (N, 1) is
+    its entries, rows of one 1 among 0 are the place of the 1.
+
+    Args:
+        values: an array, tensor or list, one entry an example.
+        name: what the data are called.
+
+    Raises:
+        DataError: they are something else: several classes at once, numbers to regress, NaN.
+    """
+    array = _as_array(values, name)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        return _rows(array, name)
+    if array.ndim != 1:
+        raise DataError(f"{name}: labels of the shape {array.shape}, {_WANTED}")
+    if array.dtype.kind in "US":
+        return _words(array.astype(str).tolist())
+    if array.dtype.kind == "f":
+        raise DataError(f"{name}: {_of_floats(array)}")
+    if array.dtype.kind not in "biu":
+        raise DataError(f"{name}: labels are {array.dtype}, {_WANTED}")
+    return Targets(array.astype(np.int64))
+
+
+def _as_array(values: Any, name: str) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return np.asarray(values.float() if values.is_floating_point() else values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        raise DataError(f"{name}: labels have several lengths (multi-label?); {_WANTED}") from None
+    if array.dtype.kind == "O" and all(isinstance(entry, str) for entry in array.ravel()):
+        return array.astype(str)
+    return array
+
+
+def _words(words: Sequence[str]) -> Targets:
+    names = distinct(sorted(set(words)))
+    return Targets(np.array(numbers_of(words, names), np.int64), names)
+
+
+def _rows(array: NDArray[Any], name: str) -> Targets:
+    """Rows of several values: each with one 1, else several classes or numbers."""
+    shape = "x".join(map(str, array.shape))
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: labels of the shape {array.shape} are {array.dtype}, {_WANTED}")
+    if not np.isin(array, (0, 1)).all():
+        raise DataError(
+            f"{name}: labels of the shape {array.shape} are rows of numbers (soft labels or a "
+            f"regression), which nothing here learns yet; {_WANTED}"
+        )
+    if not (array.sum(axis=1) == 1).all():
+        raise DataError(
+            f"{name}: labels of the shape {array.shape} have several classes in a row, or none "
+            f"(multi-label), which nothing here learns yet; {_WANTED}"
+        )
+    said = f"{name}: labels are {shape} rows of one 1 and are read as the place of it"
+    return Targets(array.argmax(axis=1).astype(np.int64), note=said)
+
+
+def _of_floats(array: NDArray[Any]) -> str:
+    said = f"labels are {array.dtype}, {_WANTED}"
+    if np.isnan(array).any():
+        return f"{said}; example {int(np.isnan(array).argmax())} has NaN"
+    if (array == np.trunc(array)).all():
+        return f"{said}; if they are classes, give labels.astype(int)"
+    return f"{said}; a regression is nothing that is learned here yet"
+
+
+def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[NDArray[Any], " N"]:
+    """The labels as numbers of these classes; those that are numbers already stay.
+
+    Raises:
+        UnknownNameError: a word is none of the classes.
+    """
+    if not targets.words:
+        return targets.label_N
+    number_C = numbers_of(targets.words, classes)
+    strange = [word for word, place in zip(targets.words, number_C, strict=True) if place < 0]
+    refuse_strangers(strange, classes, name)
+    return np.array(number_C, np.int64)[targets.label_N]

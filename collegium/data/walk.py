@@ -1,0 +1,140 @@
+"""Images in folders: which files they are, and which are passed over."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collegium.errors import DataError
+
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".avif",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+)
+_NOBODY_MISSES = ("thumbs.db", "desktop.ini", ".ds_store", ".gitkeep", ".gitignore", ".directory")
+_NAMED = 3
+
+
+@dataclass
+class Found:
+    """What is in a folder.
+
+    Attributes:
+        files: names of images by folder, the folders relative to where the walk began; those of a
+            folder come before those of the folders in it.
+        passed: paths of files that are no images by their names, or hidden; and of folders that
+            are called like images.
+    """
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+    passed: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.files.values()))
+
+
+def find_images(root: Path, inside: str = "") -> Found:
+    """All images in a folder and the folders in it, at any depth; links are followed.
+
+    Args:
+        root: what paths are relative to.
+        inside: the folder, relative to the root.
+    """
+    found = Found()
+    _walk(root, inside, (), found)
+    return found
+
+
+def _walk(root: Path, inside: str, above: tuple[str, ...], found: Found) -> None:
+    folder = root / inside
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder it lies in
+        return
+    # A dangling link is kept, so that reading it fails by name and no example is lost silently.
+    with os.scandir(folder) as entries:
+        sorted_ = sorted(entries, key=lambda entry: entry.name)
+    images, folders = [], []
+    for entry in sorted_:
+        is_folder, looks = entry.is_dir(), entry.name.lower().endswith(SUFFIXES)
+        hidden = entry.name.startswith(".")
+        if is_folder and not hidden:
+            folders.append(entry.name)
+        elif looks and not hidden and (entry.is_symlink() or entry.is_file()):
+            images.append(entry.name)
+        if (is_folder and looks) or not (is_folder or images[-1:] == [entry.name]):
+            found.passed.append(str(Path(inside, entry.name)))
+    if images:
+        found.files[inside] = images
+    for name in folders:
+        _walk(root, f"{inside}/{name}" if inside else name, (*above, real), found)
+
+
+def image_files(folder: Path) -> tuple[list[str], str]:
+    """The names of the images in a folder and the folders in it, in the order they are read.
+
+    Returns:
+        Paths relative to the folder, and a line on what was passed over.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = find_images(folder)
+    if not found.files:
+        raise DataError(nothing_found(folder, found))
+    return list(_paths(found)), passed_told(found.passed, str(folder))
+
+
+def _paths(found: Found) -> Iterator[str]:
+    for folder, names in found.files.items():
+        yield from (f"{folder}/{name}" if folder else name for name in names)
+
+
+def nothing_found(folder: Path, found: Found) -> str:
+    """That a folder has no images, and what it has."""
+    there = f", but {kinds(found.passed)}" if found.passed else ""
+    return f"{folder} holds no images ({', '.join(SUFFIXES)}){there}; fill or remove it"
+
+
+def passed_told(passed: Iterable[str], name: str) -> str:
+    """A line on files that were passed over; empty if nobody misses them."""
+    missed = [path for path in passed if Path(path).name.lower() not in _NOBODY_MISSES]
+    if not missed:
+        return ""
+    named = ", ".join(missed[:_NAMED]) + (", ..." if len(missed) > _NAMED else "")
+    files = "file" if len(missed) == 1 else "files"
+    return f"{name}: {len(missed):,} {files} passed over, no images: {kinds(missed)} ({named})"
+
+
+def kinds(paths: Iterable[str]) -> str:
+    """How many there are of each kind of file.
+
+    >>> kinds(["a/1.heic", "b/2.HEIC", ".x.png", "notes"])
+    '2 .heic, 1 hidden, 1 without a suffix'
+    """
+    count = Counter(map(_kind, paths))
+    return ", ".join(f"{number:,} {kind}" for kind, number in count.most_common())
+
+
+def _kind(path: str) -> str:
+    name = Path(path).name
+    if name.startswith("."):
+        return "hidden"
+    suffix = Path(path).suffix.lower()
+    if suffix in SUFFIXES:
+        return f"folder called {suffix}"
+    return suffix or "without a suffix"
