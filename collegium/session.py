@@ -43,6 +43,7 @@ from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.precision import notes_on
 from collegium.training.progress import Display
+from collegium.training.rehearsal import part_sizes, parts_note, rehearse
 from collegium.training.signals import Stopper
 from collegium.types import Dims, Layers
 
@@ -100,7 +101,8 @@ class Session:
         for note in self.student.origin.notes:
             self.display.say(f"student: {note}")
         self.student.to(self.fabric.device)
-        if run.machine.channels_last:
+        self.channels_last = self._rehearse(run)
+        if self.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
         batch_size, epochs = run.optimisation.batch_size, run.optimisation.epochs
@@ -137,6 +139,30 @@ class Session:
         views = settle_views(run.views, method, run.optimisation.epochs)
         self.request = dataclasses.replace(run, method=method, views=views)
         self._build(method.listens_to(self.faculty.names))
+
+    def _rehearse(self, run: "Run") -> bool:
+        """Try a step of training on a copy; gives whether the student takes channels-last."""
+        loader = Loader(
+            self.splits.train,
+            run.optimisation.batch_size,
+            shuffle=True,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+            workers=0,
+        )
+        sizes = part_sizes(loader.sizes(), run.machine.micro_batches)
+        layout, notes = rehearse(
+            self.student,
+            self.setting.image_shape,
+            sizes,
+            self.fabric.autocast,
+            run.machine.channels_last,
+        )
+        for note in notes:
+            self.display.say(f"student: {note}")
+        if run.machine.micro_batches > 1 and (note := parts_note(self.student, max(sizes))):
+            self.display.warn(f"--micro-batches {run.machine.micro_batches}: {note}")
+        return layout
 
     def _measure_teachers(self, chooses: bool) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
@@ -190,7 +216,7 @@ class Session:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
             device=self.fabric.device,
-            channels_last=run.machine.channels_last,
+            channels_last=self.channels_last,
             workers=run.machine.decoders,
         )
         self.store: Store | None = None

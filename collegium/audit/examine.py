@@ -37,6 +37,7 @@ from collegium.audit.symptoms import (
 )
 from collegium.data import ImageData, Loader, Splits
 from collegium.errors import RequestError
+from collegium.models.given import left_as_it_was
 from collegium.models.network import Network
 from collegium.models.outputs import logits_of
 from collegium.models.specs import Setting, has_weights
@@ -297,6 +298,11 @@ def _room_json(names: Sequence[str], room: HeadRoom | None) -> Json | None:
 
 def _student(panel: Panel, model: str | nn.Module, seed: int) -> Json:
     """What the student costs, and what it can do already if it was trained."""
+    with left_as_it_was(model):
+        return _student_row(panel, model, seed)
+
+
+def _student_row(panel: Panel, model: str | nn.Module, seed: int) -> Json:
     network = make_student(model, panel.setting, seed).to(panel.device)
     images_BDHW, _ = panel.sample(SIZE_PROBE)
     trained = not isinstance(model, str) or has_weights(model)

@@ -4,7 +4,6 @@ Wrong preprocessing shows in it, and so does a network that was stopped before i
 a one may be helped by some preprocessing by chance, which is no sign that it was loaded wrongly.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import difference
+from collegium.models.given import copied
 from collegium.models.network import Network
 
 SETTLED = 0.25
@@ -92,7 +92,7 @@ def unsettled(
     far = misfit(network, images_BDHW)
     if far.first <= STRANGE and far.deep <= SETTLED:
         return
-    relearned = copy.deepcopy(network)
+    relearned = copied(network, f"teacher {name}")
     for norm in batch_norms(relearned):
         norm.train()
     with torch.no_grad():

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from collegium.models.given import blank, evaluating, uncompile
 from collegium.models.reading import Grid, Reading, tensor_in
 from collegium.types import MapShape
 
@@ -70,9 +71,8 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
         image_shape: channels, rows and columns of what it is given.
     """
     calls: list[Call] = []
-    with _watching(network, calls), torch.no_grad(), _evaluating(network):
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        logits_BC = tensor_in(network(torch.zeros(1, *image_shape, device=device)))
+    with _watching(network, calls), torch.no_grad(), evaluating(network):
+        logits_BC = tensor_in(network(blank(network, image_shape)))
     return calls, 0 if logits_BC is None else logits_BC.shape[-1]
 
 
@@ -99,16 +99,27 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
         return keep
 
     attention = _attention(network)
-    handles = [module.register_forward_pre_hook(start) for module in network.modules()]
+    put_back = uncompile(network)  # compiled code does not know of hooks
+    handles = [module.register_forward_pre_hook(start) for _, module in readable(network)]
     handles += [
         module.register_forward_hook(note(path, f"{path}.".startswith(attention)))
-        for path, module in network.named_modules()
+        for path, module in readable(network)
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        put_back()
+
+
+def readable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules whose outputs hooks can read, by path: TorchScript calls no hooks."""
+    return [
+        (path, module)
+        for path, module in network.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
 
 
 def _attention(network: nn.Module) -> tuple[str, ...]:
@@ -127,17 +138,6 @@ def mixes_positions(module: nn.Module) -> bool:
         _is_attention(path, part) or (isinstance(part, nn.Conv2d) and part.kernel_size != (1, 1))
         for path, part in module.named_modules()
     )
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def interpret(calls: Sequence[Call], image_shape: MapShape) -> list[Layer]:
