@@ -20,8 +20,10 @@ from collegium.errors import RequestError
 from collegium.method import AbstractMethod
 from collegium.models.given import (
     PARALLEL,
+    blank,
     check_tensors,
     copied,
+    evaluating,
     first_tensor,
     freeze_module,
     uncompiled,
@@ -75,8 +77,9 @@ class Distiller(nn.Module):
         seed: what the method's own parameters are drawn from.
 
     Raises:
-        RequestError: a teacher of other classes, a method without the teachers or layers it needs, a
-            student wrapped by DataParallel (wrap the distiller instead), tensors without numbers.
+        RequestError: a teacher of other classes, a method without the teachers or layers it needs,
+            a student wrapped by DataParallel (wrap the distiller instead) or that cannot learn,
+            tensors without numbers.
     """
 
     def __init__(
@@ -98,11 +101,11 @@ class Distiller(nn.Module):
         student, _ = unwrapped(student)
         check_tensors(student, "the student", learns=True)
         self.student = student
+        _check_learns(student, image_shape)
         method = method.heard(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
-            name: _frozen(name, teachers[name])
-            for name in method.listens_to(tuple(teachers))
+            name: _frozen(name, teachers[name]) for name in method.listens_to(tuple(teachers))
         }
         dims = _dims(student, self._teachers, image_shape, method.pairs_asked(), seed)
         self.objective = method.build(dims)
@@ -165,6 +168,17 @@ class Distiller(nn.Module):
         return super()._apply(fn, recurse)
 
 
+def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
+    """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
+    with torch.enable_grad(), evaluating(student):
+        logits_BC = logits_of(student(blank(student, image_shape)), "the student")
+    if not logits_BC.requires_grad and any(p.requires_grad for p in student.parameters()):
+        raise RequestError(
+            "the student cannot learn: its logits carry no gradient; leave out no_grad(), "
+            "detach() and int8 layers"
+        )
+
+
 def _frozen(name: str, teacher: nn.Module) -> nn.Module:
     teacher, _ = unwrapped(teacher)
     check_tensors(teacher, f"teacher {name}", learns=False)
@@ -179,7 +193,8 @@ def _read(
     So that the network can be copied, pickled, scripted and used as ever between two batches.
     """
     found = first_tensor(network)
-    if found is not None and not torch.is_autocast_enabled(images_BDHW.device.type):
+    floating = images_BDHW.is_floating_point()
+    if found is not None and floating and not torch.is_autocast_enabled(images_BDHW.device.type):
         images_BDHW = images_BDHW.to(found.dtype)
     if not layers:
         return logits_of(network(images_BDHW), whose, network.training).float(), {}

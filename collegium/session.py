@@ -157,11 +157,11 @@ class Session:
             sizes,
             self.fabric.autocast,
             run.machine.channels_last,
+            low=run.machine.precision != "32",
         )
         for note in notes:
             self.display.say(f"student: {note}")
-        if run.machine.micro_batches > 1 and (note := parts_note(self.student, max(sizes))):
-            self.display.warn(f"--micro-batches {run.machine.micro_batches}: {note}")
+        self._part = max(sizes)
         return layout
 
     def _measure_teachers(self, chooses: bool) -> dict[str, dict[str, Any]]:
@@ -194,6 +194,11 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
+        parts = f"--micro-batches {run.machine.micro_batches}"
+        if run.machine.micro_batches == 1:
+            parts = f"--devices {self.fabric.world_size}" if self.fabric.world_size > 1 else ""
+        if parts and (note := parts_note(self.student, objective, self._part)):
+            self.display.warn(f"{parts}: {note}")
         self.pairs = objective.layers.pairs
         if self.pairs:
             self.display.say(pair_table(self.pairs, dims))

@@ -1,4 +1,4 @@
-"""Networks that people have and we would not build: each with one trait that module code trips over.
+"""Networks that people have and we would not build, each with one trait that code trips over.
 
 `NETWORKS` is a table of ten-class classifiers of grey 8x8 views, by trait; `mixed` puts several
 traits into one network, drawn from a seed.
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -56,7 +57,9 @@ class ViewedAfterPool(Plain):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.max_pool2d(self.features(x), 2)
-        return self.head(pooled.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).reshape(len(x), -1))
+        return self.head(
+            pooled.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).reshape(len(x), -1)
+        )
 
 
 class Strided(Plain):
@@ -89,18 +92,17 @@ class Tied(Plain):
 
 
 class Views(Plain):
-    """Buffers that are views of one storage, and one that is expanded."""
+    """Buffers that are views of one storage."""
 
     def __init__(self) -> None:
         super().__init__()
         both = torch.arange(8.0)
         self.register_buffer("first", both[:4])
         self.register_buffer("second", both[4:])
-        self.register_buffer("same", torch.ones(1).expand(3))
 
 
 class Extra(Plain):
-    """Extra state: a dictionary with numbers, text, tuples and a tensor, which decides the logits."""
+    """Extra state: numbers, text, tuples and a tensor; it decides the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +157,9 @@ class Holed(Plain):
         self.register_parameter("nothing", None)
         self.register_buffer("none", None)
         self.register_buffer("unsaved", torch.ones(1), persistent=False)
-        self.scales = nn.ParameterDict({"a": nn.Parameter(torch.ones(1)), "b": nn.Parameter(torch.ones(()))})
+        self.scales = nn.ParameterDict(
+            {"a": nn.Parameter(torch.ones(1)), "b": nn.Parameter(torch.ones(()))}
+        )
         self.shifts = nn.ParameterList([nn.Parameter(torch.zeros(10))])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -248,11 +252,11 @@ class ManyOnly(Plain):
 
 
 class Drawing(Plain):
-    """Draws from the generators of Python and torch in training."""
+    """Draws from the generators of NumPy and torch in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         feature = self.features(x)
-        if self.training and random.random() < 0.5:
+        if self.training and np.random.random() < 0.5:
             feature = nn.functional.dropout(feature, 0.3)
         return self.head(feature.flatten(1))
 
@@ -287,6 +291,12 @@ def _state(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
 
 def _loaded(module: nn.Module, keys: Any) -> None:
     return None
+
+
+def expanded() -> nn.Module:
+    net = Plain()
+    net.register_buffer("same", torch.ones(1).expand(3))
+    return net
 
 
 def sparse() -> nn.Module:
@@ -403,11 +413,12 @@ NETWORKS: dict[str, Case] = {
     "auxiliary by name": Case(NamedAuxiliary, note="the main logits alone are trained"),
     "distilled": Case(Distilled, student="aux.weight learns nothing"),
     "main last": Case(MainLast, student="learns nothing, although it decides"),
-    "small in training": Case(SmallInTraining, student="fails in a step of training"),
+    "small in training": Case(SmallInTraining, student="does not survive a step of training"),
     "one size": Case(OneSize, student="batches of 16", teacher="batches of any size"),
     "many only": Case(ManyOnly),
     "drawing": Case(Drawing),
     "hooked": Case(Hooked),
+    "expanded": Case(expanded, student="same is an expanded tensor"),
     "sparse": Case(sparse, student="graph is torch.sparse_coo", copies=False),
     "meta": Case(meta, student="on the meta device", teacher="on the meta device"),
     "half meta": Case(half_meta, student="unset on the meta device", teacher="unset on the meta"),
@@ -428,3 +439,49 @@ NETWORKS: dict[str, Case] = {
     "evaluating": Case(lambda: Plain().eval()),
     "channels-last": Case(lambda: Plain().to(memory_format=torch.channels_last)),
 }
+
+
+TRAITS = ("viewed", "shared", "tied", "extra", "remembering", "normed", "unsaved", "frozen")
+
+
+def mixed(seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """A network with several traits at once, and which."""
+    torch.manual_seed(seed)
+    draw = random.Random(seed)
+    traits = tuple(draw.sample(TRAITS, draw.randint(2, 5)))
+    return Mixed(traits), traits
+
+
+class Mixed(Extra):
+    """Some of `TRAITS`."""
+
+    def __init__(self, traits: tuple[str, ...]) -> None:
+        super().__init__()
+        self.traits = traits
+        self.deep = nn.Conv2d(4, 4, 3, padding=1)
+        self.side = nn.Conv2d(4, 4, 3, padding=1)
+        if "shared" in traits:
+            self.classifier = self.head
+        if "tied" in traits:
+            self.side.weight = self.deep.weight
+        if "normed" in traits:
+            torch.nn.utils.weight_norm(self.conv)
+            parametrizations.spectral_norm(self.head)
+        if "unsaved" in traits:
+            self.register_buffer("ones", torch.ones(1), persistent=False)
+        if "frozen" in traits:
+            self.norm.requires_grad_(False).eval()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return super().get_extra_state() if "extra" in self.traits else {}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        if state:
+            super().set_extra_state(state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        feature = self.side(self.deep(self.features(x)))
+        if "remembering" in self.traits:
+            self.last = feature
+        flat = feature.view(len(x), -1) if "viewed" in self.traits else feature.flatten(1)
+        return self.head(flat)

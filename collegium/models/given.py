@@ -4,7 +4,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from collegium.errors import RequestError
 from collegium.models.taps import close_taps
 
+M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
 _ROUNDED = (torch.float16, torch.bfloat16)
 
@@ -86,7 +87,7 @@ def uncompiled(module: nn.Module) -> Iterator[None]:
         put_back()
 
 
-def copied(module: nn.Module, whose: str) -> nn.Module:
+def copied(module: M, whose: str) -> M:
     """A copy that shares no tensor with the module, without gradients or compilation.
 
     Tensors that a module keeps although they were computed (a weight under the older `weight_norm`,
@@ -103,7 +104,7 @@ def copied(module: nn.Module, whose: str) -> nn.Module:
     memo = {id(tensor): tensor.detach().clone() for tensor in _computed(module)}
     try:
         with torch.no_grad():  # TorchScript copies its parameters by computing them.
-            twin: nn.Module = copy.deepcopy(module, memo)
+            twin: M = copy.deepcopy(module, memo)
     except Exception as error:  # Whatever a user's attributes raise.
         raise RequestError(
             f"{whose} ({type(module).__name__}) cannot be copied: {first_line(error)}; remove what "
@@ -152,6 +153,11 @@ def check_tensors(module: nn.Module, whose: str, learns: bool) -> None:
     Raises:
         RequestError: naming the first tensor.
     """
+    if learns and isinstance(module, torch.fx.GraphModule) and "train" in vars(module):
+        raise RequestError(
+            f"{whose} is a graph of torch.export, which has no training mode: give the module that "
+            "was exported"
+        )
     for name, tensor in _named_tensors(module):
         if is_lazy(tensor):
             if not learns:
@@ -275,7 +281,7 @@ def _restore(
 
 
 @contextlib.contextmanager
-def spare(module: nn.Module, whose: str) -> Iterator[nn.Module]:
+def spare(module: M, whose: str) -> Iterator[M]:
     """A module to try things on: a copy, else the module itself with its values put back.
 
     What the global generators of torch, NumPy and Python have drawn is put back too.

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.bodies import make_body
 from collegium.models.designs import Design, find_design
-from collegium.models.given import check_tensors, copied, evaluating, first_line, first_tensor, unwrapped
+from collegium.models.given import (
+    check_tensors,
+    copied,
+    evaluating,
+    first_line,
+    first_tensor,
+    unwrapped,
+)
 from collegium.models.network import Network, Preprocess, parse_size
 from collegium.models.strings import ModelString, has_weights
 from collegium.models.weights import read_weights

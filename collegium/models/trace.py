@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             feature = tensor_in(output)
             # Before the first learned module there is only the image, resized or reshaped. A first
             # size other than 1 counts windows or tokens, not images.
-            if learned and feature is not None and feature.ndim > 1 and len(feature) == 1:
+            if learned and _is_readable(feature) and feature.ndim > 1 and len(feature) == 1:
                 repeated = not isinstance(output, Tensor | tuple | list)
                 sizes = tuple(feature.shape[1:])
                 calls.append(Call(path, module, sizes, aside or repeated, began[module]))
@@ -111,6 +111,11 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
         for handle in handles:
             handle.remove()
         put_back()
+
+
+def _is_readable(feature: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether losses can compare it: quantised and sparse outputs have no plain numbers."""
+    return feature is not None and feature.is_floating_point() and feature.layout == torch.strided
 
 
 def readable(network: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -13,6 +13,7 @@ from collegium.models.given import first_line, first_tensor
 from collegium.models.keys import LoadingReport
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
+from collegium.models.state import snapshot, state_tensors
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
 from collegium.models.trace import readable
@@ -143,10 +144,12 @@ class Faculty:
             RequestError: the network fails.
         """
         block_BDHW = self._images_BDHW[: self._wishes.most]
+        asked = Prepared(network, blocks=(self._wishes.most,), shrunk=self._wishes.shrunk)
+        versions = _versions(network)
         try:
-            Prepared(network, blocks=(self._wishes.most,), shrunk=self._wishes.shrunk).ask(
-                block_BDHW
-            )
+            asked.ask(block_BDHW)
+            if _versions(network) != versions:
+                _refuse_changing(name, network, lambda: asked.ask(block_BDHW))
         except Exception as error:  # whatever a user's forward raises
             if ran_out(error) or isinstance(error, CollegiumError):
                 raise
@@ -204,6 +207,27 @@ class Faculty:
     def unchanged(self, name: str) -> bool:
         """Whether a teacher's weights are, to the byte, what they were when training began."""
         return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
+
+
+def _versions(network: nn.Module) -> dict[str, int]:
+    """How often each tensor of the state was written to."""
+    return {name: tensor._version for name, tensor in state_tensors(network).items()}
+
+
+def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -> None:
+    """Refuse a teacher that writes into its own state when it is asked, as observers do.
+
+    Raises:
+        RequestError: naming the first tensor that becomes another.
+    """
+    before = snapshot(network)
+    ask()
+    for key, tensor in state_tensors(network).items():
+        if tensor.shape != before[key].shape or not torch.equal(tensor, before[key]):
+            raise RequestError(
+                f"teacher {name} changes its {key} whenever it is asked, also in evaluation mode; "
+                "freeze it first (of quantisation: apply torch.ao.quantization.disable_observer)"
+            )
 
 
 def linear_head(

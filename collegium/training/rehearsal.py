@@ -6,9 +6,10 @@ refused here, and a layout that the network does not survive is dropped with a n
 nor buffers nor random states change.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,11 @@ from collegium.heap import ran_out
 from collegium.models.given import evaluating, first_line, spare
 from collegium.models.network import Network
 from collegium.models.outputs import describe_output, logits_of
-from collegium.models.state import pack_state
+from collegium.models.state import pack_state, unpack_state
+from collegium.objective import Objective
 from collegium.teachers.prepare import EXACT, moved, to_channels_last
 from collegium.types import MapShape
+from collegium.weighting.gradient import GradientWeighting
 
 LONGEST = 20.0
 """Seconds a step may take to be tried with a whole batch too."""
@@ -33,6 +36,7 @@ def rehearse(
     sizes: Sequence[int],
     precision: Callable[[], AbstractContextManager[object]],
     channels_last: bool,
+    low: bool = False,
 ) -> tuple[bool, list[str]]:
     """Try one step of training.
 
@@ -42,6 +46,7 @@ def rehearse(
         sizes: numbers of views that one forward will have.
         precision: gives the context a forward runs in.
         channels_last: whether this layout is wanted.
+        low: whether the precision is lower than float32.
 
     Returns:
         Whether the layout can be used, and notes for the user.
@@ -49,7 +54,6 @@ def rehearse(
     Raises:
         RequestError: the step fails, no parameter learns, or the state cannot be saved.
     """
-    pack_state(student.body.state_dict(), "the student")
     trial = _Trial(student, image_shape, sorted({min(sizes), max(sizes)}), precision)
     problem = trial.attempt(channels_last)
     notes = trial.notes
@@ -59,6 +63,9 @@ def rehearse(
         notes = [f"not channels-last: {dropped}", *trial.notes]
         channels_last = False
     if problem:
+        full = _Trial(student, image_shape, trial.sizes, nullcontext)
+        if low and not full.attempt(channels_last=False):
+            problem = f"{problem}; it does in float32: leave out --precision"
         raise RequestError(problem)
     return channels_last, notes
 
@@ -76,14 +83,19 @@ def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
     return found
 
 
-def parts_note(student: nn.Module, size: int) -> str:
+def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
     """What to know where a batch is worked off in parts; empty where it is the same step."""
     norms = sum(isinstance(m, _BatchNorm) and m.training for m in student.modules())
-    if not norms:
+    why = [f"BatchNorm ({norms}) takes its statistics"] if norms else []
+    related = [name for name, term in objective.terms.items() if not term.pointwise]
+    why += [f"{' and '.join(related)} compare examples"] if related else []
+    shared = isinstance(objective.weighting, GradientWeighting)
+    why += ["the teachers' weights are found once for all examples"] if shared else []
+    if not why:
         return ""
     return (
-        f"the student's {norms} BatchNorm layers take their statistics from parts of {size} "
-        "examples, so this is another step than with whole batches, and accuracy can differ"
+        f"not the same step as with whole batches, so accuracy can differ: {', and '.join(why)} "
+        f"within parts of {size} examples"
     )
 
 
@@ -104,7 +116,6 @@ class _Trial:
     def attempt(self, channels_last: bool) -> str:
         """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
         with spare(self.student, "the student") as twin:
-            assert isinstance(twin, Network)
             try:
                 if channels_last and (problem := self._lay_out(twin)):
                     return problem
@@ -117,11 +128,10 @@ class _Trial:
                 return self._refusal(error)
 
     def _refusal(self, error: Exception) -> str:
-        size = "x".join(map(str, self.shape))
+        size, counts = "x".join(map(str, self.shape)), " and ".join(map(str, self.sizes))
         return (
-            f"the student {self.student.spec} works in evaluation and fails in a step of training "
-            f"on views of {size}, in batches of {' and '.join(map(str, self.sizes))}: "
-            f"{first_line(error)}"
+            f"the student {self.student.spec} takes one view in evaluation and does not survive a "
+            f"step of training on {counts} views of {size}: {first_line(error)}"
         )
 
     def _views(self, count: int, twin: Network, channels_last: bool = False) -> Tensor:
@@ -146,7 +156,20 @@ class _Trial:
         return ""
 
     def _steps(self, twin: Network, channels_last: bool) -> str:
+        if problem := _state_problem(twin.body):
+            return problem
         twin.train()
+        unsaved = {name: buffer.clone() for name, buffer in _unsaved(twin.body)}
+        problem = self._batches(twin, channels_last)
+        moving = [name for name, buffer in _unsaved(twin.body) if _differs(buffer, unsaved[name])]
+        if moving:
+            self.notes.append(
+                f"buffer {moving[0]} changes in training and is not saved (persistent=False): "
+                "a resumed or exported student begins without it"
+            )
+        return problem
+
+    def _batches(self, twin: Network, channels_last: bool) -> str:
         for size in self.sizes:
             started = time.perf_counter()
             views_BDHW = self._views(size, twin, channels_last)
@@ -155,9 +178,9 @@ class _Trial:
                 logits_BC = logits_of(output, f"{twin.spec} in training", training=True)
             if problem := self._backward(twin, logits_BC, size):
                 return problem
-            if size == self.sizes[0] and not isinstance(output, Tensor):
-                if problem := self._check_parts(twin, output):
-                    return problem
+            several = size == self.sizes[0] and not isinstance(output, Tensor)
+            if several and (problem := self._check_parts(twin, output)):
+                return problem
             seconds = time.perf_counter() - started
             if seconds * self.sizes[-1] / size > LONGEST:
                 break
@@ -196,6 +219,40 @@ class _Trial:
         return ""
 
 
+def _state_problem(body: nn.Module) -> str:
+    """Why a checkpoint would not bring this network back; empty where it does."""
+    state = body.state_dict()
+    tensors, extra = pack_state(state, "the student")
+    saved = {value.data_ptr() for value in state.values() if isinstance(value, Tensor)}
+    for name, parameter in body.named_parameters():
+        if parameter.requires_grad and parameter.numel() and parameter.data_ptr() not in saved:
+            return (
+                f"the student's state_dict() leaves out {name}, which is trained: a checkpoint "
+                "would lose it"
+            )
+    try:
+        body.load_state_dict(unpack_state(tensors, json.loads(json.dumps(extra))))
+    except Exception as error:  # Whatever a user's set_extra_state or hooks raise.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[1] if len(lines) > 1 else first_line(error)
+        return f"the student cannot be resumed: load_state_dict() refuses its own state: {reason}"
+    return ""
+
+
+def _unsaved(body: nn.Module) -> list[tuple[str, Tensor]]:
+    return [
+        (f"{path}.{name}".lstrip("."), buffer)
+        for path, part in body.named_modules()
+        if not isinstance(part, torch.jit.ScriptModule)
+        for name, buffer in part._buffers.items()
+        if name in part._non_persistent_buffers_set and buffer is not None
+    ]
+
+
+def _differs(now: Tensor, before: Tensor) -> bool:
+    # Another shape is a table that was made for other sizes: it is made again when it is needed.
+    return now.shape == before.shape and not torch.equal(now, before)
+
+
 def _reached(module: nn.Module) -> list[str]:
     return [name for name, p in module.named_parameters() if p.grad is not None]
-
