@@ -142,13 +142,14 @@ def first_line(error: BaseException) -> str:
     return lines[0]
 
 
-def check_tensors(module: nn.Module, whose: str, learns: bool) -> None:
+def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = False) -> None:
     """Refuse a module whose tensors hold no numbers, or a student of low precision.
 
     Args:
         module: given from Python.
         whose: the module is, in messages.
         learns: it is a student.
+        lazy: whether it may have lazy layers, whose shapes come with the first view.
 
     Raises:
         RequestError: naming the first tensor.
@@ -160,7 +161,7 @@ def check_tensors(module: nn.Module, whose: str, learns: bool) -> None:
         )
     for name, tensor in _named_tensors(module):
         if is_lazy(tensor):
-            if not learns:
+            if not (learns or lazy):
                 raise RequestError(
                     f"{whose} was never run: its lazy {name} has no shape yet; run it once and "
                     "load its weights"
@@ -241,8 +242,8 @@ def left_as_it_was(given: Any) -> Iterator[None]:
         return
     module = unwrapped(given)[0]
     modes = _modes(module)
-    before = {name: _how(t) for name, t in _named_tensors(module) if not is_lazy(t)}
     put_back = uncompile(module)
+    before = {name: _how(t) for name, t in _named_tensors(module) if not is_lazy(t)}
     try:
         yield
     finally:

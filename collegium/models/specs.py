@@ -90,11 +90,13 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     setting = _check_classes(says, setting, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, setting.classes, learns)
+    check_tensors(body, "the student" if learns else string.name, learns, lazy=True)
     if origin.classes:
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = _preprocess(design, setting, says, string)
     network = Network(body, preprocess, setting.classes, string.name, origin)
-    _finish(network, design, setting)
+    with seeded(seed):  # A lazy module draws its weights when it is first run.
+        _finish(network, design, setting)
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
         _note(network, UNKNOWN_SIGHT)
     check_logits(network, setting)

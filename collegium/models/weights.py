@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from collegium.errors import WeightsError
 from collegium.files import bursting, with_metadata
@@ -235,6 +236,11 @@ def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
         WeightsError: keys missing, of another shape or another architecture; a few of each, with
             the count and what is nearest.
     """
+    if any(map(is_lazy, body.parameters())):
+        raise WeightsError(
+            f"weights file {file.source}: the network has lazy layers, whose shapes are not known "
+            "yet; build it with sizes, or run it once where it is built"
+        )
     own, theirs = shapes_of(body), file.shapes()
     match = match_keys(own, theirs, str(file.source))
     match = _without_tied(match, body)

@@ -59,7 +59,7 @@ def rehearse(
     notes = trial.notes
     if channels_last and problem:
         trial.notes = []
-        dropped, problem = problem, trial.attempt(channels_last=False)
+        dropped, problem = trial.reason or problem, trial.attempt(channels_last=False)
         notes = [f"not channels-last: {dropped}", *trial.notes]
         channels_last = False
     if problem:
@@ -112,6 +112,7 @@ class _Trial:
         self.student, self.shape, self.sizes = student, image_shape, sizes
         self.precision = precision
         self.notes: list[str] = []
+        self.reason = ""  # what was raised, alone
 
     def attempt(self, channels_last: bool) -> str:
         """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
@@ -125,13 +126,14 @@ class _Trial:
             except Exception as error:  # Whatever a user's forward or backward raises.
                 if ran_out(error):  # The run itself says what helps.
                     return ""
-                return self._refusal(error)
+                self.reason = first_line(error)
+                return self._refusal()
 
-    def _refusal(self, error: Exception) -> str:
+    def _refusal(self) -> str:
         size, counts = "x".join(map(str, self.shape)), " and ".join(map(str, self.sizes))
         return (
             f"the student {self.student.spec} takes one view in evaluation and does not survive a "
-            f"step of training on {counts} views of {size}: {first_line(error)}"
+            f"step of training on {counts} views of {size}: {self.reason}"
         )
 
     def _views(self, count: int, twin: Network, channels_last: bool = False) -> Tensor:
