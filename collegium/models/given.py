@@ -139,7 +139,7 @@ def first_line(error: BaseException) -> str:
         return type(error).__name__
     if "TorchScript" in lines[0]:
         return lines[-1].removeprefix("RuntimeError: ")
-    return lines[0]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = False) -> None:

@@ -236,11 +236,6 @@ def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
         WeightsError: keys missing, of another shape or another architecture; a few of each, with
             the count and what is nearest.
     """
-    if any(map(is_lazy, body.parameters())):
-        raise WeightsError(
-            f"weights file {file.source}: the network has lazy layers, whose shapes are not known "
-            "yet; build it with sizes, or run it once where it is built"
-        )
     own, theirs = shapes_of(body), file.shapes()
     match = match_keys(own, theirs, str(file.source))
     match = _without_tied(match, body)
@@ -284,8 +279,17 @@ def _copy(tensors: Mapping[str, Tensor], name: str, target: Tensor) -> None:
 
 
 def shapes_of(body: nn.Module) -> dict[str, Shape]:
-    """Of every parameter and buffer that is saved."""
+    """Of every parameter and buffer that is saved.
+
+    Raises:
+        WeightsError: there are lazy layers.
+    """
     state = state_tensors(body)
+    if lazy := next((name for name, tensor in state.items() if is_lazy(tensor)), None):
+        raise WeightsError(
+            f"weights cannot be loaded into the lazy {lazy}, whose shape is not known yet: build "
+            "the network with sizes, or run it once where it is built"
+        )
     return {n: tuple(value.shape) for n, value in state.items() if not n.endswith(EXTRA)}
 
 

@@ -235,9 +235,10 @@ def _state_problem(body: nn.Module) -> str:
     try:
         body.load_state_dict(unpack_state(tensors, json.loads(json.dumps(extra))))
     except Exception as error:  # Whatever a user's set_extra_state or hooks raise.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[1] if len(lines) > 1 else first_line(error)
-        return f"the student cannot be resumed: load_state_dict() refuses its own state: {reason}"
+        return (
+            "the student cannot be resumed: load_state_dict() refuses its own state: "
+            f"{first_line(error)}"
+        )
     return ""
 
 

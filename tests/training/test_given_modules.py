@@ -21,9 +21,11 @@ import collegium as cg
 from collegium.assembly import make_student, make_teacher, setting_of, splits_from
 from collegium.audit.examine import audit
 from collegium.errors import CollegiumError, Interrupted, NumericsError, RequestError
-from collegium.models.given import copied, left_as_it_was, unwrapped
-from collegium.models.network import weights_hash
+from collegium.models.given import copied, left_as_it_was, uncompile, unwrapped
+from collegium.models.network import Network, Preprocess, weights_hash
+from collegium.models.specs import build_network
 from collegium.models.state import pack_state, unpack_state
+from collegium.models.weights import fit_weights, network_bytes, read_weights
 from collegium.run import Run, execute
 from collegium.teachers.faculty import Faculty
 from collegium.teachers.prepare import Wishes
@@ -365,6 +367,7 @@ def test_state_comes_back_from_plain_tensors(name: str) -> None:
 def test_a_hash_is_of_the_weights(name: str) -> None:
     """The same for a copy, another for other weights; whatever holds them."""
     module = unwrapped(build(name))[0]
+    uncompile(module)
     if name == "locked":
         return
     torch.manual_seed(4)
@@ -480,3 +483,75 @@ def test_layers_of_a_teacher_without_any_are_refused_in_one_line(tmp_path: Path)
             distill(Plain(), build("scripted"), tmp_path / "run", method=method)
         assert "\n" not in str(told.value)
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrapper", ["nn.DataParallel", "torch.optim.swa_utils.AveragedModel"])
+def test_a_file_may_give_a_wrapped_network(wrapper: str, tmp_path: Path) -> None:
+    """Its tensors have the names of the network itself, so weights of either kind fit."""
+    text = (
+        "import torch\nfrom torch import nn\n\n\ndef build(classes):\n"
+        f"    return {wrapper}(nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))\n"
+    )
+    (tmp_path / "net.py").write_text(text)
+    network = build_network(f"{tmp_path}/net.py:build", setting(), learns=True)
+    assert set(network.body.state_dict()) == {"1.weight", "1.bias"}
+    state = {f"module.1.{n}": p * 2 for n, p in network.body[1].named_parameters()}
+    torch.save(state, tmp_path / "net.pt")
+    trained = build_network(f"{tmp_path}/net.py:build@{tmp_path}/net.pt", setting())
+    assert torch.equal(trained.body[1].weight, state["module.1.weight"])
+
+
+def test_lazy_layers_of_a_file_are_drawn_from_the_seed(tmp_path: Path) -> None:
+    text = (
+        "from torch import nn\n\n\ndef build(classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))\n"
+    )
+    (tmp_path / "net.py").write_text(text)
+    spec = f"{tmp_path}/net.py:build"
+    first, same, other = (build_network(spec, setting(), seed, learns=True) for seed in (1, 1, 2))
+    assert weights_hash(first) == weights_hash(same) != weights_hash(other)
+    torch.save(first.body.state_dict(), tmp_path / "net.pt")
+    refused(lambda: build_network(f"{spec}@{tmp_path}/net.pt", setting()), "into the lazy 1.weight")
+
+
+def test_weights_files_bring_extra_state_back(tmp_path: Path) -> None:
+    """As torch writes them, and as we do; what a file leaves out is told."""
+    net = Extra()
+    net.scale, net.seen = 3.0, 7
+    torch.save(
+        {"state_dict": {f"module.{n}": v for n, v in net.state_dict().items()}}, tmp_path / "a.pt"
+    )
+    wrapped = Network(net, Preprocess((0.5,), (0.5,)), "0123456789", "net")
+    (tmp_path / "b.safetensors").write_bytes(network_bytes(wrapped))
+    for file in ("a.pt", "b.safetensors"):
+        fresh = Extra()
+        fit_weights(fresh, read_weights(tmp_path / file))
+        assert (fresh.scale, fresh.seen) == (3.0, 7)
+    torch.save(
+        {n: v for n, v in net.state_dict().items() if isinstance(v, Tensor)}, tmp_path / "c.pt"
+    )
+    report = fit_weights(Extra(), read_weights(tmp_path / "c.pt"))
+    assert "_extra_state" in report.missing
+
+
+def test_weights_files_may_leave_out_the_second_name_of_a_tensor(tmp_path: Path) -> None:
+    net = TwoNames()
+    state = {n: v for n, v in net.state_dict().items() if not n.startswith("classifier")}
+    torch.save(state, tmp_path / "tied.pt")
+    fresh = TwoNames()
+    fit_weights(fresh, read_weights(tmp_path / "tied.pt"))
+    assert torch.equal(fresh.classifier.weight, net.head.weight)
+
+
+@pytest.mark.slow
+def test_a_student_that_cannot_be_compiled_is_trained_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no such operation")
+
+    compiles = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net, **options: compiles(net, backend=fails))
+    distill(Plain(), Plain(), tmp_path / "run", compile="on", quiet=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: student not compiled: backend='fails' raised: RuntimeError: no such" in said
