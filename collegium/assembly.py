@@ -1,7 +1,6 @@
 """From the strings and objects of a request to the parts of a run."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import logging
@@ -29,7 +28,14 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
 from collegium.models.network import Network, freeze
-from collegium.models.specs import Setting, build_network, has_weights, wrap_module
+from collegium.models.specs import (
+    Setting,
+    build_network,
+    has_weights,
+    seeded,
+    wrap_module,
+    wrap_teacher,
+)
 from collegium.models.survey import every_layer, survey
 from collegium.strict import ImageSize
 from collegium.teachers.faculty import Faculty, Profile
@@ -162,7 +168,8 @@ def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network
     """The network that is trained."""
     if isinstance(model, str):
         return build_network(model, setting, seed, learns=True)
-    return wrap_module(model, setting)
+    with seeded(seed):  # A lazy module draws its weights when it is first run.
+        return wrap_module(model, setting, learns=True)
 
 
 def hidden_layers(
@@ -284,7 +291,7 @@ def make_faculty(
 
 def _teacher(model: str | nn.Module, setting: Setting) -> Network:
     if isinstance(model, nn.Module):
-        return wrap_module(copy.deepcopy(model), setting)
+        return wrap_teacher(model, setting)
     if not has_weights(model):
         name = model.partition("?")[0]
         raise RequestError(

@@ -11,6 +11,7 @@ from collegium import outcome
 from collegium.data import ImageData
 from collegium.files import write_whole
 from collegium.models.network import parameter_count
+from collegium.models.state import snapshot
 from collegium.models.weights import network_bytes
 from collegium.record import (
     EXAMPLES,
@@ -117,7 +118,7 @@ def _at_best(session: "Session", training: Training) -> float | None:
     if not training.state.best:
         return None
     body, fabric = session.student.body, session.fabric
-    last = {name: value.clone() for name, value in body.state_dict().items()}
+    last = snapshot(body)
     body.load_state_dict(training.state.best)
     data = session.splits.evaluation
     found = predict(session.student, data, device=fabric.device, precision=fabric.autocast)

@@ -8,7 +8,6 @@
 `distill` does the rest too: views, records, checkpoints, stores. This is for loops that have them.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,17 @@ from torch import Tensor, nn
 
 from collegium.errors import RequestError
 from collegium.method import AbstractMethod
+from collegium.models.given import (
+    PARALLEL,
+    blank,
+    check_tensors,
+    copied,
+    evaluating,
+    first_tensor,
+    freeze_module,
+    uncompiled,
+    unwrapped,
+)
 from collegium.models.network import body_of
 from collegium.models.outputs import logits_of
 from collegium.models.pairing import asked_layers
@@ -67,7 +77,9 @@ class Distiller(nn.Module):
         seed: what the method's own parameters are drawn from.
 
     Raises:
-        RequestError: a teacher of other classes, a method without the teachers or layers it needs.
+        RequestError: a teacher of other classes, a method without the teachers or layers it needs,
+            a student wrapped by DataParallel (wrap the distiller instead) or that cannot learn,
+            tensors without numbers.
     """
 
     def __init__(
@@ -81,22 +93,26 @@ class Distiller(nn.Module):
         super().__init__()
         if method.hears_teachers and not teachers:
             raise RequestError(f"method {method.slug} hears teachers and none was given")
+        if isinstance(student, PARALLEL):
+            raise RequestError(
+                f"the student is wrapped by {type(student).__name__}, which layers cannot be read "
+                f"through: wrap the distiller, {type(student).__name__}(Distiller(...))"
+            )
+        student, _ = unwrapped(student)
+        check_tensors(student, "the student", learns=True)
         self.student = student
+        _check_learns(student, image_shape)
         method = method.heard(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
-            name: copy.deepcopy(teachers[name]).eval().requires_grad_(False)
-            for name in method.listens_to(tuple(teachers))
+            name: _frozen(name, teachers[name]) for name in method.listens_to(tuple(teachers))
         }
         dims = _dims(student, self._teachers, image_shape, method.pairs_asked(), seed)
         self.objective = method.build(dims)
         self._classes = dims.classes
         read = self.objective.layers.teachers
-        self._taps = Taps(body_of(student), student_layers(self.objective, dims))
-        self._teacher_taps = {
-            name: Taps(body_of(teacher), read.get(name, ()))
-            for name, teacher in self._teachers.items()
-        }
+        self._layers = student_layers(self.objective, dims)
+        self._teacher_layers = {name: read.get(name, ()) for name in self._teachers}
         device = next((parameter.device for parameter in student.parameters()), None)
         self.to(device)
 
@@ -131,9 +147,9 @@ class Distiller(nn.Module):
         Raises:
             RequestError: labels that are not that: floats, rows, a class there is not.
         """
-        logits_BC = logits_of(self.student(images_BDHW), "the student").float()
+        logits_BC, maps = _read(self.student, self._layers, images_BDHW, "the student")
         labels_B = class_numbers(labels_B, logits_BC)
-        student = StudentOutputs(logits_BC, _full(self._taps.take()))
+        student = StudentOutputs(logits_BC, maps)
         teachers = self.ask(images_BDHW)
         # Losses need float32's range, also where the networks run in less.
         with torch.autocast(images_BDHW.device.type, enabled=False):
@@ -144,14 +160,14 @@ class Distiller(nn.Module):
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """What the teachers say of some images."""
-        said = [
-            logits_of(teacher(images_BDHW), f"of teacher {name}").float()
+        said = {
+            name: _read(teacher, self._teacher_layers[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
-        ]
+        }
         if not said:
             return TeacherOutputs(images_BDHW.new_empty(len(images_BDHW), 0, self._classes))
-        maps = {name: _full(taps.take()) for name, taps in self._teacher_taps.items()}
-        return TeacherOutputs(torch.stack(said, dim=1), {k: v for k, v in maps.items() if v})
+        logits_BTC = torch.stack([logits_BC for logits_BC, _ in said.values()], dim=1)
+        return TeacherOutputs(logits_BTC, {name: maps for name, (_, maps) in said.items() if maps})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
         for teacher in self._teachers.values():
@@ -159,8 +175,39 @@ class Distiller(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def _full(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {path: feature.float() for path, feature in maps.items()}
+def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
+    """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
+    with torch.enable_grad(), evaluating(student):
+        logits_BC = logits_of(student(blank(student, image_shape)), "the student")
+    if not logits_BC.requires_grad and any(p.requires_grad for p in student.parameters()):
+        raise RequestError(
+            "the student cannot learn: its logits carry no gradient; leave out no_grad(), "
+            "detach() and int8 layers"
+        )
+
+
+def _frozen(name: str, teacher: nn.Module) -> nn.Module:
+    teacher, _ = unwrapped(teacher)
+    check_tensors(teacher, f"teacher {name}", learns=False)
+    return freeze_module(copied(teacher, f"teacher {name}"))
+
+
+def _read(
+    network: nn.Module, layers: Sequence[str], images_BDHW: Tensor, whose: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and layers in float32; hooks are there during this forward alone.
+
+    So that the network can be copied, pickled, scripted and used as ever between two batches.
+    """
+    found = first_tensor(network)
+    floating = images_BDHW.is_floating_point()
+    if found is not None and floating and not torch.is_autocast_enabled(images_BDHW.device.type):
+        images_BDHW = images_BDHW.to(found.dtype)
+    if not layers:
+        return logits_of(network(images_BDHW), whose, network.training).float(), {}
+    with uncompiled(network), Taps(body_of(network), layers) as taps:
+        logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
+        return logits_BC, {path: feature.float() for path, feature in taps.take().items()}
 
 
 def _dims(

@@ -248,6 +248,7 @@ def execute(
     if resume and finished(out):
         return Record(out)
     events = wants_events(out, tensorboard, resume)
+    from collegium.models.given import left_as_it_was
     from collegium.session import Session
     from collegium.training.mishaps import explain
     from collegium.training.signals import Stopper, end_with_parent
@@ -256,7 +257,7 @@ def execute(
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
         end_with_parent()
     try:
-        with Stopper() as stopper:
+        with Stopper() as stopper, left_as_it_was(run.student):
             shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
             session = Session(run, out, stopper=stopper, **shown)
             return session.carry_out(overwrite=overwrite, resume=resume)

@@ -44,6 +44,7 @@ from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.precision import notes_on
 from collegium.training.progress import Display
+from collegium.training.rehearsal import part_sizes, parts_note, rehearse
 from collegium.training.signals import Stopper
 from collegium.types import Dims, Layers
 
@@ -101,7 +102,8 @@ class Session:
         for note in self.student.origin.notes:
             self.display.say(f"student: {note}")
         self.student.to(self.fabric.device)
-        if run.machine.channels_last:
+        self.channels_last = self._rehearse(run)
+        if self.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
         batch_size, epochs = run.optimisation.batch_size, run.optimisation.epochs
@@ -141,6 +143,30 @@ class Session:
         self.request = dataclasses.replace(run, method=method, views=views)
         self._build(method.listens_to(self.faculty.names))
 
+    def _rehearse(self, run: "Run") -> bool:
+        """Try a step of training on a copy; gives whether the student takes channels-last."""
+        loader = Loader(
+            self.splits.train,
+            run.optimisation.batch_size,
+            shuffle=True,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+            workers=0,
+        )
+        sizes = part_sizes(loader.sizes(), run.machine.micro_batches)
+        layout, notes = rehearse(
+            self.student,
+            self.setting.image_shape,
+            sizes,
+            self.fabric.autocast,
+            run.machine.channels_last,
+            low=run.machine.precision != "32",
+        )
+        for note in notes:
+            self.display.say(f"student: {note}")
+        self._part = max(sizes)
+        return layout
+
     def _measure_teachers(self, chooses: bool) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
         data = self.splits.validation
@@ -171,6 +197,11 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
+        parts = f"--micro-batches {run.machine.micro_batches}"
+        if run.machine.micro_batches == 1:
+            parts = f"--devices {self.fabric.world_size}" if self.fabric.world_size > 1 else ""
+        if parts and (note := parts_note(self.student, objective, self._part)):
+            self.display.warn(f"{parts}: {note}")
         self.pairs = objective.layers.pairs
         if self.pairs:
             self.display.say(pair_table(self.pairs, dims))
@@ -193,7 +224,7 @@ class Session:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
             device=self.fabric.device,
-            channels_last=run.machine.channels_last,
+            channels_last=self.channels_last,
             workers=run.machine.decoders,
         )
         self.store: Store | None = None

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from collegium.models.network import Network, parameter_count
+from collegium.models.state import state_tensors
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def measure_cost(network: Network, view_1DHW: Float[Tensor, "1 D H W"]) -> Cost:
         network.eval()(view_1DHW)
     with _Held() as held_at_once, torch.no_grad():
         network(view_1DHW)
-    held = network.state_dict().values()
+    held = state_tensors(network).values()
     return Cost(
         parameter_count(network),
         counter.get_total_flops(),

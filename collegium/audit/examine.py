@@ -29,6 +29,7 @@ from collegium.audit.record import without_nan
 from collegium.audit.symptoms import FEW, find_twins
 from collegium.data import Splits
 from collegium.errors import RequestError
+from collegium.models.given import left_as_it_was
 from collegium.models.specs import has_weights
 from collegium.plain import PlainAnswers
 from collegium.run import describe
@@ -215,6 +216,11 @@ def _room_json(teachers: Sequence[str], room: HeadRoom | None) -> Json | None:
 
 def _student(panel: Panel, model: str | nn.Module, seed: int) -> Json:
     """What the student costs, and what it can do already if it was trained."""
+    with left_as_it_was(model):
+        return _student_row(panel, model, seed)
+
+
+def _student_row(panel: Panel, model: str | nn.Module, seed: int) -> Json:
     network = make_student(model, panel.setting, seed).to(panel.device)
     images_BDHW = panel.sample(SIZE_PROBE).images_BDHW
     trained = not isinstance(model, str) or has_weights(model)

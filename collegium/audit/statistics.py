@@ -5,7 +5,6 @@ network that was stopped early is no such case, though its statistics lag behind
 may be helped by some preprocessing by chance.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from collegium.audit.blocks import BLOCK, Sample, in_blocks, right
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.symptoms import LEAST, SURE
+from collegium.models.given import copied
 from collegium.models.network import Network
 
 SETTLED = 0.25
@@ -174,7 +174,7 @@ def relearned(
     network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
 ) -> Network:
     """A copy whose statistics are those of these images, as `torch.optim.swa_utils.update_bn`."""
-    other = copy.deepcopy(network)
+    other = copied(network, "the teacher")
     for norm in batch_norms(other):
         norm.train().reset_running_stats()
         norm.momentum = None  # the mean over all blocks

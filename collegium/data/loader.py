@@ -178,6 +178,10 @@ class Loader:
         """Number of batches this process gets in an epoch."""
         return len(self._bounds())
 
+    def sizes(self) -> list[int]:
+        """Number of examples of each batch this process gets in an epoch."""
+        return [len(range(first, stop, self._world)) for first, stop in self._bounds()]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, 0 for the first; asked again, the same again.
 

@@ -1,6 +1,5 @@
 """A finished run's student, built again from its folder."""
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ from collegium.data.modes import PLAIN, PixelRule
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
 from collegium.export.places import refuse_unfinished
+from collegium.models.given import check_tensors, copied, unwrapped
 from collegium.models.network import Network
 from collegium.models.specs import Setting, build_network, wrap_module
+from collegium.models.state import state_tensors, unpack_state
 from collegium.models.weights import WeightsFile, fit_weights, read_weights
 from collegium.record import CHECKPOINT, EXAMPLES, STUDENT, Json, Record
 from collegium.run import Run
@@ -129,14 +130,17 @@ def _network(
 
 def _from_module(module: nn.Module, file: WeightsFile, setting: Setting) -> Network:
     """A copy of a module with the file's weights, none of its own."""
-    copied = copy.deepcopy(module.body if isinstance(module, Network) else module).cpu()
+    module, _ = unwrapped(module)
+    module = module.body if isinstance(module, Network) else module
+    check_tensors(module, "student=MODULE", learns=False)
+    body = copied(module, "student=MODULE").cpu()
     with torch.no_grad():
-        for tensor in copied.state_dict().values():
+        for tensor in state_tensors(body).values():
             tensor.zero_()
-    fit_weights(copied, file)
+    fit_weights(body, file)
     says = file.metadata
     mean, std = (tuple(map(float, says[key].split())) for key in ("mean", "std"))
-    return wrap_module(copied, Setting(setting.classes, setting.image_shape, mean, std)).eval()
+    return wrap_module(body, Setting(setting.classes, setting.image_shape, mean, std)).eval()
 
 
 def _take_best(network: Network, record: Record, epochs: int) -> None:
@@ -150,11 +154,13 @@ def _take_best(network: Network, record: Record, epochs: int) -> None:
         return
     for path in reversed(checkpoints(record.path(CHECKPOINT))):
         try:
-            progress = json.loads((path / STATE).read_text())["progress"]
+            content = json.loads((path / STATE).read_text())
+            progress = content["progress"]
             if wanted is not None and progress.get("best_epoch") == wanted:
                 with safe_open(path / TENSORS, framework="pt") as file:
                     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                network.body.load_state_dict(under("best", tensors))
+                extra = content.get("extra", {}).get("best", {})
+                network.body.load_state_dict(unpack_state(under("best", tensors), extra))
                 return
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
             continue  # a damaged one

@@ -12,6 +12,7 @@ from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.cifar import CIFAR_MODELS
+from collegium.models.given import uncompile, unwrapped
 from collegium.models.network import Preprocess
 from collegium.models.small import SMALL_MODELS
 from collegium.models.strings import ModelString
@@ -140,6 +141,8 @@ def _call(function: Callable[..., Any], classes: int, where: str) -> nn.Module:
         raise RequestError(f"{where} failed: {_reason(error)}") from error
     if not isinstance(body, nn.Module):
         raise RequestError(f"{where} returned a {type(body).__name__}, expected an nn.Module")
+    body, _ = unwrapped(body)
+    uncompile(body)
     return body
 
 

@@ -1,7 +1,6 @@
 """A classifier that takes a view in pixels and looks at it in its own terms."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.models.given import first_tensor, freeze_module
 from collegium.models.outputs import logits_of
+from collegium.models.state import hash_state
 
 if TYPE_CHECKING:
     from collegium.models.keys import LoadingReport
@@ -148,9 +149,15 @@ class Network(nn.Module):
         self.gives = "logits"
         for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+        self._dtype = _other_dtype(body)
 
     mean: Tensor
     std: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Network":
+        super()._apply(fn, recurse)
+        self._dtype = _other_dtype(self.body)
+        return self
 
     def prepare(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """The view as the body wants it: channels, size, normalisation."""
@@ -167,7 +174,8 @@ class Network(nn.Module):
         if self.preprocess.channel_order == "bgr":
             images_BDHW = images_BDHW.flip(1)
         # One grey channel broadcasts to three means.
-        return (images_BDHW - self.mean) / self.std
+        images_BDHW = (images_BDHW - self.mean) / self.std
+        return images_BDHW if self._dtype is None else images_BDHW.to(self._dtype)
 
     def _resized(self, images_BDHW: Tensor) -> Tensor:
         how = self.preprocess.interpolation
@@ -181,11 +189,17 @@ class Network(nn.Module):
 
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits of a view given in pixels, 0..1."""
-        said_BC = logits_of(self.body(self.prepare(images_BDHW)), self.spec)
+        said_BC = logits_of(self.body(self.prepare(images_BDHW)), self.spec, self.training)
         if self.gives == "logits":
             return said_BC
         # Logits are known up to a constant in each row, which a softmax takes away again.
         return said_BC.clamp_min(torch.finfo(said_BC.dtype).tiny).log()
+
+
+def _other_dtype(body: nn.Module) -> torch.dtype | None:
+    """What images are converted to for a body; None for float32, which they have."""
+    found = first_tensor(body)
+    return None if found is None or found.dtype == torch.float32 else found.dtype
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -194,17 +208,13 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """SHA-256 over every parameter and buffer: name, type, shape and bytes.
+    """SHA-256 over every parameter and saved buffer: name, type, shape and bytes; and extra state.
 
     A network that is a file and no tensors of ours (ONNX) has the hash of that file.
     """
     if (whole := getattr(getattr(network, "body", network), "file_sha256", None)) is not None:
         return str(whole)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hash_state(network)
 
 
 def body_of(network: nn.Module) -> nn.Module:
@@ -214,4 +224,5 @@ def body_of(network: nn.Module) -> nn.Module:
 
 def freeze(network: Network) -> Network:
     """Evaluation mode and no gradients, for good."""
-    return network.eval().requires_grad_(False)
+    freeze_module(network)
+    return network

@@ -8,11 +8,17 @@ from torch import Tensor
 from collegium.errors import RequestError
 
 
-def logits_of(output: Any, spec: str) -> Tensor:
+def logits_of(output: Any, spec: str, training: bool = False) -> Tensor:
     """The logits, where it is evident which tensor they are.
 
     A tensor is taken as it is; of a dictionary or an object the `logits`; of a tuple the only
-    tensor of shape (B, C).
+    tensor of shape (B, C). In training many networks give a tuple of their logits and those of
+    auxiliary classifiers, all of one shape: the first are the logits.
+
+    Args:
+        output: what the network returned.
+        spec: what it is called in messages.
+        training: whether it was in training mode.
 
     Raises:
         RequestError: it is not evident; says what was returned.
@@ -26,7 +32,8 @@ def logits_of(output: Any, spec: str) -> Tensor:
     parts = output.values() if isinstance(output, Mapping) else output
     parts = list(parts) if isinstance(output, (Mapping, tuple, list)) else []
     flat = [part for part in parts if isinstance(part, Tensor) and part.ndim == 2]
-    if len(flat) == 1:
+    alike = isinstance(output, (tuple, list)) and len({part.shape for part in flat}) == 1
+    if len(flat) == 1 or (training and alike and flat[0] is parts[0]):
         return flat[0]
     raise RequestError(
         f"model {spec} returned {describe_output(output)}: it is not evident which part are the "

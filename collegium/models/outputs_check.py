@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from collegium.errors import RequestError, WeightsError
+from collegium.models.state import state_tensors
 
 PICTURES = 3
 _SETTLED = 0.999
@@ -21,8 +23,8 @@ def check_finite(body: nn.Module, source: object) -> None:
         WeightsError: a parameter, or a statistic of a normalisation, is not finite; names it.
     """
     learned = {name for name, _ in body.named_parameters()}
-    for name, tensor in body.state_dict().items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+    for name, tensor in state_tensors(body).items():
+        if is_lazy(tensor) or not tensor.is_floating_point():
             continue
         # A mask may be a buffer of infinities.
         exact = name in learned or ".running_" in f".{name}"

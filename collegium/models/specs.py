@@ -12,6 +12,14 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.bodies import make_body
 from collegium.models.designs import Design, find_design
+from collegium.models.given import (
+    check_tensors,
+    copied,
+    evaluating,
+    first_line,
+    first_tensor,
+    unwrapped,
+)
 from collegium.models.network import Network, Origin, Preprocess, parse_size
 from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
 from collegium.models.strings import ModelString, has_weights
@@ -93,6 +101,7 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     setting = _check_classes(says, setting, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, setting.classes, learns)
+    check_tensors(body, "the student" if learns else string.name, learns, lazy=True)
     if origin.trained:
         check_finite(body, source)
     origin = _described(origin, design, says, string, notes)
@@ -102,7 +111,8 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     if preprocess.channel_order == "bgr" and learns:
         raise RequestError(BGR_STUDENT.format(string.name))
     network = Network(body, preprocess, setting.classes, string.name, origin)
-    _finish(network, design, setting)
+    with seeded(seed):  # A lazy module draws its weights when it is first run.
+        _finish(network, design, setting)
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
         _note(network, UNKNOWN_SIGHT)
     _check_outputs(network, setting)
@@ -147,9 +157,8 @@ def _check_outputs(network: Network, setting: Setting) -> None:
     """Take logarithms where a teacher gives probabilities; refuse what is no classifier."""
     if not setting.any_classes:
         return
-    was_training = network.training
-    network.gives = kind_of_outputs(network.eval(), setting.image_shape)
-    network.train(was_training)
+    with evaluating(network):
+        network.gives = kind_of_outputs(network, setting.image_shape)
     if network.gives != LOGITS:
         _note(network, "gives probabilities, not logits: their logarithms are taken")
 
@@ -253,14 +262,11 @@ def name_classes(
 
 def _outputs(network: Network, setting: Setting) -> int | None:
     """Number of logits, by one blank view; None where there are none or it fails."""
-    network.eval()
     try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, *setting.image_shape))
+        with torch.no_grad(), evaluating(network):
+            logits = network(_blank(network, setting))
     except Exception:
         return None
-    finally:
-        network.train()
     return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
@@ -272,23 +278,51 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def wrap_module(module: nn.Module, setting: Setting) -> Network:
+def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) -> Network:
     """A module given from Python, as a network; a `Network` stays as it is.
 
+    Args:
+        module: may be wrapped by torch.compile, DataParallel or the like; its training mode is
+            left as it is.
+        setting: what it is for.
+        learns: it is a student.
+
     Raises:
-        RequestError: it does not give (B, C) logits for the data.
+        RequestError: it does not give (B, C) logits for the data, or its tensors hold no numbers.
     """
+    module, removed = unwrapped(module)
+    check_tensors(module, "the student" if learns else f"model {_kind(module)}", learns)
     if isinstance(module, Network):
         return module
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
-    network = Network(module, Preprocess(mean, std), setting.classes, type(module).__name__)
-    training = module.training
-    check_finite(module, type(module).__name__)
+    network = Network(module, Preprocess(mean, std), setting.classes, _kind(module))
+    network.training = getattr(module, "training", False)
+    check_finite(module, _kind(module))
+    if removed:
+        _note(network, f"taken out of {', '.join(removed)}")
     name_classes(network, _outputs(network, setting), (), setting)
-    network.train(training)
     _check_outputs(network, setting)
     check_logits(network, setting)
     return network
+
+
+def wrap_teacher(module: nn.Module, setting: Setting) -> Network:
+    """A copy, on the CPU, of a module given from Python that is only looked at, as a network.
+
+    Raises:
+        RequestError: it cannot be copied, or as `wrap_module`.
+    """
+    inner, removed = unwrapped(module)
+    check_tensors(inner, "it", learns=False)
+    network = wrap_module(copied(inner, "it").cpu(), setting)
+    if removed:
+        _note(network, f"taken out of {', '.join(removed)}")
+    return network
+
+
+def _kind(module: nn.Module) -> str:
+    """The class of a module; of TorchScript what it was before."""
+    return str(getattr(module, "original_name", None) or type(module).__name__)
 
 
 def _first_channels(module: nn.Module) -> int | None:
@@ -302,20 +336,16 @@ def check_logits(network: Network, setting: Setting) -> None:
     Raises:
         RequestError: it fails, or gives something else than (1, C) logits.
     """
-    was_training = network.training
-    network.eval()
     try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, *setting.image_shape))
+        with torch.no_grad(), evaluating(network):
+            logits = network(_blank(network, setting))
     except RequestError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(
-            f"model {network.spec} cannot take a view of {_shape(setting.image_shape)}: {reason}"
+            f"model {network.spec} cannot take a view of {_shape(setting.image_shape)}: "
+            f"{first_line(error)}"
         ) from error
-    finally:
-        network.train(was_training)
     expected = (1, len(setting.classes))
     if not isinstance(logits, Tensor) or logits.shape != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -323,6 +353,15 @@ def check_logits(network: Network, setting: Setting) -> None:
             f"model {network.spec} gave {found}, expected logits of shape {expected}: "
             f"one for each of its classes{_TELL if setting.any_classes else ''}"
         )
+
+
+def _blank(network: Network, setting: Setting) -> Tensor:
+    """A black view in pixels, where the network is."""
+    found = first_tensor(network.body)
+    device = network.mean.device if found is None else found.device
+    if network.mean.device != device:
+        network.mean, network.std = network.mean.to(device), network.std.to(device)
+    return torch.zeros(1, *setting.image_shape, device=device)
 
 
 def _shape(sizes: Sequence[int]) -> str:

@@ -5,7 +5,8 @@ map. Nothing else is kept.
 """
 
 import itertools
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class Taps:
         self._maps: dict[str, Tensor] = {}
         self._layers = tuple(layers)
         self._handles = []
+        self._network = network
+        _OPEN.add(self)
         modules = dict(network.named_modules())
         # Two layers make one only when both have been seen.
         heard = (wholes(layer) if layer.endswith(FLOW) else (layer,) for layer in layers)
@@ -58,3 +61,28 @@ class Taps:
         """Leave the network alone from now on."""
         for handle in self._handles:
             handle.remove()
+        self._handles.clear()
+        self._maps.clear()
+        _OPEN.discard(self)
+
+    def reads(self, modules: Collection[nn.Module]) -> bool:
+        """Whether the network is one of these modules."""
+        return self._network in modules
+
+    def __enter__(self) -> "Taps":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+_OPEN: "weakref.WeakSet[Taps]" = weakref.WeakSet()
+"""All that read some network: whoever gives a network back closes those of it."""
+
+
+def close_taps(module: nn.Module) -> None:
+    """Stop reading layers of a module or of a part of it, whoever began to."""
+    modules = set(module.modules())
+    for taps in list(_OPEN):
+        if taps.reads(modules):
+            taps.close()

@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from collegium.models.given import blank, evaluating, uncompile
 from collegium.models.reading import Grid, Reading, tensor_in
 from collegium.types import MapShape
 
@@ -70,9 +71,8 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
         image_shape: channels, rows and columns of what it is given.
     """
     calls: list[Call] = []
-    with _watching(network, calls), torch.no_grad(), _evaluating(network):
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        logits_BC = tensor_in(network(torch.zeros(1, *image_shape, device=device)))
+    with _watching(network, calls), torch.no_grad(), evaluating(network):
+        logits_BC = tensor_in(network(blank(network, image_shape)))
     return calls, 0 if logits_BC is None else logits_BC.shape[-1]
 
 
@@ -91,7 +91,7 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             feature = tensor_in(output)
             # Before the first learned module there is only the image, resized or reshaped. A first
             # size other than 1 counts windows or tokens, not images.
-            if learned and feature is not None and feature.ndim > 1 and len(feature) == 1:
+            if learned and _is_readable(feature) and feature.ndim > 1 and len(feature) == 1:
                 repeated = not isinstance(output, Tensor | tuple | list)
                 sizes = tuple(feature.shape[1:])
                 calls.append(Call(path, module, sizes, aside or repeated, began[module]))
@@ -99,16 +99,32 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
         return keep
 
     attention = _attention(network)
-    handles = [module.register_forward_pre_hook(start) for module in network.modules()]
+    put_back = uncompile(network)  # compiled code does not know of hooks
+    handles = [module.register_forward_pre_hook(start) for _, module in readable(network)]
     handles += [
         module.register_forward_hook(note(path, f"{path}.".startswith(attention)))
-        for path, module in network.named_modules()
+        for path, module in readable(network)
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        put_back()
+
+
+def _is_readable(feature: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether losses can compare it: quantised and sparse outputs have no plain numbers."""
+    return feature is not None and feature.is_floating_point() and feature.layout == torch.strided
+
+
+def readable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules whose outputs hooks can read, by path: TorchScript calls no hooks."""
+    return [
+        (path, module)
+        for path, module in network.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
 
 
 def _attention(network: nn.Module) -> tuple[str, ...]:
@@ -127,17 +143,6 @@ def mixes_positions(module: nn.Module) -> bool:
         _is_attention(path, part) or (isinstance(part, nn.Conv2d) and part.kernel_size != (1, 1))
         for path, part in module.named_modules()
     )
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def interpret(calls: Sequence[Call], image_shape: MapShape) -> list[Layer]:

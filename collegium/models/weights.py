@@ -1,5 +1,6 @@
 """Weights files: safetensors, or tensors in a .pt read without running anything in it."""
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from collegium.errors import WeightsError
 from collegium.files import with_metadata
 from collegium.models.keys import (
+    COMPILED,
     LoadingReport,
+    Match,
     Shape,
     match_keys,
     other_head,
@@ -25,7 +29,17 @@ from collegium.models.keys import (
 )
 from collegium.models.network import Network
 from collegium.models.pickles import is_torch, read_pickle
+from collegium.models.state import (
+    EXTRA,
+    decode,
+    pack_state,
+    set_extra_state,
+    state_tensors,
+    tensor_names,
+)
 
+EXTRA_WORD = "extra_state"
+"""The key of a file's metadata that holds, as JSON, what modules keep beside tensors."""
 _COPIED = 1 << 22
 """Numbers that are read at a time."""
 
@@ -100,6 +114,7 @@ class WeightsFile:
         metadata: what the file says of itself.
         taken: the part of a checkpoint the tensors stood in; empty for a bare file.
         passed_over: its other parts.
+        extra: what its modules kept beside tensors, by name in the state_dict.
     """
 
     source: Path
@@ -107,6 +122,7 @@ class WeightsFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
     taken: str = ""
     passed_over: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> tuple[str, ...]:
         """The names it has for its classes; empty where it has none.
@@ -117,10 +133,28 @@ class WeightsFile:
         return read_classes(self.metadata, self.source)
 
     def shapes(self) -> dict[str, Shape]:
-        """Of every tensor, without reading any."""
+        """Of every tensor that is no extra state, without reading any."""
         if isinstance(self.tensors, _TensorFile):
-            return self.tensors.shapes()
-        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+            found = self.tensors.shapes()
+        else:
+            found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        within = set(tensor_names(self._packed_extra()))
+        return {n: s for n, s in found.items() if n not in within and not n.endswith(EXTRA)}
+
+    def extra_state(self) -> dict[str, Any]:
+        """What modules keep beside tensors (`get_extra_state`), by its name in a state_dict."""
+        own = {name: self.tensors[name] for name in self.tensors if name.endswith(EXTRA)}
+        packed = {n: decode(value, self.tensors) for n, value in self._packed_extra().items()}
+        return {**self.extra, **own, **packed}
+
+    def _packed_extra(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.metadata.get(EXTRA_WORD, "{}"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise WeightsError(f"{self.source}: its extra state cannot be read")
+        return found
 
 
 def read_classes(metadata: Mapping[str, str], source: object) -> tuple[str, ...]:
@@ -195,7 +229,18 @@ def _read_torch(path: Path) -> WeightsFile:
             f"{_describe(content)}"
         )
     others = [str(key) for key in content if taken and str(key) not in taken.split(".")]
-    return WeightsFile(path, tensors, {}, taken, tuple(others))
+    return WeightsFile(path, tensors, {}, taken, tuple(others), _extra_in(content, taken))
+
+
+def _extra_in(content: Any, taken: str) -> dict[str, Any]:
+    """The extra state, where it is no tensor, that stood beside the tensors."""
+    for part in filter(None, taken.split(".")):
+        content = content[part]
+    return {
+        str(name): value
+        for name, value in content.items()
+        if str(name).endswith(EXTRA) and not isinstance(value, Tensor)
+    }
 
 
 def _state_dict(content: Any, inside: str = "") -> tuple[str, dict[str, Tensor] | None]:
@@ -228,13 +273,37 @@ def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
     """
     own, theirs = shapes_of(body), file.shapes()
     match = match_keys(own, theirs, str(file.source))
+    match = _without_tied(match, body)
     if not match.fits:
         raise refusal(match, own, theirs, str(file.source))
     with torch.no_grad():
         for name, tensor in body.state_dict().items():
-            if name in match.found:
+            if name in match.found and not name.endswith(EXTRA):
                 _copy(file.tensors, match.found[name], tensor)
+    match = _fit_extra(body, file, match)
     return report_of(match, str(file.source), file.taken, file.passed_over)
+
+
+def _without_tied(match: Match, body: nn.Module) -> Match:
+    """Names that a file leaves out because they are another name for a tensor that it has."""
+    state = state_tensors(body)
+    there = {(state[n].data_ptr(), state[n].shape) for n in match.found if state[n].numel()}
+    missing = tuple(n for n in match.missing if (state[n].data_ptr(), state[n].shape) not in there)
+    return dataclasses.replace(match, missing=missing)
+
+
+def _fit_extra(body: nn.Module, file: WeightsFile, match: Match) -> Match:
+    """Put extra state back, which is no tensor to copy into; what the file lacks is left out."""
+    wanted = [name for name in body.state_dict() if name.endswith(EXTRA)]
+    there = {
+        match.added + name.replace(COMPILED, "").removeprefix(match.removed): value
+        for name, value in file.extra_state().items()
+    }
+    for name in wanted:
+        if name in there:
+            set_extra_state(body, name, there[name])
+    left_out = tuple(name for name in wanted if name not in there)
+    return dataclasses.replace(match, left_out=(*match.left_out, *left_out))
 
 
 def _copy(tensors: Mapping[str, Tensor], name: str, target: Tensor) -> None:
@@ -245,9 +314,18 @@ def _copy(tensors: Mapping[str, Tensor], name: str, target: Tensor) -> None:
 
 
 def shapes_of(body: nn.Module) -> dict[str, Shape]:
-    """Of every parameter and buffer that is saved."""
-    state = body.state_dict()
-    return {n: tuple(value.shape) for n, value in state.items() if isinstance(value, Tensor)}
+    """Of every parameter and buffer that is saved.
+
+    Raises:
+        WeightsError: there are lazy layers.
+    """
+    state = state_tensors(body)
+    if lazy := next((name for name, tensor in state.items() if is_lazy(tensor)), None):
+        raise WeightsError(
+            f"weights cannot be loaded into the lazy {lazy}, whose shape is not known yet: build "
+            "the network with sizes, or run it once where it is built"
+        )
+    return {n: tuple(value.shape) for n, value in state.items() if not n.endswith(EXTRA)}
 
 
 def count_classes(body: nn.Module, file: WeightsFile) -> int | None:
@@ -272,5 +350,7 @@ def network_metadata(network: Network, **more: str) -> dict[str, str]:
 def network_bytes(network: Network, **more: str) -> bytes:
     """A safetensors file of the body under its own key names, and what builds it again."""
     state = network.body.state_dict()
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    tensors, extra = pack_state(state, f"model {network.spec}")
+    if extra:
+        more = {**more, EXTRA_WORD: json.dumps(extra)}
     return with_metadata(save(tensors), network_metadata(network, **more))

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from collegium.heap import return_freed_memory
+from collegium.errors import CollegiumError, RequestError
+from collegium.heap import ran_out, return_freed_memory
+from collegium.models.given import first_line, first_tensor
 from collegium.models.keys import LoadingReport
 from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
+from collegium.models.state import snapshot, state_tensors
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
+from collegium.models.trace import readable
 from collegium.teachers.labels import LabelMap, group_table
 from collegium.teachers.prepare import Wishes, prepare
 from collegium.teachers.teacher import Prepared, Teacher
@@ -106,6 +110,7 @@ class Faculty:
 
     def _meet(self, name: str) -> Profile:
         network = self._build(name)
+        self._try(name, network)
         labels = self._relate(name, network.classes)
         channels, rows, columns = self._images_BDHW.shape[1:]
         asked = self._layers.get(name, ())
@@ -135,6 +140,27 @@ class Faculty:
             origin.loading,
             read_licence(origin.licence).name,
         )
+
+    def _try(self, name: str, network: Network) -> None:
+        """Ask for as many real images as will be asked for: blank ones were taken one at a time.
+
+        Raises:
+            RequestError: the network fails.
+        """
+        block_BDHW = self._images_BDHW[: self._wishes.most]
+        asked = Prepared(network, blocks=(self._wishes.most,), shrunk=self._wishes.shrunk)
+        versions = _versions(network)
+        try:
+            asked.ask(block_BDHW)
+            if _versions(network) != versions:
+                _refuse_changing(name, network, lambda: asked.ask(block_BDHW))
+        except Exception as error:  # whatever a user's forward raises
+            if ran_out(error) or isinstance(error, CollegiumError):
+                raise
+            raise RequestError(
+                f"teacher {name} takes one view and fails on {self._wishes.most} at a time: "
+                f"{first_line(error)}; its forward must take batches of any size"
+            ) from error
 
     def _build(self, name: str) -> Network:
         return self._builders[name]().to(self._device)
@@ -187,6 +213,27 @@ class Faculty:
         return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
 
 
+def _versions(network: nn.Module) -> dict[str, int]:
+    """How often each tensor of the state was written to."""
+    return {name: tensor._version for name, tensor in state_tensors(network).items()}
+
+
+def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -> None:
+    """Refuse a teacher that writes into its own state when it is asked, as observers do.
+
+    Raises:
+        RequestError: naming the first tensor that becomes another.
+    """
+    before = snapshot(network)
+    ask()
+    for key, tensor in state_tensors(network).items():
+        if tensor.shape != before[key].shape or not torch.equal(tensor, before[key]):
+            raise RequestError(
+                f"teacher {name} changes its {key} whenever it is asked, also in evaluation mode; "
+                "freeze it first (of quantisation: apply torch.ao.quantization.disable_observer)"
+            )
+
+
 def linear_head(
     network: nn.Module, maps: Mapping[str, MapShape], images_BDHW: Tensor
 ) -> Head | None:
@@ -198,17 +245,20 @@ def linear_head(
         images_BDHW: a few, unlike each other.
     """
     body = body_of(network)
-    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
+    modules = (module for _, module in readable(body))
+    linear = [m for m in modules if isinstance(m, nn.Linear) and isinstance(m.weight, Tensor)]
     if not maps or not linear or linear[-1].in_features != list(maps.values())[-1][0]:
         return None
     path, last = list(maps)[-1], linear[-1]
-    taps = Taps(body, (path,))
-    with torch.no_grad():
-        said = network.eval()(images_BDHW.to(last.weight.device))
+    like = first_tensor(body)
+    images_BDHW = images_BDHW.to(last.weight.device)
+    if body is network and like is not None:
+        images_BDHW = images_BDHW.to(like.dtype)
+    with torch.no_grad(), Taps(body, (path,)) as taps:
+        said = network.eval()(images_BDHW)
         logits_BC = logits_of(said, "of the teacher")
-        found_BC = last(taps.take()[path].mean(dim=(2, 3)))
-    taps.close()
+        found_BC = last(taps.take()[path].mean(dim=(2, 3)).to(last.weight.dtype))
     if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):
         return None
     bias_C = torch.zeros(len(found_BC[0])) if last.bias is None else last.bias
-    return last.weight.detach().cpu().clone(), bias_C.detach().cpu().clone()
+    return last.weight.detach().float().cpu().clone(), bias_C.detach().float().cpu().clone()

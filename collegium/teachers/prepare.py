@@ -20,7 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from collegium.heap import ran_out
+from collegium.models.given import first_line
 from collegium.models.network import Network
+from collegium.models.trace import readable
 from collegium.teachers.teacher import BLOCKS, Precision, Prepared
 
 SAMPLE = 128
@@ -102,33 +105,46 @@ def _try(
     before_BC: Tensor,
     steps: dict[str, Callable[[Prepared], object]],
 ) -> Prepared:
-    if change(done) == 0:  # nothing to change
-        return done
-    moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
-    if moved <= EXACT or not before_BC.isfinite().all():
+    try:
+        if change(done) == 0:  # nothing to change
+            return done
+        distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
+        reason = f"a logit moved by {distance:.2g} deviations, bound {EXACT:g}"
+    except Exception as problem:  # whatever a network raises that does not survive the change
+        if ran_out(problem):
+            raise
+        distance, reason = math.inf, first_line(problem)
+    if distance <= EXACT or not before_BC.isfinite().all():
         done.changes.append(name)
         return done
     again = replace(done, network=build(), layout=torch.contiguous_format)
     for kept in done.changes:
         steps[kept](again)
-    again.notes.append(f"not {name}: a logit moved by {moved:.2g} deviations, bound {EXACT:g}")
+    again.notes.append(f"not {name}: {reason}")
     return again
 
 
 def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
     done.precision = low
-    after_BC = done.ask(images_BDHW)
+    try:
+        after_BC = done.ask(images_BDHW)
+    except Exception as problem:  # an operation that has no low precision
+        if ran_out(problem):
+            raise
+        done.precision = nullcontext
+        done.notes.append(f"not in low precision: {first_line(problem)}")
+        return
     if torch.equal(after_BC, before_BC):  # not computed by torch: precision is not ours to choose
         done.precision = nullcontext
         return
-    moved = _moved(before_BC, after_BC).square().mean().sqrt().item()
+    distance = moved(before_BC, after_BC).square().mean().sqrt().item()
     same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
-    if moved <= ROUNDED and same >= AGREEMENT:
+    if distance <= ROUNDED and same >= AGREEMENT:
         done.changes.append("low precision")
         return
     done.precision = nullcontext
     done.notes.append(
-        f"not in low precision: logits moved by {moved:.2g} deviations (bound {ROUNDED:g}), "
+        f"not in low precision: logits moved by {distance:.2g} deviations (bound {ROUNDED:g}), "
         f"{100 * same:.1f} % of classes stayed (bound {100 * AGREEMENT:g})"
     )
 
@@ -142,12 +158,12 @@ def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
     torch._dynamo.config.recompile_limit = 64  # counted over all teachers and the student
     done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
     try:
-        moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
+        distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
     except Exception as problem:  # compilers fail in every way there is
-        moved, reason = math.inf, (str(problem).splitlines() or [type(problem).__name__])[0]
+        distance, reason = math.inf, first_line(problem)
     else:
-        reason = f"a logit moved by {moved:.2g} deviations, bound {bound:g}"
-    if moved <= bound:
+        reason = f"a logit moved by {distance:.2g} deviations, bound {bound:g}"
+    if distance <= bound:
         done.changes.append(f"compiled in {time.perf_counter() - started:.0f} s")
         return
     done.compiled = None
@@ -166,7 +182,7 @@ def _same_bits(done: Prepared, images_BDHW: Tensor) -> tuple[int, ...]:
     return tuple(size for size, part in asked.items() if same(part, whole_BC[:size]))
 
 
-def _moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
+def moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
     """Change of each logit, in standard deviations of all of them."""
     return (after_BC - before_BC).abs() / before_BC.std().clamp_min(1e-12)
 
@@ -206,12 +222,13 @@ def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
 
     def watch(module: nn.Module, inputs: Any, output: Any) -> None:
         # A subclass may do more than its parent: only the plain kinds.
-        if type(module) in _CONVOLUTIONS:
+        # A hook may do more too: the older weight_norm computes the weight in one.
+        if type(module) in _CONVOLUTIONS and _is_plain(module):
             made.append((output, module))
-        elif type(module) in _NORMS and module.running_mean is not None:
+        elif type(module) in _NORMS and module.running_mean is not None and _is_plain(module):
             taken.append((inputs[0], module))
 
-    handles = [module.register_forward_hook(watch) for module in network.body.modules()]
+    handles = [module.register_forward_hook(watch) for _, module in readable(network.body)]
     try:
         # With gradients: their graph knows what every tensor was used for.
         with torch.enable_grad():
@@ -228,6 +245,12 @@ def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
         for given, norm in taken
         if given is output and {convolution, norm} <= once and uses[output.grad_fn] == 1
     ]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether what it gives is the convolution or norm alone: no hook changes it."""
+    hooks = (module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return not any(hooks)
 
 
 def _uses(end: Any) -> Counter[Any]:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from collegium.errors import FolderError, ResourceError
 from collegium.files import flush_folder, lacking, write_through
 from collegium.heap import ran_out
+from collegium.models.state import pack_state, separate, unpack_state
 from collegium.record import Json
 from collegium.training.meter import Meter
 from collegium.training.mishaps import explain
@@ -95,7 +96,7 @@ class State:
         meter: measures of the epoch that goes on, and of a last one what every teacher got.
         scaler: of the gradients, in float16; anything with `state_dict` and `load_state_dict`.
         teachers: SHA-256 of their weights by name.
-        best: the student's tensors at the best validation accuracy.
+        best: the state of the student's body at the best validation accuracy.
         metrics: the lines of metrics.jsonl on the epochs completed.
     """
 
@@ -105,7 +106,7 @@ class State:
     meter: Meter
     scaler: Any
     teachers: Mapping[str, str] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
     metrics: list[Json] = field(default_factory=list)
 
 
@@ -126,7 +127,7 @@ def save(folder: Path, state: State, fabric: Fabric) -> Path:
             _write_common(temporary, state)
         fabric.barrier()
         own = {**random_states(fabric.device), **prefixed("meter", state.meter.state())}
-        write_through(temporary / f"process-{fabric.global_rank}", to_bytes(_plain(own)))
+        write_through(temporary / f"process-{fabric.global_rank}", to_bytes(separate(own)))
         fabric.barrier()
         if fabric.is_global_zero:
             _finish(temporary, target)
@@ -142,12 +143,13 @@ def _write_common(temporary: Path, state: State) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     optimizer_tensors, optimizer_numbers = pack_optimizer(state.optimizer)
-    tensors = {
-        **prefixed("learner", state.learner.state_dict()),
-        **prefixed("best", state.best),
-        **prefixed("optimizer", optimizer_tensors),
+    parts = {
+        "learner": pack_state(state.learner.state_dict(), "the student"),
+        "best": pack_state(state.best, "the student"),
+        "optimizer": (optimizer_tensors, {}),
     }
-    write_through(temporary / TENSORS, to_bytes(_plain(tensors)))
+    tensors = {k: v for name, (found, _) in parts.items() for k, v in prefixed(name, found).items()}
+    write_through(temporary / TENSORS, to_bytes(separate(tensors)))
     content = {
         "progress": vars(state.progress),
         "optimizer": optimizer_numbers,
@@ -155,6 +157,8 @@ def _write_common(temporary: Path, state: State) -> None:
         "teachers": dict(state.teachers),
         "metrics": state.metrics,
     }
+    if extra := {name: more for name, (_, more) in parts.items() if more}:
+        content["extra"] = extra  # what is no tensor in the state of a student
     write_through(temporary / STATE, json.dumps(content, indent=2).encode())
 
 
@@ -170,10 +174,6 @@ def _finish(temporary: Path, target: Path) -> None:
     place = there.index(target) + 1
     for old in (*there[place:], *there[: max(0, place - KEPT)]):
         shutil.rmtree(old)
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def _digest(path: Path) -> str:
@@ -237,7 +237,9 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         tensors = _read(path / TENSORS)
         _refuse_others(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
-        state.learner.load_state_dict(under("learner", tensors))
+        extra = content.get("extra", {})
+        learner = unpack_state(under("learner", tensors), extra.get("learner", {}))
+        state.learner.load_state_dict(learner)
         packed = under("optimizer", tensors)
         unpack_optimizer(state.optimizer, packed, content["optimizer"])
         if content["scaler"]:
@@ -252,7 +254,8 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
             raise
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise DamagedCheckpointError(f"its content makes no sense: {reason}") from None
-    state.best, state.progress = under("best", tensors), progress
+    state.best = unpack_state(under("best", tensors), extra.get("best", {}))
+    state.progress = progress
     state.metrics = metrics
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from collegium.errors import NumericsError
 from collegium.files import write_whole
+from collegium.models.state import separate, state_tensors
 from collegium.objective import Terms
 from collegium.training.packing import prefixed
 from collegium.types import Batch, TeacherOutputs
@@ -91,7 +92,7 @@ def check_state(learner: nn.Module, step: int) -> None:
     Raises:
         NumericsError: naming the first parameter or buffer and the step.
     """
-    for name, value in learner.state_dict().items():
+    for name, value in state_tensors(learner).items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise NumericsError(f"{name} became NaN or infinite at step {step}")
 
@@ -134,14 +135,13 @@ def write_dump(
     place = folder / DUMPS / f"step-{about['step']:06d}-process-{about['process']}.safetensors"
     place.parent.mkdir(exist_ok=True)
     tensors = {
-        **prefixed("learner", learner.state_dict()),
+        **prefixed("learner", state_tensors(learner)),
         "images": batch.images_BDHW,
         "labels": batch.labels_B,
         "index": batch.index_B,
         "view": batch.view_B,
         "teachers": logits_BTC,
     }
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(place, save(plain))
+    write_whole(place, save(separate(tensors)))
     write_whole(place.with_suffix(".json"), json.dumps(about, indent=2).encode())
     return place

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from collegium.models.given import first_line
 from collegium.models.network import Network
 from collegium.models.taps import Taps
 from collegium.objective import Objective, Terms
@@ -71,6 +72,8 @@ class Learner(nn.Module):
         self._compiled_for = compiled_for
         # Kept in a list: as an attribute it would be a second child with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
+        self.dropped = ""
+        """Why the student is not compiled, though that was wanted."""
 
     @property
     def compiles(self) -> bool:
@@ -79,11 +82,33 @@ class Learner(nn.Module):
 
     def observe(self, images_BDHW: Tensor) -> StudentOutputs:
         """Run the student and read its layers, in float32 whatever it computed in."""
-        full = self.training and len(images_BDHW) == self._compiled_for
-        run = self._compiled[0] if self._compiled and full else self.student
-        logits_BC = run(images_BDHW)
+        logits_BC = self._run(images_BDHW)
         maps = {path: feature.float() for path, feature in self._taps.take().items()}
         return StudentOutputs(logits_BC.float(), maps)
+
+    def _run(self, images_BDHW: Tensor) -> Tensor:
+        full = self.training and len(images_BDHW) == self._compiled_for
+        if not (self._compiled and full):
+            logits_BC: Tensor = self.student(images_BDHW)
+            return logits_BC
+        try:
+            return self._compile_backward_too(images_BDHW)
+        except Exception as problem:
+            if not _of_compiler(problem):
+                raise
+            # Nothing was computed yet: the step is done without.
+            self._compiled.clear()
+            self.dropped = f"not compiled: {first_line(problem)}"
+            logits_BC = self.student(images_BDHW)
+            return logits_BC
+
+    def _compile_backward_too(self, images_BDHW: Tensor) -> Tensor:
+        """Run the compiled student; what cannot be compiled shows before the first backward."""
+        import torch._functorch.config as config
+
+        with config.patch(force_non_lazy_backward_lowering=True):
+            logits_BC: Tensor = self._compiled[0](images_BDHW)
+            return logits_BC
 
     def forward(self, lesson: Lesson) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
@@ -120,6 +145,12 @@ class Learner(nn.Module):
         )
         present = [gradient.norm() for gradient in gradients if gradient is not None]
         return torch.stack(present).norm().item() if present else 0.0
+
+
+def _of_compiler(problem: Exception) -> bool:
+    """Whether compiling failed, and not the network."""
+    homes = ("torch._dynamo", "torch._inductor", "torch._functorch")
+    return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
 
 
 def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:

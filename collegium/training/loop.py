@@ -194,6 +194,9 @@ class Training:
         self._move(step)
         for measures in learnt:
             meter.add(*measures)
+        if self.learner.dropped and not self._compiled:
+            self.display.warn(f"student {self.learner.dropped}")
+            self._compiled = True
         if self.learner.compiles and not self._compiled:
             seconds = time.perf_counter() - started
             self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")

@@ -50,12 +50,13 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs; changes how fast, and on one kind of machine not what comes out."""
+    """Where it runs and how fast; what changes the result beyond rounding says so."""
 
     precision: Literal["32", "bf16", "16"] = "32"
     """Arithmetic of the networks: float32, or autocast to bfloat16 or float16."""
     devices: int = 1
-    """Number of processes; the batch is shared out among them."""
+    """Number of processes; the batch is shared out among them, and BatchNorm and terms that compare
+    examples see each process's share alone."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device."""
     strategy: Literal["auto", "ddp"] = "auto"
@@ -63,12 +64,14 @@ class Machine:
     threads: int | None = None
     """CPU threads of a process; by default as many as torch takes."""
     workers: int | None = None
-    """Processes that decode images too many for memory; by default one a core, 0 for none."""
+    """Processes that decode images too many for memory; by default one a core, up to 8; 0 for
+    none."""
 
     micro_batches: int = 1
-    """Parts a batch is worked off in, one after the other: less memory, the same step."""
+    """Parts a batch is worked off in, one after the other, for less memory: the same step but for
+    BatchNorm, whose statistics are then a part's, and for terms that compare examples."""
     channels_last: bool = True
-    """Lay images out channels last, as CPUs and tensor cores like them."""
+    """Lay images out channels last, as CPUs and tensor cores like them, if the network takes it."""
     fold: bool = True
     """Fold the teachers' BatchNorm into their convolutions."""
     fused: bool = True

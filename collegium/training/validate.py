@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 
 from collegium.data import ImageData
 from collegium.models.network import Network
+from collegium.models.state import snapshot
 from collegium.training.checkpoint import State
 from collegium.training.evaluate import predict
 
@@ -30,8 +31,7 @@ def validate(
     line = measure(student, data, fabric, "validation", progress.epoch, step)
     if line["accuracy"] > progress.best_accuracy:
         progress.best_accuracy, progress.best_epoch = line["accuracy"], progress.epoch
-        body = student.body.state_dict()
-        state.best = {name: value.detach().clone() for name, value in body.items()}
+        state.best = snapshot(student.body)
     return line
 
 
