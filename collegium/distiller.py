@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from collegium.errors import RequestError
 from collegium.method import AbstractMethod
-from collegium.models.network import body_of
+from collegium.models.network import Network, body_of
 from collegium.models.outputs import logits_of
 from collegium.models.pairing import asked_layers
 from collegium.models.survey import survey
@@ -27,7 +27,7 @@ from collegium.models.taps import Taps
 from collegium.models.trace import watch
 from collegium.objective import Terms, total
 from collegium.teachers.faculty import linear_head
-from collegium.training.learner import groups_of, student_layers
+from collegium.training.learner import check_reached, groups_of, student_layers
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
 
 
@@ -92,9 +92,9 @@ class Distiller(nn.Module):
         self.objective = method.build(dims)
         self._classes = dims.classes
         read = self.objective.layers.teachers
-        self._taps = Taps(body_of(student), student_layers(self.objective, dims))
+        self._taps = Taps(body_of(student), student_layers(self.objective, dims), "the student")
         self._teacher_taps = {
-            name: Taps(body_of(teacher), read.get(name, ()))
+            name: Taps(body_of(teacher), read.get(name, ()), f"teacher {name}")
             for name, teacher in self._teachers.items()
         }
         device = next((parameter.device for parameter in student.parameters()), None)
@@ -124,21 +124,39 @@ class Distiller(nn.Module):
     def forward(
         self, images_BDHW: Float[Tensor, "B D H W"], labels_B: Int[Tensor, " B"]
     ) -> DistillerOutputs:
-        """One batch, heard by student and teachers; in training mode or in evaluation mode."""
-        logits_BC = logits_of(self.student(images_BDHW), "the student").float()
-        student = StudentOutputs(logits_BC, _full(self._taps.take()))
+        """One batch, heard by student and teachers; in training mode or in evaluation mode.
+
+        Nobody changes the images.
+
+        Raises:
+            RequestError: a term would move nothing of the student, or a layer cannot be read.
+        """
+        student = self._observe(images_BDHW)
         teachers = self.ask(images_BDHW)
         # Losses need float32's range, also where the networks run in less.
         with torch.autocast(images_BDHW.device.type, enabled=False):
             weights_BT = self.objective.weigh(student, teachers, labels_B)
             terms = self.objective(student, teachers, labels_B, weights_BT)
-        return DistillerOutputs(terms, weights_BT, logits_BC)
+        return DistillerOutputs(terms, weights_BT, student.logits_BC)
+
+    def _observe(self, images_BDHW: Tensor) -> StudentOutputs:
+        self._taps.rehearse(self.student, images_BDHW)
+        self._taps.forget()
+        said = self.student(_own(self.student, images_BDHW))
+        logits_BC = logits_of(said, "the student").float()
+        student = StudentOutputs(logits_BC, _full(self._taps.take()))
+        # Somebody's own loop may freeze the whole student, to train what the method learns.
+        if self.training and any(p.requires_grad for p in self.student.parameters()):
+            check_reached(self.student, self.objective, student)
+        return student
 
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """What the teachers say of some images."""
+        for taps in self._teacher_taps.values():
+            taps.forget()
         said = [
-            logits_of(teacher(images_BDHW), f"of teacher {name}").float()
+            logits_of(teacher(_own(teacher, images_BDHW)), f"of teacher {name}").float()
             for name, teacher in self._teachers.items()
         ]
         if not said:
@@ -150,6 +168,14 @@ class Distiller(nn.Module):
         for teacher in self._teachers.values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
+    """Images that a network may write over: the others, and whoever gave them, keep theirs.
+
+    A copy costs less than a thousandth of a forward; a `Network` makes one itself.
+    """
+    return images_BDHW if type(network) is Network else images_BDHW.clone()
 
 
 def _full(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:

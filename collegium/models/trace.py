@@ -17,11 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from collegium.models.reading import Grid, Reading, tensor_in
+from collegium.models.reading import EXTRA_TOKENS, Grid, Reading, tensor_in
 from collegium.types import MapShape
-
-EXTRA_TOKENS = 16
-"""Most tokens beside those of the image: class, distillation, registers."""
 
 _ATTENTION = re.compile(r"(attn|attention)(_?\d+d?)?$", re.IGNORECASE)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

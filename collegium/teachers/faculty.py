@@ -200,7 +200,7 @@ def linear_head(
     path, last = list(maps)[-1], linear[-1]
     taps = Taps(body, (path,))
     with torch.no_grad():
-        said = network.eval()(images_BDHW.to(last.weight.device))
+        said = network.eval()(images_BDHW.to(last.weight.device, copy=True))
         logits_BC = logits_of(said, "of the teacher")
         found_BC = last(taps.take()[path].mean(dim=(2, 3)))
     taps.close()

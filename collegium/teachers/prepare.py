@@ -7,10 +7,11 @@ network says.
 """
 
 import functools
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from collegium.models.network import Network
+from collegium.models.reading import Reading, tensor_in, wholes
+from collegium.models.taps import Taps
 from collegium.teachers.teacher import BLOCKS, Precision, Prepared
 
 SAMPLE = 128
@@ -29,6 +32,8 @@ EXACT = 1e-3
 """Largest change of any logit by what only reorders arithmetic, in deviations of the logits."""
 ROUNDED = 0.05
 """Largest root mean square change of the logits by low precision, in deviations of the logits."""
+COMPARED = 4
+"""Images that hidden layers are compared on, which are large."""
 AGREEMENT = 0.95
 """Least part of the images whose class stays what it was in low precision."""
 
@@ -73,6 +78,7 @@ def prepare(
     """
     done = Prepared(build(), blocks=(wishes.most,), shrunk=wishes.shrunk)
     before_BC = done.ask(images_BDHW)
+    maps = _maps(done, images_BDHW, tapped)
     steps: dict[str, Callable[[Prepared], object]] = {
         "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
         "channels-last": _lay_out,
@@ -80,7 +86,7 @@ def prepare(
     asked = (wishes.fold, wishes.channels_last)
     for (name, change), wanted in zip(steps.items(), asked, strict=True):
         if wanted:
-            done = _try(done, name, change, build, images_BDHW, before_BC, steps)
+            done = _try(done, name, change, build, images_BDHW, before_BC, maps, steps)
     if wishes.low is not None:
         _try_low(done, wishes.low, images_BDHW, before_BC)
     if wishes.compile:
@@ -100,19 +106,45 @@ def _try(
     build: Callable[[], Network],
     images_BDHW: Tensor,
     before_BC: Tensor,
+    maps: Mapping[str, Tensor],
     steps: dict[str, Callable[[Prepared], object]],
 ) -> Prepared:
     if change(done) == 0:  # nothing to change
         return done
     moved = _moved(before_BC, done.ask(images_BDHW)).amax().item()
+    what, layer = "a logit", _worst(maps, _maps(done, images_BDHW, maps))
+    if moved <= EXACT and layer is not None:
+        moved, what = layer
     if moved <= EXACT or not before_BC.isfinite().all():
         done.changes.append(name)
         return done
     again = replace(done, network=build(), layout=torch.contiguous_format)
     for kept in done.changes:
         steps[kept](again)
-    again.notes.append(f"not {name}: a logit moved by {moved:.2g} deviations, bound {EXACT:g}")
+    again.notes.append(f"not {name}: {what} moved by {moved:.2g} deviations, bound {EXACT:g}")
     return again
+
+
+def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[str, Tensor]:
+    """The layers that are read, of a few images."""
+    taps = Taps(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
+    block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
+    try:
+        with torch.no_grad():
+            done.network(block_BDHW)
+        return taps.take()
+    finally:
+        taps.close()
+
+
+def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
+    """How far the layer moved that moved most, and its name; None without finite layers."""
+    moved = [
+        (_moved(map_BDHW, after[layer]).amax().item(), f"layer {layer!r}")
+        for layer, map_BDHW in before.items()
+        if map_BDHW.numel() > 1 and map_BDHW.isfinite().all()
+    ]
+    return max(moved, default=None)
 
 
 def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
@@ -193,18 +225,25 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
     convolution gave, both used once, and nothing else computed from that tensor.
     """
     names = {module: path for path, module in network.body.named_modules()}
-    pairs = [(c, n) for c, n in _pairs(network, images_BDHW[:2]) if names[c] not in tapped]
+    wholes_read = itertools.chain.from_iterable(map(wholes, tapped))
+    read = {Reading.of(layer).path for layer in wholes_read}
+    pairs = _pairs(network, images_BDHW[:2], [network.body.get_submodule(path) for path in read])
     for convolution, norm in pairs:
         network.body.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         network.body.set_submodule(names[norm], nn.Identity())
     return len(pairs)
 
 
-def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
+def _pairs(
+    network: Network, images_BDHW: Tensor, read: Collection[nn.Module]
+) -> list[tuple[Any, Any]]:
     made: list[tuple[Any, nn.Module]] = []
     taken: list[tuple[Any, nn.Module]] = []
+    kept: set[int] = set()  # memory of outputs that are read: of what a container returns, too
 
     def watch(module: nn.Module, inputs: Any, output: Any) -> None:
+        if module in read and (feature := tensor_in(output)) is not None:
+            kept.add(feature.untyped_storage().data_ptr())
         # A subclass may do more than its parent: only the plain kinds.
         if type(module) in _CONVOLUTIONS:
             made.append((output, module))
@@ -226,7 +265,10 @@ def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
         (convolution, norm)
         for output, convolution in made
         for given, norm in taken
-        if given is output and {convolution, norm} <= once and uses[output.grad_fn] == 1
+        if given is output
+        and {convolution, norm} <= once
+        and uses[output.grad_fn] == 1
+        and output.untyped_storage().data_ptr() not in kept
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from collegium.errors import RequestError
 from collegium.models.network import Network
 from collegium.models.taps import Taps
 from collegium.objective import Objective, Terms
@@ -67,7 +68,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
-        self._taps = Taps(student.body, map_layers)
+        self._taps = Taps(student.body, map_layers, "the student")
         self._compiled_for = compiled_for
         # Kept in a list: as an attribute it would be a second child with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
@@ -78,12 +79,21 @@ class Learner(nn.Module):
         return bool(self._compiled)
 
     def observe(self, images_BDHW: Tensor) -> StudentOutputs:
-        """Run the student and read its layers, in float32 whatever it computed in."""
+        """Run the student and read its layers, in float32 whatever it computed in.
+
+        Raises:
+            RequestError: a term would move nothing of the student, or a layer cannot be read.
+        """
         full = self.training and len(images_BDHW) == self._compiled_for
         run = self._compiled[0] if self._compiled and full else self.student
+        self._taps.rehearse(self.student, images_BDHW)
+        self._taps.forget()
         logits_BC = run(images_BDHW)
         maps = {path: feature.float() for path, feature in self._taps.take().items()}
-        return StudentOutputs(logits_BC.float(), maps)
+        outputs = StudentOutputs(logits_BC.float(), maps)
+        if self.training:
+            check_reached(self.student, self.objective, outputs)
+        return outputs
 
     def forward(self, lesson: Lesson) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
@@ -120,6 +130,31 @@ class Learner(nn.Module):
         )
         present = [gradient.norm() for gradient in gradients if gradient is not None]
         return torch.stack(present).norm().item() if present else 0.0
+
+
+def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
+    """Refuse to train on outputs that no gradient goes through: terms on them would move nothing.
+
+    Raises:
+        RequestError: naming the logits or the layer.
+    """
+    if not torch.is_grad_enabled():
+        return
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise RequestError("the student has no parameter that is trained: all are frozen")
+    why = (
+        "(computed by frozen parameters, under no_grad, detached, or in a checkpoint with "
+        "use_reentrant=True)"
+    )
+    if not outputs.logits_BC.requires_grad:
+        raise RequestError(f"no gradient gets from the student's logits to its parameters {why}")
+    for layer in objective.layers.student:
+        if not outputs.maps[layer].requires_grad:
+            raise RequestError(
+                f"no gradient gets from layer {layer!r} of the student to its parameters {why}, so "
+                "comparing it would teach nothing; use use_reentrant=False, or name another layer "
+                "by hint_pairs"
+            )
 
 
 def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:

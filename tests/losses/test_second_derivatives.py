@@ -104,7 +104,16 @@ def test_the_first_derivative_is_the_same_when_a_second_may_follow(kind: Any) ->
         torch.testing.assert_close(first, second.detach())
 
 
-BY_LAYER = ["hint", "direction_hint", "attention", "flow", "similarity", "angle", "wide", "distance"]
+BY_LAYER = [
+    "hint",
+    "direction_hint",
+    "attention",
+    "flow",
+    "similarity",
+    "angle",
+    "wide",
+    "distance",
+]
 
 
 @pytest.mark.parametrize("name", BY_LAYER)
