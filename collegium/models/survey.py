@@ -60,7 +60,7 @@ def survey(
 
 def every_layer(network: nn.Module, image_shape: MapShape) -> dict[str, MapShape]:
     """All layers that can be asked for, in the order of the forward; see `survey`."""
-    _, _, layers = _trace(network, image_shape)
+    calls, _, layers = _trace(network, image_shape)
     last = _last_calls(calls)
     return {layer.name: layer.shape for layer in layers if layer.call.path and layer.call in last}
 

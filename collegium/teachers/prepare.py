@@ -127,6 +127,8 @@ def _try(
 
 def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[str, Tensor]:
     """The layers that are read, of a few images."""
+    if not tapped:
+        return {}
     taps = Taps(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
     block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
     try:

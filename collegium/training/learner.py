@@ -70,6 +70,7 @@ class Learner(nn.Module):
         self.student, self.objective = student, objective
         self._taps = Taps(student.body, map_layers, "the student")
         self._compiled_for = compiled_for
+        self.idle: list[str] = []  # terms that were not 0 and moved nothing, when shares were taken
         # Kept in a list: as an attribute it would be a second child with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
 
@@ -117,14 +118,24 @@ class Learner(nn.Module):
         self.eval()
         terms, _, _ = self(lesson.part(slice(0, SHARE_EXAMPLES)))
         norms = {name: self._gradient_norm(term_B) for name, term_B in terms.items()}
+        self.idle = [
+            name
+            for name, term_B in terms.items()
+            if self.objective.terms[name].trains_student
+            and not norms[name]
+            and term_B.any()
+            and not self._gradient_norm(term_B, self.objective)
+        ]
         self.train()
         whole = sum(norms.values()) or 1.0
         return {name: norm / whole for name, norm in norms.items()}
 
-    def _gradient_norm(self, term_B: Tensor) -> float:
+    def _gradient_norm(self, term_B: Tensor, of: nn.Module | None = None) -> float:
         if not term_B.requires_grad:
             return 0.0
-        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        parameters = [p for p in (of or self.student).parameters() if p.requires_grad]
+        if not parameters:
+            return 0.0
         gradients = torch.autograd.grad(
             term_B.mean(), parameters, retain_graph=True, allow_unused=True
         )

@@ -33,7 +33,7 @@ def test_taps_give_what_the_modules_returned_and_forget_it() -> None:
     maps = taps.take()
     assert list(maps) == ["layer3", "layer1"]
     assert torch.equal(maps["layer1"], network.layer1(images))
-    with pytest.raises(RequestError, match="layer 'layer3' of the network .* not in this forward"):
+    with pytest.raises(RequestError, match=r"layer 'layer3' of the network .* not in this forward"):
         taps.take()
 
 
