@@ -19,31 +19,34 @@ from torch import Tensor, nn
 from collegium.errors import RequestError
 from collegium.models.outputs import describe_output
 from collegium.models.reading import Reading, tensor_in
-from collegium.models.summaries import SUMMARIES
 
 
 class _Value(NamedTuple):
     """One layer in one forward.
 
     Attributes:
-        map_BDHW: the layer, or a copy of it.
-        summary: what is made of the map when it is taken.
+        feature: what is read: a map, a summary, or what the module returned or a copy of it.
+        reading: how the feature is still to be read; None where it is read.
         returned: the very tensor the module returned; None where nothing is to be checked.
         version: its count of writes when it was returned.
-        copied: whether the map is a copy.
+        copied: whether the feature is a copy.
         training: whether the module was in training mode.
+        wrong: why the layer cannot be read; nothing where it can.
     """
 
-    map_BDHW: Tensor
-    summary: str = ""
+    feature: Tensor | None
+    reading: Reading | None = None
     returned: Tensor | None = None
     version: int = 0
     copied: bool = True
     training: bool = False
+    wrong: str = ""
 
 
 class Kept:
     """The layers of one forward, from their hooks until they are taken.
+
+    Of a module that is called several times the last call counts.
 
     Args:
         whose: the network is, in messages.
@@ -56,39 +59,40 @@ class Kept:
         self.rehearsing = False
 
     def put(self, layer: str, reading: Reading, module: nn.Module, output: object) -> None:
-        """Keep what a module returned.
-
-        Raises:
-            RequestError: it is not what the layer's name says.
-        """
+        """Keep what a module returned."""
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             return  # a checkpoint computes it again for the backward
         returned = tensor_in(output)
         if returned is None or reading.shape(returned.shape[1:]) is None:
             mode = "training" if module.training else "evaluation"
-            raise RequestError(
-                f"layer {layer!r} of {self._whose} gave {describe_output(output)} in {mode} mode, "
-                "which cannot be read as it was on a blank image; name another layer"
-            )
-        if reading.summary and not torch.is_grad_enabled() and not self.rehearsing:
+            gave = f"gave {describe_output(output)} in {mode} mode"
+            self._values[layer] = _Value(None, wrong=gave)
+        elif reading.summary and not torch.is_grad_enabled() and not self.rehearsing:
             self._values[layer] = _Value(reading.map(returned))
-            return
-        # A summary that gradients flow through is made when it is taken: what it saved for its
-        # backward could be written over, or be missing where a checkpoint computes it again.
-        safe = self._written.get((layer, module.training)) is False
-        map_BDHW = reading.whole(returned if safe else _copy(returned))
+        else:
+            self._values[layer] = self._value(layer, reading, module.training, returned)
+
+    def _value(self, layer: str, reading: Reading, training: bool, returned: Tensor) -> _Value:
+        safe = self._written.get((layer, training)) is False
+        feature = returned if safe else _copy(returned)
+        rest: Reading | None = reading
+        if torch.is_grad_enabled():
+            # A summary is made when it is taken: what it saves for its backward could be written
+            # over, or be missing where a checkpoint computes it again.
+            feature = reading.whole(feature)
+            rest = Reading("", summary=reading.summary) if reading.summary else None
+        # Else a view would have no gradient: the very tensor that a checkpoint with reentry
+        # returns gets one after the hook.
         if torch.compiler.is_compiling() or returned.is_inference():  # nobody counts writes
-            self._values[layer] = _Value(map_BDHW, reading.summary)
-            return
-        self._values[layer] = _Value(
-            map_BDHW, reading.summary, returned, returned._version, not safe, module.training
-        )
+            return _Value(feature, rest)
+        return _Value(feature, rest, returned, returned._version, not safe, training)
 
     def maps(self, layers: Iterable[str]) -> dict[str, Tensor]:
         """These layers of the last forward, by name.
 
         Raises:
-            RequestError: a layer was not called, or written over for the first time.
+            RequestError: a layer was not called, gave something else than its name says, or was
+                written over for the first time.
         """
         found = {}
         for layer in layers:
@@ -98,9 +102,13 @@ class Kept:
                     "mode, but not in this forward; name a layer that every forward calls"
                 )
             value = self._values[layer]
+            if value.feature is None:
+                raise RequestError(
+                    f"layer {layer!r} of {self._whose} {value.wrong}, which cannot be read as it "
+                    "was on a blank image; name another layer"
+                )
             self._check(layer, value)
-            map_BDHW = value.map_BDHW
-            found[layer] = SUMMARIES[value.summary](map_BDHW) if value.summary else map_BDHW
+            found[layer] = value.reading.map(value.feature) if value.reading else value.feature
         return found
 
     def _check(self, layer: str, value: _Value) -> None:

@@ -62,8 +62,7 @@ class Ledger:
         for name in sorted({*self.learner.idle} - self._idle if shares else ()):
             self._idle.add(name)
             self.display.warn(
-                f"epoch {line['epoch']}: term {name} is not 0 and moves nothing: its "
-                "gradient is 0"
+                f"epoch {line['epoch']}: term {name} is not 0 and moves nothing: its gradient is 0"
             )
         if self.fabric.is_global_zero:
             self._write(line, state, self._judges(lesson))
