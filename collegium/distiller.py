@@ -144,7 +144,7 @@ class Distiller(nn.Module):
         self._taps.forget()
         said = self.student(_own(self.student, images_BDHW))
         logits_BC = logits_of(said, "the student").float()
-        student = StudentOutputs(logits_BC, _full(self._taps.take()))
+        student = StudentOutputs(logits_BC, _full(self._taps.take(len(images_BDHW))))
         # Somebody's own loop may freeze the whole student, to train what the method learns.
         if self.training and any(p.requires_grad for p in self.student.parameters()):
             check_reached(self.student, self.objective, student)
@@ -161,7 +161,9 @@ class Distiller(nn.Module):
         ]
         if not said:
             return TeacherOutputs(images_BDHW.new_empty(len(images_BDHW), 0, self._classes))
-        maps = {name: _full(taps.take()) for name, taps in self._teacher_taps.items()}
+        maps = {
+            name: _full(taps.take(len(images_BDHW))) for name, taps in self._teacher_taps.items()
+        }
         return TeacherOutputs(torch.stack(said, dim=1), {k: v for k, v in maps.items() if v})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":

@@ -48,10 +48,10 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     """
     try:
         with hushed(), torch.no_grad():
-            program = _export(module, example)
-            if program.graph_signature.user_inputs_to_mutate:
-                return _export(_OnACopy(module), example)
-            return program
+            given = example.clone()
+            module(given)
+            writes = given._version > 0  # a graph would write over its user's images, too
+            return _export(_OnACopy(module) if writes else module, example)
     except Exception as error:  # whatever a user's forward raises when it is traced, too
         raise CollegiumError(
             f"the student cannot be traced: torch.export {_what(error)}{_where(error)}; "

@@ -87,8 +87,8 @@ class Kept:
             return _Value(feature, rest)
         return _Value(feature, rest, returned, returned._version, not safe, training)
 
-    def maps(self, layers: Iterable[str]) -> dict[str, Tensor]:
-        """These layers of the last forward, by name.
+    def maps(self, layers: Iterable[str], examples: int | None = None) -> dict[str, Tensor]:
+        """These layers of the last forward of so many examples, by name.
 
         Raises:
             RequestError: a layer was not called, gave something else than its name says, or was
@@ -106,6 +106,11 @@ class Kept:
                 raise RequestError(
                     f"layer {layer!r} of {self._whose} {value.wrong}, which cannot be read as it "
                     "was on a blank image; name another layer"
+                )
+            if examples is not None and len(value.feature) != examples:
+                raise RequestError(
+                    f"layer {layer!r} of {self._whose} gave {len(value.feature)} rows for "
+                    f"{examples} images, so it is no map of each; name another layer"
                 )
             self._check(layer, value)
             found[layer] = value.reading.map(value.feature) if value.reading else value.feature

@@ -73,19 +73,22 @@ class Taps:
         try:
             with without_a_trace(network, images_BDHW.device):
                 network(images_BDHW.clone())
-                self.take()
+                self.take(len(images_BDHW))
         finally:
             self._maps.rehearsing = False
         self._rehearsed.add(network.training)
 
-    def take(self) -> dict[str, Tensor]:
+    def take(self, examples: int | None = None) -> dict[str, Tensor]:
         """The maps of the last forward, in the order of the layers; forgets them.
 
+        Args:
+            examples: of that forward; None to take what there is.
+
         Raises:
-            RequestError: a layer was not called.
+            RequestError: a layer was not called, or gives no map for each example.
         """
         try:
-            given = self._maps.maps(self._heard)
+            given = self._maps.maps(self._heard, examples)
         finally:
             self._maps.clear()
         return {layer: read(given, layer) for layer in self._layers}

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from collegium.models.reading import EXTRA_TOKENS, Grid, Reading, tensor_in
 from collegium.types import MapShape
 
+VIEWS = 2
+"""Blank images that are watched: with one, a position's bias (1, D, H, W) would look like a map."""
+
 _ATTENTION = re.compile(r"(attn|attention)(_?\d+d?)?$", re.IGNORECASE)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _CONVOLUTIONAL = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, *_POOLS)
@@ -60,7 +63,7 @@ class Layer(NamedTuple):
 
 
 def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
-    """Every module's call on a blank view, in order, and the number of classes.
+    """Every module's call on blank views, in order, and the number of classes.
 
     Args:
         network: run once in evaluation mode; left as it was.
@@ -69,7 +72,7 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
     calls: list[Call] = []
     with _watching(network, calls), torch.no_grad(), _evaluating(network):
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        logits_BC = tensor_in(network(torch.zeros(1, *image_shape, device=device)))
+        logits_BC = tensor_in(network(torch.zeros(VIEWS, *image_shape, device=device)))
     return calls, 0 if logits_BC is None else logits_BC.shape[-1]
 
 
@@ -86,9 +89,9 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             nonlocal learned
             learned = learned or any(True for _ in module.parameters(recurse=False))
             feature = tensor_in(output)
-            # Before the first learned module there is only the image, resized or reshaped. A first
-            # size other than 1 counts windows or tokens, not images.
-            if learned and feature is not None and feature.ndim > 1 and len(feature) == 1:
+            # Before the first learned module there is only the image, resized or reshaped. Another
+            # first size counts windows or tokens, not images; 1 is what is the same for all.
+            if learned and feature is not None and feature.ndim > 1 and len(feature) == VIEWS:
                 repeated = not isinstance(output, Tensor | tuple | list)
                 sizes = tuple(feature.shape[1:])
                 calls.append(Call(path, module, sizes, aside or repeated, began[module]))

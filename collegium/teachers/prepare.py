@@ -134,7 +134,7 @@ def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[
     try:
         with torch.no_grad():
             done.network(block_BDHW)
-        return taps.take()
+        return taps.take(len(block_BDHW))
     finally:
         taps.close()
 

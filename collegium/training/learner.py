@@ -90,7 +90,9 @@ class Learner(nn.Module):
         self._taps.rehearse(self.student, images_BDHW)
         self._taps.forget()
         logits_BC = run(images_BDHW)
-        maps = {path: feature.float() for path, feature in self._taps.take().items()}
+        maps = {
+            path: feature.float() for path, feature in self._taps.take(len(images_BDHW)).items()
+        }
         outputs = StudentOutputs(logits_BC.float(), maps)
         if self.training:
             check_reached(self.student, self.objective, outputs)

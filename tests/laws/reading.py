@@ -180,18 +180,16 @@ def _size(name: str, teacher: dict[str, Tensor]) -> float:
 
 
 def idle_terms(distiller: cg.Distiller, images: Tensor, labels: Tensor) -> list[str]:
-    """The reported terms that are not 0, should move the student, and do not."""
+    """The reported terms that should move the student, and do not."""
     taught = distiller(images, labels)
     parameters = [p for p in distiller.student.parameters() if p.requires_grad]
     found = []
     for name, term_B in taught.terms.items():
-        if not distiller.objective.terms[name].trains_student:
-            continue
-        gradients = (
-            torch.autograd.grad(term_B.sum(), parameters, retain_graph=True, allow_unused=True)
-            if term_B.requires_grad
-            else []
-        )
-        if not any(g is not None and g.any() for g in gradients):
+        for parameter in parameters:
+            parameter.grad = None
+        if term_B.requires_grad:
+            term_B.sum().backward(retain_graph=True)
+        moved = any(p.grad is not None and p.grad.any() for p in parameters)
+        if distiller.objective.terms[name].trains_student and not moved:
             found.append(name)
     return found

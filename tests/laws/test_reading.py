@@ -370,6 +370,7 @@ def test_tokens_of_another_image_are_no_map() -> None:
         taps.take()
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_hints_under_the_checkpointing_of_transformers_move_the_student(reentrant: bool) -> None:
     pytest.importorskip("transformers", reason="needs the extra hf")
