@@ -8,6 +8,7 @@
 `distill` does the rest too: views, records, checkpoints, stores. This is for loops that have them.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from collegium.models.given import (
     uncompiled,
     unwrapped,
 )
-from collegium.models.network import body_of
+from collegium.models.network import Network, body_of
 from collegium.models.outputs import logits_of
 from collegium.models.pairing import asked_layers
 from collegium.models.survey import survey
@@ -37,7 +38,7 @@ from collegium.models.taps import Taps
 from collegium.models.trace import watch
 from collegium.objective import Terms, class_numbers, total
 from collegium.teachers.faculty import linear_head
-from collegium.training.learner import groups_of, student_layers
+from collegium.training.learner import check_reached, groups_of, student_layers
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
 
 
@@ -111,8 +112,11 @@ class Distiller(nn.Module):
         self.objective = method.build(dims)
         self._classes = dims.classes
         read = self.objective.layers.teachers
-        self._layers = student_layers(self.objective, dims)
-        self._teacher_layers = {name: read.get(name, ()) for name in self._teachers}
+        self._taps = _taps(student, student_layers(self.objective, dims), "the student")
+        self._teacher_taps = {
+            name: _taps(teacher, read.get(name, ()), f"teacher {name}")
+            for name, teacher in self._teachers.items()
+        }
         device = next((parameter.device for parameter in student.parameters()), None)
         self.to(device)
 
@@ -141,27 +145,34 @@ class Distiller(nn.Module):
         """One batch, heard by student and teachers; in training mode or in evaluation mode.
 
         Args:
-            images_BDHW: what student and teachers are given.
+            images_BDHW: what student and teachers are given; nobody changes them.
             labels_B: one class number for each.
 
         Raises:
-            RequestError: labels that are not that: floats, rows, a class there is not.
+            RequestError: labels that are not that (floats, rows, a class there is not), a term that
+                would move nothing of the student, or a layer that cannot be read.
         """
-        logits_BC, maps = _read(self.student, self._layers, images_BDHW, "the student")
-        labels_B = class_numbers(labels_B, logits_BC)
-        student = StudentOutputs(logits_BC, maps)
+        student = self._observe(images_BDHW)
+        labels_B = class_numbers(labels_B, student.logits_BC)
         teachers = self.ask(images_BDHW)
         # Losses need float32's range, also where the networks run in less.
         with torch.autocast(images_BDHW.device.type, enabled=False):
             weights_BT = self.objective.weigh(student, teachers, labels_B)
             terms = self.objective(student, teachers, labels_B, weights_BT)
-        return DistillerOutputs(terms, weights_BT, logits_BC)
+        return DistillerOutputs(terms, weights_BT, student.logits_BC)
+
+    def _observe(self, images_BDHW: Tensor) -> StudentOutputs:
+        student = StudentOutputs(*_read(self.student, self._taps, images_BDHW, "the student"))
+        # Somebody's own loop may freeze the whole student, to train what the method learns.
+        if self.training and any(p.requires_grad for p in self.student.parameters()):
+            check_reached(self.student, self.objective, student)
+        return student
 
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """What the teachers say of some images."""
         said = {
-            name: _read(teacher, self._teacher_layers[name], images_BDHW, f"of teacher {name}")
+            name: _read(teacher, self._teacher_taps[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
         }
         if not said:
@@ -192,22 +203,39 @@ def _frozen(name: str, teacher: nn.Module) -> nn.Module:
     return freeze_module(copied(teacher, f"teacher {name}"))
 
 
-def _read(
-    network: nn.Module, layers: Sequence[str], images_BDHW: Tensor, whose: str
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and layers in float32; hooks are there during this forward alone.
+def _taps(network: nn.Module, layers: Sequence[str], whose: str) -> Taps:
+    """Hooks that are there during a forward alone.
 
     So that the network can be copied, pickled, scripted and used as ever between two batches.
+    """
+    taps = Taps(body_of(network), layers, whose)
+    taps.close()
+    return taps
+
+
+def _read(
+    network: nn.Module, taps: Taps, images_BDHW: Tensor, whose: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and layers in float32."""
+    images_BDHW = _own(network, images_BDHW)
+    # Compiled code does not know of later hooks.
+    plain = uncompiled(network) if taps.layers else contextlib.nullcontext()
+    with plain, taps:
+        taps.rehearse(network, images_BDHW)
+        logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
+        return logits_BC, {path: m.float() for path, m in taps.take(len(images_BDHW)).items()}
+
+
+def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
+    """Images that a network may write over: the others, and whoever gave them, keep theirs.
+
+    A copy costs less than a thousandth of a forward; a `Network` makes one itself.
     """
     found = first_tensor(network)
     floating = images_BDHW.is_floating_point()
     if found is not None and floating and not torch.is_autocast_enabled(images_BDHW.device.type):
         images_BDHW = images_BDHW.to(found.dtype)
-    if not layers:
-        return logits_of(network(images_BDHW), whose, network.training).float(), {}
-    with uncompiled(network), Taps(body_of(network), layers) as taps:
-        logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
-        return logits_BC, {path: feature.float() for path, feature in taps.take().items()}
+    return images_BDHW if type(network) is Network else images_BDHW.clone()
 
 
 def _dims(

@@ -118,6 +118,8 @@ class AbstractTerm(nn.Module, ABC):
     """Part of the epochs in which the term counts."""
     warmup: float = 0.0
     """Part of the epochs over which it grows from nothing."""
+    trains_student: bool = True
+    """Whether it moves the student, and not only what the method itself learns."""
     pointwise: bool = True
     """Whether an example's value has nothing to do with the rest of the batch."""
 

@@ -46,15 +46,34 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     Raises:
         CollegiumError: it cannot be traced; says where, and which format works.
     """
-    shapes = ({0: torch.export.Dim(BATCH)},)
     try:
         with hushed(), torch.no_grad():
-            return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+            given = example.clone()
+            module(given)
+            writes = given._version > 0  # a graph would write over its user's images, too
+            return _export(_OnACopy(module) if writes else module, example)
     except Exception as error:  # whatever a user's forward raises when it is traced, too
         raise CollegiumError(
             f"the student cannot be traced: torch.export {_what(error)}{_where(error)}; "
             f"use {_WEIGHTS_ALONE}"
         ) from error
+
+
+def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    shapes = ({0: torch.export.Dim(BATCH)},)
+    return torch.export.export(module, (example.clone(),), dynamic_shapes=shapes, strict=False)
+
+
+class _OnACopy(nn.Module):
+    """A module that writes over its images, as a graph that leaves its user's images alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images.clone())
+        return logits
 
 
 def to_onnx(program: torch.export.ExportedProgram) -> Any:

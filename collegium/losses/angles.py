@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.losses.derivatives import derivative
+
 _CHUNK_BYTES = 1 << 21
 """Largest temporary of one chunk of vertices: keeps chunks in the cache."""
 _BLOCK_BYTES = 1 << 21
@@ -71,12 +73,14 @@ class _ByDirections(torch.autograd.Function):
         pull_BPB = student.points_PB.new_empty(len(student_BP), *student.points_PB.shape)
         for chunk in _chunks(student_BP):
             loss_B[chunk], pull_BPB[chunk] = _angles_at(chunk, student, target)
-        ctx.save_for_backward(pull_BPB.mul_(2 / len(student_BP) ** 2))
+        ctx.save_for_backward(student_BP, target_BP, pull_BPB.mul_(2 / len(student_BP) ** 2))
         return loss_B / len(student_BP) ** 2
 
     @staticmethod
     def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None]:
-        (pull_BPB,) = ctx.saved_tensors
+        student_BP, target_BP, pull_BPB = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            return derivative(_plain(student_BP, [target_BP])[:, 0], student_BP, gradient_B), None
         ends_BP = torch.einsum("b,bpi->ip", gradient_B, pull_BPB)
         return ends_BP - gradient_B[:, None] * pull_BPB.sum(dim=2), None
 
@@ -129,7 +133,7 @@ class _ByDistances(torch.autograd.Function):
     def forward(ctx: Any, student_BP: Tensor, *targets: Tensor) -> Tensor:
         sides = [_Distances.between(points_BP) for points_BP in (student_BP, *targets)]
         loss_BT = student_BP.new_zeros(len(student_BP), len(targets))
-        ctx.save_for_backward(student_BP)
+        ctx.save_for_backward(student_BP, *targets)
         ctx.sides, ctx.blocks, ctx.kept = sides, _blocks(student_BP), []
         triples = len(student_BP) ** 3 * student_BP.element_size()
         keeps = triples * len(sides) <= _KEPT_BYTES
@@ -142,7 +146,10 @@ class _ByDistances(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient_BT: Tensor) -> tuple[Tensor | None, ...]:
-        (student_BP,) = ctx.saved_tensors
+        student_BP, *targets = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            plain_BT = _plain(student_BP, targets)
+            return derivative(plain_BT, student_BP, gradient_BT), *[None for _ in targets]
         gradient_BT = gradient_BT * (2 / len(student_BP) ** 2)
         near_BB = ctx.sides[0].nearness_BB
         between_BB = torch.zeros_like(near_BB)  # sum over b of m_bik
@@ -212,6 +219,26 @@ def _pull(between_BB: Tensor, outward_BB: Tensor, points_BP: Tensor) -> Tensor:
     matrix_BB = (between_BB - outward_BB - outward_BB.T).double().fill_diagonal_(0)
     matrix_BB -= matrix_BB.sum(dim=1).diag()
     return (matrix_BB @ points_BP.double()).to(points_BP)
+
+
+def _plain(student_BP: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """`angle_to_each` of operations that torch differentiates as often as is asked.
+
+    It holds the angles of all triples: of 128 examples 8 MB in float32, several times.
+    """
+    own_BBB, *others = (_cosines(points_BP) for points_BP in (student_BP, *targets))
+    errors = [F.smooth_l1_loss(own_BBB, other_BBB, reduction="none") for other_BBB in others]
+    return torch.stack([error_BBB.mean(dim=(1, 2)) for error_BBB in errors], dim=1)
+
+
+def _cosines(points_BP: Tensor) -> Tensor:
+    """Of the angle at each vertex between every two points; 0 where a direction has no length."""
+    steps_BBP = points_BP[None] - points_BP[:, None]
+    apart_BB1 = steps_BBP.detach().ne(0).any(dim=2, keepdim=True)
+    # The root's gradient at 0 is infinite: where points coincide, of another number.
+    length_BB1 = torch.where(apart_BB1, steps_BBP, 1).square().sum(dim=2, keepdim=True).sqrt()
+    toward_BBP = torch.where(apart_BB1, steps_BBP / length_BB1.clamp_min(1e-12), 0)
+    return toward_BBP @ toward_BBP.mT
 
 
 def _smooth(first_VBB: Tensor, second_VBB: Tensor) -> Tensor:

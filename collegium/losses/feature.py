@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.losses.derivatives import derivative
 from collegium.models.summaries import (
     channels_last,
     common_size,
@@ -168,6 +169,8 @@ def direction_hint(
 
 
 class _DirectionHint(torch.autograd.Function):
+    """Where a second derivative may follow the backward is that of the plain form."""
+
     @staticmethod
     def forward(ctx: Any, r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
         r_length_BHW, t_length_BHW = (
@@ -183,15 +186,25 @@ class _DirectionHint(torch.autograd.Function):
         gap_BHW = unit - 2 * r_t_BHW * both_BHW
         by_r_BHW = torch.where(r_length_BHW > epsilon, r_t_BHW * both_BHW, 1) * r_inverse_BHW**2
         ctx.save_for_backward(r_BDHW, t_BDHW, by_r_BHW, both_BHW)
+        ctx.epsilon = epsilon
         return gap_BHW.mean(dim=(1, 2))
 
     @staticmethod
     def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None, None]:
         r_BDHW, t_BDHW, by_r_BHW, both_BHW = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            plain_B = _plain_direction_hint(r_BDHW, t_BDHW, ctx.epsilon)
+            return derivative(plain_B, r_BDHW, gradient_B), None, None
         scale_B11 = (2 / both_BHW[0].numel()) * gradient_B[:, None, None]
         by_r_BHW, by_t_BHW = by_r_BHW * scale_B11, both_BHW * -scale_B11
         out_BDHW = r_BDHW * by_r_BHW[:, None]
         return out_BDHW.addcmul_(t_BDHW, by_t_BHW[:, None]), None, None
+
+
+def _plain_direction_hint(r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
+    """The same, of operations that torch differentiates as often as is asked."""
+    r_BDHW, t_BDHW = (unit_channels(x_BDHW, epsilon) for x_BDHW in (r_BDHW, t_BDHW))
+    return (r_BDHW - t_BDHW).square().sum(dim=1).mean(dim=(1, 2))
 
 
 def flow(

@@ -33,6 +33,9 @@ FLOW = "@flow"
 CHANNELS_LAST = "@channels_last"
 """After a module path: the module gives (B, H, W, D)."""
 
+EXTRA_TOKENS = 16
+"""Most tokens beside those of the image: class, distillation, registers."""
+
 Grid = tuple[int, int]
 """Rows and columns."""
 
@@ -88,17 +91,21 @@ class Reading:
     def _whole(self, sizes: Sequence[int]) -> MapShape | None:
         if self.grid:
             rows, columns = self.grid
-            fits = len(sizes) == 2 and sizes[0] >= rows * columns
+            # More tokens than these are those of another image, or another grid.
+            fits = len(sizes) == 2 and 0 <= sizes[0] - rows * columns <= EXTRA_TOKENS
             return (sizes[1], rows, columns) if fits else None
         if len(sizes) == 3:
             first, second, third = sizes
             return (third, first, second) if self.channels_last else (first, second, third)
         return (sizes[0], 1, 1) if len(sizes) == 1 else None
 
-    def map(self, output: object) -> Float[Tensor, "B _ _ _"]:
-        """The map (B, D, H, W), a view where that is possible."""
-        feature = tensor_in(output)
-        assert feature is not None, f"{self.path} gave no tensor"
+    def map(self, feature: Tensor) -> Float[Tensor, "B _ _ _"]:
+        """The map (B, D, H, W) of what the module gives, or its summary."""
+        map_BDHW = self.whole(feature)
+        return SUMMARIES[self.summary](map_BDHW) if self.summary else map_BDHW
+
+    def whole(self, feature: Tensor) -> Float[Tensor, "B _ _ _"]:
+        """The map without a summary, a view where that is possible."""
         if self.grid:
             count = self.grid[0] * self.grid[1]
             feature = feature[:, feature.shape[1] - count :].mT.unflatten(2, self.grid)
@@ -106,7 +113,7 @@ class Reading:
             feature = feature[:, :, None, None]
         elif self.channels_last:
             feature = feature.permute(0, 3, 1, 2)
-        return SUMMARIES[self.summary](feature) if self.summary else feature
+        return feature
 
 
 def _summarised(summary: str, shape: MapShape) -> MapShape:

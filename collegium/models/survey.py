@@ -5,7 +5,7 @@ import itertools
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -47,7 +47,9 @@ def survey(
     """
     calls, classes, layers = _trace(network, image_shape)
     places = {call: place for place, call in enumerate(calls)}
-    chosen = _choose([layer for layer in layers if not layer.call.aside], classes, places)
+    chosen = _choose(
+        [layer for layer in layers if not layer.call.aside], _last_calls(calls), classes, places
+    )
     further = dict(_find(name, calls, layers, whose) for name in asked)
     shapes = further | chosen
     order = {call.path: place for place, call in enumerate(calls)}
@@ -58,8 +60,14 @@ def survey(
 
 def every_layer(network: nn.Module, image_shape: MapShape) -> dict[str, MapShape]:
     """All layers that can be asked for, in the order of the forward; see `survey`."""
-    _, _, layers = _trace(network, image_shape)
-    return {layer.name: layer.shape for layer in layers if layer.call.path}
+    calls, _, layers = _trace(network, image_shape)
+    last = _last_calls(calls)
+    return {layer.name: layer.shape for layer in layers if layer.call.path and layer.call in last}
+
+
+def _last_calls(calls: Sequence[Call]) -> set[Call]:
+    """The last call of each module: what is read of one that is called several times."""
+    return set({call.module: call for call in calls}.values())
 
 
 def _trace(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int, list[Layer]]:
@@ -85,7 +93,8 @@ def _find(
             f"{whose} has no layer {wanted.path!r}; {hint}"
             "all there are: collegium layers --data D --model M --all"
         )
-    usual = {layer.call.path: layer for layer in layers}.get(wanted.path)
+    last = _last_calls(calls)
+    usual = {one.call.path: one for one in layers if one.call in last}.get(wanted.path)
     if usual and wanted.name == wanted.path:
         return usual.name, usual.shape
     shape = wanted.shape(sizes[wanted.path])
@@ -96,11 +105,12 @@ def _find(
 
 
 def _choose(
-    layers: Sequence[Layer], classes: int, places: Mapping[Call, int]
+    layers: Sequence[Layer], last: Collection[Call], classes: int, places: Mapping[Call, int]
 ) -> dict[str, MapShape]:
-    hidden = [layer for layer in layers if layer.call.path and layer.shape[1:] != (1, 1)]
+    readable = [layer for layer in layers if layer.call in last]
+    hidden = [layer for layer in readable if layer.call.path and layer.shape[1:] != (1, 1)]
     if not hidden:
-        hidden = _before_classifier(layers, classes)
+        hidden = _before_classifier(readable, classes)
     leaving = _leaving(layers, places)
     best: dict[tuple[int, ...], tuple[int, int]] = {}
     for place, layer in enumerate(hidden):

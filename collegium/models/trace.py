@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from collegium.models.given import blank, evaluating, uncompile
-from collegium.models.reading import Grid, Reading, tensor_in
+from collegium.models.reading import EXTRA_TOKENS, Grid, Reading, tensor_in
 from collegium.types import MapShape
 
-EXTRA_TOKENS = 16
-"""Most tokens beside those of the image: class, distillation, registers."""
+VIEWS = 2
+"""Blank images that are watched: with one, a position's bias (1, D, H, W) would look like a map."""
 
 _ATTENTION = re.compile(r"(attn|attention)(_?\d+d?)?$", re.IGNORECASE)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -64,7 +64,7 @@ class Layer(NamedTuple):
 
 
 def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
-    """Every module's call on a blank view, in order, and the number of classes.
+    """Every module's call on blank views, in order, and the number of classes.
 
     Args:
         network: run once in evaluation mode; left as it was.
@@ -72,7 +72,7 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
     """
     calls: list[Call] = []
     with _watching(network, calls), torch.no_grad(), evaluating(network):
-        logits_BC = tensor_in(network(blank(network, image_shape)))
+        logits_BC = tensor_in(network(blank(network, image_shape, VIEWS)))
     return calls, 0 if logits_BC is None else logits_BC.shape[-1]
 
 
@@ -89,9 +89,9 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             nonlocal learned
             learned = learned or any(True for _ in module.parameters(recurse=False))
             feature = tensor_in(output)
-            # Before the first learned module there is only the image, resized or reshaped. A first
-            # size other than 1 counts windows or tokens, not images.
-            if learned and _is_readable(feature) and feature.ndim > 1 and len(feature) == 1:
+            # Before the first learned module there is only the image, resized or reshaped. Another
+            # first size counts windows or tokens, not images; 1 is what is the same for all.
+            if learned and _is_readable(feature) and feature.ndim > 1 and len(feature) == VIEWS:
                 repeated = not isinstance(output, Tensor | tuple | list)
                 sizes = tuple(feature.shape[1:])
                 calls.append(Call(path, module, sizes, aside or repeated, began[module]))

@@ -251,7 +251,7 @@ def linear_head(
         return None
     path, last = list(maps)[-1], linear[-1]
     like = first_tensor(body)
-    images_BDHW = images_BDHW.to(last.weight.device)
+    images_BDHW = images_BDHW.to(last.weight.device, copy=True)
     if body is network and like is not None:
         images_BDHW = images_BDHW.to(like.dtype)
     with torch.no_grad(), Taps(body, (path,)) as taps:

@@ -7,10 +7,11 @@ network says.
 """
 
 import functools
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from collegium.heap import ran_out
 from collegium.models.given import first_line
 from collegium.models.network import Network
+from collegium.models.reading import Reading, tensor_in, wholes
+from collegium.models.taps import Taps
 from collegium.models.trace import readable
 from collegium.teachers.teacher import BLOCKS, Precision, Prepared
 
@@ -32,6 +35,8 @@ EXACT = 1e-3
 """Largest change of any logit by what only reorders arithmetic, in deviations of the logits."""
 ROUNDED = 0.05
 """Largest root mean square change of the logits by low precision, in deviations of the logits."""
+COMPARED = 4
+"""Images that hidden layers are compared on, which are large."""
 AGREEMENT = 0.95
 """Least part of the images whose class stays what it was in low precision."""
 
@@ -76,6 +81,7 @@ def prepare(
     """
     done = Prepared(build(), blocks=(wishes.most,), shrunk=wishes.shrunk)
     before_BC = done.ask(images_BDHW)
+    maps = _maps(done, images_BDHW, tapped)
     steps: dict[str, Callable[[Prepared], object]] = {
         "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
         "channels-last": _lay_out,
@@ -83,7 +89,7 @@ def prepare(
     asked = (wishes.fold, wishes.channels_last)
     for (name, change), wanted in zip(steps.items(), asked, strict=True):
         if wanted:
-            done = _try(done, name, change, build, images_BDHW, before_BC, steps)
+            done = _try(done, name, change, build, images_BDHW, before_BC, maps, steps)
     if wishes.low is not None:
         _try_low(done, wishes.low, images_BDHW, before_BC)
     if wishes.compile:
@@ -103,13 +109,17 @@ def _try(
     build: Callable[[], Network],
     images_BDHW: Tensor,
     before_BC: Tensor,
+    maps: Mapping[str, Tensor],
     steps: dict[str, Callable[[Prepared], object]],
 ) -> Prepared:
     try:
         if change(done) == 0:  # nothing to change
             return done
-        distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
-        reason = f"a logit moved by {distance:.2g} deviations, bound {EXACT:g}"
+        distance, what = moved(before_BC, done.ask(images_BDHW)).amax().item(), "a logit"
+        layer = _worst(maps, _maps(done, images_BDHW, maps))
+        if distance <= EXACT and layer is not None:
+            distance, what = layer
+        reason = f"{what} moved by {distance:.2g} deviations, bound {EXACT:g}"
     except Exception as problem:  # whatever a network raises that does not survive the change
         if ran_out(problem):
             raise
@@ -122,6 +132,30 @@ def _try(
         steps[kept](again)
     again.notes.append(f"not {name}: {reason}")
     return again
+
+
+def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[str, Tensor]:
+    """The layers that are read, of a few images."""
+    if not tapped:
+        return {}
+    taps = Taps(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
+    block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
+    try:
+        with torch.no_grad():
+            done.network(block_BDHW)
+        return taps.take(len(block_BDHW))
+    finally:
+        taps.close()
+
+
+def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
+    """How far the layer moved that moved most, and its name; None without finite layers."""
+    distances = [
+        (moved(map_BDHW, after[layer]).amax().item(), f"layer {layer!r}")
+        for layer, map_BDHW in before.items()
+        if map_BDHW.numel() > 1 and map_BDHW.isfinite().all()
+    ]
+    return max(distances, default=None)
 
 
 def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
@@ -209,18 +243,25 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
     convolution gave, both used once, and nothing else computed from that tensor.
     """
     names = {module: path for path, module in network.body.named_modules()}
-    pairs = [(c, n) for c, n in _pairs(network, images_BDHW[:2]) if names[c] not in tapped]
+    wholes_read = itertools.chain.from_iterable(map(wholes, tapped))
+    read = {Reading.of(layer).path for layer in wholes_read}
+    pairs = _pairs(network, images_BDHW[:2], [network.body.get_submodule(path) for path in read])
     for convolution, norm in pairs:
         network.body.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         network.body.set_submodule(names[norm], nn.Identity())
     return len(pairs)
 
 
-def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
+def _pairs(
+    network: Network, images_BDHW: Tensor, read: Collection[nn.Module]
+) -> list[tuple[Any, Any]]:
     made: list[tuple[Any, nn.Module]] = []
     taken: list[tuple[Any, nn.Module]] = []
+    kept: set[int] = set()  # memory of outputs that are read: of what a container returns, too
 
     def watch(module: nn.Module, inputs: Any, output: Any) -> None:
+        if module in read and (feature := tensor_in(output)) is not None:
+            kept.add(feature.untyped_storage().data_ptr())
         # A subclass may do more than its parent: only the plain kinds.
         # A hook may do more too: the older weight_norm computes the weight in one.
         if type(module) in _CONVOLUTIONS and _is_plain(module):
@@ -243,7 +284,10 @@ def _pairs(network: Network, images_BDHW: Tensor) -> list[tuple[Any, Any]]:
         (convolution, norm)
         for output, convolution in made
         for given, norm in taken
-        if given is output and {convolution, norm} <= once and uses[output.grad_fn] == 1
+        if given is output
+        and {convolution, norm} <= once
+        and uses[output.grad_fn] == 1
+        and output.untyped_storage().data_ptr() not in kept
     ]
 
 

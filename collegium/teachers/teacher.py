@@ -134,7 +134,8 @@ class Teacher:
         self, prepared: Prepared, paths: Sequence[str] = (), labels: LabelMap | None = None
     ) -> None:
         self._prepared, self._paths, self.labels = prepared, tuple(paths), labels
-        self._taps = Taps(prepared.network.body, paths)
+        whose = f"the teacher {prepared.network.spec}".rstrip()
+        self._taps = Taps(prepared.network.body, paths, whose)
 
     @property
     def network(self) -> Network:
@@ -145,6 +146,7 @@ class Teacher:
         """Logits and maps of views given as pixels in 0..1."""
         logits: list[Tensor] = []
         maps: dict[str, list[Tensor]] = {path: [] for path in self._paths}
+        self._taps.forget()
         for logits_BC, count in self._prepared.ask_blocks(images_BDHW):
             logits.append(logits_BC)
             for path, map_BDHW in self._taps.take().items():

@@ -11,6 +11,8 @@ from collegium.weighting import GatedWeighting, LatentWeighting
 class AdapterL2(AbstractTerm):
     """scale * (|v|^2 + sum over teachers of |theta_t|^2), repeated for every example."""
 
+    trains_student = False
+
     def __init__(self, weighting: LatentWeighting, scale: float, until: float = 1.0) -> None:
         super().__init__()
         # In a tuple, so that the weighting is not registered (and saved) a second time.
@@ -25,6 +27,8 @@ class AdapterL2(AbstractTerm):
 
 class MixtureLabel(AbstractTerm):
     """scale * -log of what the mixture gives the true class: a label signal for the weights."""
+
+    trains_student = False
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -41,6 +45,8 @@ class MixtureLabel(AbstractTerm):
 
 class GateLabel(AbstractTerm):
     """scale * what the gated mixture misses of the label: trains the gate alone."""
+
+    trains_student = False
 
     def __init__(self, weighting: GatedWeighting, scale: float = 1.0) -> None:
         super().__init__()

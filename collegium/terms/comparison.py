@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.errors import RequestError
 from collegium.losses import (
     angle_to_each,
     attention_to_each,
@@ -32,6 +33,9 @@ class Comparison:
             means over positions.
         pairs: for each teacher, the pairs of a student layer and one of its own, by name.
         dims: of all networks.
+
+    Raises:
+        RequestError: attention where no pair of maps has more than one position in common.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Comparison:
         self.pointwise = kind == "attention"
         self.places = {name: dims.teachers.index(name) for name in pairs}
         self._read, self._to_each = _COMPARISONS[kind]
+        if kind == "attention":
+            _check_positions(pairs, dims)
         self._others: dict[str, list[tuple[str, str]]] = {}
         self.layers: dict[str, Layers] = {}
         for name, layers in pairs.items():
@@ -102,6 +108,26 @@ class Compared(AbstractTerm):
         return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
 
 
+def _check_positions(pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
+    """Refuse attention that would be 0 whatever the student does."""
+    for name, layers in pairs.items():
+        sizes = [_common(dims, own, name, theirs) for own, theirs in layers]
+        if all(size == (1, 1) for size in sizes):
+            raise RequestError(
+                f"at compares where maps are strong, and those of the student and of teacher {name}"
+                " have one position in common: use rkd, sp or fitnets, or name other layers by "
+                "hint_pairs"
+            )
+
+
+def _common(dims: Dims, own: str, name: str, theirs: str) -> tuple[int, ...]:
+    """The smaller of both maps' heights and of their widths."""
+    student, teacher = shape_of(dims.student_maps, own), shape_of(dims.teacher_maps[name], theirs)
+    assert student is not None
+    assert teacher is not None
+    return tuple(map(min, student[1:], teacher[1:]))
+
+
 def _mean(map_BDHW: Tensor) -> Tensor:
     return map_BDHW.mean(dim=(2, 3))
 
@@ -130,7 +156,6 @@ def _needed(kind: ComparisonName, dims: Dims, own: str, name: str, theirs: str) 
 
 def _is_pooled(dims: Dims, own: str, name: str, theirs: str) -> bool:
     """Whether a teacher's map is brought to the resolution of the student's."""
-    student, teacher = shape_of(dims.student_maps, own), shape_of(dims.teacher_maps[name], theirs)
-    assert student is not None
+    teacher = shape_of(dims.teacher_maps[name], theirs)
     assert teacher is not None
-    return any(size < larger for size, larger in zip(student[1:], teacher[1:], strict=True))
+    return _common(dims, own, name, theirs) != teacher[1:]

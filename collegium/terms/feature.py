@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from collegium.errors import RequestError
 from collegium.losses import (
     channels_last,
     direction_hint,
@@ -52,6 +53,9 @@ class Hint(AbstractTerm):
         seed: of the regressor's start, which belongs to the teacher's name.
         place: the teacher's among those that are heard; None for a single hint by itself.
         weighted: whether the teacher's weights count, or every example it knows counts the same.
+
+    Raises:
+        RequestError: directions over one channel, which teach nothing.
     """
 
     def __init__(
@@ -75,6 +79,12 @@ class Hint(AbstractTerm):
         self.layers = Layers.of([HintPair(self.student_path, teacher, self.teacher_path)])
         self.scale, self.norm, self.pooled, self.until = scale, norm, pooled, until
         self.place, self.weighted = place, weighted
+        # A direction of one channel is 1 or -1 wherever it points.
+        if norm != "none" and (teacher_shape if norm == "channel_out" else student_shape)[0] == 1:
+            raise RequestError(
+                f"hint {self.student_path}={teacher}:{self.teacher_path} compares directions over "
+                f"channels (hint_norm {norm}), and there is one channel: use hint_norm none"
+            )
         self.regressor = nn.Conv2d(
             student_shape[0], teacher_shape[0], kernel_size=1, bias=norm != "channel_in"
         )

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from collegium.errors import RequestError
 from collegium.models.given import first_line
 from collegium.models.network import Network
 from collegium.models.taps import Taps
@@ -68,8 +69,9 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
-        self._taps = Taps(student.body, map_layers)
+        self._taps = Taps(student.body, map_layers, "the student")
         self._compiled_for = compiled_for
+        self.idle: list[str] = []  # terms that were not 0 and moved nothing, when shares were taken
         # Kept in a list: as an attribute it would be a second child with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
         self.dropped = ""
@@ -81,10 +83,21 @@ class Learner(nn.Module):
         return bool(self._compiled)
 
     def observe(self, images_BDHW: Tensor) -> StudentOutputs:
-        """Run the student and read its layers, in float32 whatever it computed in."""
+        """Run the student and read its layers, in float32 whatever it computed in.
+
+        Raises:
+            RequestError: a term would move nothing of the student, or a layer cannot be read.
+        """
+        self._taps.rehearse(self.student, images_BDHW)
+        self._taps.forget()
         logits_BC = self._run(images_BDHW)
-        maps = {path: feature.float() for path, feature in self._taps.take().items()}
-        return StudentOutputs(logits_BC.float(), maps)
+        maps = {
+            path: feature.float() for path, feature in self._taps.take(len(images_BDHW)).items()
+        }
+        outputs = StudentOutputs(logits_BC.float(), maps)
+        if self.training:
+            check_reached(self.student, self.objective, outputs)
+        return outputs
 
     def _run(self, images_BDHW: Tensor) -> Tensor:
         full = self.training and len(images_BDHW) == self._compiled_for
@@ -132,14 +145,24 @@ class Learner(nn.Module):
         self.eval()
         terms, _, _ = self(lesson.part(slice(0, SHARE_EXAMPLES)))
         norms = {name: self._gradient_norm(term_B) for name, term_B in terms.items()}
+        self.idle = [
+            name
+            for name, term_B in terms.items()
+            if self.objective.terms[name].trains_student
+            and not norms[name]
+            and term_B.any()
+            and not self._gradient_norm(term_B, self.objective)
+        ]
         self.train()
         whole = sum(norms.values()) or 1.0
         return {name: norm / whole for name, norm in norms.items()}
 
-    def _gradient_norm(self, term_B: Tensor) -> float:
+    def _gradient_norm(self, term_B: Tensor, of: nn.Module | None = None) -> float:
         if not term_B.requires_grad:
             return 0.0
-        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        parameters = [p for p in (of or self.student).parameters() if p.requires_grad]
+        if not parameters:
+            return 0.0
         gradients = torch.autograd.grad(
             term_B.mean(), parameters, retain_graph=True, allow_unused=True
         )
@@ -151,6 +174,31 @@ def _of_compiler(problem: Exception) -> bool:
     """Whether compiling failed, and not the network."""
     homes = ("torch._dynamo", "torch._inductor", "torch._functorch")
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
+
+
+def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
+    """Refuse to train on outputs that no gradient goes through: terms on them would move nothing.
+
+    Raises:
+        RequestError: naming the logits or the layer.
+    """
+    if not torch.is_grad_enabled():
+        return
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise RequestError("the student has no parameter that is trained: all are frozen")
+    why = (
+        "(computed by frozen parameters, under no_grad, detached, or in a checkpoint with "
+        "use_reentrant=True)"
+    )
+    if not outputs.logits_BC.requires_grad:
+        raise RequestError(f"no gradient gets from the student's logits to its parameters {why}")
+    for layer in objective.layers.student:
+        if not outputs.maps[layer].requires_grad:
+            raise RequestError(
+                f"no gradient gets from layer {layer!r} of the student to its parameters {why}, so "
+                "comparing it would teach nothing; use use_reentrant=False, or name another layer "
+                "by hint_pairs"
+            )
 
 
 def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:

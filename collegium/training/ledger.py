@@ -46,6 +46,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._warned = False
+        self._idle: set[str] = set()
 
     def close(self, state: State, learning_rate: float, lesson: Lesson | None) -> None:
         """Write down an epoch whose steps are all done.
@@ -58,6 +59,11 @@ class Ledger:
         line = self._line(state, learning_rate)
         shares = self.learner.gradient_shares(lesson) if lesson is not None else {}
         line |= {f"gradient_share.{name}": share for name, share in shares.items()}
+        for name in sorted({*self.learner.idle} - self._idle if shares else ()):
+            self._idle.add(name)
+            self.display.warn(
+                f"epoch {line['epoch']}: term {name} is not 0 and moves nothing: its gradient is 0"
+            )
         if self.fabric.is_global_zero:
             self._write(line, state, self._judges(lesson))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from collegium.errors import UnknownNameError
+from collegium.errors import RequestError, UnknownNameError
 from collegium.losses import attention, flow
 from collegium.models.small import SMALL_MODELS
 from collegium.models.survey import survey
@@ -33,7 +33,7 @@ def test_taps_give_what_the_modules_returned_and_forget_it() -> None:
     maps = taps.take()
     assert list(maps) == ["layer3", "layer1"]
     assert torch.equal(maps["layer1"], network.layer1(images))
-    with pytest.raises(KeyError):
+    with pytest.raises(RequestError, match=r"layer 'layer3' of the network .* not in this forward"):
         taps.take()
 
 

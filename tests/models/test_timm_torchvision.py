@@ -14,6 +14,7 @@ from collegium.models.specs import Setting, build_network
 from collegium.models.strings import ModelString
 from collegium.models.survey import survey
 from collegium.models.weights import network_bytes
+from tests.laws.reading import check_reading
 
 torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
 timm = pytest.importorskip("timm", reason="needs the extra timm")
@@ -152,3 +153,57 @@ def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", silent)
     assert "cannot get timm/resnet10t.c3_in1k from the hub" in refusal("timm:resnet10t@pretrained")
     assert "cannot get VGG11_Weights" in refusal("torchvision:vgg11@pretrained")
+
+
+SAMPLES = {
+    "torchvision": {
+        "mobilenet_v2": 32,
+        "densenet121": 32,
+        "resnet18": 32,
+        "mobilenet_v3_small": 32,
+        "efficientnet_b0": 32,
+        "convnext_tiny": 32,
+        "squeezenet1_1": 48,
+        "shufflenet_v2_x0_5": 32,
+        "regnet_y_400mf": 32,
+        "mnasnet0_5": 32,
+        "googlenet": 48,
+        "inception_v3": 96,
+        "swin_t": 32,
+        "vgg11_bn": 32,
+    },
+    "timm": {
+        "resnet18": 32,
+        "densenet121": 32,
+        "convnext_atto": 32,
+        "efficientnet_b0": 32,
+        "mobilenetv3_small_050": 32,
+        "regnetx_002": 32,
+        "ghostnet_050": 32,
+        "repvgg_a0": 32,
+        "mobileone_s0": 32,
+        "poolformer_s12": 64,
+        "edgenext_xx_small": 64,
+        "dla34": 32,
+        "sknet18": 32,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        pytest.param(library, name, marks=[] if name == "mobilenet_v2" else [pytest.mark.slow])
+        for library, names in SAMPLES.items()
+        for name in names
+    ],
+)
+def test_every_layer_is_read_as_it_was_returned(library: str, name: str) -> None:
+    torch.manual_seed(0)
+    side = SAMPLES[library][name]
+    if library == "timm":
+        network = timm.create_model(name, num_classes=10)
+    else:
+        drawn = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        network = getattr(torchvision.models, name)(num_classes=10, **drawn)
+    check_reading(network, (3, side, side))
