@@ -17,7 +17,7 @@ from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import REPORT, RUN, SUMMARY, Json, Record
-from collegium.strict import as_labels, strict, tuples
+from collegium.strict import as_labels, check_found, strict, tuples
 from collegium.training.lock import refuse_taken
 from collegium.training.options import Machine, Optimisation, Storage
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collegium.data import Splits
 
 FORMAT = 1
+FOUND = ("environment", "fingerprint", "identity", "code", "changes", "id")
+"""What run.json holds beside the request: found when the run was started, or changed since."""
 LARGEST = 1 << 63
 
 
@@ -111,7 +113,8 @@ class Run:
         content = tuples(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
-        for key in ("environment", "fingerprint", "identity"):
+        check_found(content)
+        for key in FOUND:
             content.pop(key, None)
         method = find_method(str(content.pop("method", "")))
         return strict(
@@ -124,6 +127,30 @@ class Run:
                 "storage": strict(Storage, content.pop("storage", {})),
             },
         )
+
+
+    @classmethod
+    def complete(cls, content: Json) -> Json:
+        """run.json with every option that it leaves out, as an older one does, at its default.
+
+        Raises:
+            RequestError: as `from_json`.
+        """
+        return cls.from_json(content).to_json() | {k: content[k] for k in FOUND if k in content}
+
+    @classmethod
+    def of(cls, record: Record) -> "Run":
+        """What a run folder says was asked for.
+
+        Raises:
+            FolderError: it is no run folder, or its run.json makes no sense; with its path.
+        """
+        try:
+            return cls.from_json(Record.open(record.folder).run)
+        except FolderError:
+            raise
+        except RequestError as error:
+            raise FolderError(f"{record.path(RUN)}: {error}") from None
 
 
 def describe(part: Any) -> str:
@@ -222,6 +249,8 @@ def execute(
     quiet: bool = False,
     label: str | None = None,
     tensorboard: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
 ) -> Record:
     """Make a run happen and leave its record.
 
@@ -233,11 +262,19 @@ def execute(
         quiet: show no progress.
         label: shown in front of progress lines.
         tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
+        epochs: with `resume`, how many there are to be now: from the checkpoint on the learning
+            rate follows the schedule of so many.
+        changed_code: with `resume`, go on though the source of a network is not what it was.
     """
+    from collegium.training.changes import Allowed, check_epochs
     from collegium.training.events import wants_events
 
     check_folder(out, overwrite or resume)
-    if resume and finished(out):
+    if resume and epochs is not None:
+        check_epochs(Record(out), epochs)
+        options = dataclasses.replace(run.optimisation, epochs=epochs)
+        run = dataclasses.replace(run, optimisation=options)
+    elif resume and finished(out):
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.session import Session
@@ -251,7 +288,8 @@ def execute(
         with Stopper() as stopper:
             shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
             session = Session(run, out, stopper=stopper, **shown)
-            return session.carry_out(overwrite=overwrite, resume=resume)
+            allowed = Allowed(epochs, changed_code)
+            return session.carry_out(overwrite=overwrite, resume=resume, allowed=allowed)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{_go_on(run, out)}") from None
     except ResourceError as error:
@@ -302,12 +340,22 @@ def check_folder(out: Path, may_hold_run: bool) -> None:
         )
 
 
-def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
+def resume(
+    folder: Path,
+    *,
+    quiet: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
+    **machine: Any,
+) -> Record:
     """Go on where a stopped run was, exactly; a finished one is left as it is.
 
     Args:
         folder: of the run.
         quiet: show no progress.
+        epochs: how many there are to be now, also of a finished run: it goes on from its last
+            checkpoint, and from there the learning rate follows the schedule of so many.
+        changed_code: go on though the source of a network is not what it was.
         **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
             workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
 
@@ -316,14 +364,16 @@ def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
         RequestError: it was started from Python objects, which no string can bring back; or what
             decides the result is not what it was.
     """
-    run = Run.from_json(Record.open(folder).run)
+    run = Run.of(Record(folder))
     if foreign := _foreign(run.to_json()):
         raise RequestError(
             f"{folder} was started from Python with {', '.join(foreign)}; "
             "resume it from Python, with the same objects"
         )
     run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
-    return execute(run, folder, resume=True, quiet=quiet)
+    return execute(
+        run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code
+    )
 
 
 def evaluate(
@@ -366,6 +416,7 @@ def evaluate(
     from collegium.assembly import make_fabric, make_splits, make_teacher, relate, setting_of
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
+    from collegium.training.progress import Display
 
     machine = machine or Machine()
     splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
@@ -373,6 +424,8 @@ def evaluate(
     examined = splits.get(chosen)
     told = None if labels is None else as_labels(labels)
     network = make_teacher("model", model, setting_of(splits.train), told)
+    for doubt in network.origin.doubts:
+        Display(label="evaluate").warn(doubt)
     mapped = relate("model", network.classes, splits.train.classes, told)
     fabric = make_fabric(machine)
     started = time.perf_counter()

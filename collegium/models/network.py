@@ -98,6 +98,8 @@ class Origin:
         loading: how its weights file fitted; None where no file was loaded.
         notes: what a user should know of how it was loaded.
         metadata: what a weights file of it needs besides the usual to build it again.
+        code: digests of the user's sources that it is made by, by file; empty for a library's.
+        doubts: what a user is warned of: it may not be what was trained.
     """
 
     classes: tuple[str, ...] = ()
@@ -105,6 +107,8 @@ class Origin:
     loading: "LoadingReport | None" = None
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 class Network(nn.Module):

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
+from collegium.files import strayed
 from collegium.models.bodies import make_body
 from collegium.models.designs import Design, find_design
 from collegium.models.network import Network, Preprocess, parse_size
+from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
 from collegium.models.weights import read_weights
 from collegium.types import MapShape
@@ -70,8 +72,9 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
             not give (B, C) logits.
     """
     string = ModelString.read(spec)
+    doubts: tuple[str, ...] = ()
     if string.is_run:
-        string = _of_run(string)
+        doubts, string = _doubts_of_run(string), _of_run(string)
     file = read_weights(string.file) if string.file else None
     says: Mapping[str, str] = file.metadata if file else {}
     design = find_design(string, {**says, **string.options})
@@ -82,6 +85,7 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     setting = _check_classes(says, setting, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, setting.classes, learns)
+    origin = replace(origin, doubts=doubts)
     if origin.classes:
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = _preprocess(design, setting, says, string)
@@ -90,7 +94,32 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
         _note(network, UNKNOWN_SIGHT)
     check_logits(network, setting)
+    _look_at_code(network, design, says)
     return network
+
+
+def _look_at_code(network: Network, design: Design, says: Mapping[str, str]) -> None:
+    """Note whose code it is, and whether its weights were trained by another.
+
+    At the end: what a forward imports has been run by then.
+    """
+    code = dict(design.code())
+    other = differing(recorded_code(says), code) if code and "code" in says else []
+    doubts = [f"its code is not what its weights were trained with: {in_words(other)}"] * bool(other)
+    origin = network.origin
+    network.origin = replace(origin, code=code, doubts=(*origin.doubts, *doubts))
+
+
+def code_of_string(spec: str) -> dict[str, str]:
+    """Digests of the user's files that a model string builds from; empty for a library's.
+
+    Raises:
+        RequestError: there is no such file, or it fails.
+    """
+    string = ModelString.read(spec)
+    if string.is_run:
+        string = _of_run(string)
+    return dict(find_design(string, {}).code()) if string.family == "py" else {}
 
 
 def _of_run(string: ModelString) -> ModelString:
@@ -102,6 +131,12 @@ def _of_run(string: ModelString) -> ModelString:
     if not architecture:
         raise WeightsError(f"{file} does not say which network it is; give MODEL@{file}")
     return replace(string, name=architecture, weights=str(file))
+
+
+def _doubts_of_run(string: ModelString) -> tuple[str, ...]:
+    if not strayed(Path(string.name), [STUDENT_FILE]):
+        return ()
+    return (f"{Path(string.name) / STUDENT_FILE} is not what this run wrote",)
 
 
 def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
@@ -219,6 +254,7 @@ def wrap_module(module: nn.Module, setting: Setting) -> Network:
         return module
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
     network = Network(module, Preprocess(mean, std), setting.classes, type(module).__name__)
+    network.origin = replace(network.origin, code=code_of_module(module))
     training = module.training
     name_classes(network, _outputs(network, setting), (), setting)
     network.train(training)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class Profile:
             the student's classes.
         labels: how its classes are the student's; None where they are the same.
         loading: how its weights file fitted; None where none was loaded.
+        code: digests of the sources that it is made by, where these are no library's.
+        doubts: why it may not be the network it is taken for.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Profile:
     head: Head | None
     labels: LabelMap | None = None
     loading: LoadingReport | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 class Faculty:
@@ -130,6 +134,8 @@ class Faculty:
             labels.head(head) if labels is not None and head is not None else head,
             labels,
             origin.loading,
+            origin.code,
+            origin.doubts,
         )
 
     def _build(self, name: str) -> Network:

@@ -97,6 +97,7 @@ class State:
         teachers: SHA-256 of their weights by name.
         best: the student's tensors at the best validation accuracy.
         metrics: the lines of metrics.jsonl on the epochs completed.
+        run: the identities of this run, as it is now first; empty where nobody asks.
     """
 
     learner: nn.Module
@@ -107,6 +108,7 @@ class State:
     teachers: Mapping[str, str] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[Json] = field(default_factory=list)
+    run: tuple[str, ...] = ()
 
 
 class DamagedCheckpointError(Exception):
@@ -154,6 +156,7 @@ def _write_common(temporary: Path, state: State) -> None:
         "scaler": state.scaler.state_dict(),
         "teachers": dict(state.teachers),
         "metrics": state.metrics,
+        **({"run": state.run[0]} if state.run else {}),
     }
     write_through(temporary / STATE, json.dumps(content, indent=2).encode())
 
@@ -235,6 +238,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         content = json.loads((path / STATE).read_text())
         progress, metrics = Progress(**content["progress"]), [dict(m) for m in content["metrics"]]
         tensors = _read(path / TENSORS)
+        _refuse_other_run(path, content.get("run"), state.run)
         _refuse_others(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
         state.learner.load_state_dict(under("learner", tensors))
@@ -270,6 +274,26 @@ def _verified(path: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
+    """Older checkpoints do not say whose they are."""
+    if known and found is not None and found not in known:
+        raise FolderError(
+            f"{path} is of another run ({str(found)[:12]}, this is {known[0][:12]}): it was copied "
+            "here, or run.json was; put the right one back, or start again with --overwrite"
+        )
+
+
+def newest(folder: Path) -> Progress | None:
+    """How far the newest sound checkpoint is; None where there is none."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            _verified(path)
+            return Progress(**json.loads((path / STATE).read_text())["progress"])
+        except (DamagedCheckpointError, OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return None
 
 
 def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:

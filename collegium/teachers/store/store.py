@@ -69,6 +69,7 @@ class TeacherIdentity:
         precision: "32", "bf16" or "16": what it computed in.
         labels: how its classes were put into the student's; empty where they are the same.
         resizing: what it brought every view to; empty where it took them as they are.
+        code: digest of its sources, where a user's file or class makes it; else empty.
     """
 
     spec: str
@@ -78,6 +79,7 @@ class TeacherIdentity:
     precision: str
     labels: str = ""
     resizing: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
 
 
 class Store:
@@ -121,6 +123,13 @@ class Store:
         """How each kind of answer of a teacher is kept: codec, shape and rows of a shard."""
         path = self._place(name) / MANIFEST
         return dict(_content(path).get("answers", {})) if path.is_file() else {}
+
+    def as_known(self, name: str, identity: TeacherIdentity) -> TeacherIdentity:
+        """The identity without what a store that is older than it cannot say of this teacher."""
+        path = self._place(name) / MANIFEST
+        if path.is_file() and "code" not in _content(path):
+            return dataclasses.replace(identity, code="")
+        return identity
 
     def check(self, name: str, identity: TeacherIdentity) -> None:
         """Refuse a teacher who is not the one of that name here.
@@ -171,6 +180,7 @@ class Store:
         # Shards of stores older than label maps and resizing are owned by teachers that say nothing
         # of them.
         sees = (identity.resizing,) if identity.resizing else ()
+        sees += (("code", identity.code),) if identity.code else ()
         answers = repr((views, who, kind, how.name, how.shape, *sees))
         owner = hashlib.sha256(answers.replace(", labels='')", ")").encode()).hexdigest()
         folder = self._place(name) / _as_file_name(kind)
