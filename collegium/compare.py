@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
 from collegium.files import write_whole
+from collegium.folders import finished
 from collegium.record import Record
 from collegium.rows import Row, check_control, folder_name
-from collegium.run import Run, execute, finished
+from collegium.run import Run, execute
 from collegium.table import Comparison, Json, Outcomes, comma_separated, make_table, markdown
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ def _told(
     tasks: Sequence[Task], results: Iterator[str | None], display: "Display"
 ) -> Iterator[tuple[Path, str]]:
     for place, (task, problem) in enumerate(zip(tasks, results, strict=True), 1):
-        summary = "" if problem else f": {100 * Record(task.folder).answer()['accuracy_last']:.2f} %"
+        summary = (
+            "" if problem else f": {100 * Record(task.folder).answer()['accuracy_last']:.2f} %"
+        )
         said = f" failed: {problem}" if problem else summary
         display.say(f"{place}/{len(tasks)} {task.row}, seed {task.run.seed}{said}")
         if problem:

@@ -229,13 +229,15 @@ class Session:
         return source
 
     def carry_out(
-        self, *, overwrite: bool = False, resume: bool = False, allowed: Allowed = Allowed()
+        self, *, overwrite: bool = False, resume: bool = False, allowed: Allowed | None = None
     ) -> Record:
         """Train, measure, record; `allowed` is what may be other than a resumed run had it."""
         first = self.fabric.is_global_zero
         alone = only_writer(self.out) if first else contextlib.nullcontext()
         with alone, written_to(self.out, self.events and first) as self.record:
-            self._open(self.record, overwrite=overwrite, resume=resume, allowed=allowed)
+            self._open(
+                self.record, overwrite=overwrite, resume=resume, allowed=allowed or Allowed()
+            )
             return self._carry_out(self.record, resume=resume)
 
     def _carry_out(self, record: Record, *, resume: bool) -> Record:
@@ -268,9 +270,7 @@ class Session:
             known_ids(self.record.run) if self.record.path(RUN).is_file() else (),
         )
 
-    def _open(
-        self, record: Record, *, overwrite: bool, resume: bool, allowed: Allowed
-    ) -> None:
+    def _open(self, record: Record, *, overwrite: bool, resume: bool, allowed: Allowed) -> None:
         content = {
             **self.request.to_json(),
             "fingerprint": self.splits.train.fingerprint(),

@@ -43,7 +43,14 @@ _MEASURES = (
     *("accuracy", "loss", "weights_entropy", "weights_variance", "weights_from_uniform", "lr"),
     *("images_per_s", "seconds", "teacher_seconds"),
 )
-_OF_TEACHERS = ("accuracy.", "agreement.", "accuracy_known.", "weights.", "loss.", "gradient_share.")
+_OF_TEACHERS = (
+    "accuracy.",
+    "agreement.",
+    "accuracy_known.",
+    "weights.",
+    "loss.",
+    "gradient_share.",
+)
 """Keys that begin so are numbers, in summary.json and in metrics.jsonl."""
 SUMMARY_NEEDS = ("method", "split", "accuracy_last", "seconds", "images_per_s")
 TEACHER_KINDS: Mapping[str, Any] = {

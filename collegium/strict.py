@@ -83,6 +83,8 @@ def tuples(options: Any) -> Any:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
+FOUND = ("environment", "fingerprint", "identity", "code", "changes", "id")
+"""What run.json holds beside the request: found when the run was started, or changed since."""
 _FOUND_IN_DATA = ("view recipe", "validation split", "test split", "train split")
 
 
@@ -92,7 +94,8 @@ def check_found(content: Mapping[str, Any]) -> None:
     Raises:
         RequestError: naming the part, and what it should be.
     """
-    words: dict[str, Any] = dict[str, str]
+    words: Any = dict[str, str]
+    by_name: Any = Mapping[str, words]
     for key in ("fingerprint", "id"):
         if key in content and not isinstance(content[key], str):
             raise RequestError(f"{key} is a text, found {_short(content[key])}")
@@ -100,11 +103,13 @@ def check_found(content: Mapping[str, Any]) -> None:
         if key in content and not fits(content[key], words):
             raise RequestError(f"{key} is damaged: it is an object of texts")
     if other := sorted(set(content.get("identity", {})) - set(_FOUND_IN_DATA)):
-        raise RequestError(f"identity has no {_short(other[0])}; known: {', '.join(_FOUND_IN_DATA)}")
+        raise RequestError(
+            f"identity has no {_short(other[0])}; known: {', '.join(_FOUND_IN_DATA)}"
+        )
     code = content.get("code", {})
     if not isinstance(code, Mapping) or not set(code) <= {"student", "teachers"}:
         raise RequestError("code is damaged: it is an object of student and teachers")
-    if not fits(code.get("student", {}), words) or not fits(code.get("teachers", {}), dict[str, words]):
+    if not fits(code.get("student", {}), words) or not fits(code.get("teachers", {}), by_name):
         raise RequestError("code is damaged: it is an object of files and their digests")
     changes = content.get("changes", ())
     if not isinstance(changes, list | tuple) or not all(map(_is_change, changes)):

@@ -276,7 +276,9 @@ def _command(
 def _describe(subject: Subject, found: Json, command: str, staging: Path) -> None:
     """The card, and what was found as JSON; `found` learns the names of all files."""
     found["files"] = [*sorted(path.name for path in staging.iterdir()), CARD, RESULT]
-    write_through(staging / CARD, card(subject, found, command).encode())
+    write_through(
+        staging / CARD, card(subject, found, command).encode("utf-8", "xmlcharrefreplace")
+    )
     write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
 
 

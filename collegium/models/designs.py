@@ -101,9 +101,7 @@ def _from_file(path: Path, function: str) -> tuple[Callable[[int], nn.Module], U
     return lambda classes: _call(file, found, classes, f"{path}:{function}"), file
 
 
-def _call(
-    file: UserFile, function: Callable[..., Any], classes: int, where: str
-) -> nn.Module:
+def _call(file: UserFile, function: Callable[..., Any], classes: int, where: str) -> nn.Module:
     if isinstance(function, nn.Module):
         raise RequestError(f"{where} is a network and no function that makes one: give def ...")
     with file.running(where):

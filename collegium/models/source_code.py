@@ -23,11 +23,11 @@ _OUR_OWN = ("collegium", "torch")
 
 
 def code_digest(source: bytes) -> str:
-    """SHA-256 of a Python source; comments, blank lines, docstrings and line ends do not count.
+    r"""SHA-256 of a Python source; comments, blank lines, docstrings and line ends do not count.
 
     The tree or the tokens themselves are not hashed: they differ between versions of Python.
 
-    >>> code_digest(b"x = 1  # one") == code_digest(b'\\n"A module."\\n\\nx = 1')
+    >>> code_digest(b"x = 1  # one") == code_digest(b'\n"A module."\n\nx = 1')
     True
     """
     try:
@@ -70,14 +70,13 @@ def _docstrings(tree: ast.AST) -> set[int]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        first = node.body[0] if len(node.body) > 1 else None
-        alone = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        if first is None or not alone or not isinstance(first.value.value, str):  # type: ignore[attr-defined]
+        if ast.get_docstring(node, clean=False) is None:
             continue
-        begins = getattr(node, "lineno", 0)
-        follows = node.body[1].lineno
-        if first.lineno > begins and follows > (first.end_lineno or first.lineno):
-            lines |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+        words, last = node.body[0], node.body[0].end_lineno or node.body[0].lineno
+        # A function needs a body, and other statements may share its lines.
+        follows = node.body[1].lineno if len(node.body) > 1 else last + isinstance(node, ast.Module)
+        if words.lineno > getattr(node, "lineno", 0) and follows > last:
+            lines |= set(range(words.lineno, last + 1))
     return lines
 
 

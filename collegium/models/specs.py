@@ -105,7 +105,9 @@ def _look_at_code(network: Network, design: Design, says: Mapping[str, str]) -> 
     """
     code = dict(design.code())
     other = differing(recorded_code(says), code) if code and "code" in says else []
-    doubts = [f"its code is not what its weights were trained with: {in_words(other)}"] * bool(other)
+    doubts = [f"its code is not what its weights were trained with: {in_words(other)}"] * bool(
+        other
+    )
     origin = network.origin
     network.origin = replace(origin, code=code, doubts=(*origin.doubts, *doubts))
 

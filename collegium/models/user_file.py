@@ -102,7 +102,7 @@ class UserFile:
             known = [n for n, one in vars(self.module).items() if isinstance(one, kinds)]
             own = [n for n in known if getattr(vars(self.module)[n], "__module__", "") == self.own]
             raise UnknownNameError(f"function of {self.path}", name, own or known)
-        return found  # type: ignore[no-any-return]
+        return found
 
     @property
     def own(self) -> str:
@@ -217,7 +217,7 @@ class UserFile:
             return False
 
     def code(self) -> dict[str, str]:
-        """By file, as seen from its folder: the digest of what was run, or may be imported later."""
+        """By file, as seen from its folder: the digest of what was run, or is imported later."""
         found, waiting = dict(self._sources), list(self._sources)
         while waiting:
             place = waiting.pop()
@@ -260,7 +260,7 @@ def _imports(body: list[ast.stmt]) -> Iterator[tuple[int, str, list[str]]]:
                 for inner in value if isinstance(value, list) else ():
                     if isinstance(inner, ast.stmt):
                         yield from _imports([inner])
-                    elif isinstance(inner, ast.excepthandler | ast.match_case):
+                    elif isinstance(inner, ast.ExceptHandler | ast.match_case):
                         yield from _imports(inner.body)
 
 

@@ -1,4 +1,4 @@
-"""A damaged record without what is damaged in it: the rest is worth a page, and each loss is told."""
+"""A damaged record without what is damaged in it, each part of which is told."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,7 +46,9 @@ def sound_teachers(content: Any, path: Path, problems: list[str]) -> list[Json]:
     if not isinstance(content, list):
         problems.append(f"{path} is no list of teachers")
         return []
-    rows = [_without(_object(row, path, problems), TEACHER_KINDS, path, problems) for row in content]
+    rows = [
+        _without(_object(row, path, problems), TEACHER_KINDS, path, problems) for row in content
+    ]
     named = [row for row in rows if "name" in row]
     if len(named) < len(rows):
         problems.append(f"{path}: {len(rows) - len(named)} of {len(rows)} teachers have no name")
@@ -71,7 +73,9 @@ def sound_lines(record: Record, problems: list[str]) -> list[Json]:
     written = [line for line in text.split("\n") if line.strip()]
     torn = bool(text) and not text.endswith("\n")  # somebody may be writing it
     if len(found) < len(written) - torn:
-        problems.append(f"{path}: {len(written) - len(found)} of {len(written)} lines make no sense")
+        problems.append(
+            f"{path}: {len(written) - len(found)} of {len(written)} lines make no sense"
+        )
     return found
 
 
@@ -82,9 +86,7 @@ def _object(content: Any, path: Path, problems: list[str]) -> Json:
     return {}
 
 
-def _without(
-    content: Json, kinds: Mapping[str, Any], path: Path, problems: list[str]
-) -> Json:
+def _without(content: Json, kinds: Mapping[str, Any], path: Path, problems: list[str]) -> Json:
     return _dropped(content, wrong(content, kinds), path, problems)
 
 

@@ -138,12 +138,14 @@ def read(record: Record) -> Reading:
     def arrays(file: str) -> Arrays:
         return part(lambda: record.read_arrays(file), {})
 
-    run = part(lambda: record.read_json(RUN), {}) if record.path(RUN).is_file() else {}
+    run: Any = part(lambda: record.read_json(RUN), {}) if record.path(RUN).is_file() else {}
     finished = record.path(SUMMARY).is_file()
     if isinstance(run, dict):
         problems += doubts(record.folder, run) if finished else []
-    teachers = part(lambda: record.read_json(TEACHERS), []) if record.path(TEACHERS).is_file() else []
-    summary = part(lambda: record.read_json(SUMMARY), {}) if finished else {}
+    teachers: Any = (
+        part(lambda: record.read_json(TEACHERS), []) if record.path(TEACHERS).is_file() else []
+    )
+    summary: Any = part(lambda: record.read_json(SUMMARY), {}) if finished else {}
     return Reading(
         record.folder,
         record.folder.resolve().name,

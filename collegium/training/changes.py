@@ -38,8 +38,8 @@ class Allowed:
     code: bool = False
 
 
-def check_epochs(record: Record, epochs: int) -> None:
-    """Refuse a number of epochs that a run cannot go on to.
+def check_epochs(record: Record, epochs: int) -> int:
+    """Refuse a number of epochs that a run cannot go on to; gives it where it can.
 
     Raises:
         RequestError: it has as many already, or is finished and has no checkpoint to go on from.
@@ -59,6 +59,7 @@ def check_epochs(record: Record, epochs: int) -> None:
             f"--epochs {epochs}: {record.folder} has {past.epoch} epochs behind it already; give "
             f"{max(least, 1)} or more"
         )
+    return epochs
 
 
 def write_changes(record: Record, now: Json, teachers: list[Json], allowed: Allowed) -> list[str]:

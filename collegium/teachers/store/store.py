@@ -179,7 +179,7 @@ class Store:
         who = dataclasses.replace(identity, spec="")
         # Shards of stores older than label maps and resizing are owned by teachers that say nothing
         # of them.
-        sees = (identity.resizing,) if identity.resizing else ()
+        sees: tuple[Any, ...] = (identity.resizing,) if identity.resizing else ()
         sees += (("code", identity.code),) if identity.code else ()
         answers = repr((views, who, kind, how.name, how.shape, *sees))
         owner = hashlib.sha256(answers.replace(", labels='')", ")").encode()).hexdigest()
