@@ -158,7 +158,8 @@ def _examine(
         _refuse_other(file, comparison, accuracy, wanted)
     same = same_images(record, split, whole)
     recorded = _recorded_accuracy(subject, same and len(data) == len(whole))
-    if recorded is not None and _is_other(accuracy, recorded, len(data), subject):
+    other = recorded is not None and _is_other(accuracy, recorded, len(data), subject)
+    if recorded is not None and other:
         display.warn(
             f"the student has {100 * accuracy:.2f} % on the {split} split, its run recorded "
             f"{100 * recorded:.2f} % on the same images: it is not what was trained"
@@ -174,6 +175,7 @@ def _examine(
         "same_images": same,
         "accuracy": accuracy,
         "accuracy_recorded": recorded,
+        "as_recorded": not other,
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

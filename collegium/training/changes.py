@@ -19,7 +19,7 @@ from collegium.record import (
     Record,
 )
 from collegium.training.checkpoint import Progress, newest
-from collegium.training.identity import CHANGES, CODE, ID, other_code, run_id
+from collegium.training.identity import CHANGES, CODE, ID, known_ids, other_code, run_id
 
 _OF_THE_END = (SUMMARY, REPORT, MANIFEST, STUDENT, WEIGHTS, PREDICTIONS, EXAMPLES)
 """Files that only a finished run has, the one first that says that it is."""
@@ -75,7 +75,7 @@ def write_changes(record: Record, now: Json, teachers: list[Json], allowed: Allo
         What was changed, in words; nothing where nothing was.
     """
     was = record.run
-    done = newest(record.path(CHECKPOINT)) or Progress()
+    done = newest(record.path(CHECKPOINT), known_ids(was)) or Progress()
     change: Json = {}
     content = dict(was)
     before = was["optimisation"].get("epochs")

@@ -285,12 +285,22 @@ def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
         )
 
 
-def newest(folder: Path) -> Progress | None:
-    """How far the newest sound checkpoint is; None where there is none."""
+def newest(folder: Path, known: tuple[str, ...] = ()) -> Progress | None:
+    """How far the newest sound checkpoint is; None where there is none.
+
+    Args:
+        folder: of the checkpoints.
+        known: identities of the run; none to take any.
+
+    Raises:
+        FolderError: it is of another run.
+    """
     for path in reversed(checkpoints(folder)):
         try:
             _verified(path)
-            return Progress(**json.loads((path / STATE).read_text())["progress"])
+            content = json.loads((path / STATE).read_text())
+            _refuse_other_run(path, content.get("run"), known)
+            return Progress(**content["progress"])
         except (DamagedCheckpointError, OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return None

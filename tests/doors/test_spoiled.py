@@ -21,7 +21,7 @@ from PIL import Image
 
 from collegium.cli import main
 
-FEW = 110
+FEW = 45
 """Cases of the fast run."""
 SCRIPT = "<script>alert(1)</script>"
 VALUES: dict[str, Any] = {
@@ -39,6 +39,17 @@ VALUES: dict[str, Any] = {
 RUN_FILES = ("run.json", "teachers.json", "summary.json", "manifest.json")
 ARRAYS = ("weights.npz", "predictions.npz", "examples.npz")
 TEACH = "distill --data digits --student small:mlp --epochs 1 --quiet --overwrite --out taught"
+STORE = "distill --data digits --epochs 1 --quiet --overwrite --student small:mlp --teacher t=t"
+STORES = {
+    "info": "store info bad-store",
+    "verify": "store verify bad-store --sample 0 --quiet",
+    "use": f"{STORE} --views 1 --store bad-store --out taught avg_mkd",
+}
+TABLE = "compare --data digits --student small:mlp --methods vanilla --seeds 1 --epochs 1 --jobs 1"
+TABLES = {
+    "table": "report bad-table --out page.html",
+    "compare": f"{TABLE} --quiet --out bad-table",
+}
 VERBS = {
     "report": "report bad --out page.html",
     "resume": "resume bad --quiet",
@@ -48,7 +59,11 @@ VERBS = {
     "predict": "predict bad picture.png",
     "teach": f"{TEACH} --teacher t=bad avg_mkd",
     "reports": "report bad sound --out page.html",
+    **STORES,
+    **TABLES,
 }
+OF_RUNS = [verb for verb in VERBS if verb not in {**STORES, **TABLES}]
+ROW = "bad-table/runs/vanilla/seed-0/"
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert main(f"train {start} --model small:mlp --out t".split()) == 0
     words = f"distill {start} --student small:mlp --teacher t=t --teacher u=t --out sound avg_mkd"
     assert main(words.split()) == 0
+    stored = f"{STORE} --views 1 --store sound-store --out taught avg_mkd"
+    assert main(stored.split()) == 0
+    assert main(f"{TABLE} --quiet --out sound-table".split()) == 0
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("picture.png")
     yield folder
     os.chdir(before)
@@ -161,7 +179,20 @@ def cases(folder: Path) -> Iterator[Case]:
     for file in RUN_FILES:
         for where in paths(json.loads((folder / "sound" / file).read_text())):
             for how in (*VALUES, "missing", "key", "twice"):
-                yield from (Case(file, where, how, verb) for verb in VERBS)
+                yield from (Case(file, where, how, verb) for verb in OF_RUNS)
+    others = {
+        "bad-store/manifest.json": STORES,
+        "bad-store/teachers/t/manifest.json": STORES,
+        "bad-store/uses.jsonl": {"info": ""},
+        "bad-table/compare.json": TABLES,
+        f"{ROW}run.json": TABLES,
+        f"{ROW}summary.json": TABLES,
+    }
+    for file, verbs in others.items():
+        content = json.loads((folder / file.replace("bad-", "sound-")).read_text())
+        for where in paths(content):
+            for how in (*VALUES, "missing", "key", "twice"):
+                yield from (Case(file, where, how, verb) for verb in verbs)
     line = json.loads((folder / "sound/metrics.jsonl").read_text().splitlines()[0])
     for where in paths(line):
         for how in (*VALUES, "missing", "key", "twice"):
@@ -176,7 +207,7 @@ def cases(folder: Path) -> Iterator[Case]:
                     yield Case(file, (name,), how, verb)
     for file in (*RUN_FILES, "metrics.jsonl", *ARRAYS, "student.safetensors"):
         for how in WHOLE:
-            yield from (Case(file, (), f"whole {how}", verb) for verb in VERBS)
+            yield from (Case(file, (), f"whole {how}", verb) for verb in OF_RUNS)
 
 
 def spoiled(content: bytes, case: Case) -> bytes:
@@ -190,10 +221,12 @@ def spoiled(content: bytes, case: Case) -> bytes:
 
 def problem(case: Case, capfd: pytest.CaptureFixture[str]) -> str | None:
     """What was not as it should be."""
-    shutil.rmtree("bad", ignore_errors=True)
-    shutil.copytree("sound", "bad")
+    for name in ("", "-store", "-table"):
+        shutil.rmtree(f"bad{name}", ignore_errors=True)
+    whole = case.file.partition("/")[0] if "/" in case.file else "bad"
+    shutil.copytree(whole.replace("bad", "sound"), whole)
     Path("page.html").unlink(missing_ok=True)
-    victim = Path("bad", case.file)
+    victim = Path(case.file if "/" in case.file else f"bad/{case.file}")
     victim.write_bytes(spoiled(victim.read_bytes(), case))
     capfd.readouterr()
     try:
@@ -204,6 +237,8 @@ def problem(case: Case, capfd: pytest.CaptureFixture[str]) -> str | None:
     last = told.err.strip().splitlines()[-1:]
     if code not in (0, 1, 2) or "Traceback" in told.err:
         return f"{case}: exit code {code}: {told.err[-300:]}"
+    if code == 1 and case.verb == "verify":  # its answer: not sound
+        return None
     if code and not (last and last[0].startswith("collegium ") and len(last[0]) < 1000):
         return f"{case}: refused in other words: {told.err[-300:]}"
     if Path("page.html").is_file() and SCRIPT in Path("page.html").read_text():
