@@ -58,7 +58,9 @@ def _run(verb: str, words: list[str]) -> int:
     call = read(verb, words)
     if call is None:
         return 0
-    answer = call()
+    # What code of a user's prints is not the answer, which alone is on standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        answer = call()
     if _another_process_tells():
         return answer.exit_code
     if "--json" in words:

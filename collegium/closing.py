@@ -1,5 +1,6 @@
 """The end of a run: its student is measured, and what was found is recorded."""
 
+import json
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -25,7 +26,9 @@ from collegium.record import (
 )
 from collegium.report.page import write_page
 from collegium.teachers.store import StoredTeachers
+from collegium.training.changes import in_words
 from collegium.training.evaluate import predict
+from collegium.training.identity import CHANGES
 from collegium.training.loop import Training
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ def close(session: "Session", training: Training) -> None:
     record.write_arrays(PREDICTIONS, outcome.predictions(seen))
     record.write_arrays(EXAMPLES, outcome.examples(seen, session.splits.evaluation))
     _save_student(session, summary)
+    record.write_manifest(summary)
     record.write_json(SUMMARY, summary)
     write_page([record], record.path(REPORT))
 
@@ -95,6 +99,7 @@ def _labels(data: ImageData, index_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
 def _summary(session: "Session", training: Training, seen: outcome.Inspection) -> Json:
     progress = training.state.progress
     images = session.request.optimisation.epochs * len(session.splits.train)
+    changes = in_words(session.record.run.get(CHANGES, []))
     return {
         "method": session.request.method.slug,
         "split": session.splits.names()[-1],
@@ -110,6 +115,7 @@ def _summary(session: "Session", training: Training, seen: outcome.Inspection) -
         "images_per_s": images / max(progress.seconds, 1e-9),
         "inference_images_per_s": seen.images_per_s,
         "store_hits": _store_hits(session),
+        **({"changes": changes} if changes else {}),
     }
 
 
@@ -148,10 +154,12 @@ def _note_test(session: "Session", seen: outcome.Inspection, summary: Json) -> N
 
 
 def _save_student(session: "Session", summary: Json) -> None:
+    code = dict(session.student.origin.code)
     content = network_bytes(
         session.student,
         dataset=session.splits.train.name,
         top1=f"{summary['accuracy_last']:.6f}",
         split=str(summary["split"]),
+        **({"code": json.dumps(code)} if code else {}),
     )
     write_whole(session.record.path(STUDENT), content)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
 from collegium.files import write_whole
-from collegium.record import RUN, Record
+from collegium.folders import finished
+from collegium.record import Record
 from collegium.rows import Row, check_control, folder_name
-from collegium.run import Run, execute, finished
+from collegium.run import Run, execute
 from collegium.table import Comparison, Json, Outcomes, comma_separated, make_table, markdown
 
 if TYPE_CHECKING:
@@ -155,22 +156,32 @@ def _check_same(task: Task) -> None:
     Raises:
         FolderError: naming what differs.
     """
+    from collegium.training.identity import NAMED, differences, other_code, refuse_edited
+
     record = Record(task.folder)
     if not record.holds_run():
         return
-    was, asked = record.read_json(RUN), json.loads(json.dumps(task.run.to_json()))
-    for key in ("machine", "storage"):  # decide how fast it is
-        was.pop(key, None)
-        asked.pop(key)
-    differ = [key for key in asked if was.get(key) != asked[key] and key != "options"]
-    options = asked["options"]
-    differ += [key for key in options if was.get("options", {}).get(key) != options[key]]
-    if "teacher" in differ and options.get("teacher") is None:
-        differ.remove("teacher")  # chosen by the run itself
-    if differ:
+    Run.of(record)
+    was, asked = Run.complete(record.run), task.run.to_json()
+    refuse_edited(str(task.folder), record.run)
+    if asked["options"].get("teacher", "") is None:  # chosen by the run itself
+        asked["options"]["teacher"] = was["options"].get("teacher")
+    if differ := differences(was, asked, NAMED):
         raise FolderError(
-            f"{task.folder} was run with another {', '.join(differ)}; choose another --out"
+            f"{task.folder} was run with other options: {'; '.join(differ)}; choose another --out"
         )
+    if changed := other_code(was, {"code": _code_now(task.run)}):
+        raise FolderError(
+            f"{task.folder} was run with other code of {'; '.join(changed)}; choose another --out"
+        )
+
+
+def _code_now(run: Run) -> Json:
+    """Digests of the user's files that the models of a run are built by."""
+    from collegium.models.specs import code_of_string
+
+    teachers = {name: code_of_string(str(spec)) for name, spec in run.teachers.items()}
+    return {"student": code_of_string(str(run.student)), "teachers": teachers}
 
 
 def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
@@ -199,7 +210,9 @@ def _told(
     tasks: Sequence[Task], results: Iterator[str | None], display: "Display"
 ) -> Iterator[tuple[Path, str]]:
     for place, (task, problem) in enumerate(zip(tasks, results, strict=True), 1):
-        summary = "" if problem else f": {100 * Record(task.folder).summary['accuracy_last']:.2f} %"
+        summary = (
+            "" if problem else f": {100 * Record(task.folder).answer()['accuracy_last']:.2f} %"
+        )
         said = f" failed: {problem}" if problem else summary
         display.say(f"{place}/{len(tasks)} {task.row}, seed {task.run.seed}{said}")
         if problem:
@@ -234,7 +247,7 @@ def _outcomes(row: Row, tasks: Sequence[Task], errors: Mapping[Path, str]) -> Ou
 
 
 def _summary(record: Record) -> Json:
-    summary = record.summary
+    summary = record.answer()
     agreements = [value for key, value in summary.items() if key.startswith("agreement.")]
     lines = record.metrics("train")
     return {

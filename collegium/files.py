@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, and equal ones equally."""
 
 import errno
+import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 _ALWAYS, _GAIN = 1 << 28, 100
 """Bytes that may always be unpacked; how much larger than packed more may be."""
@@ -57,6 +59,44 @@ def bursting(path: Path) -> str | None:
     if unpacked <= max(_ALWAYS, _GAIN * path.stat().st_size):
         return None
     return f"it would be {unpacked:,} bytes once unpacked, far more than it is now"
+
+
+MANIFEST = "manifest.json"
+"""In a finished run's folder: whose it is, and SHA-256 of the files it wrote."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def strayed(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+    """Files of a finished run that are not what it wrote, such as another run's.
+
+    Args:
+        folder: of the run.
+        names: which are looked at; all for None. What the manifest does not name is not told.
+    """
+    said = _manifest(folder).get("files")
+    known = said if isinstance(said, dict) else {}
+    wanted = known if names is None else [name for name in names if name in known]
+    there = [name for name in wanted if Path(name).name == name and (folder / name).is_file()]
+    return [name for name in there if file_digest(folder / name) != known[name]]
+
+
+def owner_of(folder: Path) -> str | None:
+    """Identity of the run that wrote the files of a folder; None where nothing says it."""
+    owner = _manifest(folder).get("run")
+    return owner if isinstance(owner, str) else None
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

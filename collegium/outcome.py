@@ -208,6 +208,7 @@ def teacher_rows(
             **measured.get(name, {}),
             **({} if profile.labels is None else {"labels": profile.labels.groups_by_name()}),
             "hints": [str(pair) for pair in pairs if pair.teacher == name],
+            **({"code": dict(profile.code)} if profile.code else {}),
         }
         for name, profile in profiles.items()
     ]

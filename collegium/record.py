@@ -8,12 +8,14 @@ weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoc
 predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M), ...
 examples.npz          the few examples a report shows
 student.safetensors   the student alone
+manifest.json         whose the files of a finished run are: their SHA-256
 checkpoint/           what `resume` needs
 report.html           one file, no network
 tensorboard/          the lines of metrics.jsonl as events, where they were asked for
 previous/             the run that was there, while the one that replaces it has no checkpoint
 """
 
+import hashlib
 import io
 import json
 import os
@@ -29,7 +31,17 @@ from numpy.typing import NDArray
 
 from collegium.charts.drawing import AbstractDrawing
 from collegium.errors import FolderError
-from collegium.files import bursting, flush_folder, write_whole
+from collegium.files import MANIFEST, bursting, file_digest, flush_folder, write_whole
+from collegium.sound import (
+    SUMMARY_NEEDS,
+    TEACHER_KINDS,
+    is_line,
+    parse,
+    shown,
+    wrong,
+    wrong_arrays,
+    wrong_in_summary,
+)
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -41,7 +53,7 @@ PREVIOUS, EVENTS = "previous", "tensorboard"
 WATCHED = "watched"
 """What lines of metrics.jsonl call the test split after an epoch that is not the end."""
 _UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT)
+PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT, MANIFEST)
 
 
 class Record(AbstractDrawing):
@@ -53,6 +65,8 @@ class Record(AbstractDrawing):
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.doubts: tuple[str, ...] = ()
+        """What whoever opened it found wrong with it; a report tells."""
 
     def __repr__(self) -> str:
         return f"Record({str(self.folder)!r})"
@@ -138,16 +152,23 @@ class Record(AbstractDrawing):
 
     def write_json(self, part: str, content: Any) -> None:
         """Write run.json, teachers.json or summary.json, whole or not at all."""
-        write_whole(self.path(part), (json.dumps(content, indent=2) + "\n").encode())
+        write_whole(self.path(part), _as_bytes(content))
+
+    def write_manifest(self, summary: Json) -> None:
+        """Write down what the files of a run that is over are; before its summary, the last."""
+        parts = (part for part in PARTS if part not in (RUN, SUMMARY, REPORT, MANIFEST))
+        files = {part: file_digest(self.path(part)) for part in parts if self.path(part).is_file()}
+        files[SUMMARY] = hashlib.sha256(_as_bytes(summary)).hexdigest()
+        self.write_json(MANIFEST, {"run": self.run.get("id"), "files": files})
 
     def read_json(self, part: str) -> Any:
         """Read a JSON part.
 
         Raises:
-            FolderError: it is missing or no JSON.
+            FolderError: it is missing or no JSON, or has a key twice.
         """
         try:
-            return json.loads(self.path(part).read_text())
+            return parse(self.path(part).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
         except (ValueError, OSError, RecursionError) as error:
@@ -167,11 +188,11 @@ class Record(AbstractDrawing):
             os.fsync(file.fileno())
 
     def metrics(self, split: str | None = None) -> list[Json]:
-        """The lines of metrics.jsonl, of one split or all; a torn last line is left out."""
+        """The lines of metrics.jsonl, of one split or all; what is no line of a run is left out."""
         if not self.path(METRICS).is_file():
             return []
         text = self.path(METRICS).read_text(errors="replace")
-        lines = [_parse(line) for line in text.splitlines()]
+        lines = [_parse(line) for line in text.split("\n")]
         return [line for line in lines if line and split in (None, line.get("split"))]
 
     def keep_metrics(self, epochs: int) -> None:
@@ -199,7 +220,10 @@ class Record(AbstractDrawing):
             if reason := bursting(self.path(part)):
                 raise ValueError(reason)
             with np.load(self.path(part), allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
+                found = {key: file[key] for key in file.files}
+            if reason := wrong_arrays(part, found):
+                raise ValueError(f"it is not what a run writes: {reason}")
+            return found
         except (*_UNREADABLE, MemoryError) as error:
             raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
 
@@ -216,12 +240,37 @@ class Record(AbstractDrawing):
         rows = self.read_json(TEACHERS)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise FolderError(f"{self.path(TEACHERS)} is no list of teachers")
+        for row in rows:
+            if bad := next(wrong(row, TEACHER_KINDS), None):
+                raise FolderError(
+                    f"{self.path(TEACHERS)} is damaged: a teacher has {bad} {shown(row[bad])}"
+                )
+            if "name" not in row:
+                raise FolderError(f"{self.path(TEACHERS)} is damaged: a teacher has no name")
         return rows
 
     @property
     def summary(self) -> Json:
-        """summary.json: the answer."""
-        return self._object(SUMMARY)
+        """summary.json: the answer.
+
+        Raises:
+            FolderError: it is missing, or a value in it cannot be what a run has found.
+        """
+        found = self._object(SUMMARY)
+        for key in wrong_in_summary(found):
+            raise FolderError(f"{self.path(SUMMARY)} is damaged: {key} is {shown(found[key])}")
+        return found
+
+    def answer(self) -> Json:
+        """summary.json, with all that a finished run is told by.
+
+        Raises:
+            FolderError: as `summary`, or one of these is missing.
+        """
+        found = self.summary
+        if missing := [key for key in SUMMARY_NEEDS if key not in found]:
+            raise FolderError(f"{self.path(SUMMARY)} is damaged: it has no {', '.join(missing)}")
+        return found
 
     @property
     def weights(self) -> Arrays:
@@ -238,12 +287,16 @@ class Record(AbstractDrawing):
         return self.summary if self.path(SUMMARY).is_file() else {}
 
 
+def _as_bytes(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
 def _parse(line: str) -> Json:
     try:
-        parsed = json.loads(line)
+        parsed = parse(line)
     except (ValueError, RecursionError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return parsed if is_line(parsed) else {}
 
 
 def next_free(folder: Path) -> Path:

@@ -1,12 +1,7 @@
-"""A run: everything that decides a result, and what makes it happen.
-
-distill(student=..., teachers=..., train=..., method=..., out=...) -> Record
-execute(Run(...), out)                                             -> Record
-"""
+"""A run: everything that decides a result, and what makes it happen."""
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +14,12 @@ from collegium.errors import (
     RequestError,
     ResourceError,
 )
+from collegium.folders import check_folder, finished, foreign_parts, go_on
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
-from collegium.record import REPORT, RUN, SUMMARY, Json, Record
-from collegium.strict import ImageSize, as_labels, check_size, strict, tuples
-from collegium.training.lock import refuse_taken
+from collegium.record import RUN, Json, Record
+from collegium.strict import FOUND, ImageSize, as_labels, check_found, check_size, strict, tuples
 from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
@@ -119,8 +114,8 @@ class Run:
         content = tuples(content)
         if content.pop("format", None) != FORMAT:
             raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
-        for key in ("environment", "fingerprint", "identity", "pixels"):
-            content.pop(key, None)
+        check_found(content)
+        content = {key: value for key, value in content.items() if key not in FOUND}
         method = find_method(str(content.pop("method", "")))
         return strict(
             cls,
@@ -132,6 +127,24 @@ class Run:
                 "storage": strict(Storage, content.pop("storage", {})),
             },
         )
+
+    @classmethod
+    def complete(cls, content: Json) -> Json:
+        """run.json with every option that it leaves out, as an older one does, at its default."""
+        return cls.from_json(content).to_json() | {k: content[k] for k in FOUND if k in content}
+
+    @classmethod
+    def of(cls, record: Record) -> "Run":
+        """What a run folder says was asked for.
+
+        Raises:
+            FolderError: it is no run folder, or its run.json makes no sense; with its path.
+        """
+        content = Record.open(record.folder).run
+        try:
+            return cls.from_json(content)
+        except RequestError as error:
+            raise FolderError(f"{record.path(RUN)}: {error}") from None
 
 
 def describe(part: Any) -> str:
@@ -181,7 +194,7 @@ def distill(
         seed: of everything random.
         validation: part of `train` held out where `val` is not given.
         augment: a key of `collegium.data.RECIPES`; by default what suits the data.
-        views: how many views an example has, 0 for no limit; by default a quarter of the epochs.
+        views: of an example, 0 for no limit; by default a quarter of the epochs.
         store: a folder for the teachers' answers, so that nobody has to ask them twice.
         labels: for teachers with other classes than the data's, by their name: a mapping from
             each of their classes to the student's it stands for, the names of their classes in the
@@ -230,6 +243,8 @@ def execute(
     quiet: bool = False,
     label: str | None = None,
     tensorboard: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
 ) -> Record:
     """Make a run happen and leave its record.
 
@@ -241,11 +256,18 @@ def execute(
         quiet: show no progress.
         label: shown in front of progress lines.
         tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
+        epochs: with `resume`, how many there are to be now: from the checkpoint on the learning
+            rate follows the schedule of so many.
+        changed_code: with `resume`, go on though the source of a network is not what it was.
     """
+    from collegium.training.changes import Allowed, check_epochs
     from collegium.training.events import wants_events
 
     check_folder(out, overwrite or resume)
-    if resume and finished(out):
+    if resume and epochs is not None:
+        more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))
+        run = dataclasses.replace(run, optimisation=more)
+    elif resume and finished(out):
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.models.given import left_as_it_was
@@ -260,63 +282,33 @@ def execute(
         with Stopper() as stopper, left_as_it_was(run.student):
             shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
             session = Session(run, out, stopper=stopper, **shown)
-            return session.carry_out(overwrite=overwrite, resume=resume)
+            allowed = Allowed(epochs, changed_code)
+            return session.carry_out(overwrite=overwrite, resume=resume, allowed=allowed)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted{_go_on(run, out)}") from None
+        raise Interrupted(f"interrupted{go_on(run.to_json(), out)}") from None
     except ResourceError as error:
-        raise ResourceError(f"{error}{_go_on(run, out)}") from error
+        raise ResourceError(f"{error}{go_on(run.to_json(), out)}") from error
     except (OSError, MemoryError, RuntimeError) as error:
         if (reason := explain(error)) is None:
             raise
-        raise ResourceError(f"{reason}{_go_on(run, out)}") from error
+        raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run is complete, to its last file."""
-    record = Record(folder)
-    return record.path(SUMMARY).is_file() and record.path(REPORT).is_file()
-
-
-def _go_on(run: Run, out: Path) -> str:
-    if not Record(out).path(RUN).is_file():
-        return " before anything was written"
-    if _foreign(run.to_json()):
-        call = f"execute(run, Path({str(out)!r}), resume=True)"
-        return f"; go on from Python, with the same objects: {call}"
-    return f"; go on with: collegium resume {shlex.quote(str(out))}"
-
-
-def _foreign(content: Json) -> list[str]:
-    """Parts that were given from Python, which no string can bring back."""
-    parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
-    return [str(part) for part in parts if str(part).startswith("<")]
-
-
-def check_folder(out: Path, may_hold_run: bool) -> None:
-    """Refuse an output folder before anything costs time.
-
-    Raises:
-        FolderError: it holds a run, or is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise FolderError(f"{out} is a file; --out names a folder")
-    # Another process of the same run finds the folder that its first process made.
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        return
-    refuse_taken(out)
-    if not may_hold_run and Record(out).holds_run():
-        raise FolderError(
-            f"{out} holds a run already; choose another --out, give --overwrite, or go on with: "
-            f"collegium resume {out}"
-        )
-
-
-def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
+def resume(
+    folder: Path,
+    *,
+    quiet: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
+    **machine: Any,
+) -> Record:
     """Go on where a stopped run was, exactly; a finished one is left as it is.
 
     Args:
         folder: of the run.
         quiet: show no progress.
+        epochs: how many there are to be now, also of a finished run, see `execute`.
+        changed_code: go on though the source of a network is not what it was.
         **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
             workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
 
@@ -325,14 +317,17 @@ def resume(folder: Path, *, quiet: bool = False, **machine: Any) -> Record:
         RequestError: it was started from Python objects, which no string can bring back; or what
             decides the result is not what it was.
     """
-    run = Run.from_json(Record.open(folder).run)
-    if foreign := _foreign(run.to_json()):
+    from collegium.training.identity import refuse_edited
+
+    run = Run.of(Record(folder))
+    refuse_edited(str(folder), Record(folder).run)
+    if foreign := foreign_parts(run.to_json()):
         raise RequestError(
             f"{folder} was started from Python with {', '.join(foreign)}; "
             "resume it from Python, with the same objects"
         )
     run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
-    return execute(run, folder, resume=True, quiet=quiet)
+    return execute(run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code)
 
 
 def _check_measurable(found: "Predictions", split: str) -> None:
@@ -388,6 +383,7 @@ def evaluate(
     from collegium.assembly import make_fabric, make_splits, make_teacher, relate, setting_of
     from collegium.models.network import parameter_count
     from collegium.training.evaluate import predict
+    from collegium.training.progress import Display
 
     machine = machine or Machine()
     splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
@@ -395,6 +391,8 @@ def evaluate(
     examined = splits.get(chosen)
     told = None if labels is None else as_labels(labels)
     network = make_teacher("model", model, setting_of(splits.train), told)
+    for doubt in network.origin.doubts:
+        Display(label="evaluate").warn(doubt)
     mapped = relate("model", network.classes, splits.train.classes, told)
     fabric = make_fabric(machine)
     started = time.perf_counter()

@@ -37,8 +37,18 @@ from collegium.record import (
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store
+from collegium.training.changes import Allowed, write_changes
 from collegium.training.events import written_to
-from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
+from collegium.training.identity import (
+    known_ids,
+    new_versions,
+    refuse_edited,
+    refuse_other_code,
+    refuse_other_run,
+    refuse_other_teachers,
+    run_id,
+    unknown_code,
+)
 from collegium.training.learner import Learner, student_layers
 from collegium.training.lock import only_writer
 from collegium.training.loop import Training
@@ -101,6 +111,8 @@ class Session:
         self.student = make_student(run.student, self.setting, run.seed)
         for note in self.student.origin.notes:
             self.display.say(f"student: {note}")
+        for doubt in self.student.origin.doubts:
+            self.display.warn(f"student: {doubt}")
         self.student.to(self.fabric.device)
         self.channels_last = self._rehearse(run)
         if self.channels_last:
@@ -127,6 +139,8 @@ class Session:
                 self.display.say(f"teacher {profile.name}: {note}")
             if warning := read_licence(profile.licence).warning:
                 self.display.warn(f"teacher {profile.name}: {warning}")
+            for doubt in profile.doubts:
+                self.display.warn(f"teacher {profile.name}: {doubt}")
         self.dims = make_dims(self.student, self.profiles, self.setting, run.seed, asked)
         self.asked = PlainAnswers(
             self.faculty,
@@ -248,15 +262,19 @@ class Session:
         source, self.store = stored_teachers(inquiry, run.storage, dims.teachers, layers, views)
         return source
 
-    def carry_out(self, *, overwrite: bool = False, resume: bool = False) -> Record:
-        """Train, measure, record."""
+    def carry_out(
+        self, *, overwrite: bool = False, resume: bool = False, allowed: Allowed | None = None
+    ) -> Record:
+        """Train, measure, record; `allowed` is what may be other than a resumed run had it."""
         first = self.fabric.is_global_zero
         alone = only_writer(self.out) if first else contextlib.nullcontext()
         with alone, written_to(self.out, self.events and first) as self.record:
-            return self._carry_out(self.record, overwrite=overwrite, resume=resume)
+            self._open(
+                self.record, overwrite=overwrite, resume=resume, allowed=allowed or Allowed()
+            )
+            return self._carry_out(self.record, resume=resume)
 
-    def _carry_out(self, record: Record, *, overwrite: bool, resume: bool) -> Record:
-        self._open(record, overwrite=overwrite, resume=resume)
+    def _carry_out(self, record: Record, *, resume: bool) -> Record:
         # Dropout and the like draw from the global generator.
         torch.manual_seed(self.request.seed + self.fabric.global_rank)
         training = self.make_training()
@@ -283,19 +301,22 @@ class Session:
             {name: profile.sha256 for name, profile in self.profiles.items()},
             self.stopper,
             self.splits.test if self.request.watch_test else None,
+            known_ids(self.record.run) if self.record.path(RUN).is_file() else (),
         )
 
-    def _open(self, record: Record, *, overwrite: bool, resume: bool) -> None:
+    def _open(self, record: Record, *, overwrite: bool, resume: bool, allowed: Allowed) -> None:
         content = {
             **self.request.to_json(),
             **({"pixels": pixels} if (pixels := self.splits.rule.to_json()) else {}),
             "fingerprint": self.splits.train.fingerprint(),
             "identity": self._identity(),
+            **self._code(),
             "environment": _environment(),
         }
+        content["id"] = run_id(content)
         teachers = outcome.teacher_rows(self.profiles, self.measured, self.pairs)
         if resume:
-            self._check_same(record, content, teachers)
+            self._check_same(record, content, teachers, allowed)
         elif self.fabric.is_global_zero:
             Record.create(self.out, overwrite=overwrite)
             record.write_json(TEACHERS, teachers)
@@ -308,14 +329,36 @@ class Session:
         found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
         return {"view recipe": self.loader.views.recipe, **found}
 
-    def _check_same(self, record: Record, content: Json, teachers: list[Json]) -> None:
+    def _code(self) -> Json:
+        """Digests of the user's sources, where there are any."""
+        teachers = {name: dict(one.code) for name, one in self.profiles.items() if one.code}
+        parts: Json = {"student": dict(self.student.origin.code), "teachers": teachers}
+        found = {name: part for name, part in parts.items() if part}
+        return {"code": found} if found else {}
+
+    def _check_same(
+        self, record: Record, content: Json, teachers: list[Json], allowed: Allowed
+    ) -> None:
         """Refuse to go on with what is not the run that was started."""
         where, was = str(record.folder), record.run
-        refuse_other_run(where, was, content)
+        refuse_edited(where, was)
+        complete = type(self.request).complete(was)
+        if allowed.epochs is not None:
+            complete["optimisation"]["epochs"] = allowed.epochs
+        refuse_other_run(where, complete, content)
         refuse_other_teachers(where, record.teachers, teachers)
+        if not allowed.code:
+            refuse_other_code(where, was, content)
         if not self.fabric.is_global_zero:
             return
         record.sweep()
+        if unknown_code(was, content):
+            self.display.warn(
+                f"{where} is of an older version, which did not write down the code of networks: "
+                "whether it is what it was cannot be told"
+            )
+        for line in write_changes(record, content, teachers, allowed):
+            self.display.warn(line)
         for version in new_versions(was, content):
             self.display.warn(f"{version}: what follows may be rounded otherwise")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -106,12 +107,19 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in inner)
     if hint in (int, float):
         numbers = int if hint is int else (int, float)
-        return isinstance(value, numbers) and not isinstance(value, bool)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
+        return isinstance(value, numbers) and not isinstance(value, bool) and _is_finite(value)
+    if origin in (tuple, list):
+        return isinstance(value, origin) and all(fits(one, inner[0]) for one in value)
     if origin is not None:  # a mapping
         return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
     return hint is Any or isinstance(value, hint)
+
+
+def _is_finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def tuples(options: Any) -> Any:
@@ -119,6 +127,53 @@ def tuples(options: Any) -> Any:
     if not isinstance(options, Mapping):
         return options
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+FOUND = ("environment", "fingerprint", "identity", "pixels", "code", "changes", "id")
+"""What run.json holds beside the request: found when the run was started, or changed since."""
+_FOUND_IN_DATA = ("view recipe", "validation split", "test split", "train split")
+
+
+def check_found(content: Mapping[str, Any]) -> None:
+    """Refuse a run.json whose parts beside the request are not what is written there.
+
+    Raises:
+        RequestError: naming the part, and what it should be.
+    """
+    words: Any = dict[str, str]
+    by_name: Any = Mapping[str, words]
+    for key in ("fingerprint", "id"):
+        if key in content and not isinstance(content[key], str):
+            raise RequestError(f"{key} is a text, found {_short(content[key])}")
+    for key in ("identity", "environment"):
+        if key in content and not fits(content[key], words):
+            raise RequestError(f"{key} is damaged: it is an object of texts")
+    if other := sorted(set(content.get("identity", {})) - set(_FOUND_IN_DATA)):
+        raise RequestError(
+            f"identity has no {_short(other[0])}; known: {', '.join(_FOUND_IN_DATA)}"
+        )
+    if not isinstance(content.get("pixels", {}), Mapping):
+        raise RequestError("pixels is damaged: it is an object that says how images are read")
+    code = content.get("code", {})
+    if not isinstance(code, Mapping) or not set(code) <= {"student", "teachers"}:
+        raise RequestError("code is damaged: it is an object of student and teachers")
+    if not fits(code.get("student", {}), words) or not fits(code.get("teachers", {}), by_name):
+        raise RequestError("code is damaged: it is an object of files and their digests")
+    changes = content.get("changes", ())
+    if not isinstance(changes, list | tuple) or not all(map(_is_change, changes)):
+        raise RequestError("changes is damaged: it is a list of what was changed, and where")
+
+
+def _is_change(change: Any) -> bool:
+    kinds = {"epochs": list, "code": list, "after_epoch": int, "after_step": int, "id": str}
+    if not isinstance(change, Mapping) or not set(change) <= set(kinds):
+        return False
+    sound = all(isinstance(value, kinds[key]) for key, value in change.items())
+    return sound and "after_epoch" in change and len(change.get("epochs", (0, 0))) == 2
+
+
+def _short(value: Any) -> str:
+    return repr(str(value)[:40])
 
 
 def as_labels(content: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from collegium.charts.plots import differences_chart
 from collegium.charts.tables import Cell, Table
 from collegium.errors import FolderError
 from collegium.rows import ALONE
+from collegium.sound import parse
+from collegium.strict import fits
 
 Json = dict[str, Any]
 _SEEDS_FOR_AN_INTERVAL = 2
@@ -114,11 +115,14 @@ class Comparison(dict[str, Any]):
         """
         path = Path(folder) / "compare.json"
         try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            content = parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise FolderError(f"{path} cannot be read: {error}; did compare get there?") from None
         if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
             raise FolderError(f"{path} is no table of a comparison")
+        texts = isinstance(content.get("answer"), str) and isinstance(content.get("control"), str)
+        if not texts or not all(map(_is_row, content["rows"])):
+            raise FolderError(f"{path} is damaged: a row of it is not what compare writes")
         return cls(content)
 
     def plot_differences(self) -> Chart:
@@ -141,6 +145,19 @@ class Comparison(dict[str, Any]):
         chart = differences_chart(self._gaps())
         shown = [chart] if chart else []
         return card("Comparison", self["answer"], Table("", head, rows, _LEGEND), shown)
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a row has the keys that are shown, with numbers where there should be numbers."""
+    names = ("accuracy_last", "accuracy_at_best_validation", BEST_TEST)
+    keys = [f"{name}{end}" for name in names for end in ("", "_sd")]
+    keys += [f"minus_{of}{end}" for of in ("control", "alone") for end in ("", "_half_width", "_p")]
+    keys += ["agreement", "ece", "weights_entropy", "images_per_s", "seconds"]
+    if not isinstance(row, dict) or not {*keys, "method", "n", "failures"} <= row.keys():
+        return False
+    sound = all(fits(row[key], float | None) for key in keys)
+    named = isinstance(row["method"], str) and fits(row["n"], int)
+    return sound and named and fits(row["failures"], dict[str, str])
 
 
 def make_table(rows: Sequence[Outcomes], control: str) -> Json:

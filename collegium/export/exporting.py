@@ -160,6 +160,14 @@ def _examine(
     accuracy, compared = compare(subject.original, models, data)
     for file, comparison in compared.items():
         _refuse_other(file, comparison, accuracy, wanted)
+    same = same_images(record, split, whole)
+    recorded = _recorded_accuracy(subject, same and len(data) == len(whole))
+    other = recorded is not None and _is_other(accuracy, recorded, len(data), subject)
+    if recorded is not None and other:
+        display.warn(
+            f"the student has {100 * accuracy:.2f} % on the {split} split, its run recorded "
+            f"{100 * recorded:.2f} % on the same images: it is not what was trained"
+        )
     return {
         "folder": str(record.folder),
         **asdict(wanted),
@@ -168,13 +176,32 @@ def _examine(
         "data": whole.name,
         "split": split,
         "images": len(data),
-        "same_images": same_images(record, split, whole),
+        "same_images": same,
         "accuracy": accuracy,
+        "accuracy_recorded": recorded,
+        "as_recorded": not other,
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "rows": _rows(subject, models, accuracy, compared, staging),
     }
+
+
+_FLIPPED, _FLIPPED_LOW = 1e-3, 1e-2
+"""Part of the images whose class rounding may change: on another machine, after low precision."""
+
+
+def _recorded_accuracy(subject: Subject, comparable: bool) -> float | None:
+    """What the run itself found on these images; None where it was not these, or nothing stands."""
+    last = subject.student.which == "last"
+    key = "accuracy_last" if last else "accuracy_at_best_validation"
+    found = subject.student.record.summary.get(key)
+    return float(found) if comparable and isinstance(found, int | float) else None
+
+
+def _is_other(now: float, then: float, images: int, subject: Subject) -> bool:
+    full = subject.student.run.machine.precision == "32"
+    return abs(now - then) * images > max(1.5, images * (_FLIPPED if full else _FLIPPED_LOW))
 
 
 def _some(data: ImageData, count: int) -> ImageData:
@@ -255,7 +282,9 @@ def _command(
 def _describe(subject: Subject, found: Json, command: str, staging: Path) -> None:
     """The card, and what was found as JSON; `found` learns the names of all files."""
     found["files"] = [*sorted(path.name for path in staging.iterdir()), CARD, RESULT]
-    write_through(staging / CARD, card(subject, found, command).encode())
+    write_through(
+        staging / CARD, card(subject, found, command).encode("utf-8", "xmlcharrefreplace")
+    )
     write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
 
 

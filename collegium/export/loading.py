@@ -1,6 +1,5 @@
 """How to load what was written, as the few lines that stand on a model card."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from collegium.errors import RequestError
 from collegium.export.formats import ONNX, PT2, SAFETENSORS
 from collegium.export.subject import Subject
 from collegium.export.tracing import IMAGES, LOGITS
-from collegium.models.designs import user_function
+from collegium.models.designs import classes_argument
+from collegium.models.user_file import user_function
 
 _KINDS = {1: "L", 3: "RGB"}
 _PILLOW = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC"}
@@ -123,7 +123,7 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
         path, _, function = network.spec.rpartition(":")
         stem = path.rpartition("/")[2].removesuffix(".py")
         said = [f"from {stem} import {function}  # the file is {path}"]
-        return said, f"{function}({classes if _takes_classes(path, function) else ''})"
+        return said, f"{function}({_classes_words(path, function, classes)})"
     if family == "timm":
         words = f"num_classes={classes}{_sized(subject)}"
         return ["import timm"], f'timm.create_model("{member}", {words})'
@@ -138,8 +138,9 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
     return [f"from collegium.models.{family} import {table}"], f'{table}["{member}"]({classes})'
 
 
-def _takes_classes(path: str, function: str) -> bool:
-    return bool(inspect.signature(user_function(Path(path), function)).parameters)
+def _classes_words(path: str, function: str, classes: int) -> str:
+    how = classes_argument(user_function(Path(path), function))
+    return "" if how is None else f"{how}={classes}" if how else str(classes)
 
 
 def _sized(subject: Subject) -> str:

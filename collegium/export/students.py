@@ -18,12 +18,14 @@ from collegium.export.options import Which
 from collegium.export.places import refuse_unfinished
 from collegium.models.given import check_tensors, copied, unwrapped
 from collegium.models.network import Network
+from collegium.models.source_code import differing, in_words, recorded_code
 from collegium.models.specs import Setting, build_network, wrap_module
 from collegium.models.state import state_tensors, unpack_state
 from collegium.models.weights import WeightsFile, fit_weights, read_weights
 from collegium.record import CHECKPOINT, EXAMPLES, STUDENT, Json, Record
 from collegium.run import Run
 from collegium.training.checkpoint import STATE, TENSORS, checkpoints
+from collegium.training.identity import doubts
 from collegium.training.packing import under
 from collegium.training.progress import Display
 from collegium.types import MapShape
@@ -85,11 +87,12 @@ def open_student(
         RequestError: the student came from Python and no module is given.
     """
     record = refuse_unfinished(folder)
-    run = Run.from_json(record.run)
+    run = Run.of(record)
     file = read_weights(record.path(STUDENT))
     shape = _image_shape(record)
     setting = _setting(file.classes(), shape)
     network = _network(record, run, file, setting, module)
+    _warn(record, network, file)
     if which == "best":
         _take_best(network, record, run.optimisation.epochs)
     says = {**file.metadata}
@@ -97,6 +100,17 @@ def open_student(
         says["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
     rule = PixelRule.from_json(record.run.get("pixels") or {})
     return Student(record, run, network.eval(), shape, which, module, says, rule)
+
+
+def _warn(record: Record, network: Network, file: WeightsFile) -> None:
+    """Say what may not be what the run trained: files of another, code that has changed."""
+    found = [*doubts(record.folder, record.run), *network.origin.doubts]
+    then, now = recorded_code(file.metadata), dict(network.origin.code)
+    if not network.origin.doubts and then and now and (other := differing(then, now)):
+        found.append(f"its code is not what its weights were trained with: {in_words(other)}")
+    display = Display(label=record.folder.name)
+    for doubt in dict.fromkeys(found):
+        display.warn(doubt)
 
 
 def _image_shape(record: Record) -> MapShape:

@@ -89,7 +89,7 @@ class Subject:
     def metadata(self) -> dict[str, str]:
         """What a weights file says of it."""
         known = self.student.metadata
-        more = {key: known[key] for key in ("dataset", "split", "top1") if key in known}
+        more = {key: known[key] for key in ("dataset", "split", "top1", "code") if key in known}
         return network_metadata(self.network, **more)
 
     @property

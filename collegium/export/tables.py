@@ -69,6 +69,8 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def note(found: Json) -> str:
     """On what and how it was measured."""
     same = "" if found["same_images"] else " (not the images the run was measured on)"
+    if not found.get("as_recorded", True):
+        same += f", on which its run recorded {100 * found['accuracy_recorded']:.2f} %"
     threads = f"{found['threads']} CPU thread{'s' * (found['threads'] > 1)}"
     return (
         f"{found['images']:,} images of the {found['split']} split of {found['data']}{same}; time "

@@ -1,8 +1,6 @@
 """What a model string can name: a design, from which networks are built."""
 
-import importlib.machinery
 import inspect
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from collegium.models.given import uncompile, unwrapped
 from collegium.models.network import Preprocess
 from collegium.models.small import SMALL_MODELS
 from collegium.models.strings import ModelString
+from collegium.models.user_file import UserFile, user_file
 
 HOUSE: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
     "cifar": CIFAR_MODELS,
@@ -54,6 +53,7 @@ class Design:
         notes: what a user should know of what stands beside its weights.
         licence: of its library's weights; empty where nobody says.
         unfit: why it can be no teacher; empty where it can.
+        code: by file, the digest of the user's source that it is made by; empty for a library's.
     """
 
     build: Callable[[int], nn.Module]
@@ -72,6 +72,7 @@ class Design:
     notes: tuple[str, ...] = ()
     licence: str = ""
     unfit: str = ""
+    code: Callable[[], Mapping[str, str]] = dict
 
 
 def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
@@ -88,7 +89,8 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
     family, member = string.family, string.member
     if family == "py":
         path, _, function = string.name.rpartition(":")
-        return Design(_from_file(Path(path), function), channels=None)
+        build, file = _from_file(Path(path), function)
+        return Design(build, channels=None, code=file.code)
     if family in FOREIGN:
         import importlib
 
@@ -105,40 +107,21 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
     return Design(build, 1) if family == "small" else Design(build, 3, smallest=32)
 
 
-def _from_file(path: Path, function: str) -> Callable[[int], nn.Module]:
-    found = user_function(path, function)
-    return lambda classes: _call(found, classes, f"{path}:{function}")
+def _from_file(path: Path, function: str) -> tuple[Callable[[int], nn.Module], UserFile]:
+    file = user_file(path)
+    found = file.function(function)
+    return lambda classes: _call(file, found, classes, f"{path}:{function}"), file
 
 
-def user_function(path: Path, function: str) -> Callable[..., Any]:
-    """Run a user's Python file, the one way to run code that is not ours, and find a function.
-
-    Raises:
-        RequestError: there is no such file, or it fails.
-        UnknownNameError: it has no such function.
-    """
-    if not path.is_file():
-        raise RequestError(f"model file {path}: no such file")
-    try:
-        loader = importlib.machinery.SourceFileLoader(f"collegium_user_{path.stem}", str(path))
-        module = types.ModuleType(loader.name)
-        module.__file__ = str(path)
-        loader.exec_module(module)
-    except Exception as error:
-        raise RequestError(f"model file {path} failed: {_reason(error)}") from error
-    if not hasattr(module, function):
-        functions = [n for n, f in vars(module).items() if inspect.isfunction(f)]
-        raise UnknownNameError(f"function of {path}", function, functions)
-    found: Callable[..., Any] = getattr(module, function)
-    return found
-
-
-def _call(function: Callable[..., Any], classes: int, where: str) -> nn.Module:
-    try:
-        takes = bool(inspect.signature(function).parameters)
-        body = function(classes) if takes else function()
-    except Exception as error:
-        raise RequestError(f"{where} failed: {_reason(error)}") from error
+def _call(file: UserFile, function: Callable[..., Any], classes: int, where: str) -> nn.Module:
+    if isinstance(function, nn.Module):
+        raise RequestError(f"{where} is a network and no function that makes one: give def ...")
+    with file.running(where):
+        how = classes_argument(function)
+        if how is None:
+            body = function()
+        else:
+            body = function(**{how: classes}) if how else function(classes)
     if not isinstance(body, nn.Module):
         raise RequestError(f"{where} returned a {type(body).__name__}, expected an nn.Module")
     body, _ = unwrapped(body)
@@ -146,5 +129,36 @@ def _call(function: Callable[..., Any], classes: int, where: str) -> nn.Module:
     return body
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+CLASSES = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels", "class_count")
+"""What a parameter that takes the number of classes is called; else it is the first."""
+
+
+def classes_argument(function: Callable[..., Any]) -> str | None:
+    """How a user's function is told the number of classes.
+
+    Returns:
+        The name of the argument, "" for the first in its place, None where it takes none.
+
+    >>> classes_argument(lambda classes: 0), classes_argument(lambda: 0)
+    ('', None)
+    >>> classes_argument(lambda width=8, num_classes=10: 0), classes_argument(lambda deep=False: 0)
+    ('num_classes', None)
+    """
+    if isinstance(function, type) and function.__init__ is nn.Module.__init__:  # type: ignore[misc]
+        return None
+    found = inspect.signature(function).parameters
+    places = [one for one in found.values() if one.kind in _IN_PLACE]
+    if places and (places[0].name in CLASSES or places[0].default is inspect.Parameter.empty):
+        return ""
+    if named := next((name for name in CLASSES if name in found), None):
+        return named
+    if not places or isinstance(places[0].default, bool | str | type(None) | float):
+        return None
+    return ""
+
+
+_IN_PLACE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)

@@ -304,3 +304,11 @@ def spare(module: M, whose: str) -> Iterator[M]:
         with torch.no_grad():
             for tensor, value in kept:
                 tensor.copy_(value)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from this seed inside, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -108,6 +108,8 @@ class Origin:
         notes: what a user should know of how it was loaded.
         metadata: what a weights file of it needs besides the usual to build it again.
         licence: of its weights, as their file or their library says; empty where nobody does.
+        code: digests of the user's sources that it is made by, by file; empty for a library's.
+        doubts: what a user is warned of: it may not be what was trained.
     """
 
     classes: tuple[str, ...] = ()
@@ -116,6 +118,8 @@ class Origin:
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 class Network(nn.Module):

@@ -1,8 +1,7 @@
 """From a model string to a network: "cifar:resnet20", "timm:NAME", "hf:DIR", "net.py:build", ..."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
+from collegium.files import strayed
 from collegium.models.bodies import make_body
 from collegium.models.designs import Design, find_design
 from collegium.models.given import (
@@ -18,10 +18,12 @@ from collegium.models.given import (
     evaluating,
     first_line,
     first_tensor,
+    seeded,
     unwrapped,
 )
 from collegium.models.network import Network, Origin, Preprocess, parse_size
 from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
+from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
 from collegium.models.weights import WeightsFile, read_classes, read_weights
 from collegium.types import MapShape
@@ -87,8 +89,9 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
             not give (B, C) logits.
     """
     string = ModelString.read(spec)
+    doubts: tuple[str, ...] = ()
     if string.is_run:
-        string = _of_run(string)
+        doubts, string = _doubts_of_run(string), _of_run(string)
     file = read_weights(string.file) if string.file else None
     says: Mapping[str, str] = file.metadata if file else {}
     design = find_design(string, {**says, **string.options})
@@ -104,7 +107,7 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     check_tensors(body, "the student" if learns else string.name, learns, lazy=True)
     if origin.trained:
         check_finite(body, source)
-    origin = _described(origin, design, says, string, notes)
+    origin = replace(_described(origin, design, says, string, notes), doubts=doubts)
     if origin.classes:
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = _preprocess(design, setting, says, string)
@@ -117,6 +120,7 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
         _note(network, UNKNOWN_SIGHT)
     _check_outputs(network, setting)
     check_logits(network, setting)
+    _look_at_code(network, design, says)
     return network
 
 
@@ -163,6 +167,32 @@ def _check_outputs(network: Network, setting: Setting) -> None:
         _note(network, "gives probabilities, not logits: their logarithms are taken")
 
 
+def _look_at_code(network: Network, design: Design, says: Mapping[str, str]) -> None:
+    """Note whose code it is, and whether its weights were trained by another.
+
+    At the end: what a forward imports has been run by then.
+    """
+    code = dict(design.code())
+    other = differing(recorded_code(says), code) if code and "code" in says else []
+    doubts = [f"its code is not what its weights were trained with: {in_words(other)}"] * bool(
+        other
+    )
+    origin = network.origin
+    network.origin = replace(origin, code=code, doubts=(*origin.doubts, *doubts))
+
+
+def code_of_string(spec: str) -> dict[str, str]:
+    """Digests of the user's files that a model string builds from; empty for a library's.
+
+    Raises:
+        RequestError: there is no such file, or it fails.
+    """
+    string = ModelString.read(spec)
+    if string.is_run:
+        string = _of_run(string)
+    return dict(find_design(string, {}).code()) if string.family == "py" else {}
+
+
 def _of_run(string: ModelString) -> ModelString:
     """The model string of a run's student."""
     file = Path(string.name) / STUDENT_FILE
@@ -172,6 +202,12 @@ def _of_run(string: ModelString) -> ModelString:
     if not architecture:
         raise WeightsError(f"{file} does not say which network it is; give MODEL@{file}")
     return replace(string, name=architecture, weights=str(file))
+
+
+def _doubts_of_run(string: ModelString) -> tuple[str, ...]:
+    if not strayed(Path(string.name), [STUDENT_FILE]):
+        return ()
+    return (f"{Path(string.name) / STUDENT_FILE} is not what this run wrote",)
 
 
 def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
@@ -270,14 +306,6 @@ def _outputs(network: Network, setting: Setting) -> int | None:
     return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from this seed inside, and leave the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) -> Network:
     """A module given from Python, as a network; a `Network` stays as it is.
 
@@ -297,6 +325,7 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
     network = Network(module, Preprocess(mean, std), setting.classes, _kind(module))
     network.training = getattr(module, "training", False)
+    network.origin = replace(network.origin, code=code_of_module(module))
     check_finite(module, _kind(module))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")

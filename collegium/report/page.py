@@ -38,8 +38,8 @@ def write_page(
     *,
     names: Sequence[str] | None = None,
     reload: int | None = None,
-) -> None:
-    """Write a page, whole or not at all.
+) -> list[str]:
+    """Write a page, whole or not at all; gives what is wrong with the records, as it says there.
 
     Args:
         records: the runs.
@@ -54,9 +54,12 @@ def write_page(
         raise FolderError(f"{path} is there and is no report of collegium's; choose another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page(records, names=names, reload=reload).encode())
+        content, problems = _page(records, names, reload)
+        # Half a pair of surrogates, which JSON can name, is no character.
+        write_whole(path, content.encode("utf-8", "xmlcharrefreplace"))
     except OSError as error:
         raise FolderError(f"cannot write {path}: {error.strerror}") from None
+    return problems
 
 
 def is_ours(path: Path) -> bool:
@@ -77,6 +80,13 @@ def page(
         names: what the runs are called.
         reload: seconds after which a browser reads the file again; None for never.
     """
+    return _page(records, names, reload)[0]
+
+
+def _page(
+    records: Sequence[Record], names: Sequence[str] | None, reload: int | None
+) -> tuple[str, list[str]]:
+    """The page, and the problems it tells."""
     plain = [read(record) for record in records]
     called = names or comparison.kinds([r.run for r in plain], [r.name for r in plain])
     readings = [replace(one, name=name) for one, name in zip(plain, called, strict=True)]
@@ -84,11 +94,13 @@ def page(
     shown = [group.first for group in found[:FULL]]
     runs = [_run(f"run-{place}", reading) for place, reading in enumerate(shown)]
     overview = _overview(found)
+    told = {problem: None for run in runs for problem in run["problems"]}
+    problems = [*told, *(p for one in plain for p in one.problems if p not in told)]
     content = {
         "title": _title(readings),
         "reload": reload,
         "answer": runs[0]["answer"] if len(readings) == 1 else comparison.answer(found),
-        "problems": [problem for run in runs for problem in run["problems"]],
+        "problems": problems,
         "comparison": comparison.table(found) if len(readings) > 1 else None,
         "overview": overview,
         "runs": runs,
@@ -99,7 +111,7 @@ def page(
         "style": _colours() + _file("style.css") + _heat_style(),
         "script": _file("page.js"),
     }
-    return str(_environment().get_template("page.html").render(content))
+    return str(_environment().get_template("page.html").render(content)), problems
 
 
 def _title(readings: Sequence[Reading]) -> str:

@@ -7,8 +7,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from collegium.errors import FolderError
-from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, WEIGHTS, Arrays, Json, Record
+from collegium.record import (
+    EXAMPLES,
+    METRICS,
+    PREDICTIONS,
+    RUN,
+    SUMMARY,
+    TEACHERS,
+    WEIGHTS,
+    Arrays,
+    Json,
+    Record,
+)
+from collegium.report.mending import sound_lines, sound_run, sound_summary, sound_teachers
 from collegium.rows import ALONE
+from collegium.training.identity import doubts
 from collegium.training.lock import is_taken
 
 _Part = TypeVar("_Part")
@@ -125,28 +138,27 @@ def read(record: Record) -> Reading:
     def arrays(file: str) -> Arrays:
         return part(lambda: record.read_arrays(file), {})
 
-    finished = record.path("summary.json").is_file()
+    run: Any = part(lambda: record.read_json(RUN), {}) if record.path(RUN).is_file() else {}
+    finished = record.path(SUMMARY).is_file()
+    if isinstance(run, dict):
+        problems += doubts(record.folder, run) if finished else []
+    teachers: Any = (
+        part(lambda: record.read_json(TEACHERS), []) if record.path(TEACHERS).is_file() else []
+    )
+    summary: Any = part(lambda: record.read_json(SUMMARY), {}) if finished else {}
     return Reading(
         record.folder,
         record.folder.resolve().name,
-        part(lambda: record.run, {}) if record.path(RUN).is_file() else {},
-        part(lambda: record.teachers, []),
-        _epoch_lines(record, problems),
-        part(lambda: record.summary, {}) if finished else {},
+        sound_run(run, record.path(RUN), problems),
+        sound_teachers(teachers, record.path(TEACHERS), problems),
+        sound_lines(record, problems),
+        sound_summary(summary, record.path(SUMMARY), problems),
         arrays(WEIGHTS),
         arrays(PREDICTIONS),
         arrays(EXAMPLES),
-        tuple(problems),
+        tuple(dict.fromkeys((*record.doubts, *problems))),
         is_taken(record.folder),
     )
-
-
-def _epoch_lines(record: Record, problems: list[str]) -> list[Json]:
-    try:
-        return [line for line in record.metrics() if isinstance(line.get("epoch"), int)]
-    except (OSError, ValueError) as error:
-        problems.append(f"{record.path(METRICS)} cannot be read: {error}")
-        return []
 
 
 def last_written(reading: Reading) -> str:

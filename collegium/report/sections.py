@@ -141,4 +141,5 @@ def settings(reading: Reading) -> list[tuple[str, str]]:
     for part in ("optimisation", "options"):
         found += [(k, str(v)) for k, v in run.get(part, {}).items() if v not in (None, [], "")]
     environment = run.get("environment", {})
+    found += [("changed", line) for line in reading.summary.get("changes", [])]
     return [*found, *((key, str(value)) for key, value in environment.items() if value)]

@@ -53,8 +53,8 @@ def watch(
     return runs
 
 
-def write(runs: Runs, path: Path, *, reload: int | None = None) -> None:
-    """Write the page about runs once.
+def write(runs: Runs, path: Path, *, reload: int | None = None) -> list[str]:
+    """Write the page about runs once; gives what is wrong with their records.
 
     Args:
         runs: names of rows, and the runs; without names, they are called by what they differ in.
@@ -63,7 +63,7 @@ def write(runs: Runs, path: Path, *, reload: int | None = None) -> None:
     """
     names = [name for name, _ in runs]
     records = [record for _, record in runs]
-    write_page(records, path, names=None if "" in names else names, reload=reload)
+    return write_page(records, path, names=None if "" in names else names, reload=reload)
 
 
 def going(folders: Sequence[Path], runs: Runs) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class Profile:
         labels: how its classes are the student's; None where they are the same.
         loading: how its weights file fitted; None where none was loaded.
         licence: of its weights; "unknown" where nobody says.
+        code: digests of the sources that it is made by, where these are no library's.
+        doubts: why it may not be the network it is taken for.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Profile:
     labels: LabelMap | None = None
     loading: LoadingReport | None = None
     licence: str = UNKNOWN
+    code: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 class Faculty:
@@ -139,6 +143,8 @@ class Faculty:
             labels,
             origin.loading,
             read_licence(origin.licence).name,
+            origin.code,
+            origin.doubts,
         )
 
     def _try(self, name: str, network: Network) -> None:

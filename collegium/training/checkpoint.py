@@ -98,6 +98,7 @@ class State:
         teachers: SHA-256 of their weights by name.
         best: the state of the student's body at the best validation accuracy.
         metrics: the lines of metrics.jsonl on the epochs completed.
+        run: the identities of this run, as it is now first; empty where nobody asks.
     """
 
     learner: nn.Module
@@ -108,6 +109,7 @@ class State:
     teachers: Mapping[str, str] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     metrics: list[Json] = field(default_factory=list)
+    run: tuple[str, ...] = ()
 
 
 class DamagedCheckpointError(Exception):
@@ -156,6 +158,7 @@ def _write_common(temporary: Path, state: State) -> None:
         "scaler": state.scaler.state_dict(),
         "teachers": dict(state.teachers),
         "metrics": state.metrics,
+        **({"run": state.run[0]} if state.run else {}),
     }
     if extra := {name: more for name, (_, more) in parts.items() if more}:
         content["extra"] = extra  # what is no tensor in the state of a student
@@ -235,6 +238,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         content = json.loads((path / STATE).read_text())
         progress, metrics = Progress(**content["progress"]), [dict(m) for m in content["metrics"]]
         tensors = _read(path / TENSORS)
+        _refuse_other_run(path, content.get("run"), state.run)
         _refuse_others(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
         extra = content.get("extra", {})
@@ -273,6 +277,36 @@ def _verified(path: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
+    """Older checkpoints do not say whose they are."""
+    if known and found is not None and found not in known:
+        raise FolderError(
+            f"{path} is of another run ({str(found)[:12]}, this is {known[0][:12]}): it was copied "
+            "here, or run.json was; put the right one back, or start again with --overwrite"
+        )
+
+
+def newest(folder: Path, known: tuple[str, ...] = ()) -> Progress | None:
+    """How far the newest sound checkpoint is; None where there is none.
+
+    Args:
+        folder: of the checkpoints.
+        known: identities of the run; none to take any.
+
+    Raises:
+        FolderError: it is of another run.
+    """
+    for path in reversed(checkpoints(folder)):
+        try:
+            _verified(path)
+            content = json.loads((path / STATE).read_text())
+            _refuse_other_run(path, content.get("run"), known)
+            return Progress(**content["progress"])
+        except (DamagedCheckpointError, OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return None
 
 
 def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:

@@ -1,10 +1,14 @@
 """Is it the same run? What decides a result, then and now."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from collegium.errors import FolderError, RequestError
+from collegium.files import owner_of, strayed
+from collegium.models.source_code import differing, in_words
 
 Json = dict[str, Any]
 
@@ -24,6 +28,11 @@ DECIDING = (
 )
 ARITHMETIC = ("precision", "micro_batches", "channels_last", "fold", "fused", "compile")
 """Options of the machine that decide how numbers are rounded, or more."""
+NAMED = ("data", "teachers", "watch_test")
+"""What else must be equal where nothing is built that could be looked at instead."""
+CODE, CHANGES, ID = "code", "changes", "id"
+_ASIDE = (ID, CHANGES, "format", "environment", "data", "teachers", "machine", "storage")
+"""Parts of run.json that do not decide, or do in a few of their words; they are hashed apart."""
 
 
 def refuse_other_run(where: str, was: Json, asked: Json) -> None:
@@ -44,9 +53,18 @@ def refuse_other_run(where: str, was: Json, asked: Json) -> None:
     _refuse_other_data(where, was, asked)
 
 
-def differences(was: Json, asked: Json) -> list[str]:
-    """Options that decide the result and differ, as "name: then, now"."""
-    was, asked = (json.loads(json.dumps(_deciding(content))) for content in (was, asked))
+def differences(was: Json, asked: Json, named: Sequence[str] = ()) -> list[str]:
+    """Options that decide the result and differ, as "name: then, now": none for the same run.
+
+    Both what goes on and what compares ask here, and nowhere else.
+
+    Args:
+        was: run.json, with every option it may leave out (`Run.complete`).
+        asked: what run.json would be now.
+        named: further parts of it that must be equal.
+    """
+    parts = ([_deciding(content), {n: content.get(n) for n in named}] for content in (was, asked))
+    was, asked = (json.loads(json.dumps(deciding | more)) for deciding, more in parts)
     return [
         f"{name} {was.get(name)} then, {asked.get(name)} now"
         for name in dict.fromkeys((*was, *asked))
@@ -65,6 +83,86 @@ def _deciding(content: Json) -> Json:
     if storage.get("store") is not None:  # whether answers are kept is no matter, how they are is
         flat |= {name: storage.get(name) for name in ("store_logits", "store_hints")}
     return flat
+
+
+def run_id(content: Json) -> str:
+    """SHA-256 of what decides the result, as it stands in run.json.
+
+    Of what the file says, not of what it leaves out, so that a later version finds the same. Names
+    of data and teachers may change where these are moved: their hashes decide.
+    """
+    parts = {name: value for name, value in content.items() if name not in _ASIDE}
+    found = (content.get(name) for name in ("machine", "storage"))
+    machine, storage = (part if isinstance(part, Mapping) else {} for part in found)
+    parts |= {name: machine[name] for name in ARITHMETIC if name in machine}
+    if storage.get("store") is not None:
+        parts |= {name: storage.get(name) for name in ("store_logits", "store_hints")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def known_ids(content: Json) -> tuple[str, ...]:
+    """Of this run: as it is now, and as it was before it was changed on purpose."""
+    earlier = (change.get("id") for change in content.get(CHANGES, []))
+    return (run_id(content), *(str(one) for one in earlier if one))
+
+
+def refuse_edited(where: str, content: Json) -> None:
+    """Refuse a run.json that somebody has changed since it was written.
+
+    Raises:
+        FolderError: what it says is not what its identity was made of.
+    """
+    if ID in content and content[ID] != run_id(content):
+        raise FolderError(
+            f"{where}: run.json was changed by hand: what it says decides another run than the one "
+            "that was started; put it back, or start a new run"
+        )
+
+
+def doubts(folder: Path, content: Json) -> list[str]:
+    """Signs that parts of a finished run are not this run's, such as files of another.
+
+    Args:
+        folder: of the run.
+        content: run.json.
+    """
+    found = [f"{folder / name} is not what this run wrote" for name in strayed(folder)]
+    edited = ID in content and content[ID] != run_id(content)
+    if edited:
+        found.append(f"{folder / 'run.json'} was changed by hand since the run was started")
+    owner = owner_of(folder)
+    if not edited and owner is not None and owner != content.get(ID, owner):
+        found.append(f"{folder / 'run.json'} is of another run than the files beside it")
+    return found
+
+
+def other_code(was: Json, now: Json) -> list[str]:
+    """Whose code is not what it was, in words: "the student (net.py)"."""
+    before, after = _part(was, CODE), _part(now, CODE)
+    found = [("the student", before.get("student", {}), after.get("student", {}))]
+    then, today = before.get("teachers", {}), after.get("teachers", {})
+    names = sorted({*then, *today})
+    found += [(f"teacher {name}", then.get(name, {}), today.get(name, {})) for name in names]
+    differ = [(who, differing(old, new)) for who, old, new in found if old and new]
+    return [f"{who} ({in_words(files)})" for who, files in differ if files]
+
+
+def unknown_code(was: Json, now: Json) -> bool:
+    """Whether an older version has not written down the code that there is."""
+    return bool(_part(now, CODE)) and CODE not in was
+
+
+def refuse_other_code(where: str, was: Json, now: Json) -> None:
+    """Refuse to go on with other sources than the run was started with.
+
+    Raises:
+        RequestError: whose, and which files.
+    """
+    if differ := other_code(was, now):
+        raise RequestError(
+            f"{where} was started with other code of {'; '.join(differ)}: put it back, or go on "
+            "with what it is now by --changed-code"
+        )
 
 
 def _refuse_other_data(where: str, was: Json, asked: Json) -> None:

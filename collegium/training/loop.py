@@ -52,6 +52,7 @@ class Training:
         identity: SHA-256 of the teachers' weights by name; checkpoints of others are refused.
         stopper: knows whether somebody wants to stop.
         watched: the test split, where it is to be looked at every epoch; nothing is chosen by it.
+        run_ids: the identities of the run, as it is now first; checkpoints of others are refused.
     """
 
     fabric: Fabric
@@ -66,6 +67,7 @@ class Training:
     identity: Mapping[str, str] = field(default_factory=dict)
     stopper: Stopper = field(default_factory=Stopper)
     watched: ImageData | None = None
+    run_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.options.skip_nonfinite and self.fabric.world_size > 1:
@@ -75,6 +77,7 @@ class Training:
         scaler = self.fabric.strategy.precision
         progress = Progress(steps=len(self.loader))
         self.state = State(self.learner, optimizer, progress, self._meter(0), scaler, self.identity)
+        self.state.run = self.run_ids
         every = read_interval(self.machine.checkpoint_every)
         self.keeper = Keeper(self.record, every, self.fabric, self.stopper)
         self.ledger = Ledger(
@@ -91,9 +94,14 @@ class Training:
     def resume(self) -> None:
         """Go on from the newest sound checkpoint, if there is one."""
         warn = self.display.warn if self.fabric.is_global_zero else _say_nothing
-        checkpoint.load(self.record.path(CHECKPOINT), self.state, self.fabric, warn)
-        self.state.progress.steps = len(self.loader)
-        self.state.meter.keep_weights = self._meter(self.state.progress.epoch).keep_weights
+        if not checkpoint.load(self.record.path(CHECKPOINT), self.state, self.fabric, warn):
+            warn(f"{self.record.folder} has no finished checkpoint: it starts again at epoch 1")
+        progress = self.state.progress
+        progress.steps = len(self.loader)
+        if not progress.step and progress.epoch < self.options.epochs:
+            # The measures of what was the last epoch, of a run that is to have more.
+            self.state.meter = self._meter(progress.epoch)
+        self.state.meter.keep_weights = self._meter(progress.epoch).keep_weights
         if self.fabric.is_global_zero:
             self.ledger.reopen(self.state)
 

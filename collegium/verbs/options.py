@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from collegium.errors import RequestError
+from collegium.folders import check_folder
 from collegium.record import Json, next_free
-from collegium.run import Run, check_folder
+from collegium.run import Run
 from collegium.strict import ImageSize, as_labels, as_size, written
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]

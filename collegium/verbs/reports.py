@@ -8,6 +8,7 @@ import tyro
 
 from collegium.errors import FolderError, Interrupted, RequestError
 from collegium.record import REPORT, RUN, Record
+from collegium.run import Run
 from collegium.verbs.options import Answer, Call, Flag
 
 _TABLE, _RUNS = "compare.json", f"runs/*/seed-*/{RUN}"
@@ -53,8 +54,11 @@ def _written(folders: Sequence[Path], path: Path) -> Runs:
     """The runs, which the page is about now."""
     found = _all_runs(folders)
     from collegium.report.watch import write
+    from collegium.training.progress import Display
 
-    write(found, path)
+    display = Display(label="report")
+    for problem in write(found, path):
+        display.warn(problem)
     return found
 
 
@@ -86,7 +90,19 @@ def _all_runs(folders: Sequence[Path]) -> Runs:
     Raises:
         FolderError: one of them holds none.
     """
-    return [run for folder in folders for run in _runs(folder)]
+    found = [run for folder in folders for run in _runs(folder)]
+    for _, record in found:
+        record.doubts = _doubts(record)
+    return found
+
+
+def _doubts(record: Record) -> tuple[str, ...]:
+    """What whoever would go on with the run would be refused with."""
+    try:
+        Run.of(record)
+    except FolderError as error:
+        return (str(error),)
+    return ()
 
 
 def _runs(folder: Path) -> Runs:
@@ -114,5 +130,6 @@ def _rows(folder: Path) -> dict[str, str]:
         return {}
     table = Record(folder).read_json(_TABLE)
     rows = table.get("rows", []) if isinstance(table, dict) else []
-    names = [str(row["name"]) for row in rows if isinstance(row, dict) and "name" in row]
+    rows = rows if isinstance(rows, list) else []
+    names = [str(row["method"]) for row in rows if isinstance(row, dict) and "method" in row]
     return {folder_name(name): name for name in names}

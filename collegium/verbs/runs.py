@@ -170,7 +170,7 @@ def _do(
 def _tell(record: Record) -> Answer:
     if not record.path("summary.json").is_file():
         return Answer({})  # another process of the same run tells
-    summary = record.summary
+    summary = record.answer()
     lines = [f"{100 * summary['accuracy_last']:.2f} % on the {summary['split']} split"]
     if summary.get("accuracy_at_best_validation") is not None:
         best = 100 * summary["accuracy_at_best_validation"]
@@ -191,10 +191,12 @@ def resume(
     workers: int | None = None,
     checkpoint_every: str | None = None,
     teacher_batch: str | None = None,
+    epochs: int | None = None,
+    changed_code: Flag = False,
     quiet: Flag = False,
     json: Flag = False,
 ) -> Call:
-    """Go on where a stopped run was.
+    """Go on where a stopped run was, or give a finished one more epochs.
 
     Everything is as it was, but for these options, which do not decide what is trained.
 
@@ -206,6 +208,10 @@ def resume(
         workers: processes that decode images too many for memory.
         checkpoint_every: a number of steps, or a time like 90s, 10min, 2h.
         teacher_batch: views a teacher looks at at a time, or auto.
+        epochs: how many epochs there are to be in all, also of a finished run. It goes on from the
+            last checkpoint, and from there the learning rate follows the schedule of so many.
+        changed_code: go on though the source of a network (path/to/file.py:function) is not what it
+            was.
         quiet: show no progress.
         json: print the result as one JSON object on standard output.
     """
@@ -218,4 +224,6 @@ def resume(
         "teacher_batch": teacher_batch,
     }
     changed = {name: value for name, value in asked.items() if value is not None}
-    return lambda: _tell(resume_run(folder, quiet=quiet, **changed))
+    return lambda: _tell(
+        resume_run(folder, quiet=quiet, epochs=epochs, changed_code=changed_code, **changed)
+    )

@@ -26,7 +26,7 @@ def compare(command: Any, teachers: dict[str, Path]) -> Any:
     return lambda words: command(f"{start} {words}")
 
 
-def test_every_row_has_the_same_splits_starts_and_pixels(compare) -> None:
+def test_every_row_has_the_same_splits_starts_and_pixels(compare, command) -> None:
     told = compare(f"--methods {METHODS} --seeds 2 --out table --json")
     assert told.code == 0, told.err
     rows = {line["method"]: line for line in told.json["rows"]}
@@ -48,6 +48,12 @@ def test_every_row_has_the_same_splits_starts_and_pixels(compare) -> None:
     assert [line["method"] for line in table] == list(rows)
     assert Path("table/compare.md").read_text().startswith("Did distillation help?")
     assert json.loads(Path("table/compare.json").read_text())["answer"] == told.json["answer"]
+    # A report knows the rows by their names and in their order, not by their folders.
+    assert command("report table").code == 0
+    page = Path("table/report.html").read_text()
+    places = [page.find(f">{name}<") for name in ("vanilla (student alone)", *METHODS.split(","))]
+    assert places == sorted(places)
+    assert places[0] > 0
 
 
 def test_the_best_test_epoch_is_shown_on_request_and_labelled(compare) -> None:
@@ -82,7 +88,17 @@ def test_what_is_there_is_used_and_what_is_not_is_run(compare) -> None:
     assert [line["n"] for line in more["rows"]] == [3, 3, 3]
     told = compare("--methods avg_mkd --seeds 2 --out table --lr 0.2")
     assert told.code == 2
-    assert "was run with another optimisation" in told.err
+    assert "was run with other options: lr None then, 0.2 now" in told.err
+    # Arithmetic decides, too: what was made in float32 is no row of bfloat16.
+    for words, named in {
+        "--precision bf16": "precision 32 then, bf16 now",
+        "--no-fold": "fold True then, False now",
+        "--no-channels-last": "channels_last True then, False now",
+        "--compile on": "compile auto then, on now",
+        "--micro-batches 2": "micro_batches 1 then, 2 now",
+    }.items():
+        told = compare(f"--methods avg_mkd --seeds 2 --out table {words}")
+        assert (told.code, named in told.err) == (2, True), told.err
 
 
 def test_a_row_that_fails_is_told_and_the_rest_go_on(compare, command, tmp_path) -> None:

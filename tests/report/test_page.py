@@ -145,7 +145,7 @@ def test_runs_are_compared_seed_by_seed(folder: Folder, tmp_path: Path, capsys) 
         folder(f"c/runs/kd_soft/seed-{seed}", seed=seed, accuracy=0.6 + seed / 100)
         alone = {"method": "vanilla", "teachers": ()}
         folder(f"c/runs/vanilla/seed-{seed}", seed=seed, accuracy=0.5 + seed / 100, **alone)
-    rows = {"rows": [{"name": "vanilla"}, {"name": "kd:soft"}]}
+    rows = {"rows": [{"method": "vanilla"}, {"method": "kd:soft"}]}
     (tmp_path / "c/compare.json").write_text(json.dumps(rows))
     assert main(["report", str(tmp_path / "c"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -1,6 +1,8 @@
 """Killed anywhere, a run goes on as if nothing had happened."""
 
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ from collegium.errors import RequestError
 from collegium.methods.amtml import AMTML
 from collegium.record import Record
 from collegium.run import Run, execute
+from collegium.training.identity import run_id
 from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.options import Machine, Optimisation
@@ -269,12 +272,15 @@ def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> 
         (was if part in was else was["identity"])[part] = "f" * 64
         record.write_json("run.json", was)
         assert main(["resume", str(record.folder), "--quiet"]) == 2
+        assert "run.json was changed by hand" in capfd.readouterr().err
+        record.write_json("run.json", was | {"id": run_id(was)})  # it was started so
+        assert main(["resume", str(record.folder), "--quiet"]) == 2
         assert re.search("(other data|another).*ffffffffffff.*now", capfd.readouterr().err)
         record.write_json("run.json", run)
     for part in ("identity", "environment"):
         record.write_json("run.json", record.run | {part: None})
         assert main(["resume", str(record.folder), "--quiet"]) == 2
-        assert f"{part} is no object" in capfd.readouterr().err
+        assert f"{part} is damaged" in capfd.readouterr().err
         record.write_json("run.json", run)
 
 
@@ -315,3 +321,131 @@ def test_overwriting_keeps_the_old_run_until_there_is_something_new(
 def test_options_that_do_not_decide_may_change(cut: Any, place: Path) -> None:
     folder = cut(Training, "_learn", 5, kill)
     goes_on(folder, place / "whole", "--workers 0 --checkpoint-every 90s --accelerator cpu")
+
+
+@pytest.fixture(scope="module")
+def stopped(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Two runs that differ in their seed alone, each stopped after its first checkpoint."""
+    folder, before = tmp_path_factory.mktemp("stopped"), Path.cwd()
+    os.chdir(place)
+    take = Training._learn
+    found = {}
+    for seed in (3, 4):
+        calls = [0]
+
+        def counted(self: Training, *arguments: Any, calls: list[int] = calls) -> Any:
+            calls[0] += 1
+            if calls[0] == 5:
+                raise KilledError
+            return take(self, *arguments)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Training, "_learn", counted)
+            with pytest.raises(KilledError):
+                main([*WORDS.split(), str(folder / str(seed)), "--seed", str(seed)])
+        found[seed] = folder / str(seed)
+    os.chdir(before)
+    return found
+
+
+def test_another_runs_checkpoint_is_refused(
+    stopped: dict[int, Path], place: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.chdir(place)
+    folder = tmp_path / "mixed"
+    shutil.copytree(stopped[3], folder)
+    shutil.rmtree(folder / "checkpoint")
+    shutil.copytree(stopped[4] / "checkpoint", folder / "checkpoint")
+    before = (folder / "metrics.jsonl").read_bytes() if (folder / "metrics.jsonl").exists() else b""
+    capfd.readouterr()
+    assert main(["resume", str(folder), "--quiet"]) == 2
+    told = capfd.readouterr().err
+    assert "is of another run" in told
+    assert told.count("\n") == 1
+    assert not before or (folder / "metrics.jsonl").read_bytes() == before
+    # Its run.json, too: then it is what was there before that is another's.
+    shutil.copy(stopped[4] / "run.json", folder)
+    for path in (folder / "checkpoint").iterdir():
+        shutil.rmtree(path)
+    shutil.copytree(stopped[3] / "checkpoint", folder / "checkpoint", dirs_exist_ok=True)
+    assert main(["resume", str(folder), "--quiet"]) == 2
+    assert "is of another run" in capfd.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_say_whose_it_is_is_gone_on_from(
+    stopped: dict[int, Path], place: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(place)
+    folder = tmp_path / "old"
+    shutil.copytree(stopped[4], folder)
+    for path in (folder / "checkpoint").iterdir():
+        content = json.loads((path / "state.json").read_text())
+        del content["run"]
+        (path / "state.json").write_text(json.dumps(content))
+        digests = json.loads((path / "manifest.json").read_text())
+        digests["state.json"] = hashlib.sha256((path / "state.json").read_bytes()).hexdigest()
+        (path / "manifest.json").write_text(json.dumps(digests))
+    record = Record(folder)
+    record.write_json("run.json", {k: v for k, v in record.run.items() if k not in ("id", "code")})
+    assert main(["resume", str(folder), "--quiet"]) == 0
+
+
+def test_where_no_checkpoint_was_finished_it_is_told(
+    stopped: dict[int, Path], place: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.chdir(place)
+    folder = tmp_path / "unfinished"
+    shutil.copytree(stopped[4], folder)
+    (only,) = (folder / "checkpoint").iterdir()
+    only.rename(only.with_name(f".{only.name}.tmp"))
+    capfd.readouterr()
+    assert main(["resume", str(folder), "--quiet"]) == 0
+    assert "has no finished checkpoint: it starts again at epoch 1" in capfd.readouterr().err
+
+
+def test_more_epochs_of_a_finished_run(
+    cut: Any, place: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.chdir(place)
+    for folder in ("whole-more", "killed-more"):
+        shutil.copytree(place / "whole", tmp_path / folder)
+    whole, killed = (str(tmp_path / name) for name in ("whole-more", "killed-more"))
+    for few in ("1", "2"):
+        assert main(["resume", whole, "--epochs", few, "--quiet"]) == 2
+        assert "has 2 epochs behind it already; give 3 or more" in capfd.readouterr().err
+    assert facts(whole) == facts(place / "whole")
+    assert main(["resume", whole, "--epochs", "3", "--quiet"]) == 0
+    told = capfd.readouterr().err
+    assert "epochs 2 became 3 after epoch 2: from there on the learning rate follows" in told
+    record = Record(whole)
+    assert record.run["optimisation"]["epochs"] == 3
+    assert record.run["changes"][0]["epochs"] == [2, 3]
+    assert "epochs 2 became 3" in record.summary["changes"][0]
+    train = record.metrics("train")
+    assert [line["epoch"] for line in train] == [0, 1, 2]
+    assert train[:2] == Record(place / "whole").metrics("train")
+    # The last step of the cosine over all three epochs.
+    steps = train[-1]["step"]
+    expected = 0.05 * 0.5 * (1 + math.cos(math.pi * (steps - 1) / steps))
+    assert train[-1]["lr"] == pytest.approx(expected)
+    assert [line["epoch"] for line in record.metrics("test")] == [2]
+    # Killed in the epoch that was added, it goes on as if nothing had happened.
+    take, calls = Training._learn, [0]
+
+    def counted(self: Training, *arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise KilledError
+        return take(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_learn", counted)
+        with pytest.raises(KilledError):
+            main(["resume", killed, "--epochs", "3", "--quiet"])
+    assert not Record(killed).path("summary.json").exists()
+    goes_on(killed, whole)
+    # Without a checkpoint nothing could go on exactly.
+    shutil.rmtree(Path(whole, "checkpoint"))
+    assert main(["resume", whole, "--epochs", "5", "--quiet"]) == 2
+    assert "has no sound checkpoint left" in capfd.readouterr().err
+    assert Record(whole).path("summary.json").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from collegium.data import VIEW_VERSION, Views
 from collegium.errors import FolderError
 from collegium.models.reading import shape_of
+from collegium.models.source_code import whole_digest
 from collegium.teachers.faculty import Faculty, Profile
 from collegium.teachers.store.source import Filler, Volumes
 from collegium.teachers.store.store import LOGITS, Store, TeacherIdentity, ViewsIdentity
@@ -44,6 +45,7 @@ def identity_of(profile: Profile, precision: str) -> TeacherIdentity:
         precision if low else "32",
         profile.labels.identity if profile.labels is not None else "",
         profile.resizing,
+        whole_digest(profile.code),
     )
 
 
@@ -65,7 +67,7 @@ def open_volumes(
     found: dict[str, Volumes] = {}
     for name, kinds in codecs.items():
         profile = faculty.profiles[name]
-        identity = identity_of(profile, precision)
+        identity = store.as_known(name, identity_of(profile, precision))
         store.check(name, identity)
         found[name] = {
             kind: store.volume(name, identity, kind, _shape(profile, kind), codec)
@@ -90,7 +92,8 @@ def writes_down(
     def write() -> None:
         store.create()
         for name, kinds in volumes.items():
-            store.enrol(name, identity_of(faculty.profiles[name], precision), kinds)
+            identity = store.as_known(name, identity_of(faculty.profiles[name], precision))
+            store.enrol(name, identity, kinds)
 
     return write
 

@@ -14,15 +14,18 @@ store can be removed at any time; it is computed again when it is asked for.
 import dataclasses
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import quote, unquote
 
 from collegium.errors import FolderError, RequestError
 from collegium.files import write_whole
+from collegium.sound import parse, shown
+from collegium.strict import fits, tuples
 from collegium.teachers.store.codecs import AbstractCodec, make_codec
 from collegium.teachers.store.volume import Volume, rows_per_shard
 
@@ -69,6 +72,7 @@ class TeacherIdentity:
         precision: "32", "bf16" or "16": what it computed in.
         labels: how its classes were put into the student's; empty where they are the same.
         resizing: what it brought every view to; empty where it took them as they are.
+        code: digest of its sources, where a user's file or class makes it; else empty.
     """
 
     spec: str
@@ -78,6 +82,7 @@ class TeacherIdentity:
     precision: str
     labels: str = ""
     resizing: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
 
 
 class Store:
@@ -120,7 +125,17 @@ class Store:
     def kinds(self, name: str) -> dict[str, Json]:
         """How each kind of answer of a teacher is kept: codec, shape and rows of a shard."""
         path = self._place(name) / MANIFEST
-        return dict(_content(path).get("answers", {})) if path.is_file() else {}
+        answers = _content(path).get("answers", {}) if path.is_file() else {}
+        if not isinstance(answers, dict) or not all(map(_is_answer, answers.values())):
+            raise FolderError(f"{path} is damaged: its answers are not codec, shape and rows")
+        return dict(answers)
+
+    def as_known(self, name: str, identity: TeacherIdentity) -> TeacherIdentity:
+        """The identity without what a store that is older than it cannot say of this teacher."""
+        path = self._place(name) / MANIFEST
+        if path.is_file() and "code" not in _content(path):
+            return dataclasses.replace(identity, code="")
+        return identity
 
     def check(self, name: str, identity: TeacherIdentity) -> None:
         """Refuse a teacher who is not the one of that name here.
@@ -170,7 +185,8 @@ class Store:
         who = dataclasses.replace(identity, spec="")
         # Shards of stores older than label maps and resizing are owned by teachers that say nothing
         # of them.
-        sees = (identity.resizing,) if identity.resizing else ()
+        sees: tuple[Any, ...] = (identity.resizing,) if identity.resizing else ()
+        sees += (("code", identity.code),) if identity.code else ()
         answers = repr((views, who, kind, how.name, how.shape, *sees))
         owner = hashlib.sha256(answers.replace(", labels='')", ")").encode()).hexdigest()
         folder = self._place(name) / _as_file_name(kind)
@@ -226,12 +242,26 @@ def _parsed(line: str) -> Json:
         content = json.loads(line)
     except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}
+    sound = isinstance(content, dict) and all(
+        fits(content[key], float) and content[key] >= 0 for key in _COUNTED if key in content
+    )
+    return content if sound else {}
+
+
+_COUNTED = ("asked", "computed", "seconds")
+
+
+def _is_answer(how: Any) -> bool:
+    if not isinstance(how, dict) or not {"codec", "shape", "rows"} <= how.keys():
+        return False
+    sizes = [*how["shape"], how["rows"]] if isinstance(how["shape"], list) else [0]
+    sound = all(fits(size, int) and 0 < size < 1 << 32 for size in sizes)
+    return sound and re.fullmatch(r"fp16|fp32|int8|top[1-9]\d*", str(how["codec"])) is not None
 
 
 def _content(path: Path) -> Json:
     try:
-        content = json.loads(path.read_text())
+        content = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
         raise FolderError(f"{path} cannot be read: {problem}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -245,8 +275,12 @@ def _read(path: Path, kind: type) -> Any:
     required = [name for name, default in items.items() if default is dataclasses.MISSING]
     if missing := [name for name in required if name not in content]:
         raise FolderError(f"{path} does not say {', '.join(missing)}")
-    values = {name: content[name] for name in items if name in content}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values = tuples({name: content[name] for name in items if name in content})
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not fits(value, hints[name]):
+            raise FolderError(f"{path} is damaged: {name} is {shown(value)}")
+    return kind(**values)
 
 
 def _write(path: Path, content: Json) -> None:
