@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
 from collegium.files import write_whole
 from collegium.record import RUN, Record
-from collegium.rows import Row, check_control, folder_name
+from collegium.rows import Row, check_control, folder_name, shared_strength
 from collegium.run import Run, execute, finished
 from collegium.table import Comparison, Json, Outcomes, comma_separated, make_table, markdown
+from collegium.training.identity import LATER
 
 if TYPE_CHECKING:
     from collegium.training.progress import Display
@@ -94,6 +95,9 @@ def compare(
             "teachers": base.to_json()["teachers"],
             "epochs": base.optimisation.epochs,
             "seeds": seeds,
+            "strength": shared_strength(rows),
+            "class_weights": base.class_weights,
+            "label_smoothing": base.label_smoothing,
         }
         table = Comparison(make_table(found, control) | parts)
         write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
@@ -158,7 +162,7 @@ def _check_same(task: Task) -> None:
     record = Record(task.folder)
     if not record.holds_run():
         return
-    was, asked = record.read_json(RUN), json.loads(json.dumps(task.run.to_json()))
+    was, asked = {**LATER, **record.read_json(RUN)}, json.loads(json.dumps(task.run.to_json()))
     for key in ("machine", "storage"):  # decide how fast it is
         was.pop(key, None)
         asked.pop(key)

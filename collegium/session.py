@@ -26,6 +26,7 @@ from collegium.closing import close
 from collegium.data import Loader
 from collegium.errors import NumericsError
 from collegium.models.pairing import asked_layers, pair_table
+from collegium.objective import Objective
 from collegium.plain import PlainAnswers
 from collegium.record import (
     RUN,
@@ -37,6 +38,7 @@ from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store
 from collegium.training.events import written_to
+from collegium.training.hard_label import note_of, set_hard_label, settle_class_weights
 from collegium.training.identity import new_versions, refuse_other_run, refuse_other_teachers
 from collegium.training.learner import Learner, student_layers
 from collegium.training.lock import only_writer
@@ -168,6 +170,7 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
+        self._set_hard_label(objective)
         self.pairs = objective.layers.pairs
         if self.pairs:
             self.display.say(pair_table(self.pairs, dims))
@@ -195,6 +198,14 @@ class Session:
         )
         self.store: Store | None = None
         self.source = self._make_source(objective.layers, dims)
+
+    def _set_hard_label(self, objective: Objective) -> None:
+        run, train = self.request, self.splits.train
+        weights_C = None
+        if run.class_weights is not None:
+            weights_C = settle_class_weights(run.class_weights, train.classes, train.labels_N)
+            self.display.say(note_of(weights_C, train.classes))
+        set_hard_label(objective, run.method.slug, weights_C, run.label_smoothing)
 
     def _make_source(self, layers: Layers, dims: Dims) -> AbstractTeacherSource:
         run = self.request
