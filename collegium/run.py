@@ -78,8 +78,10 @@ class Run:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.class_weights is not None and self.class_weights != BALANCED:
-            as_class_weights(dict(self.class_weights))
+        if self.class_weights not in (None, BALANCED):
+            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
+                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
+            as_class_weights(self.class_weights)
         if not 0 <= self.label_smoothing < 1:
             raise RequestError(
                 f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing}"

@@ -1,6 +1,7 @@
 """What the label's cross entropy is in a run: weights of classes, and smoothing."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +14,9 @@ from collegium.terms import HardLabel
 
 
 def settle_class_weights(
-    asked: Mapping[str, float] | str, classes: Sequence[str], labels_N: Int[Tensor, " N"]
+    asked: Mapping[str, float] | Literal["balanced"],
+    classes: Sequence[str],
+    labels_N: Int[Tensor, " N"],
 ) -> Float[Tensor, " C"]:
     """The weight of each class, of mean 1 over the training examples.
 
@@ -33,14 +36,26 @@ def settle_class_weights(
             training examples.
     """
     counts_C = torch.bincount(labels_N.cpu(), minlength=len(classes)).double()
-    if asked == BALANCED or isinstance(asked, str):
-        empty = [name for name, count in zip(classes, counts_C, strict=True) if not count]
-        if empty:
-            raise RequestError(
-                f"--class-weights {BALANCED}: no training example of class {', '.join(empty)}; "
-                "leave it out by --classes, or give a file of weights"
-            )
-        return (len(labels_N) / (len(classes) * counts_C)).float()
+    if isinstance(asked, str):
+        return _balanced(classes, counts_C)
+    weights_C = _in_order(asked, classes)
+    mean = (weights_C * counts_C).sum() / counts_C.sum()
+    if not mean > 0:
+        raise RequestError("--class-weights: every class with training examples has weight 0")
+    return (weights_C / mean).float()
+
+
+def _balanced(classes: Sequence[str], counts_C: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
+    empty = [name for name, count in zip(classes, counts_C, strict=True) if not count]
+    if empty:
+        raise RequestError(
+            f"--class-weights {BALANCED}: no training example of class {', '.join(empty)}; leave "
+            "it out by --classes, or give a file of weights"
+        )
+    return (counts_C.sum() / (len(classes) * counts_C)).float()
+
+
+def _in_order(asked: Mapping[str, float], classes: Sequence[str]) -> Float[Tensor, " C"]:
     for name in asked:
         if name not in classes:
             raise UnknownNameError("class in --class-weights", name, classes)
@@ -49,11 +64,7 @@ def settle_class_weights(
         raise RequestError(
             f"--class-weights has no weight for class {', '.join(missing)}; give every class one"
         )
-    weights_C = torch.tensor([asked[name] for name in classes], dtype=torch.float64)
-    mean = (weights_C * counts_C).sum() / len(labels_N)
-    if not mean > 0:
-        raise RequestError("--class-weights: every class with training examples has weight 0")
-    return (weights_C / mean).float()
+    return torch.tensor([asked[name] for name in classes], dtype=torch.float64)
 
 
 def set_hard_label(

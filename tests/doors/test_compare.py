@@ -1,6 +1,7 @@
 """`collegium compare`: a fair table, resumable, in words."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from collegium.cli import read
-from collegium.errors import RequestError, UnknownNameError
+from collegium.compare import Task, _check_same
+from collegium.errors import FolderError, RequestError, UnknownNameError
+from collegium.methods.kd import KD
 from collegium.record import Record
 from collegium.rows import read_row, read_rows, shared_strength
+from collegium.run import Run
 from collegium.table import Outcomes, answer, make_table, markdown, paired
 
 METHODS = "avg_mkd,kd:teacher=wide,kd:weighting=entropy:standardise=true"
@@ -193,6 +197,24 @@ def test_published_rows_keep_their_strength() -> None:
         read_rows("dkd:preset=nothing", 4.0, 0.9)
     with pytest.raises(RequestError):
         read_rows("", 4.0, 0.9)
+
+
+def test_a_comparison_of_an_earlier_version_goes_on_where_it_meant_the_same(
+    tmp_path: Path,
+) -> None:
+    def task(**options: Any) -> Task:
+        return Task("kd", Run("digits", "small:cnn", {"a": "b"}, KD(**options)), tmp_path)
+
+    old = task(label_weight=None).run.to_json()
+    for key in ("class_weights", "label_smoothing"):
+        del old[key]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    _check_same(task(label_weight=None))
+    with pytest.raises(FolderError, match="another label_weight"):
+        _check_same(task())
+    smooth = dataclasses.replace(task(label_weight=None).run, label_smoothing=0.1)
+    with pytest.raises(FolderError, match="another label_smoothing"):
+        _check_same(Task("kd", smooth, tmp_path))
 
 
 def outcomes(name: str, *accuracies: float) -> Outcomes:
