@@ -106,7 +106,6 @@ def test_class_weights_and_label_smoothing_change_what_is_learned_and_are_record
     plain, weighed = Record("plain"), Record("weighed")
     assert (weighed.run["class_weights"], weighed.run["label_smoothing"]) == ({"3": 3, "8": 1}, 0.2)
     assert weighed.metrics("train")[0]["loss.ce"] != plain.metrics("train")[0]["loss.ce"]
-    assert weighed.summary["loss"] != plain.summary["loss"]
     report = Path("weighed/report.html").read_text()
     assert "label_smoothing" in report
     assert "label_smoothing" not in Path("plain/report.html").read_text()
