@@ -251,7 +251,8 @@ def pooled(
     bench: Bench, regime: str, options: argparse.Namespace, found: dict[str, Outcomes]
 ) -> None:
     """Compare on one split, and add what came out to what others gave."""
-    rows = read_rows(_with_good(regime, options.methods), 4.0, 0.9)
+    methods = _with_good(regime, options.methods)
+    rows = read_rows(methods, 4.0, 0.9, label_weight=options.label_weight)
     world, out = bench.world, options.out / regime / f"split-{bench.split}"
     base = Run(
         data=f"folder:{bench.folder(regime)}",
@@ -362,6 +363,12 @@ def main() -> None:
     parser.add_argument("--student")
     parser.add_argument("--regimes", nargs="+", default=["alike", "unequal", "subsets", "unseen"])
     parser.add_argument("--methods", default="avg_mkd,amtml,gated")
+    parser.add_argument(
+        "--label-weight",
+        type=lambda text: None if text == "none" else float(text),
+        default=1.0,
+        help="of rows that name none; none for 1 - alpha, which was the default at first",
+    )
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="of the student")
