@@ -12,7 +12,8 @@ probabilities, best fixed mixture (found on the test split: an upper bound) and 
 alike         three sound teachers that saw all training images
 unequal       one good, one stopped early, one that calls every class by the next one's name
 overconfident two good ones and one stopped early whose logits are multiplied by 5
-subsets       three teachers, each trained on five of the ten classes
+subsets       three teachers, each trained on five of the ten classes, with outputs for all ten
+specialists   the same with outputs for their five classes alone, so that it is known what they know
 domains       images as they are, inverted, and turned; each teacher was trained on one kind alone
 unseen        three teachers trained on other images than the student
 """
@@ -30,7 +31,7 @@ from PIL import Image
 from safetensors.torch import safe_open, save_file
 from torch import Tensor
 
-from collegium.assembly import make_splits, make_teacher, setting_of
+from collegium.assembly import make_splits, make_teacher, relate, setting_of
 from collegium.compare import compare
 from collegium.data import ImageData, Splits, load_data
 from collegium.record import Record
@@ -124,6 +125,11 @@ class Bench:
                 name: self._trained(f"subset-{name}", spec, part, place)
                 for place, (name, spec, part) in enumerate(zip(names, specs, parts, strict=True))
             }
+        if regime == "specialists":
+            return {
+                name: self._trained(f"specialist-{name}", spec, self.pool, place, known=known)
+                for place, (name, spec, known) in enumerate(zip(names, specs, SUBSETS, strict=True))
+            }
         if regime == "domains":
             return {
                 name: self._trained(f"domain-{name}", spec, _seen(self.pool, kind), place)
@@ -169,7 +175,13 @@ class Bench:
         return data.subset(torch.isin(data.labels_N, torch.tensor(known)))
 
     def _trained(
-        self, name: str, spec: str, data: ImageData, seed: int, epochs: int | None = None
+        self,
+        name: str,
+        spec: str,
+        data: ImageData,
+        seed: int,
+        epochs: int | None = None,
+        known: tuple[int, ...] = (),
     ) -> str:
         folder = self.out / "teachers" / f"split-{self.split}" / name
         if not (folder / "student.safetensors").is_file():
@@ -179,6 +191,7 @@ class Bench:
                 optimisation=Optimisation(epochs=epochs or self.world.teacher_epochs),
                 machine=Machine(precision=self.world.precision),  # type: ignore[arg-type]
                 seed=1000 * self.split + seed,
+                classes=tuple(data.classes[label] for label in known),
             )
             execute(run, folder, overwrite=folder.is_dir(), quiet=True)
         return str(folder)
@@ -238,13 +251,14 @@ def pooled(
     bench: Bench, regime: str, options: argparse.Namespace, found: dict[str, Outcomes]
 ) -> None:
     """Compare on one split, and add what came out to what others gave."""
-    rows = read_rows(_with_good(regime, options.methods), 4.0, 0.9)
+    methods = _with_good(regime, options.methods)
+    rows = read_rows(methods, 4.0, 0.9, label_weight=options.label_weight)
     world, out = bench.world, options.out / regime / f"split-{bench.split}"
     base = Run(
         data=f"folder:{bench.folder(regime)}",
         student=options.student or "small:cnn",
         teachers=bench.teachers(regime),
-        optimisation=Optimisation(epochs=world.epochs, batch_size=world.batch_size),
+        optimisation=Optimisation(epochs=world.epochs, batch_size=world.batch_size, lr=options.lr),
         machine=Machine(precision=world.precision),  # type: ignore[arg-type]
         storage=Storage(store_hints="fp16"),
         augment="crop-flip" if options.data != "digits" else "none",
@@ -277,10 +291,11 @@ def head_room(bench: Bench, regime: str) -> Json:
     """What the teachers are worth on the test images, alone and together."""
     splits = make_splits(f"folder:{bench.folder(regime)}", 0.1, 0, None)
     setting, data = setting_of(splits.train), splits.evaluation
-    logits = {
-        name: predict(make_teacher(name, spec, setting), data).logits_NC
-        for name, spec in bench.teachers(regime).items()
-    }
+    logits = {}
+    for name, spec in bench.teachers(regime).items():
+        teacher = make_teacher(name, spec, setting)
+        labels = relate(name, teacher.classes, data.classes)
+        logits[name] = predict(teacher, data, labels=labels).logits_NC
     probs_NTC = torch.stack(list(logits.values()), dim=1).softmax(dim=2)
     right_NT = probs_NTC.argmax(dim=2) == data.labels_N[:, None]
     grid = torch.cartesian_prod(*[torch.arange(11)] * probs_NTC.shape[1])
@@ -348,9 +363,16 @@ def main() -> None:
     parser.add_argument("--student")
     parser.add_argument("--regimes", nargs="+", default=["alike", "unequal", "subsets", "unseen"])
     parser.add_argument("--methods", default="avg_mkd,amtml,gated")
+    parser.add_argument(
+        "--label-weight",
+        type=lambda text: None if text == "none" else float(text),
+        default=1.0,
+        help="of rows that name none; none for 1 - alpha, which was the default at first",
+    )
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="of the student")
+    parser.add_argument("--lr", type=float, help="of the student; give each an OUT")
     parser.add_argument("--images", type=int, help="labelled images of the student")
     parser.add_argument("--precision", help="of everybody: bf16 is slow on CPUs without it")
     parser.add_argument("--validation", type=float, default=0.1)

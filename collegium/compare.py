@@ -12,7 +12,7 @@ from collegium.errors import CollegiumError, FolderError, Interrupted, RequestEr
 from collegium.files import write_whole
 from collegium.folders import finished
 from collegium.record import Record
-from collegium.rows import Row, check_control, folder_name
+from collegium.rows import Row, check_control, folder_name, shared_strength
 from collegium.run import Run, execute
 from collegium.table import Comparison, Json, Outcomes, comma_separated, make_table, markdown
 
@@ -95,6 +95,9 @@ def compare(
             "teachers": base.to_json()["teachers"],
             "epochs": base.optimisation.epochs,
             "seeds": seeds,
+            "strength": shared_strength(rows),
+            "class_weights": base.class_weights,
+            "label_smoothing": base.label_smoothing,
         }
         table = Comparison(make_table(found, control) | parts)
         write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())

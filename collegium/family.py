@@ -1,9 +1,10 @@
 """What methods on soft targets share: a loss, a weighting, and how strong they are together.
 
-    method = loss x weighting x mix (x hints), at one temperature and one alpha
+    method = loss x weighting x mix (x hints), at one temperature, alpha and label weight
 
 A weighting gives shares that sum to 1, so the strength of distillation is alpha whatever the
-weighting and however many teachers there are: methods can be compared. Nothing here imports torch.
+weighting and however many teachers there are: methods can be compared. The label keeps its whole
+weight beside the soft target (docs/results.md, "The label's weight"). Nothing here imports torch.
 """
 
 import dataclasses
@@ -44,8 +45,8 @@ class AbstractSoftTarget(AbstractMethod):
     """Softmax temperature of teachers and student, > 0."""
     alpha: float = 0.9
     """Weight of the soft target, >= 0."""
-    label_weight: float | None = None
-    """Weight of the cross entropy with the label; by default what alpha leaves of 1."""
+    label_weight: float | None = 1.0
+    """Weight of the cross entropy with the label, >= 0; None for what alpha leaves of 1."""
     loss: Literal["kl", "dkd", "dist", "logits"] = "kl"
     """How student and soft target are compared."""
     weighting: WeightingName = "uniform"

@@ -24,7 +24,7 @@ class Row:
     Attributes:
         name: the string it was asked for by.
         method: what it stands for.
-        published: keeps its own temperature and alpha.
+        published: keeps its own temperature, alpha and label weight.
     """
 
     name: str
@@ -32,15 +32,23 @@ class Row:
     published: bool = False
 
 
-def read_rows(text: str, temperature: float, alpha: float, published: bool = False) -> list[Row]:
+def read_rows(
+    text: str,
+    temperature: float,
+    alpha: float,
+    published: bool = False,
+    label_weight: float | None = AbstractSoftTarget.label_weight,
+) -> list[Row]:
     """The rows a comma-separated list asks for, the student alone first, all at one strength.
 
     Args:
         text: SLUG[:option=value...], comma-separated; `preset` is an option, and the values of a
             list are joined by +, as in fixed:shares=a=1+b=2.
         temperature: of every soft target, unless the row itself names one.
-        alpha: weight of every soft target, the label has the rest; unless the row names one.
+        alpha: weight of every soft target, unless the row names one.
         published: add each method that has one once more, as its paper sets it.
+        label_weight: of the label beside teachers, unless the row names one; None for what alpha
+            leaves of 1.
 
     Raises:
         UnknownNameError: no such method, preset or option.
@@ -52,13 +60,19 @@ def read_rows(text: str, temperature: float, alpha: float, published: bool = Fal
         raise RequestError(
             f"--methods has {', '.join(twice)} twice" if twice else "--methods names no method"
         )
-    rows = [read_row(name, temperature, alpha) for name in dict.fromkeys([ALONE, *names])]
+    names = list(dict.fromkeys([ALONE, *names]))
+    rows = [read_row(name, temperature, alpha, label_weight) for name in names]
     if published:
         rows += [own for own in map(_as_published, rows) if own is not None]
     return rows
 
 
-def read_row(name: str, temperature: float, alpha: float) -> Row:
+def read_row(
+    name: str,
+    temperature: float,
+    alpha: float,
+    label_weight: float | None = AbstractSoftTarget.label_weight,
+) -> Row:
     """One row; see `read_rows`."""
     slug, *words = name.split(":")
     kind = find_method(slug)
@@ -72,11 +86,25 @@ def read_row(name: str, temperature: float, alpha: float) -> Row:
             raise UnknownNameError(f"option of {slug}", key, sorted(fields | {"preset"}))
         changes[key] = _value(value, kinds[key], f"{name}: {key}")
     if isinstance(method, AbstractSoftTarget):
-        shared: dict[str, Any] = {"temperature": temperature}
+        shared: dict[str, Any] = {"temperature": temperature, "label_weight": label_weight}
         if not isinstance(method, AbstractFeature) or method.alpha:
-            shared |= {"alpha": alpha, "label_weight": None}
+            shared["alpha"] = alpha
         changes = {**shared, **changes}
     return Row(name, dataclasses.replace(method, **changes))
+
+
+def shared_strength(rows: Sequence[Row]) -> dict[str, float | None]:
+    """The temperature, alpha and label weight of the rows that name none of their own."""
+    found: dict[str, float | None] = {}
+    for row in rows:
+        method = row.method
+        if row.published or not isinstance(method, AbstractSoftTarget):
+            continue
+        named = {word.partition("=")[0].replace("-", "_") for word in row.name.split(":")[1:]}
+        for key in {"temperature", "alpha", "label_weight"} - named:
+            if key != "alpha" or not isinstance(method, AbstractFeature):
+                found[key] = getattr(method, key)
+    return found
 
 
 def _as_published(row: Row) -> Row | None:

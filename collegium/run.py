@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from collegium.errors import (
     FolderError,
@@ -19,7 +19,17 @@ from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import RUN, Json, Record
-from collegium.strict import FOUND, ImageSize, as_labels, check_found, check_size, strict, tuples
+from collegium.strict import (
+    BALANCED,
+    FOUND,
+    ImageSize,
+    as_class_weights,
+    as_labels,
+    check_found,
+    check_size,
+    strict,
+    tuples,
+)
 from collegium.training.options import Machine, Optimisation, Storage
 
 if TYPE_CHECKING:
@@ -56,6 +66,8 @@ class Run:
         labels: for teachers with other classes than the data's, by their name: for each of their
             classes the student's class or classes it stands for; or the names of their classes,
             in the order of their logits.
+        class_weights: of the label's cross entropy, by class name, or "balanced".
+        label_smoothing: part of the label that all classes share equally, 0 to 1.
     """
 
     data: "str | Splits"
@@ -74,8 +86,18 @@ class Run:
     watch_test: bool = False
     classes: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
+    class_weights: Mapping[str, float] | Literal["balanced"] | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.class_weights not in (None, BALANCED):
+            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
+                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
+            as_class_weights(self.class_weights)
+        if not 0 <= self.label_smoothing < 1:
+            raise RequestError(
+                f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing}"
+            )
         for name in ("seed", "view_seed"):
             if not -LARGEST <= getattr(self, name) < LARGEST:
                 raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
@@ -102,6 +124,8 @@ class Run:
             "watch_test": self.watch_test,
             "classes": list(self.classes),
             "labels": dict(self.labels),
+            "class_weights": self.class_weights,
+            "label_smoothing": self.label_smoothing,
         }
 
     @classmethod
@@ -171,6 +195,8 @@ def distill(
     views: int | None = None,
     store: Path | str | None = None,
     labels: Mapping[str, Any] | None = None,
+    class_weights: "Mapping[str, float] | Path | str | None" = None,
+    label_smoothing: float = 0.0,
     overwrite: bool = False,
     quiet: bool = False,
     tensorboard: bool = False,
@@ -199,6 +225,9 @@ def distill(
         labels: for teachers with other classes than the data's, by their name: a mapping from
             each of their classes to the student's it stands for, the names of their classes in the
             order of their logits, or a JSON file with either. Not needed where names agree.
+        class_weights: of the label's cross entropy: "balanced", a mapping from class names, or a
+            JSON or CSV file of one; only their ratios matter, see `settle_class_weights`.
+        label_smoothing: part of the label that all classes share equally, at least 0, below 1.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
         tensorboard: write metrics as TensorBoard events too (needs the extra of that name).
@@ -230,6 +259,8 @@ def distill(
         augment=augment,
         views=views,
         labels={name: as_labels(content) for name, content in (labels or {}).items()},
+        class_weights=as_class_weights(class_weights),
+        label_smoothing=label_smoothing,
     )
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
 

@@ -27,6 +27,7 @@ from collegium.data import Loader
 from collegium.errors import NumericsError
 from collegium.models.licences import read_licence
 from collegium.models.pairing import asked_layers, pair_table
+from collegium.objective import Objective
 from collegium.plain import PlainAnswers
 from collegium.record import (
     RUN,
@@ -39,6 +40,7 @@ from collegium.teachers.prepare import to_channels_last
 from collegium.teachers.store import Store
 from collegium.training.changes import Allowed, write_changes
 from collegium.training.events import written_to
+from collegium.training.hard_label import note_of, set_hard_label, settle_class_weights
 from collegium.training.identity import (
     known_ids,
     new_versions,
@@ -216,6 +218,7 @@ class Session:
             parts = f"--devices {self.fabric.world_size}" if self.fabric.world_size > 1 else ""
         if parts and (note := parts_note(self.student, objective, self._part)):
             self.display.warn(f"{parts}: {note}")
+        self._set_hard_label(objective)
         self.pairs = objective.layers.pairs
         if self.pairs:
             self.display.say(pair_table(self.pairs, dims))
@@ -243,6 +246,14 @@ class Session:
         )
         self.store: Store | None = None
         self.source = self._make_source(objective.layers, dims)
+
+    def _set_hard_label(self, objective: Objective) -> None:
+        run, train = self.request, self.splits.train
+        weights_C = None
+        if run.class_weights is not None:
+            weights_C = settle_class_weights(run.class_weights, train.classes, train.labels_N)
+            self.display.say(note_of(weights_C, train.classes))
+        set_hard_label(objective, run.method.slug, weights_C, run.label_smoothing)
 
     def _make_source(self, layers: Layers, dims: Dims) -> AbstractTeacherSource:
         run = self.request

@@ -1,11 +1,12 @@
-"""What comes from outside, read strictly: dataclasses from JSON, label maps from files."""
+"""What comes from outside, read strictly: dataclasses from JSON, files of classes."""
 
+import csv
 import dataclasses
 import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,6 +200,79 @@ def as_labels(content: Any) -> Any:
             f"several or null, or a list of the teacher's classes; found something else{place}"
         )
     return dict(content) if isinstance(content, Mapping) else list(content)
+
+
+BALANCED = "balanced"
+"""Weights by which all classes count alike, however many examples they have."""
+
+
+def as_class_weights(content: Any) -> Any:
+    """Weights of classes: `balanced`, a mapping from names, or the file of one; None for none.
+
+    A file is a JSON object, or CSV of two columns, class and weight, with or without that heading.
+
+    Raises:
+        RequestError: the file cannot be read, or there is no weight >= 0 for each name.
+    """
+    place = ""
+    if content is None or content == BALANCED:
+        return content
+    if isinstance(content, str | Path):
+        place = f" in {content}"
+        content = _weights_in(Path(content))
+    if not isinstance(content, Mapping) or not content:
+        raise RequestError(
+            f"class weights are {BALANCED}, or a weight for the name of each class; found "
+            f"something else{place}"
+        )
+    for name, weight in content.items():
+        if not fits(weight, float) or not 0 <= weight < math.inf:
+            raise RequestError(
+                f"the weight of class {name!r}{place} must be a number >= 0, found {weight!r}"
+            )
+    return {str(name): float(weight) for name, weight in content.items()}
+
+
+def _weights_in(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            return _once(_read_columns(text, path), path)
+        return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise RequestError(
+            f"class weights {path} cannot be read: {problem}; give {BALANCED}, or a JSON or CSV "
+            "file of a weight for the name of each class"
+        ) from None
+
+
+def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for line, cells in enumerate(csv.reader(text.splitlines()), 1):
+        cells = [cell.strip() for cell in cells]
+        if not any(cells) or (line == 1 and cells == ["class", "weight"]):
+            continue
+        if len(cells) != 2:
+            raise RequestError(f"{path} line {line}: two columns, class and weight, are read")
+        try:
+            pairs.append((cells[0], float(cells[1])))
+        except ValueError:
+            raise RequestError(f"{path} line {line}: {cells[1]!r} is no weight") from None
+    return pairs
+
+
+def _once(pairs: Iterable[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """Pairs as a mapping.
+
+    Raises:
+        RequestError: a name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RequestError(f"{path} has a weight for class {name!r} twice")
+        found[name] = value
+    return found
 
 
 def _is_name_or_names(item: Any) -> bool:

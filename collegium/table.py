@@ -78,7 +78,7 @@ class Outcomes:
 
     Attributes:
         name: of the row.
-        published: whether it kept its paper's temperature and alpha.
+        published: whether it kept its paper's temperature, alpha and label weight.
         runs: summaries by seed.
         failures: what went wrong, by seed.
     """
@@ -144,7 +144,7 @@ class Comparison(dict[str, Any]):
         head = [cell.format(control=self["control"]) for cell in _HEAD]
         chart = differences_chart(self._gaps())
         shown = [chart] if chart else []
-        return card("Comparison", self["answer"], Table("", head, rows, _LEGEND), shown)
+        return card("Comparison", self["answer"], Table("", head, rows, legend(self)), shown)
 
 
 def _is_row(row: Any) -> bool:
@@ -247,15 +247,34 @@ def markdown(table: Json) -> str:
         for seed, text in line["failures"].items()
     ]
     lines += ["", "Failed:", *failures] if failures else []
-    lines += ["", _LEGEND]
+    lines += ["", legend(table)]
     return "\n".join(lines) + "\n"
 
 
 _LEGEND = (
     "Accuracies in %, mean (standard deviation) over n seeds; differences are paired by seed, in "
     "points, ± half a 95 % interval (Student's t); p of a two-sided paired t-test. Rows with "
-    "preset=published or preset=figure have their paper's temperature and weight, all others one."
+    "preset=published or preset=figure have their paper's temperature, alpha (weight of the soft "
+    "target) and label weight; all others share one of each, unless they name their own"
 )
+
+
+def legend(table: Json) -> str:
+    """What the columns are, and what the rows share."""
+    strength = table.get("strength") or {}
+    words = {"temperature": "temperature", "alpha": "alpha", "label_weight": "label weight"}
+    shared = [
+        f"{name} {'1 - alpha' if strength[key] is None else f'{strength[key]:g}'}"
+        for key, name in words.items()
+        if key in strength
+    ]
+    smoothing, weights = table.get("label_smoothing"), table.get("class_weights")
+    label = [f"label smoothing {smoothing:g}"] if smoothing else []
+    label += ["weights of classes"] if weights else []
+    return (
+        f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}."
+        + f" The label's loss has {' and '.join(label)} in all rows." * bool(label)
+    )
 
 
 def _cells(cells: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from collegium.export.subject import Subject
 from collegium.export.tables import HEAD, markdown, note, rows
 from collegium.models.licences import UNKNOWN, read_licence
 from collegium.record import Json
-from collegium.run import describe
+from collegium.run import Run, describe
 
 NAMED = 20
 """Classes that are listed; of more the first few."""
@@ -161,11 +161,22 @@ def _made(subject: Subject, command: str) -> str:
         f"epoch{'s' * (how.epochs > 1)} of batches of {how.batch_size}, {how.optimizer}; the "
         "weights are those of "
         + ("the last epoch" if student.which == "last" else "the best epoch on validation"),
+        *_label_loss(run),
         *([f"* trained by {code(trained)}"] if trained else []),
         f"* exported by {code(command)}",
     ]
     cited = f"\n\n```bibtex\n{method.citation()}\n```" if method.bibtex else ""
     return "\n".join(lines) + cited
+
+
+def _label_loss(run: Run) -> list[str]:
+    """A line on weights of classes and smoothing, where there were any."""
+    weights = run.class_weights
+    said = ["balanced class weights" if isinstance(weights, str) else "class weights"] * bool(
+        weights
+    )
+    said += [f"label smoothing {run.label_smoothing:g}"] * bool(run.label_smoothing)
+    return [f"* label's loss with {' and '.join(said)}"] * bool(said)
 
 
 def _typed(command: str) -> str:

@@ -206,10 +206,32 @@ def logit_error(
 
 
 def cross_entropy(
-    logits_BC: Float[Tensor, "B C"], labels_B: Int[Tensor, " B"], temperature: float = 1.0
+    logits_BC: Float[Tensor, "B C"],
+    labels_B: Int[Tensor, " B"],
+    temperature: float = 1.0,
+    weights_C: Float[Tensor, " C"] | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, " B"]:
-    """-log softmax(logits / temperature) of the true class, in nats, unscaled."""
-    return F.cross_entropy(logits_BC / temperature, labels_B, reduction="none")
+    """-log softmax(logits / temperature) of the true class, in nats, unscaled.
+
+    Args:
+        logits_BC: raw scores.
+        labels_B: true classes.
+        temperature: > 0.
+        weights_C: of each class, >= 0; None for 1. An example's loss is multiplied by its class's,
+            and is not divided by the batch's sum of weights, as torch's mean is.
+        smoothing: part of the label that all classes share equally, 0 to 1 (Szegedy et al. 2016,
+            section 7); each class's share is multiplied by its own weight, as in torch.
+    """
+    if weights_C is not None:
+        weights_C = weights_C.to(logits_BC.dtype)
+    return F.cross_entropy(
+        logits_BC / temperature,
+        labels_B,
+        weight=weights_C,
+        reduction="none",
+        label_smoothing=smoothing,
+    )
 
 
 def _exact(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:

@@ -20,7 +20,7 @@ class AEKD(AbstractSoftTarget):
 
     Weights: argmin |sum_t w_t g_t|^2 over 0 <= w_t <= tolerance, sum w = 1, with g_t the mean
     gradient of teacher t's soft target by the student's logits. Constants in the loss.
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q).
+    Loss: label_weight CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q).
 
     >>> import torch, collegium as cg
     >>> objective = cg.AEKD(tolerance=1.0).build(cg.Dims(classes=2, teachers=("a", "b")))

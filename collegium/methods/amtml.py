@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _PUBLISHED = {
     "temperature": 5.0,
     "alpha": 0.7,
+    "label_weight": None,  # the paper's 1 - alpha
     "hint_weight": 1.0,
     "adapter_rate": 1.0,
     "adapter_start": 0.0,
@@ -46,10 +47,11 @@ class AMTML(AbstractSoftTarget):
     Weights: w_t = softmax over teachers of v . (theta_t * beta), where beta is the student's pooled
     last map for this example, theta_t the teacher's latent vector and v a global one. Target:
     m = sum_t w_t softmax(z_t / temperature).
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(m || q) + angle_weight RKD-angle(q, m)
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(m || q) + angle_weight RKD-angle(q, m)
     + hint_weight mean over groups |regressor(student map) - map of the group's teacher|^2.
     The weights learn from the KL to the one mixture (not from a sum of KLs). Ours beside the paper:
-    the feature has length 1, and the adapter waits until the student has learnt something.
+    the feature has length 1, the adapter waits until the student has learnt something, and the
+    label has weight 1 (the paper's 1 - alpha is in the presets, or label_weight None).
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a",), student_maps={"last": (4, 2, 2)})
@@ -90,7 +92,7 @@ class AMTML(AbstractSoftTarget):
     }
 
     alpha: float = 0.5
-    """Weight of the integrated soft target, 0 to 1; the label has the rest."""
+    """Weight of the integrated soft target, >= 0."""
     weighting: WeightingName = "latent"
     """Who is heard how much; the adapter's options belong to `latent`."""
     angle_weight: float = 1.0

@@ -12,7 +12,7 @@ class AvgMKD(AbstractSoftTarget):
     AMTML-KD's Figure 3 calls it AvgMKD, CA-MKD calls it AVER; that a mean of posteriors is a good
     committee: Dietterich, Ensemble Methods in Machine Learning, MCS 2000.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(mean_t p_t || q).
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(mean_t p_t || q).
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a", "b"))

@@ -22,7 +22,7 @@ class CAMKD(AbstractFeature):
 
     Weights: w_t = (1 - softmax_t CE_t) / (T - 1), where CE_t is teacher t's at temperature 1; for
     the hints, that of teacher t's classifier on the student's map after its regressor.
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q)
+    Loss: label_weight CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q)
     + hint_weight sum_t v_t mean (r_t(F_s) - F_t)^2. The public code divides both sums by T again
     (preset `public_scale`).
 

@@ -13,7 +13,7 @@ class DIST(AbstractSoftTarget):
     Huang, You, Wang, Qian, Xu, Knowledge Distillation from A Stronger Teacher, NeurIPS 2022,
     arXiv 2205.10536, equations 6 to 9.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 (between_classes (1 - correlation of an
+    Loss: label_weight CE(s, y) + alpha temperature^2 (between_classes (1 - correlation of an
     example's probabilities) + between_examples (1 - correlation of a class's, mean over classes)).
     The target is the teachers' mean; the second part is taken over the local batch.
 

@@ -15,7 +15,7 @@ class DKD(AbstractSoftTarget):
     Zhao, Cui, Song, Qiu, Liang, Decoupled Knowledge Distillation, CVPR 2022, arXiv 2203.08679,
     equation 7.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 sum_t w_t (target_class KL(b_t || b_s) +
+    Loss: label_weight CE(s, y) + alpha temperature^2 sum_t w_t (target_class KL(b_t || b_s) +
     other_classes KL(rest_t || rest_s)), b = (p_y, 1 - p_y), rest = p without y, brought to sum 1.
     All teachers are heard; the paper has one (preset `published`).
 

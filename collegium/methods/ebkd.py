@@ -15,7 +15,7 @@ class EBKD(AbstractSoftTarget):
     repository, whose weights sum to (T - 1) / T.
 
     Weights: w_t = (1 - H_t / sum_u H_u) / (T - 1), entropies H at temperature 1.
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q).
+    Loss: label_weight CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q).
 
     >>> import torch, collegium as cg
     >>> objective = cg.EBKD().build(cg.Dims(classes=2, teachers=("sure", "torn")))

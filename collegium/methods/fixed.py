@@ -12,7 +12,7 @@ class Fixed(AbstractSoftTarget):
     A control: an adaptive weighting that is no better than the best fixed one (tuned on
     validation) has shown nothing.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(sum_t share_t p_t || q).
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t share_t p_t || q).
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a", "b"))

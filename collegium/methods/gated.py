@@ -20,7 +20,7 @@ class Gated(AbstractSoftTarget):
     loses its weight on the example, and g carries to examples with doubtful labels what was learnt
     of whole regions. g and w are constants for the student.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q); the gate's own beside.
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q); the gate's own beside.
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("right", "wrong"), student_maps={"last": (4, 2, 2)})

@@ -10,9 +10,10 @@ class KD(AbstractSoftTarget):
     """One teacher's softened answers: the best on validation, or the one named.
 
     Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, arXiv 1503.02531,
-    section 2. With another weighting it is the same loss on all teachers.
+    section 2. With another weighting it is the same loss on all teachers. Much public code has the
+    label at 1 - alpha, as Zagoruyko, Komodakis, attention-transfer (that preset).
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(p || q), softened on both sides.
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(p || q), softened on both sides.
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("t",))
@@ -31,7 +32,13 @@ class KD(AbstractSoftTarget):
           year = {2015}, eprint = {1503.02531}, archivePrefix = {arXiv}
         }"""
     presets = {  # noqa: RUF012 - a class constant
-        "standardised": {"temperature": 2.0, "alpha": 9.0, "label_weight": 0.1, "standardise": True}
+        "attention_transfer": {"label_weight": None},
+        "standardised": {
+            "temperature": 2.0,
+            "alpha": 9.0,
+            "label_weight": 0.1,
+            "standardise": True,
+        },
     }
 
     weighting: WeightingName = "best"

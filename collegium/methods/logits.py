@@ -12,7 +12,7 @@ class Logits(AbstractSoftTarget):
 
     Ba, Caruana, Do Deep Nets Really Need to be Deep?, NIPS 2014, arXiv 1312.6184, equation 3.
 
-    Loss: (1 - alpha) CE(s, y) + alpha / (2 C) |s - mean_t z_t|^2. It is what kd tends to at high
+    Loss: label_weight CE(s, y) + alpha / (2 C) |s - mean_t z_t|^2. It is what kd tends to at high
     temperatures, for logits of mean 0; the paper has no 1 / C and no label.
 
     >>> import torch, collegium as cg

@@ -16,8 +16,8 @@ class Random(AbstractSoftTarget):
 
     A control: an adaptive weighting that is no better has shown nothing.
 
-    Loss: (1 - alpha) CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q), w drawn evenly from all
-    weights there are (Dirichlet(1, ..., 1)), or one teacher at a time.
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q), w drawn evenly from
+    all weights there are (Dirichlet(1, ..., 1)), or one teacher at a time.
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a", "b"))

@@ -138,6 +138,7 @@ def settings(reading: Reading) -> list[tuple[str, str]]:
     run = reading.run
     plain = ["data", "student", "method", "seed", "validation", "augment", "views"]
     found = [(key, str(run[key])) for key in plain if run.get(key) is not None]
+    found += [(k, str(run[k])) for k in ("class_weights", "label_smoothing") if run.get(k)]
     for part in ("optimisation", "options"):
         found += [(k, str(v)) for k, v in run.get(part, {}).items() if v not in (None, [], "")]
     environment = run.get("environment", {})

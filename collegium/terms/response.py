@@ -23,15 +23,26 @@ from collegium.weighting import mixture
 
 
 class HardLabel(AbstractTerm):
-    """scale * cross entropy with the label."""
+    """scale * cross entropy with the label.
+
+    Attributes:
+        weights_C: of each class; None for 1. No part of the state dict: run.json decides it.
+        smoothing: part of the label that all classes share equally, 0 to 1.
+    """
+
+    weights_C: Tensor | None
 
     def __init__(self, scale: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
-        self.scale, self.temperature = scale, temperature
+        self.scale, self.temperature, self.smoothing = scale, temperature, 0.0
+        self.register_buffer("weights_C", None, persistent=False)
 
     def forward(self, given: Given) -> Float[Tensor, " B"]:
         """Cross entropy per example."""
-        return self.scale * cross_entropy(given.student.logits_BC, given.labels_B, self.temperature)
+        logits_BC, labels_B = given.student.logits_BC, given.labels_B
+        return self.scale * cross_entropy(
+            logits_BC, labels_B, self.temperature, self.weights_C, self.smoothing
+        )
 
 
 LossName = Literal["kl", "dkd", "dist", "logits"]

@@ -25,7 +25,11 @@ DECIDING = (
     "image_size",
     "classes",
     "labels",
+    "class_weights",
+    "label_smoothing",
 )
+LATER: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
+"""Keys that a run.json of an earlier version lacks, and what their absence means."""
 ARITHMETIC = ("precision", "micro_batches", "channels_last", "fold", "fused", "compile")
 """Options of the machine that decide how numbers are rounded, or more."""
 NAMED = ("data", "teachers", "watch_test")
@@ -76,8 +80,9 @@ def _deciding(content: Json) -> Json:
     """Everything that decides, flat."""
     flat: Json = {}
     for name in DECIDING:
-        value = content.get(name)
-        flat |= value if isinstance(value, Mapping) else {name: value}
+        value = content.get(name, LATER.get(name))
+        # Weights of classes are one value: names of classes are no names of options.
+        flat |= value if name != "class_weights" and isinstance(value, Mapping) else {name: value}
     flat |= {name: content.get("machine", {}).get(name) for name in ARITHMETIC}
     storage = content.get("storage", {})
     if storage.get("store") is not None:  # whether answers are kept is no matter, how they are is

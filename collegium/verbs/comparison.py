@@ -6,6 +6,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Flat
 
 from collegium.errors import RequestError
+from collegium.family import AbstractSoftTarget
 from collegium.run import Run
 from collegium.training.options import Machine, Optimisation, Storage
 from collegium.verbs.options import (
@@ -13,6 +14,7 @@ from collegium.verbs.options import (
     Call,
     Corrupt,
     Flag,
+    LabelOptions,
     Size,
     ViewOptions,
     data_string,
@@ -33,12 +35,14 @@ def compare(
     published: Flag = False,
     temperature: float = 4.0,
     alpha: float = 0.9,
+    label_weight: float | None = AbstractSoftTarget.label_weight,
     jobs: int | None = None,
     validation: float = Run.validation,
     image_size: Size = Run.image_size,
     best_test: Flag = False,
     corrupt: Corrupt | None = None,
     optimisation: Flat[Optimisation] = Optimisation(),
+    label: Flat[LabelOptions] = LabelOptions(),
     view: Flat[ViewOptions] = ViewOptions(),
     machine: Flat[Machine] = Machine(),
     quiet: Flag = False,
@@ -59,13 +63,16 @@ def compare(
         control: the row others are compared with; by default avg_mkd, else the student alone.
         published: add each method once more as its paper sets it.
         temperature: of all soft targets that name none.
-        alpha: weight of all soft targets that name none; the label has the rest.
+        alpha: weight of all soft targets that name none.
+        label_weight: of the label beside teachers in all rows that name none; None for what alpha
+            leaves of 1.
         jobs: runs at a time; by default one a core, each with one thread.
         validation: part of the training data held out, where the data has no split of its own.
         image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
         best_test: show the best epoch on the test split too, which nobody could have chosen.
         corrupt: whether an image that cannot be decoded is fatal or one to skip.
         optimisation: how long and how fast.
+        label: what the label's cross entropy is.
         view: augmentation.
         machine: where it runs.
         quiet: show no progress.
@@ -73,7 +80,8 @@ def compare(
     """
     from collegium.rows import read_rows
 
-    rows, told = read_rows(methods, temperature, alpha, published), parse_labels(labels)
+    rows = read_rows(methods, temperature, alpha, published, label_weight)
+    told = parse_labels(labels)
 
     def call() -> Answer:
         from collegium.compare import compare as compare_runs
@@ -93,6 +101,8 @@ def compare(
             image_size=image_size,
             watch_test=best_test,
             labels=told,
+            class_weights=label.weights,
+            label_smoothing=label.label_smoothing,
         )
         if not base.teachers and any(row.method.hears_teachers for row in rows):
             raise RequestError("methods hear teachers and none was given: add --teacher NAME=MODEL")

@@ -11,7 +11,7 @@ from collegium.errors import RequestError
 from collegium.folders import check_folder
 from collegium.record import Json, next_free
 from collegium.run import Run
-from collegium.strict import ImageSize, as_labels, as_size, written
+from collegium.strict import ImageSize, as_class_weights, as_labels, as_size, written
 
 Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
 Corrupt = Literal["fatal", "skip"]
@@ -103,6 +103,23 @@ class ViewOptions:
     teachers are heard (so that answers can be kept), else 0."""
     view_seed: int = Run.view_seed
     """Of the views' pixels; runs of other seeds share stored answers while it is the same."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What the label's cross entropy is."""
+
+    class_weights: str | None = None
+    """balanced, so that all classes count alike however many examples they have, or a JSON or CSV
+    file with a weight for the name of each class, of which the ratios matter. They multiply the
+    label's loss alone, `ce`; the loss on validation and test has none."""
+    label_smoothing: float = Run.label_smoothing
+    """Part of the label that all classes share equally, at least 0 and below 1; of `ce` alone."""
+
+    @property
+    def weights(self) -> Any:
+        """Of the classes, by name; "balanced"; or None."""
+        return as_class_weights(self.class_weights)
 
 
 @dataclass(frozen=True)

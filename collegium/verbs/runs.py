@@ -20,6 +20,7 @@ from collegium.verbs.options import (
     Call,
     DataOptions,
     Flag,
+    LabelOptions,
     OutputOptions,
     ViewOptions,
     parse_labels,
@@ -44,6 +45,7 @@ def train(
     data: Flat[DataOptions],
     model: str,
     optimisation: Flat[Optimisation] = Optimisation(),
+    label: Flat[LabelOptions] = LabelOptions(),
     view: Flat[ViewOptions] = ViewOptions(),
     machine: Flat[Machine] = Machine(),
     output: Flat[OutputOptions] = OutputOptions(),
@@ -55,11 +57,12 @@ def train(
         model: the network: cifar:resnet20, small:cnn, timm:NAME, torchvision:NAME, hf:NAME_OR_DIR,
             path/to/file.py:function, a run folder; @FILE or @pretrained for its start.
         optimisation: how long and how fast.
+        label: what the label's cross entropy is.
         view: augmentation.
         machine: where it runs.
         output: where it goes.
     """
-    do = functools.partial(_do, "train", data, model, {}, Vanilla(), optimisation, view)
+    do = functools.partial(_do, "train", data, model, {}, Vanilla(), optimisation, label, view)
     return functools.partial(do, Storage(), machine, output)
 
 
@@ -85,6 +88,7 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
         labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
         optimisation: Flat[Optimisation] = Optimisation(),
+        label: Flat[LabelOptions] = LabelOptions(),
         view: Flat[ViewOptions] = ViewOptions(),
         storage: Flat[Storage] = Storage(),
         machine: Flat[Machine] = Machine(),
@@ -92,8 +96,8 @@ def distill_with(presets: dict[str, str]) -> Callable[..., Call]:
         method: chosen = default,
     ) -> Call:
         named, told = parse_teachers(teacher), parse_labels(labels)
-        do = functools.partial(_do, method.slug, data, student, named, method, optimisation, view)
-        return functools.partial(do, storage, machine, output, told)
+        shared = (optimisation, label, view, storage, machine, output, told)
+        return functools.partial(_do, method.slug, data, student, named, method, *shared)
 
     verb.__doc__ = distill.__doc__
     return verb
@@ -110,6 +114,7 @@ def distill(*arguments: Any, **options: Any) -> Call:  # noqa: D417 - those of t
             hf:NAME_OR_DIR, onnx:FILE, or a run folder.
         labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
         optimisation: how long and how fast.
+        label: what the label's cross entropy is.
         view: augmentation.
         storage: what is kept of the teachers' answers.
         machine: where it runs.
@@ -126,12 +131,13 @@ def _description(kind: type[AbstractMethod]) -> str:
 
 
 def _do(
-    label: str,
+    name: str,
     data: DataOptions,
     student: str,
     teachers: dict[str, str],
     method: AbstractMethod,
     optimisation: Optimisation,
+    label: LabelOptions,
     view: ViewOptions,
     storage: Storage,
     machine: Machine,
@@ -154,14 +160,16 @@ def _do(
         image_size=data.image_size,
         classes=data.chosen,
         labels=labels or {},
+        class_weights=label.weights,
+        label_smoothing=label.label_smoothing,
     )
-    out = output.folder(label)
+    out = output.folder(name)
     record = execute(
         run,
         out,
         overwrite=output.overwrite,
         quiet=output.quiet,
-        label=label,
+        label=name,
         tensorboard=output.tensorboard,
     )
     return _tell(record)

@@ -94,6 +94,27 @@ def test_options_may_follow_the_method(distil) -> None:
     assert distil("amtml --json --alpha 1 --out other").code == 0
 
 
+def test_class_weights_and_label_smoothing_change_what_is_learned_and_are_recorded(
+    command,
+) -> None:
+    train = "train --data digits --model small:cnn --epochs 1 --classes 3,8"
+    assert command(f"{train} --out plain --quiet").code == 0
+    Path("w.csv").write_text("class,weight\n3,3\n8,1\n")
+    told = command(f"{train} --out weighed --class-weights w.csv --label-smoothing 0.2 --json")
+    assert told.code == 0, told.err
+    assert "class weights from 0.49" in told.err
+    plain, weighed = Record("plain"), Record("weighed")
+    assert (weighed.run["class_weights"], weighed.run["label_smoothing"]) == ({"3": 3, "8": 1}, 0.2)
+    assert weighed.metrics("train")[0]["loss.ce"] != plain.metrics("train")[0]["loss.ce"]
+    report = Path("weighed/report.html").read_text()
+    assert "label_smoothing" in report
+    assert "label_smoothing" not in Path("plain/report.html").read_text()
+    told = command("train --data digits --model small:cnn --epochs 1 --class-weights w.csv --out x")
+    assert told.code == 2
+    assert "no weight for class 0, 1, 2" in told.err
+    assert not Path("x").exists()
+
+
 def test_train_evaluate_and_a_run_folder_as_a_model(command, teachers: dict[str, Path]) -> None:
     folder = teachers["wide"]
     told = command(f"evaluate --data digits --model {folder} --json")

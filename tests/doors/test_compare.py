@@ -1,6 +1,7 @@
 """`collegium compare`: a fair table, resumable, in words."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from collegium.cli import read
-from collegium.errors import RequestError, UnknownNameError
+from collegium.compare import Task, _check_same
+from collegium.errors import FolderError, RequestError, UnknownNameError
+from collegium.methods.kd import KD
 from collegium.record import Record
-from collegium.rows import read_row, read_rows
+from collegium.rows import read_row, read_rows, shared_strength
+from collegium.run import Run
 from collegium.table import Outcomes, answer, make_table, markdown, paired
 
 METHODS = "avg_mkd,kd:teacher=wide,kd:weighting=entropy:standardise=true"
@@ -140,7 +144,9 @@ def test_processes_side_by_side_make_the_same_table(compare) -> None:
         ("--methods ,", "names no method"),
         ("--methods kd --control dkd", "unknown control 'dkd'"),
         ("--methods kd --seeds 0", "must be at least 1"),
-        ("--methods kd --alpha 2", "alpha must be between 0 and 1"),
+        ("--methods kd --alpha -1", "alpha must be >= 0"),
+        ("--methods kd --alpha 2 --label-weight None", "alpha must be between 0 and 1"),
+        ("--methods kd --label-weight -1", "label_weight must be >= 0"),
     ],
 )
 def test_comparisons_that_make_no_sense_are_refused(compare, words, complaint) -> None:
@@ -155,13 +161,39 @@ def test_a_row_is_read_into_a_method() -> None:
     row = read_row("aekd:tolerance=0.8:normalise-gradients=yes:mix=probs", 2.0, 0.7)
     method: Any = row.method
     assert (method.tolerance, method.normalise_gradients, method.mix) == (0.8, True, "probs")
-    assert (method.temperature, method.alpha, method.labels_get) == (2.0, 0.7, pytest.approx(0.3))
+    assert (method.temperature, method.alpha, method.labels_get) == (2.0, 0.7, 1.0)
     fixed: Any = read_row("fixed:shares=a=1+b=2.5", 4.0, 0.9).method
     assert fixed.shares == ("a=1", "b=2.5")
     own: Any = read_row("kd:temperature=9", 4.0, 0.9).method
     assert (own.temperature, own.alpha) == (9.0, 0.9)
     hints: Any = read_row("fitnets", 4.0, 0.9).method
     assert (hints.alpha, hints.labels_get) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("label_weight", [None, 0.0, 0.4])
+def test_the_label_has_one_weight_in_all_rows_that_name_none(label_weight: float | None) -> None:
+    soft = "kd,gated,amtml,ca_mkd,dkd,fitnets:alpha=0.5"
+    names = f"{soft},rkd,kd:label-weight=0.7,avg_mkd:label_weight=none"
+    rows = read_rows(names, 4.0, 0.8, True, label_weight)
+    found = {row.name: row.method for row in rows}
+    for name in soft.split(","):
+        method: Any = found[name]
+        left = pytest.approx(1 - method.alpha)
+        assert method.labels_get == (left if label_weight is None else label_weight), name
+    own: Any = found["kd:label-weight=0.7"], found["avg_mkd:label_weight=none"]
+    assert [method.labels_get for method in own] == [0.7, pytest.approx(0.2)]
+    hints: Any = found["rkd"]
+    assert hints.labels_get == (1.0 if label_weight is None else label_weight)
+    figure: Any = found["amtml:preset=figure"]
+    assert (figure.alpha, figure.labels_get) == (0.7, pytest.approx(0.3))
+    strength = {"temperature": 4.0, "alpha": 0.8, "label_weight": label_weight}
+    assert shared_strength(rows) == strength
+    table = make_table([outcomes(name, 0.5) for name in ("vanilla", "kd")], "vanilla")
+    said = "1 - alpha" if label_weight is None else f"{label_weight:g}"
+    assert f"temperature 4, alpha 0.8, label weight {said}." in markdown(
+        table | {"strength": strength}
+    )
+    assert "own.\n" in markdown(table)
 
 
 def test_published_rows_keep_their_strength() -> None:
@@ -181,6 +213,24 @@ def test_published_rows_keep_their_strength() -> None:
         read_rows("dkd:preset=nothing", 4.0, 0.9)
     with pytest.raises(RequestError):
         read_rows("", 4.0, 0.9)
+
+
+def test_a_comparison_of_an_earlier_version_goes_on_where_it_meant_the_same(
+    tmp_path: Path,
+) -> None:
+    def task(**options: Any) -> Task:
+        return Task("kd", Run("digits", "small:cnn", {"a": "b"}, KD(**options)), tmp_path)
+
+    old = task(label_weight=None).run.to_json()
+    for key in ("class_weights", "label_smoothing"):
+        del old[key]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    _check_same(task(label_weight=None))
+    with pytest.raises(FolderError, match="another label_weight"):
+        _check_same(task())
+    smooth = dataclasses.replace(task(label_weight=None).run, label_smoothing=0.1)
+    with pytest.raises(FolderError, match="another label_smoothing"):
+        _check_same(Task("kd", smooth, tmp_path))
 
 
 def outcomes(name: str, *accuracies: float) -> Outcomes:

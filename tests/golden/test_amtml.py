@@ -240,7 +240,8 @@ def test_kd(load: Any, temperature: float, variant: str) -> None:
 def test_kd_with_labels_is_the_method(load: Any, temperature: float, variant: str) -> None:
     case = load(f"kd_ce_T{temperature:g}_{variant}")
     dims = cg.Dims(classes=case["teacher_logits"].shape[1], teachers=("t",))
-    method = cg.KD(temperature=temperature, alpha=case.settings["alpha"])
+    settings = {"temperature": temperature, "alpha": case.settings["alpha"]}
+    method = cg.KD.preset("attention_transfer", **settings)
     student = cg.StudentOutputs(case["student_logits"])
     teachers = cg.TeacherOutputs(case["teacher_logits"][:, None])
     case.check_loss(total(method.build(dims)(student, teachers, case["labels"])))

@@ -74,3 +74,40 @@ def test_the_soft_target_warms_up_and_nothing_else_does(slug: str, preset: str) 
         for name, term_B in slow(*inputs, weights_BT).items():
             part = min(1, (epoch + 1) / 5) if name == "kd" else 1
             assert torch.allclose(term_B, part * whole[name], rtol=1e-12), (epoch, name)
+
+
+PUBLISHED = {
+    ("aekd", "published"): (0.9, 1.0),
+    ("amtml", "figure"): (0.7, 0.3),
+    ("amtml", "notebook_kd"): (0.7, 0.3),
+    ("amtml", "notebook_learning"): (0.7, 0.3),
+    ("amtml", "notebook_hint"): (0.7, 0.3),
+    ("at", "published"): (0.0, 1.0),
+    ("avg_mkd", "aver"): (1.0, 1.0),
+    ("avg_mkd", "standardised"): (9.0, 0.1),
+    ("ca_mkd", "published"): (1.0, 1.0),
+    ("ca_mkd", "public_scale"): (1.0, 1.0),
+    ("dist", "published"): (1.0, 1.0),
+    ("dkd", "published"): (1.0, 1.0),
+    ("dkd", "standardised"): (9.0, 1.0),
+    ("ebkd", "published"): (1.0, 1.0),
+    ("fitnets", "published"): (0.0, 1.0),
+    ("fsp", "published"): (0.0, 1.0),
+    ("kd", "attention_transfer"): (0.9, 0.1),
+    ("kd", "standardised"): (9.0, 0.1),
+    ("logits", "kd_zoo"): (0.2, 1.0),
+    ("sp", "published"): (0.0, 1.0),
+}
+"""Weights of soft target and label as papers and public code have them, whatever our defaults."""
+
+
+@every
+def test_presets_keep_the_strengths_of_their_sources_and_defaults_the_labels_whole_weight(
+    slug: str, preset: str
+) -> None:
+    method: Any = make_method(slug, preset, ("a", "b"))
+    if not isinstance(method, AbstractSoftTarget):
+        pytest.skip("has no soft target")
+    alpha, label_weight = PUBLISHED.get((slug, preset), (method.alpha, 1.0))
+    assert (slug, preset) in PUBLISHED or preset == "default"
+    assert (method.alpha, method.labels_get) == (alpha, pytest.approx(label_weight))
