@@ -394,8 +394,9 @@ def evaluate(
     bad_N = ~found.logits_NC.isfinite().all(dim=1)
     if bad_N.any():
         raise NumericsError(
-            f"{network.spec} gives NaN or infinite logits for {int(bad_N.sum())} of {len(examined)} "
-            f"images of the {chosen} split, first for example {int(found.index_N[bad_N][0])}"
+            f"{network.spec} gives NaN or infinite logits for {int(bad_N.sum())} of "
+            f"{len(examined)} images of the {chosen} split, first for example "
+            f"{int(found.index_N[bad_N][0])}"
         )
     return {
         "split": chosen,
