@@ -12,13 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collegium.errors import (
-    FolderError,
-    Interrupted,
-    NumericsError,
-    RequestError,
-    ResourceError,
-)
+from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
@@ -371,7 +365,7 @@ def evaluate(
 
     from collegium.assembly import make_fabric, make_splits, make_teacher, relate, setting_of
     from collegium.models.network import parameter_count
-    from collegium.training.evaluate import predict
+    from collegium.training.evaluate import check_numbers, predict
 
     machine = machine or Machine()
     splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
@@ -391,13 +385,7 @@ def evaluate(
         labels=mapped,
     )
     seconds = time.perf_counter() - started
-    bad_N = ~found.logits_NC.isfinite().all(dim=1)
-    if bad_N.any():
-        raise NumericsError(
-            f"{network.spec} gives NaN or infinite logits for {int(bad_N.sum())} of "
-            f"{len(examined)} images of the {chosen} split, first for example "
-            f"{int(found.index_N[bad_N][0])}"
-        )
+    check_numbers(found, network.spec, chosen)
     return {
         "split": chosen,
         "images": len(examined),

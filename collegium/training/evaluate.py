@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.data import ImageData, Loader
+from collegium.errors import NumericsError
 from collegium.teachers.labels import LabelMap
 
 BINS = 15
@@ -137,3 +138,17 @@ def collect(
     batches = Loader(data, batch_size, device=device).epoch(0)
     logits_NC = torch.cat([ask(batch.images_BDHW).cpu() for batch in batches])
     return Predictions(logits_NC, data.labels_N.cpu(), data.index_N.cpu(), labels)
+
+
+def check_numbers(found: Predictions, spec: str, split: str) -> None:
+    """Refuse logits that are no numbers, of which no accuracy could be told.
+
+    Raises:
+        NumericsError: there are some; says how many and of which example first.
+    """
+    bad_N = ~found.logits_NC.isfinite().all(dim=1)
+    if bad_N.any():
+        raise NumericsError(
+            f"{spec} gives NaN or infinite logits for {int(bad_N.sum())} of {len(bad_N)} images of "
+            f"the {split} split, first for example {int(found.index_N[bad_N][0])}"
+        )
