@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from collegium.errors import (
-    FolderError,
-    Interrupted,
-    NumericsError,
-    RequestError,
-    ResourceError,
-)
+from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.folders import check_folder, finished, foreign_parts, go_on
 from collegium.method import AbstractMethod
 from collegium.methods import find_method
@@ -36,7 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from collegium.data import Splits
-    from collegium.training.evaluate import Predictions
 
 FORMAT = 1
 LARGEST = 1 << 63
@@ -361,18 +354,6 @@ def resume(
     return execute(run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code)
 
 
-def _check_measurable(found: "Predictions", split: str) -> None:
-    """Refuse logits that no accuracy can be measured on."""
-    if broken := int((~found.finite_N).sum()):
-        raise NumericsError(
-            f"the model gives NaN or infinite logits for {broken:,} of {len(found.finite_N):,} "
-            f"images of the {split} split: its weights are damaged, or its numbers are too large "
-            "for this precision (try --precision 32)"
-        )
-    if not found.known_N.any():
-        raise RequestError(f"the model knows the class of no image of the {split} split")
-
-
 def evaluate(
     model: "str | nn.Module",
     data: "str | Splits",
@@ -413,7 +394,7 @@ def evaluate(
 
     from collegium.assembly import make_fabric, make_splits, make_teacher, relate, setting_of
     from collegium.models.network import parameter_count
-    from collegium.training.evaluate import predict
+    from collegium.training.evaluate import check_measurable, predict
     from collegium.training.progress import Display
 
     machine = machine or Machine()
@@ -436,7 +417,7 @@ def evaluate(
         labels=mapped,
     )
     seconds = time.perf_counter() - started
-    _check_measurable(found, chosen)
+    check_measurable(found, chosen)
     return {
         "split": chosen,
         "images": len(examined),

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.data import ImageData, Loader
+from collegium.errors import NumericsError, RequestError
 from collegium.teachers.labels import LabelMap
 
 BINS = 15
@@ -176,3 +177,20 @@ def collect(
     batches = Loader(data, batch_size, device=device).epoch(0)
     logits_NC = torch.cat([ask(batch.images_BDHW).cpu() for batch in batches])
     return Predictions(logits_NC, data.labels_N.cpu(), data.index_N.cpu(), labels)
+
+
+def check_measurable(found: Predictions, split: str) -> None:
+    """Refuse logits that no accuracy can be measured on.
+
+    Raises:
+        NumericsError: some are NaN or infinite.
+        RequestError: the network knows the class of no image.
+    """
+    if broken := int((~found.finite_N).sum()):
+        raise NumericsError(
+            f"the model gives NaN or infinite logits for {broken:,} of {len(found.finite_N):,} "
+            f"images of the {split} split: its weights are damaged, or its numbers are too large "
+            "for this precision (try --precision 32)"
+        )
+    if not found.known_N.any():
+        raise RequestError(f"the model knows the class of no image of the {split} split")

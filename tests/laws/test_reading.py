@@ -307,7 +307,10 @@ def test_a_layer_with_a_gradient_is_read_and_moved(slug: str, how: str) -> None:
 
 def test_a_run_whose_student_learns_nothing_is_refused(tmp_path: Path) -> None:
     images, labels = batch(24)
-    for how, says in (("all frozen", "no parameter that is trained"), ("no_grad", "layer 'first'")):
+    for how, says in (
+        ("all frozen", "no parameter of the student Still"),
+        ("no_grad", "layer 'first'"),
+    ):
         with pytest.raises(RequestError, match=says):
             cg.distill(
                 student=Still(how),
