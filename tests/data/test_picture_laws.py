@@ -247,3 +247,17 @@ def test_what_does_not_fit_in_memory_is_read_by_the_same_rule(tmp_path: Path, mo
     assert torch.equal(encoded.pixels(torch.arange(COUNT)), decoded.images_NDHW)
     given = load_data(f"folder:{tmp_path / 'set'}?range=0,8191", validation=0.0).train
     assert given.fingerprint() != encoded.fingerprint()
+
+
+def test_a_camera_held_anyhow_gives_the_same_pixels_everywhere(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        image = Image.fromarray(rng.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+        image.save(tmp_path / "train" / "a" / f"{turn}.png", exif=exif)
+    read = load_data(f"folder:{tmp_path}?size=12,20", validation=0.0).train.images_NDHW
+    opened = [(Image.open(path), 0) for path in sorted(tmp_path.glob("train/a/*"))]
+    given = splits_of({"train": opened}, image_size=(12, 20)).train.images_NDHW
+    assert torch.equal(given, read)
