@@ -93,7 +93,8 @@ def class_numbers(labels_B: Tensor, logits_BC: Tensor) -> Int[Tensor, " B"]:
     """
     shape, kind = tuple(labels_B.shape), str(labels_B.dtype).removeprefix("torch.")
     count, classes = logits_BC.shape
-    what = f"labels are {kind} of the shape {shape}, expected class numbers of the shape ({count},)"
+    wanted = f"expected integer class numbers of the shape ({count},)"
+    what = f"labels are {kind} of the shape {shape}, {wanted}"
     if labels_B.is_floating_point() or labels_B.is_complex() or labels_B.dtype == torch.bool:
         more = "; rows of one 1 become these by labels.argmax(1)" if labels_B.ndim == 2 else ""
         raise RequestError(f"{what}: neither several labels nor a regression can be learned{more}")

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike, distinct, renumber
+from collegium.data.class_names import alike, distinct, forms_told, renumber
 from collegium.data.hub import Rows
 from collegium.data.image_data import ImageData
 from collegium.data.layouts import channels_first, layout_told, numbers, stacked, to_pixels
@@ -20,12 +20,12 @@ from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
 from collegium.data.modes import Alpha, PixelRule, eight_bits, look_at
 from collegium.data.pictures import (
     Header,
+    as_stored,
+    brought_to,
     common_shape,
-    fit,
     free_memory,
     header_of,
     orientation,
-    turned,
 )
 from collegium.data.reading import Reading
 from collegium.data.scale import Scale
@@ -134,6 +134,7 @@ def splits_of(
     }
     found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
     notes += [*guessed, *(one.targets.note for one in raw.values()), alike(name, names)]
+    notes.append(forms_told(name, raw["train"].names, names))
     if raw["train"].ready is None:
         notes += refuse_blank(pixels, name)
     told = tuple(note for note in notes if note)
@@ -168,10 +169,12 @@ def _read(source: Any, where: str) -> _Raw:
         return _Raw([], Targets(np.empty(0, np.int64)), ready=source)
     if _is_pair(source):
         images, unclear = channels_first(numbers(source[0], where))
+        if not len(images):
+            raise DataError(f"{where}: no pixels in images of the shape {images.shape}")
         return _Raw(images, read_targets(source[1], where), unclear=unclear)
     if isinstance(getattr(source, "features", None), Mapping):  # of the datasets library
         source = Rows.of(source, where)
-    pictures, labels = _collect(_zipped(source), where)
+    pictures, labels = _collect(_zipped(source, where), where)
     return _Raw(pictures, read_targets(labels, where), _own_names(source))
 
 
@@ -183,13 +186,15 @@ def _is_pair(source: Any) -> bool:
     )
 
 
-def _zipped(source: Any) -> Any:
+def _zipped(source: Any, where: str) -> Any:
     """A list of images and a list of labels as one of pairs; anything else as it is."""
     if not (isinstance(source, tuple) and len(source) == 2):
         return source
     images, labels = source
     if isinstance(images, list) and isinstance(labels, list | np.ndarray | Tensor):
-        return list(zip(images, labels, strict=False)) if len(images) == len(labels) else source
+        if len(images) != len(labels):
+            raise DataError(f"{where}: {len(images)} images, but {len(labels)} labels")
+        return list(zip(images, labels, strict=True))
     return source
 
 
@@ -237,10 +242,8 @@ def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
     if isinstance(label, np.ndarray | np.generic) and label.size == 1:
         label = label.item()
     if isinstance(image, Image):
-        # What was opened and not changed since lies as the camera stored it.
-        upright = turned(image, orientation(image)) if isinstance(image, ImageFile) else image
-        upright.load()
-        return upright, label
+        image.load()
+        return image, label
     return numbers(image, f"{name}, item {place}"), label
 
 
@@ -304,9 +307,15 @@ def _look(one: _Raw, name: str) -> Looked:
 
 
 def _header(image: Image) -> Header:
-    """Of a picture that is loaded and upright."""
-    said = header_of(image)
-    return replace(said, width=image.width, height=image.height, deep=image.mode[:1] in "IF")
+    """Of a picture that is loaded."""
+    height, width = as_stored((image.height, image.width), _turn(image))
+    deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
+    return replace(header_of(image), width=width, height=height, deep=deep)
+
+
+def _turn(image: Image) -> int:
+    """How a camera held it; what was changed since it was opened is upright."""
+    return orientation(image) if isinstance(image, ImageFile) else 1
 
 
 def _one_array(
@@ -319,7 +328,8 @@ def _one_array(
         if not isinstance(image, Image):
             return np.asarray(image)
         assert shape is not None
-        return np.asarray(fit(eight_bits(image, rule=rule, name=name), shape[1], shape[2]))
+        plain = eight_bits(image, rule=rule, name=name)
+        return np.asarray(brought_to(plain, shape[1:], _turn(image)))
 
     found, unclear = stacked([pixels(image) for image in one.images], name)
     # A picture says which of its axes are which.
@@ -352,7 +362,8 @@ def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple
             return tuple(classes)
         raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
     if names := train.names or train.targets.words:
-        return distinct(names)
+        # One name twice is for whoever gave it to mend; two forms of a name are one.
+        return distinct(names) if len(set(names)) == len(names) else names
     count = int(train.targets.label_N.max(initial=-1)) + 1
     if count > _MOST_CLASSES_GUESSED:
         raise DataError(f"{name}: a label is {count - 1}; give the class names as classes=[...]")

@@ -86,6 +86,16 @@ def alike(name: str, classes: Sequence[str]) -> str:
     return f"{name} has classes that differ in {kind} alone: {listed}"
 
 
+def forms_told(name: str, found: Sequence[str], classes: Sequence[str]) -> str:
+    """A line on names that became one class, since they differ in their Unicode form alone."""
+    twice = [
+        one for one in found if one not in classes and same_form(one) in map(same_form, classes)
+    ]
+    if not twice:
+        return ""
+    return f"{name}: two names are one class, in two Unicode forms: {twice[0]}"
+
+
 def without_examples(name: str, classes: Sequence[str], counts: Sequence[int]) -> str:
     """A line on classes that no training example has; empty if every one has some."""
     missing = [one for place, one in enumerate(classes) if not any(counts[place : place + 1])]

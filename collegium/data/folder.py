@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collegium.data.albums import Album, load_albums
-from collegium.data.class_names import alike, distinct, numbers_of, refuse_strangers
+from collegium.data.class_names import alike, distinct, forms_told, numbers_of, refuse_strangers
 from collegium.data.reading import Reading
 from collegium.data.shelves import FileShelf, Pictures
 from collegium.data.splits import Splits
@@ -86,7 +86,7 @@ def load_folder(root: Path, reading: Reading) -> Splits:
         reading=reading,
     )
     notes = [_lack(found.folder, found.found, classes) for found in splits.values()]
-    notes += [alike(name, classes), _forms(name, splits["train"].found, classes)]
+    notes += [alike(name, classes), forms_told(name, list(splits["train"].found), classes)]
     notes.append(passed_told(_passed(root, splits), name))
     return replace(loaded, notes=(*loaded.notes, *filter(None, notes)))
 
@@ -159,9 +159,3 @@ def _lack(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> 
         return ""
     named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     return f"{folder} has no images of {len(missing)} of the {len(classes)} classes: {named}"
-
-
-def _forms(name: str, found: Mapping[str, object], classes: Sequence[str]) -> str:
-    """A line on folders of one class whose names differ in their Unicode form."""
-    twice = [one for one in found if one not in classes]
-    return f"{name}: two folders are one class, in two Unicode forms: {twice[0]}" if twice else ""

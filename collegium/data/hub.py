@@ -19,6 +19,7 @@ from collegium.data.albums import Album, load_albums
 from collegium.data.class_names import (
     alike,
     distinct,
+    forms_told,
     numbers_of,
     refuse_strangers,
     renumber,
@@ -109,6 +110,7 @@ def load_hub(
     splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
     counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
     notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
+    notes += [forms_told(name, _own_names(train, label), classes)]
     notes += [alike(name, classes), without_examples(name, classes, counts)]
     return replace(splits, notes=(*splits.notes, *filter(None, notes)))
 

@@ -282,18 +282,25 @@ def decode_one(
     """
     with _opened(picture) as image:
         turn = orientation(image)
-        rows, columns = shape[1:] if turn not in _LYING else (shape[2], shape[1])
+        rows, columns = as_stored(shape[1:], turn)
         # What would be scaled away need not be decoded; other formats than JPEG ignore this.
         image.draft(image.mode, (_MARGIN * columns, _MARGIN * rows))
         low = _low(picture, image)
         plain = eight_bits(image, shape[0], rule, name=picture.name, low=low)
-        pixels = np.asarray(turned(fit(plain, rows, columns), turn))
+        pixels = np.asarray(brought_to(plain, shape[1:], turn))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def turned(image: Image.Image, turn: int) -> Image.Image:
-    """The picture upright that a camera stored so."""
-    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
+def as_stored(size: Sequence[int], turn: int) -> tuple[int, int]:
+    """Rows and columns of a picture as a camera stored it, of those it has upright."""
+    rows, columns = size
+    return (columns, rows) if turn in _LYING else (rows, columns)
+
+
+def brought_to(image: Image.Image, size: Sequence[int], turn: int) -> Image.Image:
+    """A picture that a camera stored so, upright, of so many rows and columns."""
+    fitted = fit(image, *as_stored(size, turn))
+    return fitted.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else fitted
 
 
 def fault(picture: Picture) -> str:

@@ -56,6 +56,11 @@ def read_targets(values: Any, name: str) -> Targets:
         raise DataError(f"{name}: {_of_floats(array)}")
     if array.dtype.kind not in "biu":
         raise DataError(f"{name}: labels are {array.dtype}, {_WANTED}")
+    if array.dtype.kind == "i" and array.min(initial=0) < 0:
+        place = int((array < 0).argmax())
+        raise DataError(
+            f"{name}: example {place} has label {array[place]}, {_WANTED}; leave out what has none"
+        )
     return Targets(array.astype(np.int64))
 
 

@@ -122,7 +122,7 @@ TYPES = [(GREY[0], 0), (GREY[1] / 255, 1)]
     ("source", "message"),
     [
         ((GREY, LABELS[:3]), r"5 images, but labels of the shape \(3,\)"),
-        ((GREY, LABELS - 1), "label -1, expected 0 to 1"),
+        ((GREY, LABELS - 1), "label -1, expected integers from 0"),
         ((GREY, LABELS / 2), "labels are float64, expected integers"),
         ((GREY, LABELS + 10**12), "give the class names"),
         (((GREY / 255 - 0.5) / 0.2, LABELS), "normalisation belongs to the model"),

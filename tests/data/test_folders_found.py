@@ -115,7 +115,7 @@ def test_names_in_two_unicode_forms_are_one_class(tmp_path, write_picture):
         1,
         0,
     ]
-    assert "two folders are one class, in two Unicode forms" in splits.notes[0]
+    assert "two names are one class, in two Unicode forms" in splits.notes[0]
 
 
 def test_names_that_differ_in_spaces_are_told(tmp_path, write_picture):

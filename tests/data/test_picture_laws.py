@@ -247,3 +247,39 @@ def test_what_does_not_fit_in_memory_is_read_by_the_same_rule(tmp_path: Path, mo
     assert torch.equal(encoded.pixels(torch.arange(COUNT)), decoded.images_NDHW)
     given = load_data(f"folder:{tmp_path / 'set'}?range=0,8191", validation=0.0).train
     assert given.fingerprint() != encoded.fingerprint()
+
+
+def test_a_camera_held_anyhow_gives_the_same_pixels_everywhere(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        image = Image.fromarray(rng.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+        image.save(tmp_path / "train" / "a" / f"{turn}.png", exif=exif)
+    read = load_data(f"folder:{tmp_path}?size=12,20", validation=0.0).train.images_NDHW
+    opened = [(Image.open(path), 0) for path in sorted(tmp_path.glob("train/a/*"))]
+    given = splits_of({"train": opened}, image_size=(12, 20)).train.images_NDHW
+    assert torch.equal(given, read)
+
+
+def test_what_was_read_right_has_the_fingerprint_it_had(tmp_path: Path) -> None:
+    """Of 54e9dc9: runs and stores of before go on."""
+    rng, found = np.random.default_rng(0), [load_data("digits").train.fingerprint()]
+    for mode in ("L", "RGB"):
+        depth = (3,) * (mode == "RGB")
+        for place in range(4):
+            path = tmp_path / mode / "train" / "ab"[place % 2] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (6, 10, *depth), dtype=np.uint8)).save(path)
+        found.append(load_data(f"folder:{tmp_path / mode}", validation=0.0).train.fingerprint())
+    images = rng.integers(0, 256, (6, 5, 5, 3), dtype=np.uint8)
+    sources = images, (images / 255).astype(np.float32)
+    found += [as_image_data((source, [0, 1] * 3)).fingerprint() for source in sources]
+    assert [text[:16] for text in found] == [
+        "70345e8cc7f99494",
+        "966a5e922495d576",
+        "ff3557cd7e752f36",
+        "89e1f8e89f34cd31",
+        "2b0e9b4fe267d707",
+    ]

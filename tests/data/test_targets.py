@@ -39,7 +39,7 @@ WRONG = {
     "ragged": ([[0], [1, 2], [0], [0], [0], [0]], "several lengths"),
     "nothing": ([None, 1, 0, 1, 0, 1], "labels are object"),
     "complex": (np.array(WANTED) * 1j, "labels are complex128"),
-    "negative": ([0, -1, 0, 0, 0, 1], "example 1 has label -1, expected 0 to 1"),
+    "negative": ([0, -1, 0, 0, 0, 1], "example 1 has label -1, expected integers from 0"),
 }
 
 
@@ -113,13 +113,30 @@ def test_forms_of_unicode_are_one_class() -> None:
     assert splits.get("test").labels_N.tolist() == [1, 0] * 3
 
 
+def test_one_name_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="a class name occurs twice"):
+        as_image_data(Named(["crane", "crane"], [0, 1] * 3))
+
+
+def test_lists_of_images_and_of_labels() -> None:
+    found = splits_of({"train": (list(IMAGES), WANTED)}).train
+    assert found.labels_N.tolist() == WANTED
+    with pytest.raises(DataError, match="6 images, but 2 labels"):
+        as_image_data((list(IMAGES), [0, 1]))
+    with pytest.raises(DataError, match="no pixels in images of the shape"):
+        as_image_data((IMAGES[:0], []))
+
+
 LOGITS = torch.zeros(4, 3)
 BATCHES = {
     "float": (torch.tensor([0.0, 1, 2, 0]), "labels are float32 of the shape"),
     "several": (torch.ones(4, 3), r"rows of one 1 become these by labels.argmax\(1\)"),
     "truth": (torch.tensor([True, False, True, True]), "labels are bool"),
     "column": (torch.zeros(4, 1, dtype=torch.int64), r"becomes that by labels\[:, 0\]"),
-    "too few": (torch.zeros(3, dtype=torch.int64), r"expected class numbers of the shape \(4,\)"),
+    "too few": (
+        torch.zeros(3, dtype=torch.int64),
+        r"integer class numbers of the shape \(4,\)",
+    ),
     "negative": (torch.tensor([0, -100, 1, 2]), "a label is -100, expected 0 to 2"),
     "beyond": (torch.tensor([0, 3, 1, 2]), "a label is 3, expected 0 to 2"),
 }

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from collegium.data import datasets as kinds
+from collegium.record import Record
 from tests.doors.pages import DOCS, run_page
 from tests.making import pictures, write_folder, write_idx, write_tiny_imagenet
 
@@ -109,3 +110,19 @@ def test_grey_twenty_eight_and_its_networks(data, command):
         assert told.code == 0, told.err
         assert told.json["split"] == "test"
         assert command(f"evaluate --data mnist:mnist --model {out} --json").json["images"] == 50
+
+
+def test_rows_and_columns_are_an_option_of_every_command(command):
+    write_folder(Path("pets"))
+    words = "train --data folder:pets --model small:cnn --epochs 1 --batch-size 8 --quiet --out run"
+    assert command(f"{words} --image-size 8,12").code == 0
+    assert Record("run").run["image_size"] == [8, 12]
+    assert command("resume run --quiet").code == 0
+    said = command("evaluate --data folder:pets?size=8,12 --model run --json").json["accuracy"]
+    again = command("evaluate --data folder:pets --model run --image-size 8,12 --json")
+    assert again.json["accuracy"] == said == Record("run").summary["accuracy_last"]
+    assert command("export run --format pt2 --quiet --json").json["accuracy"] == said
+    for wrong in ("1,2,3", "wide", "0", "9999"):
+        told = command(f"evaluate --data folder:pets --model run --image-size {wrong}")
+        assert (told.code, told.err.count("\n")) == (2, 1)
+        assert "give rows and columns" in told.err

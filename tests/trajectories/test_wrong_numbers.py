@@ -1,5 +1,6 @@
 """Numbers that go wrong, data that are odd, machines that run out of things."""
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -118,9 +119,9 @@ def test_odd_data_train(kind: str, tmp_path: Path) -> None:
         labels, classes = labels * 0, ("a",)
     elif kind == "constant labels":
         labels = labels * 0 + 1
-    elif kind == "black":
-        images *= 0
     whole = as_image_data((images, labels), classes=classes)
+    if kind == "black":  # refused where it is read; made by hand it trains without NaN
+        whole = dataclasses.replace(whole, images_NDHW=whole.images_NDHW * 0)
     if kind == "twice":
         whole = whole.subset([*range(30), *range(10)])
     held_out = None if kind == "unvalidated" else whole.subset(range(9))
