@@ -235,15 +235,13 @@ class _Trial:
 
 def _state_problem(body: nn.Module) -> str:
     """Why a checkpoint would not bring this network back; empty where it does."""
-    state = body.state_dict()
-    tensors, extra = pack_state(state, "the student")
-    saved = {value.data_ptr() for value in state.values() if isinstance(value, Tensor)}
-    for name, parameter in body.named_parameters():
-        if parameter.requires_grad and parameter.numel() and parameter.data_ptr() not in saved:
-            return (
-                f"the student's state_dict() leaves out {name}, which is trained: a checkpoint "
-                "would lose it"
-            )
+    tensors, extra = pack_state(body.state_dict(), "the student")
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    trained = {n: p for n, p in body.named_parameters() if p.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter.add_(1)
     try:
         body.load_state_dict(unpack_state(tensors, json.loads(json.dumps(extra))))
     except Exception as error:  # Whatever a user's set_extra_state or hooks raise.
@@ -251,6 +249,12 @@ def _state_problem(body: nn.Module) -> str:
             "the student cannot be resumed: load_state_dict() refuses its own state: "
             f"{first_line(error)}"
         )
+    for name, parameter in trained.items():
+        if not torch.allclose(parameter, before[name], rtol=0, atol=0, equal_nan=True):
+            return (
+                f"the student's state_dict() leaves out or changes {name}, which is trained: a "
+                "checkpoint would not bring it back"
+            )
     return ""
 
 
