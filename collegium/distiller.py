@@ -27,6 +27,7 @@ from collegium.models.given import (
     evaluating,
     first_tensor,
     freeze_module,
+    spare,
     uncompiled,
     unwrapped,
 )
@@ -188,8 +189,9 @@ class Distiller(nn.Module):
 
 def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
     """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
-    with torch.enable_grad(), evaluating(student):
-        logits_BC = logits_of(student(blank(student, image_shape)), "the student")
+    # On a copy: a network may keep what this computes, and could not be copied any more.
+    with torch.enable_grad(), spare(student, "the student") as twin, evaluating(twin):
+        logits_BC = logits_of(twin(blank(twin, image_shape)), "the student")
     if not logits_BC.requires_grad and any(p.requires_grad for p in student.parameters()):
         raise RequestError(
             "the student cannot learn: its logits carry no gradient; leave out no_grad(), "

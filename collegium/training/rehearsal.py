@@ -27,7 +27,9 @@ from collegium.types import MapShape
 from collegium.weighting.gradient import GradientWeighting
 
 LONGEST = 20.0
-"""Seconds a step may take to be tried with a whole batch too."""
+"""Seconds that a step is tried for, about: larger batches are left out, or cut."""
+STEP = 4
+"""A step takes so many times as long as a forward in evaluation, about."""
 
 
 def rehearse(
@@ -118,6 +120,7 @@ class _Trial:
         """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
         with spare(self.student, "the student") as twin:
             try:
+                self.sizes = self._affordable(twin)
                 if channels_last and (problem := self._lay_out(twin)):
                     return problem
                 return self._steps(twin, channels_last)
@@ -141,6 +144,19 @@ class _Trial:
         views_BDHW = torch.rand(count, *self.shape, generator=generator).to(twin.mean.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return views_BDHW.contiguous(memory_format=layout)
+
+    def _affordable(self, twin: Network) -> list[int]:
+        """The sizes that can be tried in time, by the time of one view."""
+        views_BDHW = self._views(1, twin)
+        with torch.no_grad(), self.precision(), evaluating(twin):
+            twin(views_BDHW)  # the first call sets things up
+            started = time.perf_counter(), time.process_time()
+            twin(views_BDHW).cpu()  # waits for a device that answers later
+        # On a busy machine the processor's time counts, not that of the others.
+        seconds = min(time.perf_counter() - started[0], time.process_time() - started[1])
+        most = LONGEST / (STEP * seconds + 1e-9)
+        few = [size for size in self.sizes if size <= most]
+        return few or [min([*self.sizes, max(2, int(most))])]
 
     def _lay_out(self, twin: Network) -> str:
         """Convert the layout, and compare the logits of both layouts of images in evaluation."""
@@ -173,7 +189,6 @@ class _Trial:
 
     def _batches(self, twin: Network, channels_last: bool) -> str:
         for size in self.sizes:
-            started = time.perf_counter()
             views_BDHW = self._views(size, twin, channels_last)
             with self.precision():
                 output = twin.body(twin.prepare(views_BDHW))
@@ -183,9 +198,6 @@ class _Trial:
             several = size == self.sizes[0] and not isinstance(output, Tensor)
             if several and (problem := self._check_parts(twin, output)):
                 return problem
-            seconds = time.perf_counter() - started
-            if seconds * self.sizes[-1] / size > LONGEST:
-                break
         return ""
 
     def _backward(self, twin: Network, logits_BC: Tensor, size: int) -> str:
@@ -223,15 +235,13 @@ class _Trial:
 
 def _state_problem(body: nn.Module) -> str:
     """Why a checkpoint would not bring this network back; empty where it does."""
-    state = body.state_dict()
-    tensors, extra = pack_state(state, "the student")
-    saved = {value.data_ptr() for value in state.values() if isinstance(value, Tensor)}
-    for name, parameter in body.named_parameters():
-        if parameter.requires_grad and parameter.numel() and parameter.data_ptr() not in saved:
-            return (
-                f"the student's state_dict() leaves out {name}, which is trained: a checkpoint "
-                "would lose it"
-            )
+    tensors, extra = pack_state(body.state_dict(), "the student")
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    trained = {n: p for n, p in body.named_parameters() if p.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter.add_(1)
     try:
         body.load_state_dict(unpack_state(tensors, json.loads(json.dumps(extra))))
     except Exception as error:  # Whatever a user's set_extra_state or hooks raise.
@@ -239,6 +249,12 @@ def _state_problem(body: nn.Module) -> str:
             "the student cannot be resumed: load_state_dict() refuses its own state: "
             f"{first_line(error)}"
         )
+    for name, parameter in trained.items():
+        if not torch.allclose(parameter, before[name], rtol=0, atol=0, equal_nan=True):
+            return (
+                f"the student's state_dict() leaves out or changes {name}, which is trained: a "
+                "checkpoint would not bring it back"
+            )
     return ""
 
 
