@@ -85,7 +85,8 @@ class Prepared:
                     raise
                 count = 0
             if count:
-                yield logits_BC[:count].float(), count
+                # A copy: a network may have one buffer for the answers to every block.
+                yield logits_BC[:count].to(torch.float32, copy=True), count
             else:  # not where the error is known: it holds on to what the forward had made
                 self._shrink(size, images_BDHW.device)
             images_BDHW = images_BDHW[count:]
@@ -149,8 +150,9 @@ class Teacher:
         self._taps.forget()
         for logits_BC, count in self._prepared.ask_blocks(images_BDHW):
             logits.append(logits_BC)
+            whole = count == len(images_BDHW)  # which is copied below
             for path, map_BDHW in self._taps.take().items():
-                maps[path].append(map_BDHW[:count].float())
+                maps[path].append(map_BDHW[:count].to(torch.float32, copy=not whole))
         logits_BC = torch.cat(logits)
         if self.labels is not None:
             logits_BC = self.labels.read(logits_BC)

@@ -457,6 +457,34 @@ def test_a_hook_that_changes_an_output_is_read_as_it_changed_it() -> None:
     assert idle_terms(distiller, *batch()) == []
 
 
+def test_a_network_with_one_buffer_for_all_answers_is_heard_block_by_block() -> None:
+    class Buffered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Identity(), nn.Identity()
+            self.room, self.said = torch.zeros(4, 1, 8, 8), torch.zeros(4, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            room, said = self.room[: len(images)], self.said[: len(images)]
+            first = self.first(torch.mul(images, 2, out=room))
+            second = self.second(torch.mul(images, 3, out=room))
+            assert first.data_ptr() == second.data_ptr()
+            return torch.mul(images.flatten(1)[:, :10], 5, out=said)
+
+    images = batch(12)[0]
+    network = Network(Buffered(), Preprocess((0.0,), (1.0,)), [str(place) for place in range(10)])
+    read = ("first", "second", "first@mean")
+    wishes = Wishes(fold=False, most=4)
+    teacher = Teacher(prepare(lambda: network, images, wishes, read), read)
+    for _ in range(2):
+        answer = teacher.answer(images)
+        torch.testing.assert_close(answer.logits_BC, images.flatten(1)[:, :10] * 5)
+        torch.testing.assert_close(answer.maps["first"], images * 2)
+        torch.testing.assert_close(answer.maps["second"], images * 3)
+        mean = (images * 2).mean(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(answer.maps["first@mean"], mean)
+
+
 @pytest.mark.parametrize("norm", ["channel_out", "channel_in"])
 def test_directions_over_one_channel_are_refused(norm: Any) -> None:
     layer = "layer2@strength"
