@@ -10,6 +10,8 @@ from collegium.errors import RequestError
 COMPILE_STEPS = 5000
 """Fewer steps do not win back what compiling takes: some 30 s, at a few milliseconds a step."""
 
+MOST = 65_536
+"""Processes, threads or parts of a batch: no machine has more, and numbers beyond end in C."""
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -95,6 +97,9 @@ class Machine:
             raise RequestError(f"--threads must be at least 1, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise RequestError(f"--workers must be at least 0, got {self.workers}")
+        for name in ("devices", "threads", "workers", "micro_batches"):
+            if (getattr(self, name) or 0) > MOST:
+                raise RequestError(f"--{name.replace('_', '-')} must be at most {MOST:,}")
         if not re.fullmatch(r"auto|[1-9]\d{0,4}", self.teacher_batch):
             raise RequestError(
                 f"--teacher-batch takes a number of views or auto, got {self.teacher_batch!r}"

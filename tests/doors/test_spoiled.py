@@ -21,7 +21,7 @@ from PIL import Image
 
 from collegium.cli import main
 
-FEW = 45
+FEW = 24
 """Cases of the fast run."""
 SCRIPT = "<script>alert(1)</script>"
 VALUES: dict[str, Any] = {
@@ -239,7 +239,7 @@ def problem(case: Case, capfd: pytest.CaptureFixture[str]) -> str | None:
         return f"{case}: exit code {code}: {told.err[-300:]}"
     if code == 1 and case.verb == "verify":  # its answer: not sound
         return None
-    if code and not (last and last[0].startswith("collegium ") and len(last[0]) < 1000):
+    if code and not (last and last[0].startswith("collegium ")):
         return f"{case}: refused in other words: {told.err[-300:]}"
     if Path("page.html").is_file() and SCRIPT in Path("page.html").read_text():
         return f"{case}: a text became part of the page"
