@@ -51,6 +51,8 @@ def _save_pretrained(subject: Subject, folder: Path) -> None:
     network = subject.network
     body: Any = network.body
     body.config.id2label = dict(enumerate(network.classes))
+    if body.config.problem_type is not None:  # of weights it started from
+        body.config.problem_type = "single_label_classification"
     body.config.label2id = {name: place for place, name in enumerate(network.classes)}
     with quiet():
         body.save_pretrained(folder)
