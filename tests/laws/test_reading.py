@@ -129,7 +129,12 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("name", MAKERS)
+QUICK = {"hard", "hard-tokens", "small:mlp", "small:cnn", "hf:ViT", "hf:Swin"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in MAKERS]
+)
 def test_every_layer_is_read_as_it_was_returned(name: str) -> None:
     if name.startswith("hf:"):
         pytest.importorskip("transformers", reason="needs the extra hf")
@@ -227,7 +232,7 @@ def teachers() -> dict[str, nn.Module]:
     return {"wide": SMALL_MODELS["cnn-wide"](10), "residual": SMALL_MODELS["resnet"](10)}
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn", "dense"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", pytest.param("dense", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_reported_term_moves_the_student_or_is_refused(slug: str, network: str) -> None:
     kind = all_methods()[slug]
