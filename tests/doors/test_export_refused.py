@@ -37,6 +37,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     shutil.rmtree("run/checkpoint")
     record = Record("run")
     record.write_json("summary.json", record.summary | {"best_epoch": 0})
+    record.path("manifest.json").unlink()  # which would tell
     Path("full").mkdir()
     Path("full/file").write_text("mine")
     told = command(f"export {words} --quiet")
