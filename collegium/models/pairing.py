@@ -33,7 +33,10 @@ def pair_layers(
     silent = [name for name in dims.teachers if not dims.teacher_maps.get(name)]
     if silent or not dims.student_maps:
         who = f"teacher {', '.join(silent)}" if silent else "the student"
-        raise RequestError(f"hints need feature maps, and {who} has none; use hint_weight=0")
+        raise RequestError(
+            f"hints need hidden layers, and {who} has none that can be read (TorchScript and ONNX "
+            "give logits alone); use hint_weight=0"
+        )
     groups = list(dims.student_maps)
     pairs = _assign(dims.teachers, len(groups), assignment)
     return [

@@ -132,14 +132,20 @@ def _mean(map_BDHW: Tensor) -> Tensor:
     return map_BDHW.mean(dim=(2, 3))
 
 
+def _whole(map_BDHW: Tensor) -> Tensor:
+    return map_BDHW
+
+
+def _flat(map_BDHW: Tensor) -> Tensor:
+    # Products of examples do not depend on the order of their features: the one in memory.
+    return channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1)
+
+
+# Functions with names: a module that holds one can be pickled.
 _ToEach = Callable[[Tensor, Sequence[Tensor]], Tensor]
 _COMPARISONS: dict[ComparisonName, tuple[Callable[[Tensor], Tensor], _ToEach]] = {
-    "attention": (lambda map_BDHW: map_BDHW, attention_to_each),
-    # Products of examples do not depend on the order of their features: the one in memory.
-    "similarity": (
-        lambda map_BDHW: channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1),
-        similarity_to_each,
-    ),
+    "attention": (_whole, attention_to_each),
+    "similarity": (_flat, similarity_to_each),
     "distance": (_mean, distance_to_each),
     "angle": (_mean, angle_to_each),
 }

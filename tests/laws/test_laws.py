@@ -1,6 +1,8 @@
 """Properties every method must have; a new method is held to them without an edit here."""
 
+import copy
 import dataclasses
+import pickle
 import re
 from typing import Any
 
@@ -242,6 +244,22 @@ def test_a_restored_objective_goes_on_identically(slug: str, preset: str) -> Non
     expected, again = first.objective(*inputs), other.objective(*inputs)
     for name, term_B in expected.items():
         assert torch.equal(term_B, again[name]), name
+
+
+@every
+def test_an_objective_can_be_copied_and_pickled(slug: str, preset: str) -> None:
+    world = World.make()
+    method = make_method(slug, preset, world.names)
+    asked = ask(method, world, seed=1)
+    objective, inputs = (
+        asked.objective,
+        (world.student(), world.teachers(asked.names), world.labels_B),
+    )
+    twins = copy.deepcopy(objective), pickle.loads(pickle.dumps(objective))
+    expected = objective(*inputs)
+    for twin in twins:
+        for name, term_B in twin(*inputs).items():
+            assert torch.equal(term_B, expected[name]), name
 
 
 @every
