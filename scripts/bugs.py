@@ -12,12 +12,14 @@ class Bug:
         file: where, in the package.
         right: the line, or part of it, as it is.
         wrong: what stands there instead.
+        tests: that are to catch it.
     """
 
     name: str
     file: str
     right: str
     wrong: str
+    tests: tuple[str, ...] = ("tests/laws", "tests/losses")
 
 
 BUGS = (
@@ -240,8 +242,8 @@ BUGS = (
     Bug(
         "mean over the wrong axes",
         "terms/comparison.py",
-        "return map_BDHW.mean(dim=(2, 3))\n\n\n_ToEach",
-        "return map_BDHW.mean(dim=(1, 2))\n\n\n_ToEach",
+        "return map_BDHW.mean(dim=(2, 3))\n\n\ndef _whole",
+        "return map_BDHW.mean(dim=(1, 2))\n\n\ndef _whole",
     ),
     Bug(
         "work shared by its class",
@@ -386,5 +388,70 @@ BUGS = (
         "family.py",
         "best = self.teacher or max(teachers",
         "best = self.teacher or min(teachers",
+    ),
+    Bug(
+        "a layer is read after it was written over",
+        "models/kept.py",
+        "feature = returned if safe else _copy(returned)",
+        "feature = returned",
+    ),
+    Bug(
+        "a network changes the images of the next",
+        "distiller.py",
+        "else images_BDHW.clone()",
+        "else images_BDHW",
+    ),
+    Bug(
+        "a second derivative of the hand-written backward",
+        "losses/feature.py",
+        "if torch.is_grad_enabled():  # create_graph",
+        "if False:",
+    ),
+    Bug(
+        "a layer that is read is folded",
+        "teachers/prepare.py",
+        "and output.untyped_storage().data_ptr() not in kept",
+        "and output.untyped_storage().data_ptr() not in set()",
+    ),
+    Bug(
+        "class weights ignored",
+        "terms/response.py",
+        "logits_BC, labels_B, self.temperature, self.weights_C, self.smoothing",
+        "logits_BC, labels_B, self.temperature, None, self.smoothing",
+    ),
+    Bug(
+        "hooks stay on a user's module",
+        "models/given.py",
+        "        close_taps(module)",
+        "        pass",
+        ("tests/training/test_given_modules.py",),
+    ),
+    Bug(
+        "the upper byte of 16 bits only",
+        "data/scale.py",
+        "clipped >> self.shift",
+        "clipped >> 8",
+        ("tests/data/test_picture_laws.py",),
+    ),
+    Bug(
+        "every split has the class numbers of train",
+        "data/class_names.py",
+        "if tuple(names) == tuple(classes):",
+        "if True:",
+        ("tests/data",),
+    ),
+    Bug(
+        "the checkpoint of another run is taken",
+        "training/checkpoint.py",
+        "if known and found is not None and found not in known:",
+        "if False:",
+        ("tests/trajectories/test_resume.py",),
+    ),
+    Bug(
+        "edited code is not noticed",
+        "training/identity.py",
+        'return [f"{who} ({in_words(files)})" for who, files in differ if files]',
+        "return []",
+        ("tests/doors/test_changed_code.py",),
     ),
 )
