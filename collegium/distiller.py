@@ -27,6 +27,7 @@ from collegium.models.given import (
     evaluating,
     first_tensor,
     freeze_module,
+    rehearsed,
     spare,
     uncompiled,
     unwrapped,
@@ -223,7 +224,7 @@ def _read(
     # Compiled code does not know of later hooks.
     plain = uncompiled(network) if taps.layers else contextlib.nullcontext()
     with plain, taps:
-        taps.rehearse(network, images_BDHW)
+        rehearsed(taps, network, images_BDHW)
         logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
         return logits_BC, {path: m.float() for path, m in taps.take(len(images_BDHW)).items()}
 

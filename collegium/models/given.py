@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from collegium.errors import RequestError
-from collegium.models.taps import close_taps
+from collegium.models.taps import Taps, close_taps
 
 M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
@@ -312,3 +312,17 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def rehearsed(taps: Taps, network: nn.Module, images_BDHW: Tensor) -> Taps:
+    """Layers of a network that know what is written over in it, as a copy of it has shown.
+
+    A copy, since what a network keeps beside tensors (a count of its calls) cannot be put back.
+    """
+    if taps.wants_rehearsal(network.training):
+        try:
+            twin = copied(network, "the network")
+        except RequestError:
+            twin = network
+        taps.rehearse(twin, images_BDHW)
+    return taps

@@ -159,7 +159,7 @@ def _described(
 
 def _check_outputs(network: Network, setting: Setting) -> None:
     """Take logarithms where a teacher gives probabilities; refuse what is no classifier."""
-    if not setting.any_classes:
+    if not setting.any_classes or len(setting.classes) == 1:
         return
     with evaluating(network):
         network.gives = kind_of_outputs(network, setting.image_shape)

@@ -67,20 +67,24 @@ class Taps:
 
         return keep
 
+    def wants_rehearsal(self, training: bool) -> bool:
+        """Whether the next forward is the first with gradients in this mode."""
+        return bool(self._layers) and training not in self._rehearsed and torch.is_grad_enabled()
+
     def rehearse(self, network: nn.Module, images_BDHW: Tensor) -> None:
         """Find out what is written over, before the first forward with gradients in a mode.
 
-        A copy that turns out to be needless would change the order in which gradients are added.
+        A layer's copy that turns out to be needless would change the order in which gradients are
+        added.
 
         Args:
-            network: that the layers are of, or what it is in; run once in the mode it is in.
+            network: that the layers are of, what it is in, or a copy, which has the same hooks; run
+                once in the mode it is in.
             images_BDHW: what it will be given.
 
         Raises:
             RequestError: a layer that is not called, or gives something else than it did.
         """
-        if not self._layers or network.training in self._rehearsed or not torch.is_grad_enabled():
-            return
         self._maps.rehearsing = True
         try:
             with without_a_trace(network, images_BDHW.device):

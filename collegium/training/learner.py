@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.errors import RequestError
-from collegium.models.given import first_line
+from collegium.models.given import first_line, rehearsed
 from collegium.models.network import Network
 from collegium.models.taps import Taps
 from collegium.objective import Objective, Terms
@@ -88,8 +88,7 @@ class Learner(nn.Module):
         Raises:
             RequestError: a term would move nothing of the student, or a layer cannot be read.
         """
-        self._taps.rehearse(self.student, images_BDHW)
-        self._taps.forget()
+        rehearsed(self._taps, self.student, images_BDHW).forget()
         logits_BC = self._run(images_BDHW)
         maps = {
             path: feature.float() for path, feature in self._taps.take(len(images_BDHW)).items()
