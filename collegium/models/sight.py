@@ -66,7 +66,9 @@ def sight_notes(network: Network, design: Design, setting: "Setting") -> Iterato
     if setting.any_classes and network.origin.trained and sees == design.sees and design.evaluated:
         whole = replace(sees, resize=design.evaluated).for_views(rows, columns).resize
         if whole is not None:
-            size, of = (",".join(map(str, sides)) for sides in (sees.size, design.evaluated))
+            size, of = (
+                ",".join(map(str, dict.fromkeys(sides))) for sides in (sees.size, design.evaluated)
+            )
             yield (
                 f"its library shows the centre of views resized to {of}, here the whole view is "
                 f"shown; ?size={size}&resize={of} does as its library"

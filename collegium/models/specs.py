@@ -107,7 +107,7 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
     preprocess = find_sight(design, setting, says, string)
     if learns:
-        if "resize" not in {**says, **string.options}:
+        if "resize" not in string.options:
             preprocess = replace(preprocess, resize=None)  # it learns from the whole view
         check_student(preprocess, string.name)
     network = Network(body, preprocess, setting.classes, string.name, origin)

@@ -62,6 +62,9 @@ def _beside(
 
 
 def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
+    """What timm resizes to before it cuts the centre out; None where it puts a border around."""
+    if (config.crop_pct or 1) > 1:
+        return None
     return preprocess_of(config.to_dict(), SMALLEST, f"timm:{member}").resize
 
 

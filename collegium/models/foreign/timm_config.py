@@ -10,6 +10,7 @@ from collegium.errors import RequestError, WeightsError
 from collegium.models.network import INTERPOLATIONS, Preprocess
 
 CONFIG = "config.json"
+ADVICE = "correct it, or take it away and give ?mean=...&std=...&size=..."
 SQUASH = ("squash", "border")
 """Crop modes of which nothing is left but rows and columns where a view is a square."""
 
@@ -36,18 +37,18 @@ def preprocess_of(words: Mapping[str, Any], smallest: int, source: object) -> Pr
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise RequestError(
             f"{source}: its pretrained_cfg is not of numbers (mean, std, input_size, crop_pct); "
-            "correct it, or give ?mean=...&std=...&size=..."
+            f"{ADVICE}"
         ) from None
+    if share > 1:
+        raise RequestError(f"{source}: crop_pct {share:g} puts a border around pictures; {ADVICE}")
     if rows == columns and words.get("crop_mode") not in SQUASH:
         whole = whole[:1]  # the shorter side: the ratio is kept
-    return Preprocess(
-        mean,
-        std,
-        smallest,
-        (rows, columns),
-        interpolation=how if how in INTERPOLATIONS else "bicubic",
-        resize=None if share == 1 and len(whole) == 2 else whole,
-    )
+    how = how if how in INTERPOLATIONS else "bicubic"
+    resize = None if whole == (rows, columns) else whole
+    try:
+        return Preprocess(mean, std, smallest, (rows, columns), how, resize=resize)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None
 
 
 def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -75,20 +76,24 @@ def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str]
         return {}, (f"{place} is of {architecture}, so it is passed over",)
     config = content.get("pretrained_cfg")
     config = config if isinstance(config, Mapping) else content  # older versions had one level
-    words = _classes(content, config)
+    words, notes = _classes(content, config, place)
     if licence := config.get("license") or content.get("license"):
         words["license"] = str(licence)
     if "mean" not in config or "std" not in config:
-        return words, (f"{place} gives no mean and std",)
-    return words | preprocess_of(config, smallest, place).metadata(), ()
+        return words, (*notes, f"{place} gives no mean and std")
+    return words | preprocess_of(config, smallest, place).metadata(), notes
 
 
-def _classes(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+def _classes(
+    content: Mapping[str, Any], config: Mapping[str, Any], place: Path
+) -> tuple[dict[str, str], tuple[str, ...]]:
     names = content.get("label_names") or config.get("label_names")
     count = content.get("num_classes") or config.get("num_classes")
+    if not names:
+        return {}, ()
     if not isinstance(names, list) or len(names) != count:
-        return {}
-    return {"classes": json.dumps([str(name) for name in names])}
+        return {}, (f"{place} has label_names that are no list of {count}, so they are left",)
+    return {"classes": json.dumps([str(name) for name in names])}, ()
 
 
 def _read(place: Path) -> dict[str, Any]:
