@@ -49,6 +49,8 @@ class Design:
         convert: loads tensors whose names are those of another version of the library.
         resample: gives tensors of a file, by the names of a body, the shapes of that body where its
             library can: position embeddings of another size.
+        evaluated: what its library resizes views to before it cuts the centre out, which is not
+            done here: a custom of evaluation on photographs.
         keeps_ratio: its library does not make squares of views that are none.
         notes: what a user should know of what stands beside its weights.
         licence: of its library's weights; empty where nobody says.
@@ -68,6 +70,7 @@ class Design:
     metadata: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[int, Mapping[str, Any]], nn.Module | None] | None = None
     resample: Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    evaluated: tuple[int, ...] | None = None
     keeps_ratio: bool = False
     notes: tuple[str, ...] = ()
     licence: str = ""

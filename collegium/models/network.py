@@ -1,7 +1,7 @@
 """A classifier that takes a view in pixels and looks at it in its own terms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +29,8 @@ class Preprocess:
         std: per channel, > 0.
         smallest: views with fewer rows or columns are enlarged to this many (bilinear).
         size: rows and columns every view is brought to; None takes views of any size.
+        resize: what a view is resized to before its centre of `size` is cut out: rows and columns,
+            or the shorter side alone, where the ratio of sides is kept; None cuts nothing off.
         interpolation: how, "nearest", "bilinear" or "bicubic"; the latter two average where they
             make smaller.
         channel_order: "rgb", or "bgr" for networks that were trained with blue first.
@@ -40,6 +42,7 @@ class Preprocess:
     size: tuple[int, int] | None = None
     interpolation: str = "bilinear"
     channel_order: str = "rgb"
+    resize: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -51,6 +54,11 @@ class Preprocess:
             raise RequestError(f"standard deviations must be > 0, got {self.std}")
         if self.size is not None and min(self.size) < 1:
             raise RequestError(f"a size is rows and columns of at least 1, got {self.size}")
+        if self.resize is not None and not _holds(self.resize, self.size):
+            raise RequestError(
+                f"the centre of size {self.size} cannot be cut out of {self.resize}: resize is "
+                "one or two numbers, none below those of size"
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise UnknownNameError("interpolation", self.interpolation, INTERPOLATIONS)
         if self.channel_order not in CHANNEL_ORDERS:
@@ -69,6 +77,9 @@ class Preprocess:
         '224x224 bilinear'
         """
         sized = "" if self.size is None else f"{self.size[0]}x{self.size[1]} {self.interpolation}"
+        if self.resize is not None:
+            of = "x".join(map(str, self.resize))
+            sized += f", the centre of {of}" + " (shorter side)" * (len(self.resize) == 1)
         return f"{sized} BGR".strip() if self.channel_order == "bgr" else sized
 
     def metadata(self) -> dict[str, str]:
@@ -76,9 +87,26 @@ class Preprocess:
         words = {key: _words(getattr(self, key)) for key in ("mean", "std")}
         if self.size is not None:
             words |= {"size": _words(self.size), "interpolation": self.interpolation}
+        if self.resize is not None:
+            words["resize"] = _words(self.resize)
         if self.channel_order != "rgb":
             words["channel_order"] = self.channel_order
         return words
+
+    def for_views(self, rows: int, columns: int) -> "Preprocess":
+        """The same for views of one size, without what makes no difference to them."""
+        if self.resize is None or rows != columns:
+            return self
+        first, last = self.resize[0], self.resize[-1]
+        resize = None if (first, last) == self.size else (first, last)
+        return replace(self, resize=resize)
+
+
+def _holds(resize: tuple[int, ...], size: tuple[int, int] | None) -> bool:
+    """Whether a centre of this size can be cut out of it."""
+    if size is None or len(resize) not in (1, 2):
+        return False
+    return resize[0] >= size[0] and resize[-1] >= size[1]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -88,6 +116,19 @@ def parse_size(text: str) -> tuple[int, int]:
         ValueError: it is neither.
     """
     rows, columns = [int(part) for part in text.split()] * (2 if " " not in text.strip() else 1)
+    return rows, columns
+
+
+def whole_size(resize: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns a view is resized to before its centre is cut out.
+
+    >>> whole_size((48,), (30, 40)), whole_size((48, 48), (30, 40))
+    ((48, 64), (48, 48))
+    """
+    if len(resize) == 2:
+        return resize[0], resize[1]
+    shorter = min(shape)
+    rows, columns = (side * resize[0] // shorter for side in shape)
     return rows, columns
 
 
@@ -173,21 +214,30 @@ class Network(nn.Module):
             images_BDHW = nn.functional.interpolate(
                 images_BDHW, (round(rows * scale), round(columns * scale)), mode="bilinear"
             )
-        if self.preprocess.size not in (None, tuple(images_BDHW.shape[2:])):
-            images_BDHW = self._resized(images_BDHW)
+        if self.preprocess.size is not None:
+            images_BDHW = self._sized(images_BDHW, self.preprocess.size)
         if self.preprocess.channel_order == "bgr":
             images_BDHW = images_BDHW.flip(1)
         # One grey channel broadcasts to three means.
         images_BDHW = (images_BDHW - self.mean) / self.std
         return images_BDHW if self._dtype is None else images_BDHW.to(self._dtype)
 
-    def _resized(self, images_BDHW: Tensor) -> Tensor:
+    def _sized(self, images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """Resized, and the centre cut out where its library does that."""
+        wanted = size
+        if self.preprocess.resize is not None:
+            wanted = whole_size(self.preprocess.resize, tuple(images_BDHW.shape[2:]))
+        if tuple(images_BDHW.shape[2:]) != wanted:
+            images_BDHW = self._resized(images_BDHW, wanted)
+        top, left = ((whole - part) // 2 for whole, part in zip(wanted, size, strict=True))
+        return images_BDHW[:, :, top : top + size[0], left : left + size[1]]
+
+    def _resized(self, images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
         how = self.preprocess.interpolation
         if how == "nearest":
-            return nn.functional.interpolate(images_BDHW, self.preprocess.size, mode="nearest")
-        resized_BDHW = nn.functional.interpolate(
-            images_BDHW, self.preprocess.size, mode=how, antialias=True
-        )
+            # Of a pixel the middle counts, as in Pillow.
+            return nn.functional.interpolate(images_BDHW, size, mode="nearest-exact")
+        resized_BDHW = nn.functional.interpolate(images_BDHW, size, mode=how, antialias=True)
         # Cubic curves overshoot; pictures were cut to the range of pixels when it was trained.
         return resized_BDHW.clamp(0, 1) if how == "bicubic" else resized_BDHW
 

@@ -14,6 +14,10 @@ PICTURES = 3
 _SETTLED = 0.999
 """Of sigmoids that are driven far: they are at 0 or at 1."""
 LOGITS, PROBABILITIES = "logits", "probabilities"
+ONE_OUTPUT = (
+    "model {} gives one output, a yes or no of one class (a binary classifier); here a classifier "
+    "gives one output for each class: wrap it so that it returns (0, output) for (no, yes)"
+)
 
 
 def check_finite(body: nn.Module, source: object) -> None:
@@ -56,10 +60,7 @@ def kind_of_outputs(network: Any, image_shape: tuple[int, int, int]) -> str:
     if not isinstance(outputs_BC, Tensor) or outputs_BC.ndim != 2:
         return LOGITS
     if outputs_BC.shape[1] == 1:
-        raise RequestError(
-            f"model {network.spec} gives one output, a yes or no of one class; a classifier gives "
-            "one for each class: wrap it so that it returns (0, output) for (no, yes)"
-        )
+        raise RequestError(ONE_OUTPUT.format(network.spec))
     if _sums_to_one(outputs_BC):
         return PROBABILITIES
     if _squashed(outputs_BC) and _sigmoids(network, views_BDHW.to(device), outputs_BC):

@@ -21,8 +21,9 @@ from collegium.models.given import (
     seeded,
     unwrapped,
 )
-from collegium.models.network import Network, Origin, Preprocess, parse_size
-from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
+from collegium.models.network import Network, Origin, Preprocess
+from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
+from collegium.models.sight import check_student, find_sight, sight_notes
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
 from collegium.models.weights import WeightsFile, read_classes, read_weights
@@ -35,12 +36,6 @@ _TELL = "; a teacher with other classes than the data's says which by --labels N
 UNKNOWN_SIGHT = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
-)
-
-
-BGR_STUDENT = (
-    "{} sees channels in the order BGR, which an exported student cannot say of itself: it can be "
-    "a teacher; a student starts from other weights, or from @random"
 )
 
 
@@ -110,9 +105,11 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     origin = replace(_described(origin, design, says, string, notes), doubts=doubts)
     if origin.classes:
         setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
-    preprocess = _preprocess(design, setting, says, string)
-    if preprocess.channel_order == "bgr" and learns:
-        raise RequestError(BGR_STUDENT.format(string.name))
+    preprocess = find_sight(design, setting, says, string)
+    if learns:
+        if "resize" not in string.options:
+            preprocess = replace(preprocess, resize=None)  # it learns from the whole view
+        check_student(preprocess, string.name)
     network = Network(body, preprocess, setting.classes, string.name, origin)
     with seeded(seed):  # A lazy module draws its weights when it is first run.
         _finish(network, design, setting)
@@ -153,8 +150,7 @@ def _described(
     entries = ({**string.options}, says)
     found = [words[key] for words in entries for key in ("licence", "license") if key in words]
     licence = (found or [from_library])[0]
-    said = (*notes, *design.notes) if string.file is None else notes
-    return replace(origin, licence=licence, notes=(*origin.notes, *said))
+    return replace(origin, licence=licence, notes=(*origin.notes, *notes, *design.notes))
 
 
 def _check_outputs(network: Network, setting: Setting) -> None:
@@ -225,54 +221,14 @@ def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) 
     return setting
 
 
-def _preprocess(
-    design: Design, setting: Setting, says: Mapping[str, str], string: ModelString
-) -> Preprocess:
-    """How it wants its pixels: by the string, else its weights, its library, or the data.
-
-    A weights file that gives a normalisation gives the size too, or wants none.
-    """
-    channels = design.channels or len(setting.mean)
-    preprocess = Preprocess(*setting.statistics(channels), design.smallest)
-    stated = "mean" in says and "std" in says
-    if has_weights(string.text) and design.sees is not None and not stated:
-        preprocess = design.sees
-    if stated:
-        preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
-    return _with_words(preprocess, string.options, string.text, RequestError)
-
-
-def _with_words(
-    preprocess: Preprocess, words: Mapping[str, str], source: str, error: type[RequestError]
-) -> Preprocess:
-    try:
-        changes = {key: _numbers(words[key]) for key in ("mean", "std") if key in words}
-        size = {"size": parse_size(words["size"])} if "size" in words else {}
-    except ValueError:
-        raise error(f"{source}: its mean, std or size is not numbers") from None
-    if preprocess.channels == 3:  # one number stands for all three
-        changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
-    how = {key: words[key] for key in ("interpolation", "channel_order") if key in words}
-    return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split())
-
-
 def _finish(network: Network, design: Design, setting: Setting) -> None:
     """What only trying tells: whether it takes the view's size, and how many classes it has."""
     count = _outputs(network, setting)
     if count is None and network.preprocess.size is None and design.native is not None:
         network.preprocess = replace(network.preprocess, size=design.native)
         count = _outputs(network, setting)
-    rows, columns = setting.image_shape[1:]
-    if network.preprocess.size not in (None, (rows, columns)) or (
-        network.preprocess.channel_order == "bgr"
-    ):
-        _note(network, f"looks at every view as {network.preprocess.resizing}")
-    if design.keeps_ratio and network.preprocess.size is not None and rows != columns:
-        _note(network, f"its library keeps the ratio of sides; {rows}x{columns} becomes a square")
+    for note in sight_notes(network, design, setting):
+        _note(network, note)
     name_classes(network, count, network.origin.classes, setting)
 
 
@@ -321,6 +277,8 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     module, removed = unwrapped(module)
     check_tensors(module, "the student" if learns else f"model {_kind(module)}", learns)
     if isinstance(module, Network):
+        if learns:
+            check_student(module.preprocess, module.spec or "the student")
         return module
     mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
     network = Network(module, Preprocess(mean, std), setting.classes, _kind(module))
@@ -376,6 +334,8 @@ def check_logits(network: Network, setting: Setting) -> None:
             f"{first_line(error)}"
         ) from error
     expected = (1, len(setting.classes))
+    if isinstance(logits, Tensor) and tuple(logits.shape) in ((1,), (1, 1)) and expected[1] > 1:
+        raise RequestError(ONE_OUTPUT.format(network.spec))
     if not isinstance(logits, Tensor) or logits.shape != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise RequestError(

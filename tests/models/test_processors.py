@@ -19,7 +19,12 @@ from collegium.models.network import Network
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 from collegium.models.foreign import processors  # noqa: E402
 from collegium.models.foreign.hf import quiet  # noqa: E402
-from collegium.models.foreign.processors import _find, processor_names, read_processor  # noqa: E402
+from collegium.models.foreign.processors import (  # noqa: E402
+    Sight,
+    _find,
+    processor_names,
+    read_processor,
+)
 
 SIDE = 40
 NEEDS_TORCHVISION = ("PPLCNetImageProcessor", "TimmWrapperImageProcessor")
@@ -96,13 +101,16 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-def shown(content: dict[str, Any], name: str, pixels_HWD: Any) -> tuple[Any, Any]:
+def shown(
+    content: dict[str, Any], name: str, pixels_HWD: Any, sight: Sight | None = None
+) -> tuple[Any, Any]:
     """One picture as the library shows it, and as we do."""
     with quiet():
-        sight = read_processor(content, "", 3, 1)
+        sight = sight or read_processor(content, "", 3, 1)
         processor = _find(name)(**content)
         theirs_DHW = processor(images=Image.fromarray(pixels_HWD), return_tensors="np")
-    network = Network(nn.Identity(), sight.preprocess, "abc")
+    preprocess = sight.preprocess.for_views(*pixels_HWD.shape[:2])
+    network = Network(nn.Identity(), preprocess, "abc")
     ours_BDHW = network.prepare(torch.from_numpy(pixels_HWD).permute(2, 0, 1)[None] / 255)
     return np.asarray(theirs_DHW["pixel_values"][0]), ours_BDHW[0].numpy()
 
@@ -124,12 +132,94 @@ def test_a_network_sees_what_the_library_would_have_shown_it(name: str) -> None:
         assert np.abs(theirs_DHW - ours_DHW).max() < 0.01 * reach, change
 
 
-@pytest.mark.parametrize("how", [2, 3])
+CUT: list[tuple[str, dict[str, Any]]] = [
+    *((name, words) for name, words in FOLLOWED.items() if words),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}, "crop_pct": 32 / 48}),
+    ("PoolFormerImageProcessor", {"size": EDGE, "crop_size": 41, "crop_pct": 0.7}),
+    ("ViTImageProcessor", {"size": 64, "do_center_crop": True, "crop_size": 39}),
+    ("ViTImageProcessor", {"size": SQUARE, "do_center_crop": True, "crop_size": SQUARE}),
+    ("CLIPImageProcessor", {"size": EDGE, "crop_size": {"height": 32, "width": 24}}),
+    ("ViTImageProcessor", {"size": {"height": 40, "width": 60}, "do_center_crop": True,
+                           "crop_size": {"height": 30, "width": 50}}),
+    ("ViTImageProcessor", {"size": 8, "do_center_crop": True, "crop_size": 6}),
+    ("ViTImageProcessor", {"do_resize": False}),
+]  # fmt: skip
+ROUNDED = ("PerceiverImageProcessor",)
+"""Which cut first, and to a whole pixel of the picture."""
+
+
+@pytest.mark.parametrize(("name", "words"), CUT)
+def test_a_network_sees_the_part_the_library_would_have_shown_it(
+    name: str, words: dict[str, Any]
+) -> None:
+    """Whatever is cut off, of squares and of others, pixel by pixel."""
+    content = {"image_processor_type": name, **words}
+    sight = read_processor(content, "", 3, 1)
+    for rows, columns in ((SIDE, SIDE), (64, 64), (SIDE, 60), (60, SIDE)):
+        kept = name == "TextNetImageProcessor"  # gives what is no square, which is told
+        if name in ROUNDED or (kept and rows != columns):
+            continue
+        generator = np.random.default_rng(rows)
+        pixels_HWD = generator.integers(90, 166, (rows, columns, 3), np.uint8)
+        theirs_DHW, ours_DHW = shown(content, name, pixels_HWD, sight)
+        assert theirs_DHW.shape == ours_DHW.shape
+        assert np.abs(theirs_DHW - ours_DHW).max() < 0.03
+
+
+def test_a_crop_before_resizing_is_met_within_a_pixel() -> None:
+    content = {"image_processor_type": "PerceiverImageProcessor"}
+    sight = read_processor(content, "", 3, 1)
+    assert (sight.preprocess.size, sight.preprocess.resize) == ((224, 224), (256,))
+
+
+@pytest.mark.parametrize("how", [0, 2, 3])
 def test_pictures_are_resized_alike(how: int) -> None:
-    pixels_HWD = np.random.default_rng(0).integers(90, 166, (SIDE, SIDE, 3), np.uint8)
-    content = {"image_processor_type": "ViTImageProcessor", "size": 64, "resample": how}
-    theirs_DHW, ours_DHW = shown(content, "ViTImageProcessor", pixels_HWD)
-    assert np.abs(theirs_DHW - ours_DHW).max() < 0.02
+    for side in (24, 64, 72):
+        pixels_HWD = np.random.default_rng(0).integers(90, 166, (SIDE, SIDE, 3), np.uint8)
+        content = {"image_processor_type": "ViTImageProcessor", "size": side, "resample": how}
+        theirs_DHW, ours_DHW = shown(content, "ViTImageProcessor", pixels_HWD)
+        # Where the middle of a pixel lies between two, nearest may take either.
+        assert np.mean(np.abs(theirs_DHW - ours_DHW) > 0.02) < (0 if how else 0.4) + 1e-9
+
+
+@pytest.mark.parametrize(("how", "filter_"), [(1, "Lanczos"), (4, "box"), (5, "Hamming")])
+def test_a_filter_that_we_have_not_is_told(how: int, filter_: str) -> None:
+    content = {"image_processor_type": "ViTImageProcessor", "size": 24, "resample": how}
+    (note,) = read_processor(content, "", 3, 1).notes
+    assert filter_ in note
+
+
+def test_a_share_that_nobody_asks_to_cut_off_is_left() -> None:
+    """The file names no class and no crop; that of the network's class is only its default."""
+    words: dict[str, Any] = {"size": 32, "image_mean": 0.5, "image_std": 0.5}
+    sight = read_processor(words, "resnet", 3, 1)
+    assert sight.preprocess.for_views(32, 32).resize is None
+    assert "no crop_pct; the 0.875 of its network's class is left" in sight.notes[0]
+    asked = read_processor(words | {"crop_pct": 32 / 48}, "resnet", 3, 1)
+    assert (asked.preprocess.resize, asked.notes) == ((48,), ())
+    asked = read_processor(words | {"size": 48, "do_center_crop": True, "crop_size": 32},
+                           "resnet", 3, 1)  # fmt: skip
+    assert asked.preprocess.resize == (48,)
+    assert read_processor(words | {"size": 384}, "resnet", 3, 1).notes == ()
+
+
+def test_words_that_its_class_heeds_otherwise_are_told_or_refused() -> None:
+    flipped = {"do_flip_channel_order": True, "do_rescale": True, "do_normalize": True,
+               "image_mean": [0.4] * 3, "image_std": [0.2] * 3, "size": 32}  # fmt: skip
+    with pytest.raises(RequestError, match=r"heeds do_normalize true .* names no class; give"):
+        read_processor(flipped, "resnet", 3, 1)
+    named = flipped | {"image_processor_type": "MobileViTImageProcessor"}
+    assert "heeds do_normalize true" in read_processor(named, "", 3, 1).notes[-1]
+    offset = {"image_processor_type": "EfficientNetImageProcessor", "do_normalize": False,
+              "rescale_factor": 1 / 127.5, "rescale_offset": True, "size": SQUARE}  # fmt: skip
+    sight = read_processor(offset, "", 3, 1)
+    assert sight.preprocess.std == (0.25,) * 3  # include_top is its default: divided once more
+    assert "heeds do_normalize false" in sight.notes[0]
+    without = read_processor(offset | {"include_top": False}, "", 3, 1)
+    assert (without.preprocess.std, without.notes) == ((0.5,) * 3, ())
+    assert (
+        read_processor(offset | {"do_normalize": True, "include_top": False}, "", 3, 1).notes == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,6 +232,8 @@ def test_pictures_are_resized_alike(how: int) -> None:
         ({"do_pan_and_scan": True, "image_processor_type": GEMMA}, "x", "do_pan_and_scan"),
         ({"do_pad": True, "pad_size": {"height": 300, "width": 300}}, "vit", "border"),
         ({"do_resize": False, "do_center_crop": True, "crop_size": 224}, "vit", "border"),
+        ({"do_resize": False, "do_center_crop": True, "crop_size": 32}, "vit", "to one size"),
+        ({"size": 32, "do_center_crop": True, "crop_size": 40}, "vit", "border"),
         ({"do_resize": True, "size": {"longest_edge": 5}}, "vit", "cannot be used"),
         ({"do_resize": True, "size": "large"}, "vit", "cannot be used"),
         ({"do_normalize": True, "image_mean": [0.5] * 5}, "vit", "cannot be used"),

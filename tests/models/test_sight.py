@@ -1,6 +1,7 @@
 """Every teacher sees the same view in its own terms; where they come from; model strings."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.network import Network, Preprocess
 from collegium.models.small import SMALL_MODELS
-from collegium.models.specs import Setting, build_network
+from collegium.models.specs import Setting, build_network, wrap_module
 from collegium.models.strings import ModelString, has_weights
 from collegium.models.weights import network_bytes
 
@@ -45,6 +46,56 @@ def test_views_are_resized_as_the_libraries_resize_pictures(how: str, size: tupl
 def test_nearest_takes_pixels_as_they_are() -> None:
     view_DHW = torch.rand(3, 4, 4)
     assert torch.equal(resized("nearest", view_DHW, (8, 8))[:, ::2, ::2], view_DHW)
+
+
+def test_the_centre_of_a_resized_view_is_cut_out() -> None:
+    cut = Preprocess(*PLAIN, size=(6, 4), resize=(12,))
+    assert cut.resizing == "6x4 bilinear, the centre of 12 (shorter side)"
+    view_DHW = torch.rand(3, 8, 16)
+    whole = resized("bilinear", view_DHW, (12, 24))
+    found = Network(nn.Identity(), cut, "abc").prepare(view_DHW[None])[0]
+    assert torch.equal(found, whole[:, 3:9, 10:14])
+    both = Preprocess(*PLAIN, size=(6, 4), resize=(12, 10))
+    assert both.resizing == "6x4 bilinear, the centre of 12x10"
+    found = Network(nn.Identity(), both, "abc").prepare(view_DHW[None])[0]
+    assert torch.equal(found, resized("bilinear", view_DHW, (12, 10))[:, 3:9, 3:7])
+    assert both.metadata()["resize"] == "12 10"
+
+
+def test_views_that_are_squares_have_one_way_to_say_it() -> None:
+    """So that a teacher of before is the same teacher."""
+    assert Preprocess(*PLAIN, size=(6, 6), resize=(6,)).for_views(9, 9).resizing == "6x6 bilinear"
+    assert Preprocess(*PLAIN, size=(6, 6), resize=(8,)).for_views(9, 9).resize == (8, 8)
+    kept = Preprocess(*PLAIN, size=(6, 6), resize=(6,))
+    assert kept.for_views(9, 8) == kept
+
+
+def test_a_crop_by_the_string_and_by_the_file(tmp_path: Path) -> None:
+    state = SMALL_MODELS["cnn"](3).state_dict()
+    said = {"mean": "0.1", "std": "0.2", "size": "12", "resize": "16"}
+    save_file(state, tmp_path / "net.safetensors", said)
+    spec = f"small:cnn@{tmp_path / 'net.safetensors'}"
+    network = build_network(spec, GREY)
+    assert network.preprocess == Preprocess((0.1,), (0.2,), size=(12, 12), resize=(16, 16))
+    assert network.origin.notes == ("looks at every view as 12x12 bilinear, the centre of 16x16",)
+    assert build_network(f"{spec}?size=10", GREY).preprocess.resize is None
+    assert build_network(f"{spec}?resize=20", GREY).preprocess.resize == (20, 20)
+    with pytest.raises(RequestError, match="cannot be cut out of"):
+        build_network(f"{spec}?resize=8", GREY)
+    # A student learns from the whole view, which is all that its files could say.
+    assert build_network(spec, GREY, learns=True).preprocess.resize is None
+    with pytest.raises(RequestError, match="cannot say of itself"):
+        build_network(f"{spec}?resize=20", GREY, learns=True)
+    with pytest.raises(RequestError, match="cannot say of itself"):
+        wrap_module(network, GREY, learns=True)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_one_output_is_told_plainly(learns: bool) -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    setting = replace(GREY, classes=("a", "b"), any_classes=not learns)
+    with pytest.raises(RequestError, match=r"one output.*binary classifier"):
+        wrap_module(body, setting, learns=learns)
 
 
 def test_a_view_of_the_right_size_is_left_alone_and_copies_see_the_same() -> None:

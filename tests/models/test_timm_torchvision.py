@@ -1,12 +1,14 @@
 """Networks of timm and torchvision, where they can be imported; nothing is downloaded."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from collegium.errors import CollegiumError
+from collegium.errors import CollegiumError, RequestError
 from collegium.models.designs import find_design
 from collegium.models.foreign.torchvision import _modern
 from collegium.models.network import Preprocess, weights_hash
@@ -207,3 +209,37 @@ def test_every_layer_is_read_as_it_was_returned(library: str, name: str) -> None
         drawn = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         network = getattr(torchvision.models, name)(num_classes=10, **drawn)
     check_reading(network, (3, side, side))
+
+
+def test_what_timm_writes_beside_weights_is_read(tmp_path: Path) -> None:
+    """Normalisation, size, crop and the order of the classes; not of another network."""
+    body = timm.create_model("resnet10t", num_classes=3)
+    torch.save(body.state_dict(), tmp_path / "pytorch_model.bin")
+    words = {"mean": [0.9] * 3, "std": [0.05] * 3, "input_size": [3, 32, 32], "crop_pct": 2 / 3,
+             "interpolation": "bilinear", "license": "mit"}  # fmt: skip
+    content = {"architecture": "resnet10t", "num_classes": 3, "label_names": ["c", "a", "b"]}
+    spec = f"timm:resnet10t@{tmp_path / 'pytorch_model.bin'}"
+    teacher = replace(COLOUR, any_classes=True)
+
+    def beside(content: object) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(content))
+
+    wanted = Preprocess((0.9,) * 3, (0.05,) * 3, 32, (32, 32), resize=(48, 48))
+    for form in (content | {"pretrained_cfg": words}, content | words):
+        beside(form)
+        network = build_network(spec, teacher)
+        assert network.preprocess == wanted
+        assert (network.classes, network.origin.licence) == (("c", "a", "b"), "mit")
+    assert build_network(f"{spec}?size=64&mean=0.5", teacher).preprocess.size == (64, 64)
+    beside(content | words | {"crop_pct": 1.15})
+    with pytest.raises(RequestError, match=r"config.json: crop_pct 1.15 puts a border"):
+        build_network(spec, teacher)
+    beside(content | words | {"mean": "many"})
+    with pytest.raises(RequestError, match=r"config.json: its pretrained_cfg is not of numbers"):
+        build_network(spec, teacher)
+    beside(content | words | {"architecture": "resnet18"})
+    notes = " ".join(build_network(spec, teacher).origin.notes)
+    assert "is of resnet18, so it is passed over" in notes
+    # Of published weights the crop is only told, and there to be had.
+    assert "?size=176&resize=201 does as its library" in notes
+    assert build_network(f"{spec}?size=176&resize=201", teacher).preprocess.resize == (201, 201)

@@ -20,7 +20,8 @@ from collegium.models.foreign.extras import (
     told_apart,
 )
 from collegium.models.foreign.processors import Sight, read_processor
-from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.models.foreign.timm_config import preprocess_of
+from collegium.models.network import parse_size
 from collegium.models.strings import ModelString, has_weights
 
 CONFIG = "hf_config"
@@ -290,17 +291,8 @@ def _timms(config: Any) -> Sight | None:
     words = getattr(config, "pretrained_cfg", None) or {}
     if "mean" not in words or "std" not in words:
         return None
-    how = words.get("interpolation", "bicubic")
-    rows, columns = (words.get("input_size") or (3, 224, 224))[1:]
-    return Sight(
-        Preprocess(
-            tuple(words["mean"]),
-            tuple(words["std"]),
-            SMALLEST,
-            (rows, columns),
-            interpolation=how if how in INTERPOLATIONS else "bicubic",
-        )
-    )
+    preprocess = preprocess_of(words, SMALLEST, "config.json")
+    return Sight(preprocess, keeps_ratio=words.get("crop_mode") == "border")
 
 
 def _processor(member: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ tell: the interpolation, and the exact numbers behind float32.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,18 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import RequestError
+from collegium.models.foreign.geometry import (
+    ADVICE,
+    SIDES,
+    Ask,
+    asker,
+    find_size,
+    plain,
+    with_crop,
+)
 from collegium.models.foreign.words import HF_PROCESSOR, refused, unknown
 from collegium.models.network import Preprocess
 
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers; every other filter is nearest to bicubic."""
-SIDES = (48, 64)
-"""Of the pictures it is asked about."""
+FILTERS = {1: "Lanczos", 4: "box", 5: "Hamming"}
+"""The others."""
 TELLING = {"do_flip_channel_order", "rescale_offset", "size_divisor"}
 """Words of few classes, which change what a network sees."""
+CLASS = ("image_processor_type", "feature_extractor_type")
+"""Words that name a class."""
 PLAIN = "ViTImageProcessor"
 _TOLERANCE = 1e-4
-_ADVICE = "give ?mean=...&std=...&size=... to say yourself how it wants its pixels"
 
 
 @dataclass(frozen=True)
@@ -58,19 +68,22 @@ def read_processor(content: Mapping[str, Any], model: str, channels: int, smalle
             normalisation of a resized view.
     """
     if reason := refused(HF_PROCESSOR, content):
-        raise RequestError(f"its processor cannot be followed ({reason}); {_ADVICE}")
+        raise RequestError(f"its processor cannot be followed ({reason}); {ADVICE}")
     failed: RequestError | None = None
+    named = any(content.get(word) for word in CLASS)
     for name, note in _classes(content, model):
         try:
-            sight = _followed(name, content, channels, smallest)
+            sight = _followed(name, content, channels, smallest, named)
             return replace(sight, notes=(*note, *sight.notes))
         except RequestError as error:
             failed = failed or error
-    raise failed or RequestError(f"its processor file names no class; {_ADVICE}")
+    raise failed or RequestError(f"its processor file names no class; {ADVICE}")
 
 
-def _followed(name: str, content: Mapping[str, Any], channels: int, smallest: int) -> Sight:
-    """What a processor of this class does.
+def _followed(
+    name: str, content: Mapping[str, Any], channels: int, smallest: int, named: bool
+) -> Sight:
+    """What a processor of this class does, which the file names or which is likely.
 
     Raises:
         RequestError: there is no such class, or it cannot be followed.
@@ -78,26 +91,34 @@ def _followed(name: str, content: Mapping[str, Any], channels: int, smallest: in
     kind = _find(name)
     try:
         given, notes = _unpadded(kind, content)
+        if not named:
+            given, more = _uncut(kind, given, channels)
+            notes += more
         processor = kind(**given)
-        ask = _asker(processor, channels)
+        ask = asker(processor, channels)
         scale_C, shift_C, flipped = _colours(ask, channels)
-        size, keeps_ratio = _size(ask)
+        size, keeps_ratio = find_size(ask)
     except RequestError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise RequestError(f"its {name} cannot be used: {reason}; {_ADVICE}") from error
+        raise RequestError(f"its {name} cannot be used: {reason}; {ADVICE}") from error
     mean, std = _numbers(processor, scale_C, shift_C)
-    number = getattr(processor, "resample", None)
-    how = RESAMPLE.get(2 if number is None else int(number), "bicubic")
+    if other := _unheeded(name, processor, content, (mean, std)):
+        if not named:
+            raise RequestError(f"{other}, and its file names no class; {ADVICE}")
+        notes += (other,)
+    how, other = _filter(processor)
+    notes += (other,) * bool(other)
     order = "bgr" if flipped else "rgb"
     preprocess = Preprocess(mean, std, smallest, size, interpolation=how, channel_order=order)
+    preprocess = with_crop(ask, preprocess, name)
     return Sight(preprocess, keeps_ratio, (*notes, *_passed_over(name, kind, content)))
 
 
 def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The classes a file may mean, likeliest first: named, else its words', else the network's."""
-    named = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
+    named = next((str(content[word]) for word in CLASS if content.get(word)), "")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if name := name.removesuffix("Pil"):
         yield name, ()
@@ -140,7 +161,7 @@ def _find(name: str) -> Any:
     for full in (f"{name}Pil", name):
         if (found := getattr(transformers, full, None)) is not None:
             return found
-    raise RequestError(f"its processor {name!r} is none of transformers; {_ADVICE}")
+    raise RequestError(f"its processor {name!r} is none of transformers; {ADVICE}")
 
 
 def words_of(kind: Any) -> Sequence[str]:
@@ -166,48 +187,38 @@ def _unpadded(kind: Any, content: Mapping[str, Any]) -> tuple[dict[str, Any], tu
     return given | {"do_center_crop": False}, (note,)
 
 
+def _uncut(
+    kind: Any, given: dict[str, Any], channels: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The words, without a share that a class which nobody names would cut off by default."""
+    if "crop_pct" in given or "crop_pct" not in words_of(kind):
+        return given, ()
+    share = getattr(processor := kind(**given), "crop_pct", 1)
+    whole = given | {"crop_pct": 1.0}
+    picture = [np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)]
+    cut, uncut = (asker(one, channels)(picture) for one in (processor, kind(**whole)))
+    if cut.shape == uncut.shape and np.allclose(cut, uncut):
+        return given, ()
+    note = f"its processor file gives no crop_pct; the {share:g} of its network's class is left"
+    return whole, (note,)
+
+
 def _least(said: Any) -> int | None:
     values = dict(said).values() if isinstance(said, Mapping) else vars(said or {}).values()
     numbers = [value for value in values if isinstance(value, int)]
     return min(numbers, default=None)
 
 
-Ask = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float64]]
-
-
-def _asker(processor: Any, channels: int) -> Ask:
-    from PIL import Image
-
-    def ask(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        shown = [Image.fromarray(one[:, :, 0] if channels == 1 else one) for one in pictures]
-        answer = processor(images=shown, return_tensors="np")
-        if "pixel_values" not in answer:
-            raise RequestError(f"its processor gives {', '.join(answer)}, no pixels; {_ADVICE}")
-        found = np.asarray(answer["pixel_values"], np.float64)
-        if found.ndim != 4 or found.shape[:2] != (len(pictures), channels):
-            raise RequestError(
-                f"its processor makes {found.shape} of {len(pictures)} pictures, expected "
-                f"({len(pictures)}, {channels}, rows, columns); {_ADVICE}"
-            )
-        return found
-
-    return ask
-
-
-def _plain(colour: Sequence[int], rows: int, columns: int) -> NDArray[np.uint8]:
-    return np.broadcast_to(np.array(colour, np.uint8), (rows, columns, 3)).copy()
-
-
 def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """What pixels in 0..1 are multiplied by, what is added then, and whether RGB becomes BGR."""
     pure = [[255 * (c == place) for c in range(3)] for place in range(3)]
     colours = [[0] * 3, *(pure if channels == 3 else [[255] * 3]), [102, 153, 51], [255] * 3]
-    border = f"its processor puts a border around pictures; {_ADVICE}"
-    if (one := ask([_plain([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
+    border = f"its processor puts a border around pictures; {ADVICE}"
+    if (one := ask([plain([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
         np.ptp(one, axis=(2, 3)).max() > 0.1 * np.abs(one).max()
     ):  # first of all, for it may be a large one
         raise RequestError(border)
-    found = ask([_plain(colour, SIDES[0], SIDES[0]) for colour in colours])
+    found = ask([plain(colour, SIDES[0], SIDES[0]) for colour in colours])
     spread = np.ptp(found, axis=(2, 3)).max()
     means_NC = found.mean(axis=(2, 3))
     shift_C, slopes_CC = means_NC[0], (means_NC[1:-2] - means_NC[0]).T
@@ -219,19 +230,8 @@ def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.f
     pixels_NC = np.array(colours)[:, :channels] / 255
     expected_NC = pixels_NC[:, :: -1 if flipped else 1] * scale_C + shift_C
     if not np.allclose(means_NC, expected_NC, atol=_TOLERANCE * reach) or scale_C.min() <= 0:
-        raise RequestError(f"its processor does not normalise channel by channel; {_ADVICE}")
+        raise RequestError(f"its processor does not normalise channel by channel; {ADVICE}")
     return scale_C, shift_C, flipped
-
-
-def _size(ask: Ask) -> tuple[tuple[int, int] | None, bool]:
-    """What squares are brought to (None: they stay so); whether others keep their ratio."""
-    small, large = (ask([_plain([128] * 3, side, side)]).shape[2:] for side in SIDES)
-    if small != large:
-        if (small, large) != ((SIDES[0],) * 2, (SIDES[1],) * 2):
-            raise RequestError(f"its processor's size depends on the picture's; {_ADVICE}")
-        return None, False
-    wide = ask([_plain([128] * 3, *SIDES)]).shape[2:]
-    return (int(small[0]), int(small[1])), bool(wide != small)
 
 
 def _numbers(
@@ -260,6 +260,40 @@ def _said(processor: Any, channels: int) -> tuple[list[float], list[float]] | No
         return [v / (255 * factor) for v in mean_C], [v / (255 * factor) for v in std_C]
     except (TypeError, ValueError):
         return None
+
+
+def _unheeded(
+    name: str,
+    processor: Any,
+    content: Mapping[str, Any],
+    seen: tuple[tuple[float, ...], tuple[float, ...]],
+) -> str:
+    """What is to be said where the file says do_normalize, yes or no, and its class does not."""
+    asked = content.get("do_normalize")
+    said = _said(processor, len(seen[0]))
+    if asked is None or content.get("include_top") is not None or said is None:
+        return ""
+    mean_C, std_C = map(np.array, said)
+    if getattr(processor, "rescale_offset", False):  # 1 is taken off before all else
+        mean_C = mean_C + 1 / (255 * processor.rescale_factor)
+    if all(
+        np.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(seen, (mean_C, std_C), strict=True)
+    ):
+        return ""
+    shown = ", ".join(
+        f"{word} {value[0]:.4g}" for word, value in zip(("mean", "std"), seen, strict=True)
+    )
+    return f"its {name} heeds do_normalize {str(asked).lower()} in another way ({shown})"
+
+
+def _filter(processor: Any) -> tuple[str, str]:
+    """How it resizes, in our words; what is to be said where that is only the nearest."""
+    number = getattr(processor, "resample", None)
+    number = 2 if number is None else int(number)
+    if number in RESAMPLE:
+        return RESAMPLE[number], ""
+    other = FILTERS.get(number, str(number))
+    return "bicubic", f"its library resizes by the filter {other}, here bicubic stands for it"
 
 
 def _passed_over(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from torch import nn
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.designs import Design, Trained
 from collegium.models.foreign.extras import hub_file, import_extra, told_apart
+from collegium.models.foreign.timm_config import preprocess_of, words_beside
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
 from collegium.models.strings import PRETRAINED, ModelString
 
@@ -27,6 +28,8 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     config = _configuration(timm, member)
     if config is None and string.weights == PRETRAINED:
         raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
+    says, notes = _beside(member, string, metadata)
+    metadata = {**says, **metadata}
     sized = takes_size(member) and "size" in metadata
     words = {"img_size": parse_size(metadata["size"])} if sized else {}
     return Design(
@@ -35,12 +38,34 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         smallest=SMALLEST,
         sees=None if config is None else _preprocess(config),
         native=None if config is None else config.input_size[1:],
+        evaluated=None if config is None else _evaluated(config, member),
+        says=says,
+        notes=notes,
         classes=() if config is None else _classes(member, config),
         trained=lambda classes: _pretrained(member, config, classes, words),
         resample=_resample,
         licence="" if config is None else config.license or "",
         unfit=_unfit(config, string),
     )
+
+
+def _beside(
+    member: str, string: ModelString, metadata: Mapping[str, str]
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """What timm's own config.json beside a weights file says, and what is to be said of that."""
+    if string.file is None:
+        return {}, ()
+    words, notes = words_beside(string.file, member, SMALLEST)
+    if {"mean", "std"} <= {*metadata} - {*string.options}:  # the file itself comes first
+        words = {key: value for key, value in words.items() if key in ("classes", "license")}
+    return words, notes
+
+
+def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
+    """What timm resizes to before it cuts the centre out; None where it puts a border around."""
+    if (config.crop_pct or 1) > 1:
+        return None
+    return preprocess_of(config.to_dict(), SMALLEST, f"timm:{member}").resize
 
 
 def _unfit(config: Any, string: ModelString) -> str:

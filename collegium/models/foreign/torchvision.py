@@ -43,6 +43,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         smallest=SMALLEST,
         sees=sees,
         native=sees.size,
+        evaluated=tuple(weights.transforms().resize_size[:1]),
         classes=told_apart(weights.meta["categories"]),
         trained=lambda classes: _pretrained(models, member, weights, classes, sized),
         resample=_resample if sized else None,

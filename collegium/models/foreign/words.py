@@ -15,7 +15,7 @@ Words = Mapping[str, str]
 _PATCHES = "it cuts a picture into patches, which no other network of a run can see"
 HF_PROCESSOR: Words = {
     "clusters": "it turns pixels into numbers of colours",
-    "crop_pct": HARMLESS,  # the whole view is shown to every network
+    "crop_pct": READ,
     "crop_size": READ,
     "data_format": HARMLESS,
     "default_to_square": READ,
@@ -75,8 +75,8 @@ HF_CONFIG: Words = {
 TIMM: Words = {
     "architecture": HARMLESS,
     "classifier": HARMLESS,
-    "crop_mode": HARMLESS,
-    "crop_pct": HARMLESS,
+    "crop_mode": READ,
+    "crop_pct": READ,  # done where a file beside the weights says it, else only told
     "custom_load": HARMLESS,
     "description": HARMLESS,
     "file": HARMLESS,
@@ -114,7 +114,7 @@ TORCHVISION_TRANSFORMS: Words = {
     "crop_size": READ,
     "interpolation": READ,
     "mean": READ,
-    "resize_size": HARMLESS,
+    "resize_size": READ,  # only told
     "std": READ,
 }
 """Of what torchvision's weights do to pictures."""
@@ -147,6 +147,7 @@ WEIGHTS_FILE: Words = {
     "license": READ,
     "mean": READ,
     "normalise": READ,
+    "resize": READ,
     "size": READ,
     "split": HARMLESS,
     "std": READ,

@@ -1,0 +1,106 @@
+"""What timm writes beside weights (config.json): how pictures are prepared, and the classes."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from collegium.errors import RequestError, WeightsError
+from collegium.models.network import INTERPOLATIONS, Preprocess
+
+CONFIG = "config.json"
+ADVICE = "correct it, or take it away and give ?mean=...&std=...&size=..."
+SQUASH = ("squash", "border")
+"""Crop modes of which nothing is left but rows and columns where a view is a square."""
+
+
+def preprocess_of(words: Mapping[str, Any], smallest: int, source: object) -> Preprocess:
+    """How a `pretrained_cfg` wants its pixels: resized and its centre cut out, as timm does.
+
+    A crop that it does not give is left out, though timm has one by default.
+
+    Args:
+        words: with mean and std.
+        smallest: rows and columns the network needs.
+        source: for messages.
+
+    Raises:
+        RequestError: its values make no sense.
+    """
+    how = words.get("interpolation", "bicubic")
+    try:
+        mean, std = (tuple(float(value) for value in words[key]) for key in ("mean", "std"))
+        rows, columns = (int(side) for side in (words.get("input_size") or (3, 224, 224))[1:])
+        share = float(words.get("crop_pct") or 1)
+        whole: tuple[int, ...] = (math.floor(rows / share), math.floor(columns / share))
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        raise RequestError(
+            f"{source}: its pretrained_cfg is not of numbers (mean, std, input_size, crop_pct); "
+            f"{ADVICE}"
+        ) from None
+    if share > 1:
+        raise RequestError(f"{source}: crop_pct {share:g} puts a border around pictures; {ADVICE}")
+    if rows == columns and words.get("crop_mode") not in SQUASH:
+        whole = whole[:1]  # the shorter side: the ratio is kept
+    how = how if how in INTERPOLATIONS else "bicubic"
+    resize = None if whole == (rows, columns) else whole
+    try:
+        return Preprocess(mean, std, smallest, (rows, columns), how, resize=resize)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None
+
+
+def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the config.json beside a weights file says of a network, in a weights file's words.
+
+    Args:
+        file: of the weights.
+        member: the network's name, with or without a tag.
+        smallest: rows and columns it needs.
+
+    Returns:
+        The words, and what a user should know of them. No words where there is no such file, or it
+        is another library's.
+
+    Raises:
+        WeightsError: it cannot be read.
+        RequestError: its values make no sense.
+    """
+    place = file.parent / CONFIG
+    content = _read(place)
+    architecture = str(content.get("architecture") or "")
+    if not architecture:
+        return {}, ()
+    if architecture.partition(".")[0] != member.partition(".")[0]:
+        return {}, (f"{place} is of {architecture}, so it is passed over",)
+    config = content.get("pretrained_cfg")
+    config = config if isinstance(config, Mapping) else content  # older versions had one level
+    words, notes = _classes(content, config, place)
+    if licence := config.get("license") or content.get("license"):
+        words["license"] = str(licence)
+    if "mean" not in config or "std" not in config:
+        return words, (*notes, f"{place} gives no mean and std")
+    return words | preprocess_of(config, smallest, place).metadata(), notes
+
+
+def _classes(
+    content: Mapping[str, Any], config: Mapping[str, Any], place: Path
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    names = content.get("label_names") or config.get("label_names")
+    count = content.get("num_classes") or config.get("num_classes")
+    if not names:
+        return {}, ()
+    if not isinstance(names, list) or len(names) != count:
+        return {}, (f"{place} has label_names that are no list of {count}, so they are left",)
+    return {"classes": json.dumps([str(name) for name in names])}, ()
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(place.read_text())
+    except OSError:
+        return {}
+    except (ValueError, RecursionError):
+        raise WeightsError(f"{place}, beside the weights, cannot be read as JSON") from None
+    return content if isinstance(content, dict) else {}
