@@ -21,7 +21,7 @@ from collegium.models.given import (
     seeded,
     unwrapped,
 )
-from collegium.models.network import Network, Origin, Preprocess, parse_size
+from collegium.models.network import Network, Origin, Preprocess, note_grey, parse_size
 from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
@@ -273,6 +273,7 @@ def _finish(network: Network, design: Design, setting: Setting) -> None:
         _note(network, f"looks at every view as {network.preprocess.resizing}")
     if design.keeps_ratio and network.preprocess.size is not None and rows != columns:
         _note(network, f"its library keeps the ratio of sides; {rows}x{columns} becomes a square")
+    note_grey(network, setting.image_shape)
     name_classes(network, count, network.origin.classes, setting)
 
 
@@ -329,6 +330,7 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     check_finite(module, _kind(module))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
+    note_grey(network, setting.image_shape)
     name_classes(network, _outputs(network, setting), (), setting)
     _check_outputs(network, setting)
     check_logits(network, setting)
