@@ -60,7 +60,7 @@ def load_folder(root: Path, reading: Reading) -> Splits:
 
     Returns:
         The splits; their notes name classes that another split than train lacks, such that only
-        look alike, and what was passed over.
+        look alike, such that may be several, and what was passed over.
 
     Raises:
         DataError: another layout, a class without images, a file that is no image.
@@ -86,6 +86,7 @@ def load_folder(root: Path, reading: Reading) -> Splits:
         reading=reading,
     )
     notes = [_lack(found.folder, found.found, classes) for found in splits.values()]
+    notes += [_nested(name, splits["train"].found)]
     notes += [alike(name, classes), forms_told(name, list(splits["train"].found), classes)]
     notes.append(passed_told(_passed(root, splits), name))
     return replace(loaded, notes=(*loaded.notes, *filter(None, notes)))
@@ -159,3 +160,21 @@ def _lack(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> 
         return ""
     named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     return f"{folder} has no images of {len(missing)} of the {len(classes)} classes: {named}"
+
+
+def _nested(name: str, found: Mapping[str, Found]) -> str:
+    """A line on class folders of nothing but folders, which might be the classes instead."""
+    several = {
+        label: [folder.removeprefix(f"{label}/") for folder in images.files]
+        for label, images in found.items()
+        if label not in images.files and len(images.files) > 1
+    }
+    if not several:
+        return ""
+    label, inner = next(iter(several.items()))
+    named = ", ".join(inner[:_NAMED]) + (", ..." if len(inner) > _NAMED else "")
+    return (
+        f"{name}: images in folders of a class folder are of its class: {len(several)} of the "
+        f"{len(found)} classes hold nothing but folders ({label}: {named}); if those are the "
+        "classes, move them up"
+    )

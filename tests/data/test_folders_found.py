@@ -1,6 +1,7 @@
 """No file of a class folder is lost without a line, and one picture does not change the others."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -45,6 +46,29 @@ def test_folders_in_class_folders_are_their_class_in_torchvisions_order(tmp_path
     np.testing.assert_array_equal(train.images_NDHW, np.stack(expected))
     assert train.labels_N.tolist() == [0] * 5 + [1]
     assert notes_of(tmp_path) == ()
+
+
+NESTED = {
+    "classes of classes": (("pets/cat", "pets/dog", "wild/fox", "wild/owl"), "2 of the 2 .*cat, d"),
+    "one of them": (("pets/cat", "pets/dog", "wild"), r"1 of the 2 classes .*\(pets: cat, dog\)"),
+    "two levels": (("pets/small/cat", "pets/small/dog", "wild"), "small/cat, small/dog"),
+    "years beside images": (("pets", "pets/2020", "pets/2021", "wild"), ""),
+    "images/ as in Tiny-ImageNet": (("pets/images", "wild/images"), ""),
+    "plain": (("pets", "wild"), ""),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_class_folders_of_nothing_but_folders_are_told(tmp_path, write_picture, kind):
+    folders, says = NESTED[kind]
+    for seed, folder in enumerate(folders):
+        write_picture(tmp_path / "train" / folder / "0.png", seed=seed)
+    splits = load_data(f"folder:{tmp_path}", validation=0.0)
+    assert splits.train.classes == ("pets", "wild")
+    assert len(splits.train) == len(folders)
+    assert len(splits.notes) == bool(says)
+    if says:
+        assert re.search(says, splits.notes[0]), splits.notes
 
 
 def test_links_in_a_circle_end(tmp_path, write_picture):
