@@ -133,7 +133,7 @@ def splits_of(
         for part in parts
     }
     found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
-    notes += [*guessed, *(one.targets.note for one in raw.values()), alike(name, names)]
+    notes += [*guessed, alike(name, names)]
     notes.append(forms_told(name, raw["train"].names, names))
     if raw["train"].ready is None:
         notes += refuse_blank(pixels, name)
