@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.class_names import distinct, numbers_of, refuse_strangers
+from collegium.data.layouts import of_tensor
 from collegium.errors import DataError
 
 _WANTED = "expected integers from 0, one class an example, or names of classes"
@@ -49,7 +50,7 @@ def read_targets(values: Any, name: str) -> Targets:
     if array.ndim != 1:
         raise DataError(f"{name}: labels of the shape {array.shape}, {_WANTED}")
     if array.dtype.kind in "US":
-        return _words(array.astype(str).tolist())
+        return _words(array.astype(str).tolist(), name)
     if array.dtype.kind == "f":
         raise DataError(f"{name}: {_of_floats(array)}")
     if array.dtype.kind not in "biu":
@@ -64,8 +65,9 @@ def read_targets(values: Any, name: str) -> Targets:
 
 def _as_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        return np.asarray(values.float() if values.is_floating_point() else values)
+        return of_tensor(values, f"{name}, labels")
+    if isinstance(values, list | tuple):
+        _refuse_mixed(values, name)
     try:
         array = np.asarray(values)
     except ValueError:  # rows of several lengths
@@ -75,7 +77,17 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _words(words: Sequence[str]) -> Targets:
+def _refuse_mixed(values: Sequence[Any], name: str) -> None:
+    """Numpy makes words of numbers that stand among words."""
+    words = [isinstance(value, str) for value in values]
+    if any(words) and not all(words):
+        one, other = values[words.index(True)], values[words.index(False)]
+        raise DataError(f"{name}: labels are of two kinds, like {one!r} and {other!r}; {_WANTED}")
+
+
+def _words(words: Sequence[str], name: str) -> Targets:
+    if "" in words:
+        raise DataError(f"{name}: example {words.index('')} has an empty name for its class")
     names = distinct(sorted(set(words)))
     return Targets(np.array(numbers_of(words, names), np.int64), names)
 

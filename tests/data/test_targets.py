@@ -40,6 +40,8 @@ WRONG = {
     "ragged": ([[0], [1, 2], [0], [0], [0], [0]], "several lengths"),
     "nothing": ([None, 1, 0, 1, 0, 1], "labels are object"),
     "complex": (np.array(WANTED) * 1j, "labels are complex128"),
+    "two kinds": ([0, "a", 1, "b", 0, 0], "of two kinds, like 'a' and 0"),
+    "empty name": (["a", "", "b", "a", "b", "a"], "example 1 has an empty name"),
     "negative": ([0, -1, 0, 0, 0, 1], "example 1 has label -1, expected integers from 0"),
 }
 
@@ -106,6 +108,11 @@ def test_words_of_a_split_are_classes_of_train() -> None:
         splits_from((IMAGES, words), (IMAGES[:1], ["bea"]), None, 0.0, 0)
     with pytest.raises(DataError, match="labels are numbers, those of train names"):
         splits_from((IMAGES, words), (IMAGES[:1], [0]), None, 0.0, 0)
+
+
+def test_a_class_that_train_lacks_is_told_with_its_split() -> None:
+    with pytest.raises(DataError, match=r"^arrays, test: example 2 has label 3, .*\(1 such ex"):
+        splits_from((IMAGES, WANTED), None, (IMAGES[:3], [0, 1, 3]), 0.0, 0)
 
 
 def test_forms_of_unicode_are_one_class() -> None:
