@@ -129,7 +129,10 @@ def splits_of(
         UnknownNameError: an example of a class that train has not.
     """
     check_size(image_size)
-    scale = None if pixel_range is None else _given(*pixel_range)
+    if "train" not in parts:
+        raise DataError(f"{name}: train is None: give what is learned from")
+    black, white = pixel_range or (0.0, 0.0)
+    scale = None if pixel_range is None else Scale(float(black), float(white), given=True)
     where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
     raw = {part: _read(source, where[part]) for part, source in parts.items()}
     size = image_size or _size_of_train(raw["train"])
@@ -152,10 +155,6 @@ def splits_of(
         notes += refuse_blank(pixels, name)
     told = tuple(note for note in notes if note)
     return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
-
-
-def _given(black: float | int, white: float | int) -> Scale:
-    return Scale(float(black), float(white), given=True)
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,11 @@ def test_grey_splits_among_colour_become_colour(colour, pictures):
     assert (grey == grey[:, :1]).all()
 
 
+def test_no_training_data_is_a_line():
+    with pytest.raises(DataError, match="train is None"):
+        splits_from(None, (GREY, LABELS), None, 0.1, 0)
+
+
 def test_another_split_that_is_nearly_black_is_told():
     dark = (GREY / 255 * 0.001).astype(np.float32)
     splits = splits_from((GREY / 255, LABELS), None, (dark, LABELS), 0.0, 0)
