@@ -70,12 +70,11 @@ def as_image_data(
         source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
             tensors, the images NHW, NHWD or NDHW; or anything with a length and items
             (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
-            `datasets.Dataset`. Pixels
-            are uint8, truth values, whole numbers of up to 16 bits, or floats in 0..1, -1..1 or
-            0..255, as the smallest and the largest of all say. Where both an NDHW and an NHWD
-            reading fit, channels are first. Grey and RGB items may be mixed and become RGB; PIL
-            images may have any mode, and sizes that differ: the largest centred part of the shape
-            of each is scaled. Labels are whole numbers from 0, or names.
+            `datasets.Dataset`. Pixels are uint8, truth values, whole numbers of up to 16 bits, or
+            floats in 0..1, -1..1 or 0..255, as the smallest and the largest of all say. Where both
+            an NDHW and an NHWD reading fit, channels are first. Grey and RGB may be mixed and
+            become RGB; PIL images may have any mode, and sizes that differ: the largest centred
+            part of the shape of each is scaled. Labels are whole numbers from 0, or names.
         classes: the class names; else those of `source.classes`, else the sorted names that labels
             are, else "0", "1" and so on.
         name: what error messages and records call the data.
