@@ -26,6 +26,7 @@ from collegium.closing import close
 from collegium.data import Loader
 from collegium.errors import NumericsError
 from collegium.models.licences import read_licence
+from collegium.models.network import SEES_GREY
 from collegium.models.pairing import asked_layers, pair_table
 from collegium.objective import Objective
 from collegium.plain import PlainAnswers
@@ -112,7 +113,8 @@ class Session:
         self.setting = setting_of(self.splits.train)
         self.student = make_student(run.student, self.setting, run.seed)
         for note in self.student.origin.notes:
-            self.display.say(f"student: {note}")
+            tell = self.display.warn if note == SEES_GREY else self.display.say
+            tell(f"student: {note}")
         for doubt in self.student.origin.doubts:
             self.display.warn(f"student: {doubt}")
         self.student.to(self.fabric.device)

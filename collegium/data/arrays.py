@@ -12,10 +12,23 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike, distinct, forms_told, renumber
+from collegium.data.class_names import (
+    alike,
+    check_numbers,
+    distinct,
+    forms_told,
+    renumber,
+)
 from collegium.data.hub import Rows
 from collegium.data.image_data import ImageData
-from collegium.data.layouts import channels_first, layout_told, numbers, stacked, to_pixels
+from collegium.data.layouts import (
+    channels_first,
+    in_colour,
+    layout_told,
+    numbers,
+    stacked,
+    to_pixels,
+)
 from collegium.data.looking import Looked, find_rule, refuse_blank, sizes_told
 from collegium.data.modes import Alpha, PixelRule, eight_bits, look_at
 from collegium.data.pictures import (
@@ -57,12 +70,11 @@ def as_image_data(
         source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
             tensors, the images NHW, NHWD or NDHW; or anything with a length and items
             (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
-            `datasets.Dataset`. Pixels
-            are uint8, truth values, whole numbers of up to 16 bits, or floats in 0..1, -1..1 or
-            0..255, as the smallest and the largest of all say. Where both an NDHW and an NHWD
-            reading fit, channels are first. Grey and RGB items may be mixed and become RGB; PIL
-            images may have any mode, and sizes that differ: the largest centred part of the shape
-            of each is scaled. Labels are whole numbers from 0, names, or rows of one 1.
+            `datasets.Dataset`. Pixels are uint8, truth values, whole numbers of up to 16 bits, or
+            floats in 0..1, -1..1 or 0..255, as the smallest and the largest of all say. Where both
+            an NDHW and an NHWD reading fit, channels are first. Grey and RGB may be mixed and
+            become RGB; PIL images may have any mode, and sizes that differ: the largest centred
+            part of the shape of each is scaled. Labels are whole numbers from 0, or names.
         classes: the class names; else those of `source.classes`, else the sorted names that labels
             are, else "0", "1" and so on.
         name: what error messages and records call the data.
@@ -116,7 +128,10 @@ def splits_of(
         UnknownNameError: an example of a class that train has not.
     """
     check_size(image_size)
-    scale = None if pixel_range is None else _given(*pixel_range)
+    if "train" not in parts:
+        raise DataError(f"{name}: train is None: give what is learned from")
+    black, white = pixel_range or (0.0, 0.0)
+    scale = None if pixel_range is None else Scale(float(black), float(white), given=True)
     where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
     raw = {part: _read(source, where[part]) for part, source in parts.items()}
     size = image_size or _size_of_train(raw["train"])
@@ -133,16 +148,12 @@ def splits_of(
         for part in parts
     }
     found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
-    notes += [*guessed, *(one.targets.note for one in raw.values()), alike(name, names)]
+    notes += [*guessed, alike(name, names)]
     notes.append(forms_told(name, raw["train"].names, names))
     if raw["train"].ready is None:
         notes += refuse_blank(pixels, name)
     told = tuple(note for note in notes if note)
     return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
-
-
-def _given(black: float | int, white: float | int) -> Scale:
-    return Scale(float(black), float(white), given=True)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,8 @@ def _read(source: Any, where: str) -> _Raw:
         if not len(images):
             raise DataError(f"{where}: no pixels in images of the shape {images.shape}")
         return _Raw(images, read_targets(source[1], where), unclear=unclear)
-    if isinstance(getattr(source, "features", None), Mapping):  # of the datasets library
+    table = isinstance(getattr(source, "features", None), Mapping)  # of the datasets library
+    if table and hasattr(source, "__len__"):
         source = Rows.of(source, where)
     pictures, labels = _collect(_zipped(source, where), where)
     return _Raw(pictures, read_targets(labels, where), _own_names(source))
@@ -210,6 +222,9 @@ def _own_names(source: Any) -> tuple[str, ...]:
 
 def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
     """All items of a map-style dataset: pictures or arrays, and their labels."""
+    if isinstance(source, Mapping):
+        keys = ", ".join(map(str, source))
+        raise DataError(f"{name}: a mapping of {keys}: give one split of it, or (images, labels)")
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise DataError(
             f"{name}: cannot read {type(source).__name__}; give a pair (images, labels) of arrays, "
@@ -288,7 +303,7 @@ def _as_arrays(
         if one.ready is None:
             arrays[part], unclear = _one_array(one, shape, rule, f"{name}")
             notes += [layout_told(arrays[part].shape, name)] if unclear else []
-    return arrays, rule, notes
+    return in_colour(arrays), rule, notes
 
 
 def _look(one: _Raw, name: str) -> Looked:
@@ -350,6 +365,7 @@ def _labels(
         own = one.names if part != "train" or classes is None else ()
         if own and not one.targets.words:
             label_N = renumber(label_N, own, names, where[part])
+        check_numbers(label_N, names, where[part])
         found[part] = torch.from_numpy(np.ascontiguousarray(label_N))
     return found, names
 

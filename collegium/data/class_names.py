@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
 
-from collegium.errors import UnknownNameError
+from collegium.errors import DataError, UnknownNameError
 
 _SHOWN = 5
 
@@ -58,6 +58,22 @@ def renumber(
     refuse_strangers(strange, classes, where)
     inside = (label_N >= 0) & (label_N < len(names))
     return np.where(inside, number_C[np.where(inside, label_N, -1)], label_N)
+
+
+def check_numbers(label_N: Int64[NDArray[Any], " N"], classes: Sequence[str], where: str) -> None:
+    """Refuse numbers that are none of the classes of train.
+
+    Raises:
+        DataError: the first of them, and how many there are.
+    """
+    wrong_N = (label_N < 0) | (label_N >= len(classes))
+    if wrong_N.any():
+        place = int(wrong_N.argmax())
+        raise DataError(
+            f"{where}: example {place} has label {int(label_N[place])}, expected 0 to "
+            f"{len(classes) - 1}, the classes of train ({int(wrong_N.sum()):,} such examples); "
+            "leave out what has no class"
+        )
 
 
 def refuse_strangers(strange: Sequence[str], classes: Sequence[str], where: str) -> None:

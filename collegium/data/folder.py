@@ -14,6 +14,7 @@ from collegium.data.walk import Found, find_images, nothing_found, passed_told
 from collegium.errors import DataError
 
 _FOLDERS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+_NAMES = tuple(name for names in _FOLDERS.values() for name in names)
 _LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or jpg, webp, bmp, tif, gif, ppm, avif)"
 _NAMED = 5
 
@@ -60,7 +61,7 @@ def load_folder(root: Path, reading: Reading) -> Splits:
 
     Returns:
         The splits; their notes name classes that another split than train lacks, such that only
-        look alike, and what was passed over.
+        look alike, such that may be several, and what was passed over.
 
     Raises:
         DataError: another layout, a class without images, a file that is no image.
@@ -86,23 +87,33 @@ def load_folder(root: Path, reading: Reading) -> Splits:
         reading=reading,
     )
     notes = [_lack(found.folder, found.found, classes) for found in splits.values()]
+    notes += [_nested(name, splits["train"].found)]
     notes += [alike(name, classes), forms_told(name, list(splits["train"].found), classes)]
-    notes.append(passed_told(_passed(root, splits), name))
+    notes += [passed_told(_passed(root, splits), name), _unused(root, splits)]
     return replace(loaded, notes=(*loaded.notes, *filter(None, notes)))
 
 
 def _passed(root: Path, splits: Mapping[str, _Split]) -> list[str]:
     """Everything that is not read, relative to the root."""
-    passed = [
+    return [
         os.path.relpath(found.folder / path, root)
         for found in splits.values()
         for path in found.passed
     ]
+
+
+def _unused(root: Path, splits: Mapping[str, _Split]) -> str:
+    """A line on folders beside train/ whose images nobody reads."""
     used = {found.folder for found in splits.values()}
-    if used == {root}:
-        return passed
-    others = [root / name for name in _subfolders(root) if root / name not in used]
-    return passed + [f"{path.name}/" for path in others if find_images(path).files]
+    others = [name for name in _subfolders(root) if root not in used and root / name not in used]
+    count = {name: len(find_images(root, name)) for name in others}
+    named = ", ".join(f"{name}/ ({images:,} images)" for name, images in count.items() if images)
+    if not named:
+        return ""
+    return (
+        f"{root.resolve().name}: not read, since no split is called so: {named}; the splits are "
+        f"{', '.join(_NAMES)}"
+    )
 
 
 def _read(folder: Path, is_train: bool) -> _Split:
@@ -123,6 +134,8 @@ def _read(folder: Path, is_train: bool) -> _Split:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
+    if root.is_file():
+        raise DataError(f"{root} is a file, not a folder: unpack it; {_LAYOUT}")
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; {_LAYOUT}")
     if (root / "wnids.txt").is_file():
@@ -140,7 +153,12 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _split_folder(root: Path, names: tuple[str, ...]) -> Path | None:
-    there = [root / name for name in names if (root / name).is_dir()]
+    """The folder of a split, in capitals too if there are folders in it: others are classes."""
+    there = [
+        root / found
+        for found in _subfolders(root)
+        if found in names or (found.lower() in names and _subfolders(root / found))
+    ]
     if len(there) > 1:
         both = " and ".join(folder.name for folder in there)
         raise DataError(f"{root} has {both}, which mean the same; keep one of them")
@@ -159,3 +177,21 @@ def _lack(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> 
         return ""
     named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     return f"{folder} has no images of {len(missing)} of the {len(classes)} classes: {named}"
+
+
+def _nested(name: str, found: Mapping[str, Found]) -> str:
+    """A line on class folders of nothing but folders, which might be the classes instead."""
+    several = {
+        label: [folder.removeprefix(f"{label}/") for folder in images.files]
+        for label, images in found.items()
+        if label not in images.files and len(images.files) > 1
+    }
+    if not several:
+        return ""
+    label, inner = next(iter(several.items()))
+    named = ", ".join(inner[:_NAMED]) + (", ..." if len(inner) > _NAMED else "")
+    return (
+        f"{name}: images in folders of a class folder are of its class: {len(several)} of the "
+        f"{len(found)} classes hold nothing but folders ({label}: {named}); if those are the "
+        "classes, move them up"
+    )

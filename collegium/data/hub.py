@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from collegium.data.albums import Album, load_albums
 from collegium.data.class_names import (
     alike,
+    check_numbers,
     distinct,
     forms_told,
     numbers_of,
@@ -94,9 +95,12 @@ def load_hub(
             with one class each.
         UnknownNameError: there is no such split or column, or train has no such class.
     """
-    tables = _tables(_fetch(source, choices, alternative), choices, source)
+    found = _fetch(source, choices, alternative)
+    tables = _tables(found, choices, source)
     train = tables["train"]
     image, label = _image_column(train, choices, source), _label_column(train, choices, source)
+    for split, table in tables.items():
+        _check_columns(table, (image, label), f"{source}, {split}")
     labels = {split: list(table[label]) for split, table in tables.items()}
     hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
     classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
@@ -104,12 +108,17 @@ def load_hub(
     for split, table in tables.items():
         if split not in hidden:
             where = f"{source}, {split}, column {label}"
-            numbers = _numbers(labels[split], _own_names(table, label), classes, where)
+            own = _own_names(table, label)
+            if isinstance(labels["train"][0], str) and not own:
+                _refuse_numbers(labels[split], where)
+            numbers = _numbers(labels[split], own, classes, where)
+            check_numbers(numbers, classes, where)
             shelf = RowShelf(table, image, f"{name} {split}")
             albums[split] = Album(Pictures.all_of(shelf), numbers)
     splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
     counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
     notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
+    notes += [_unused(found, tables, name)]
     notes += [forms_told(name, _own_names(train, label), classes)]
     notes += [alike(name, classes), without_examples(name, classes, counts)]
     return replace(splits, notes=(*splits.notes, *filter(None, notes)))
@@ -153,13 +162,22 @@ def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
     if any((path / name).is_file() for name in _SAVED):
         if rows:
             raise ValueError("what save_to_disk wrote is here already: ?stream is for the others")
-        return datasets.load_from_disk(str(path))
+        return _from_disk(path)
     named: dict[str, Any] = {"path": str(path) if path.is_dir() else source, "name": config or None}
     if path.is_file() or "*" in source:
         named = {"path": "parquet", "data_files": {"train": str(path)}}
     if rows:
         return take_parts(datasets.load_dataset(**named, streaming=True), rows)
     return datasets.load_dataset(**named)
+
+
+def _from_disk(path: Path) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(path))
+    except IndexError:  # of the library, in a table without any files
+        raise ValueError("a split of it has no rows: save it without that split") from None
 
 
 @contextlib.contextmanager
@@ -221,6 +239,31 @@ def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str
     return tables
 
 
+def _unused(found: Mapping[str, Any], tables: Mapping[str, Any], name: str) -> str:
+    """A line on splits that nobody uses."""
+    used = [id(table) for table in tables.values()]
+    left = {split: len(table) for split, table in found.items() if id(table) not in used}
+    if not left:
+        return ""
+    named = ", ".join(f"{split} ({rows:,} rows)" for split, rows in left.items())
+    return f"{name}: splits not used: {named}; ?validation=NAME or ?test=NAME takes one"
+
+
+def _check_columns(table: Any, columns: Sequence[str], where: str) -> None:
+    known = table.column_names
+    if lacks := [column for column in columns if column not in known]:
+        raise DataError(
+            f"{where} has no column {lacks[0]}, which train has; it has: {', '.join(known)}"
+        )
+    if not len(table):
+        raise DataError(f"{where} has no rows")
+
+
+def _refuse_numbers(labels: Sequence[Any], where: str) -> None:
+    if not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{where}: classes are numbers, those of train names; give names")
+
+
 def _image_column(table: Any, choices: Choices, source: str) -> str:
     import datasets
 
@@ -263,6 +306,8 @@ def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
     """The class names: the library's, or those found in train."""
     if hasattr(kind, "names"):
         return distinct(kind.names)
+    if "" in labels:
+        raise DataError(f"{where}: row {labels.index('')} has an empty name for its class")
     if all(isinstance(label, str) for label in labels):
         return distinct(sorted(set(labels)))
     words = any(isinstance(label, str) for label in labels)

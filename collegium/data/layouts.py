@@ -13,6 +13,7 @@ from collegium.errors import DataError
 
 REMEDY = "give pixel_range=(BLACK, WHITE)"
 _CHANNELS = (1, 3)
+_NUMPY_HAS = (torch.float16, torch.float32, torch.float64)
 
 
 def numbers(values: Any, name: str) -> NDArray[Any]:
@@ -21,14 +22,27 @@ def numbers(values: Any, name: str) -> NDArray[Any]:
     Raises:
         DataError: it holds something else.
     """
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-    array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError(f"{name}: some pixels are masked: fill them, as by images.filled(0)")
+    array = of_tensor(values, name) if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: cannot use an array of {array.dtype}; numbers are expected")
     # Foreign byte orders and negative strides are nothing torch can read.
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def of_tensor(values: Tensor, name: str) -> NDArray[Any]:
+    """The numbers of a tensor, of types that numpy lacks as float32.
+
+    Raises:
+        DataError: it is sparse or quantised, or has no numbers.
+    """
+    if values.layout != torch.strided or values.is_quantized or values.is_meta:
+        kind = "quantised" if values.is_quantized else "meta" if values.is_meta else "sparse"
+        raise DataError(f"{name}: cannot use a {kind} tensor; give a plain one, with its numbers")
+    values = values.detach().cpu()
+    small = values.is_floating_point() and values.dtype not in _NUMPY_HAS
+    return np.asarray(values.float() if small else values)
 
 
 def channels_first(images: NDArray[Any]) -> tuple[NDArray[Any], bool]:
@@ -63,6 +77,14 @@ def stacked(images: Sequence[NDArray[Any]], name: str) -> tuple[NDArray[Any], bo
             )
     wide = [np.broadcast_to(part, (channels, *part.shape[1:])) for part in parts]
     return np.stack(wide), any(unclear for _, unclear in read)
+
+
+def in_colour(parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Splits NDHW, grey ones repeated where another has colour, as images of a folder are."""
+    colour = any(images.ndim == 4 and images.shape[1] == 3 for images in parts.values())
+    grey = [part for part, images in parts.items() if images.ndim == 4 and images.shape[1] == 1]
+    repeated = {part: parts[part].repeat(3, 1) for part in grey if colour}
+    return {**parts, **repeated}
 
 
 def _describe(image: NDArray[Any]) -> str:

@@ -166,6 +166,11 @@ def refuse_blank(images: Mapping[str, Tensor], name: str) -> list[str]:
             "in them; were they scaled or cast before?"
         )
     notes = [dark_told(high, 1.0 if train.is_floating_point() else 255.0, name)]
+    notes += [
+        dark_told(float(part.max()), 1.0 if part.is_floating_point() else 255.0, f"{name}, {split}")
+        for split, part in images.items()
+        if split != "train" and not notes[0]
+    ]
     blank, total = sum(map(_blank, images.values())), sum(map(len, images.values()))
     if blank:
         notes.append(f"{name}: {blank:,} of {total:,} images are of one colour, nothing to see")

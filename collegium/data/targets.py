@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.class_names import distinct, numbers_of, refuse_strangers
+from collegium.data.layouts import of_tensor
 from collegium.errors import DataError
 
 _WANTED = "expected integers from 0, one class an example, or names of classes"
@@ -22,19 +23,17 @@ class Targets:
     Attributes:
         label_N: numbers of classes; of `words`, if there are any.
         words: the classes, where examples name them: sorted.
-        note: what should be known of how they were read; empty if nothing.
     """
 
     label_N: Int64[NDArray[Any], " N"]
     words: tuple[str, ...] = ()
-    note: str = ""
 
 
 def read_targets(values: Any, name: str) -> Targets:
     """The classes of some examples.
 
     Whole numbers and truth values are numbers of classes, strings are names, a column (N, 1) is
-    its entries, rows of one 1 among 0 are the place of the 1.
+    its entries.
 
     Args:
         values: an array, tensor or list, one entry an example.
@@ -47,11 +46,11 @@ def read_targets(values: Any, name: str) -> Targets:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2:
-        return _rows(array, name)
+        raise DataError(f"{name}: {_of_rows(array)}")
     if array.ndim != 1:
         raise DataError(f"{name}: labels of the shape {array.shape}, {_WANTED}")
     if array.dtype.kind in "US":
-        return _words(array.astype(str).tolist())
+        return _words(array.astype(str).tolist(), name)
     if array.dtype.kind == "f":
         raise DataError(f"{name}: {_of_floats(array)}")
     if array.dtype.kind not in "biu":
@@ -66,8 +65,9 @@ def read_targets(values: Any, name: str) -> Targets:
 
 def _as_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        return np.asarray(values.float() if values.is_floating_point() else values)
+        return of_tensor(values, f"{name}, labels")
+    if isinstance(values, list | tuple):
+        _refuse_mixed(values, name)
     try:
         array = np.asarray(values)
     except ValueError:  # rows of several lengths
@@ -77,28 +77,40 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _words(words: Sequence[str]) -> Targets:
+def _refuse_mixed(values: Sequence[Any], name: str) -> None:
+    """Numpy makes words of numbers that stand among words."""
+    words = [isinstance(value, str) for value in values]
+    if any(words) and not all(words):
+        one, other = values[words.index(True)], values[words.index(False)]
+        raise DataError(f"{name}: labels are of two kinds, like {one!r} and {other!r}; {_WANTED}")
+
+
+def _words(words: Sequence[str], name: str) -> Targets:
+    if "" in words:
+        raise DataError(f"{name}: example {words.index('')} has an empty name for its class")
     names = distinct(sorted(set(words)))
     return Targets(np.array(numbers_of(words, names), np.int64), names)
 
 
-def _rows(array: NDArray[Any], name: str) -> Targets:
-    """Rows of several values: each with one 1, else several classes or numbers."""
-    shape = "x".join(map(str, array.shape))
+def _of_rows(array: NDArray[Any]) -> str:
+    """What rows of several values are, in words."""
+    said = f"labels of the shape {'x'.join(map(str, array.shape))}"
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name}: labels of the shape {array.shape} are {array.dtype}, {_WANTED}")
+        return f"{said} are {array.dtype}, {_WANTED}"
     if not np.isin(array, (0, 1)).all():
-        raise DataError(
-            f"{name}: labels of the shape {array.shape} are rows of numbers (soft labels or a "
-            f"regression), which nothing here learns yet; {_WANTED}"
+        return (
+            f"{said} are rows of numbers (soft labels or a regression), which nothing here learns "
+            f"yet; {_WANTED}"
         )
     if not (array.sum(axis=1) == 1).all():
-        raise DataError(
-            f"{name}: labels of the shape {array.shape} have several classes in a row, or none "
-            f"(multi-label), which nothing here learns yet; {_WANTED}"
+        return (
+            f"{said} have several classes in a row, or none (multi-label), which nothing here "
+            f"learns yet; {_WANTED}"
         )
-    said = f"{name}: labels are {shape} rows of one 1 and are read as the place of it"
-    return Targets(array.argmax(axis=1).astype(np.int64), note=said)
+    return (
+        f"{said} are rows of one 1, one-hot classes or multi-label, which nothing here learns yet; "
+        f"{_WANTED}; one-hot rows become these by labels.argmax(1)"
+    )
 
 
 def _of_floats(array: NDArray[Any]) -> str:

@@ -12,12 +12,17 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.models.given import first_tensor, freeze_module
 from collegium.models.outputs import logits_of
 from collegium.models.state import hash_state
+from collegium.types import MapShape
 
 if TYPE_CHECKING:
     from collegium.models.keys import LoadingReport
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 CHANNEL_ORDERS = ("rgb", "bgr")
+SEES_GREY = (
+    "sees grey: the channels of each image are averaged and its colours are lost; a network of "
+    "three channels keeps them, like those of cifar:"
+)
 
 
 @dataclass(frozen=True)
@@ -254,6 +259,12 @@ def _other_dtype(body: nn.Module) -> torch.dtype | None:
     """What images are converted to for a body; None for float32, which they have."""
     found = first_tensor(body)
     return None if found is None or found.dtype == torch.float32 else found.dtype
+
+
+def note_grey(network: Network, image_shape: MapShape) -> None:
+    """Note that a network of one channel loses the colours of such images."""
+    if network.preprocess.channels < image_shape[0]:
+        network.origin = replace(network.origin, notes=(*network.origin.notes, SEES_GREY))
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -21,7 +21,7 @@ from collegium.models.given import (
     seeded,
     unwrapped,
 )
-from collegium.models.network import Network, Origin, Preprocess
+from collegium.models.network import Network, Origin, Preprocess, note_grey
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
 from collegium.models.sight import check_student, find_sight, sight_notes
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
@@ -229,6 +229,7 @@ def _finish(network: Network, design: Design, setting: Setting) -> None:
         count = _outputs(network, setting)
     for note in sight_notes(network, design, setting):
         _note(network, note)
+    note_grey(network, setting.image_shape)
     name_classes(network, count, network.origin.classes, setting)
 
 
@@ -287,6 +288,7 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     check_finite(module, _kind(module))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
+    note_grey(network, setting.image_shape)
     name_classes(network, _outputs(network, setting), (), setting)
     _check_outputs(network, setting)
     check_logits(network, setting)

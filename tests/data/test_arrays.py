@@ -196,3 +196,56 @@ def test_rare_picture_modes(mode):
         picture = picture.convert(mode)
     data = as_image_data([(picture, 0)])
     assert (data.images_NDHW[0, 0].int() - torch.tensor(GREY[0]).int()).abs().max() <= 2
+
+
+SMALL = torch.tensor(GREY[:3] / 256).float()
+MASKED = np.ma.masked_array(GREY, GREY > 200)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((SMALL.to_sparse(), LABELS[:3]), "cannot use a sparse tensor"),
+        ((SMALL.to("meta"), LABELS[:3]), "cannot use a meta tensor"),
+        ((SMALL, torch.tensor(LABELS[:3], device="meta")), "cannot use a meta tensor"),
+        ((MASKED, LABELS), r"some pixels are masked: fill them"),
+        ({"train": (SMALL, LABELS[:3])}, "a mapping of train: give one split"),
+    ],
+    ids=["sparse", "meta", "meta labels", "masked", "mapping"],
+)
+def test_what_numpy_cannot_read_is_refused_in_a_line(source, message):
+    with pytest.raises(DataError, match=message):
+        as_image_data(source)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.bfloat16, torch.float16])
+def test_short_floats_are_read(kind):
+    read = as_image_data((SMALL.to(kind).requires_grad_(), LABELS[:3])).images_NDHW
+    assert torch.equal(read[:, 0], SMALL.to(kind).float())
+
+
+@pytest.mark.parametrize("colour", ["train", "test"])
+@pytest.mark.parametrize("pictures", [False, True])
+def test_grey_splits_among_colour_become_colour(colour, pictures):
+    def source(images):
+        if not pictures:
+            return images, LABELS
+        return [(Image.fromarray(a), int(b)) for a, b in zip(images, LABELS, strict=True)]
+
+    parts = {"train": GREY, "test": GREY, colour: COLOUR}
+    splits = splits_from(source(parts["train"]), None, source(parts["test"]), 0.0, 0)
+    assert splits.train.shape == splits.get("test").shape
+    grey = splits.get("test" if colour == "train" else "train").images_NDHW
+    assert len(grey[0]) == 3
+    assert (grey == grey[:, :1]).all()
+
+
+def test_no_training_data_is_a_line():
+    with pytest.raises(DataError, match="train is None"):
+        splits_from(None, (GREY, LABELS), None, 0.1, 0)
+
+
+def test_another_split_that_is_nearly_black_is_told():
+    dark = (GREY / 255 * 0.001).astype(np.float32)
+    splits = splits_from((GREY / 255, LABELS), None, (dark, LABELS), 0.0, 0)
+    assert any(note.startswith("arrays, test: the brightest pixel") for note in splits.notes)

@@ -1,6 +1,7 @@
 """No file of a class folder is lost without a line, and one picture does not change the others."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -47,6 +48,29 @@ def test_folders_in_class_folders_are_their_class_in_torchvisions_order(tmp_path
     assert notes_of(tmp_path) == ()
 
 
+NESTED = {
+    "classes of classes": (("pets/cat", "pets/dog", "wild/fox", "wild/owl"), "2 of the 2 .*cat, d"),
+    "one of them": (("pets/cat", "pets/dog", "wild"), r"1 of the 2 classes .*\(pets: cat, dog\)"),
+    "two levels": (("pets/small/cat", "pets/small/dog", "wild"), "small/cat, small/dog"),
+    "years beside images": (("pets", "pets/2020", "pets/2021", "wild"), ""),
+    "images/ as in Tiny-ImageNet": (("pets/images", "wild/images"), ""),
+    "plain": (("pets", "wild"), ""),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_class_folders_of_nothing_but_folders_are_told(tmp_path, write_picture, kind):
+    folders, says = NESTED[kind]
+    for seed, folder in enumerate(folders):
+        write_picture(tmp_path / "train" / folder / "0.png", seed=seed)
+    splits = load_data(f"folder:{tmp_path}", validation=0.0)
+    assert splits.train.classes == ("pets", "wild")
+    assert len(splits.train) == len(folders)
+    assert len(splits.notes) == bool(says)
+    if says:
+        assert re.search(says, splits.notes[0]), splits.notes
+
+
 def test_links_in_a_circle_end(tmp_path, write_picture):
     write_picture(tmp_path / "train" / "x" / "a.png")
     (tmp_path / "train" / "x" / "again").symlink_to(tmp_path / "train" / "x")
@@ -70,10 +94,9 @@ def test_what_is_passed_over_is_counted_in_a_line(picture_folder, write_picture)
     for nobody_misses in ("cat/.DS_Store", "dog/Thumbs.db"):
         (train / nobody_misses).write_bytes(b"?")
     (train / "dog" / "folder.png").mkdir()
-    write_picture(picture_folder / "Test" / "cat" / "a.png")
     (note,) = load_data(f"folder:{picture_folder}").notes
-    assert note.startswith("pets: 8 files passed over, no images: 2 .heic, ")
-    for part in ("1 .npy", "1 hidden", "1 .csv", "1 folder called .png", "2 without a suffix"):
+    assert note.startswith("pets: 7 files passed over, no images: 2 .heic, ")
+    for part in ("1 .npy", "1 hidden", "1 .csv", "1 folder called .png", "1 without a suffix"):
         assert part in note
     assert "\n" not in note
 
@@ -92,6 +115,31 @@ def test_misnamed_splits_are_no_classes(tmp_path, write_picture):
         DataError, match=r"has no folder train; expected .*; it has testing, training"
     ):
         load_data(f"folder:{tmp_path}")
+
+
+def test_splits_in_capitals_are_read_and_other_folders_named(tmp_path, write_picture):
+    for seed, split in enumerate(("Train", "VAL", "test", "dev")):
+        for label in ("cat", "dog"):
+            write_picture(tmp_path / split / label / "a.png", seed=2 * seed + (label == "dog"))
+    splits = load_data(f"folder:{tmp_path}", validation=0.0)
+    assert splits.names() == ("train", "validation", "test")
+    (note,) = splits.notes
+    assert "not read, since no split is called so: dev/ (2 images); the splits are train, " in note
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match=r"has VAL and val, which mean the same"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_a_class_called_train_in_capitals_is_a_class(tmp_path, write_picture):
+    for seed, label in enumerate(("Plane", "Train")):
+        write_picture(tmp_path / label / "a.png", seed=seed)
+    assert load_data(f"folder:{tmp_path}", validation=0.0).train.classes == ("Plane", "Train")
+
+
+def test_a_file_is_to_be_unpacked(tmp_path):
+    (tmp_path / "pets.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"pets\.zip is a file, not a folder: unpack it"):
+        load_data(f"folder:{tmp_path}/pets.zip")
 
 
 def test_an_empty_class_of_validation_is_one_it_lacks(picture_folder):

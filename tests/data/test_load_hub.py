@@ -1,5 +1,6 @@
 """What the `datasets` library reads, by that library itself; only its hub is a stand-in."""
 
+import re
 import socket
 import sys
 import time
@@ -367,3 +368,35 @@ def test_a_part_that_is_no_number_is_refused(tmp_path):
     assert "from 1" in refusal(f"hf:{tmp_path}/few.parquet?stream=0")
     table(4).save_to_disk(str(tmp_path / "saved"))
     assert "here already" in refusal(f"hf:{tmp_path}/saved?stream=2")
+
+
+STRINGS = datasets.Value("string")
+NUMBERS = datasets.Value("int64")
+WORDS = {"kind": STRINGS, "labels": ["cat", "dog"] * 2}
+OTHERS = {
+    "other columns": (table(4), table(4, "picture", "breed"), "test has no column img, .*picture"),
+    "words and numbers": (table(4, **WORDS), table(4, kind=NUMBERS), "numbers, those of train"),
+    "a class too many": (
+        table(4, kind=NUMBERS),
+        table(4, kind=NUMBERS, labels=[0, 1, 5, 0]),
+        "test, column fine_label: example 2 has label 5, expected 0 to 1",
+    ),
+    "hidden in part": (table(4), table(4, labels=[0, -1, -1, 1]), r"label -1.*\(2 such examples"),
+    "an empty name": (table(4, **{**WORDS, "labels": ["cat", ""] * 2}), table(4, **WORDS), "empty"),
+    "no rows": (table(4), table(4).select([]), "a split of it has no rows"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_splits_that_do_not_fit_are_named(tmp_path, kind):
+    train, test, message = OTHERS[kind]
+    splits_of(train=train, test=test).save_to_disk(tmp_path / "d")
+    assert re.search(message, refusal(f"hf:{tmp_path}/d", validation=0.0))
+
+
+def test_splits_that_nobody_uses_are_named(tmp_path):
+    splits_of(train=table(4), dev=table(2), Test=table(3)).save_to_disk(tmp_path / "d")
+    (note,) = load_data(f"hf:{tmp_path}/d", validation=0.0).notes
+    assert "d: splits not used: dev (2 rows), Test (3 rows); ?validation=NAME" in note
+    asked = load_data(f"hf:{tmp_path}/d?validation=dev&test=Test")
+    assert (asked.notes, len(asked.get("validation"))) == ((), 2)

@@ -23,8 +23,6 @@ RIGHT = {
     "uint8": np.array(WANTED, np.uint8),
     "int32": torch.tensor(WANTED, dtype=torch.int32),
     "column": np.array(WANTED)[:, None],
-    "rows of one 1": np.eye(3)[WANTED],
-    "rows of truth": torch.eye(3)[WANTED].bool(),
     "names": [NAMES[label] for label in WANTED],
     "array of names": np.array(NAMES, object)[WANTED],
 }
@@ -33,12 +31,17 @@ WRONG = {
     "floats": (np.array(WANTED, np.float32), r"float32, expected integers.*astype\(int\)"),
     "NaN": (np.array([0, 1, np.nan, 0, 1, 0]), "example 2 has NaN"),
     "several": (np.array([[1, 1, 0], [0, 1, 0]])[[0, 1] * 3], "several classes in a row"),
+    "rows of one 1": (np.eye(3)[WANTED], r"6x3 are rows of one 1, .*by labels.argmax\(1\)"),
+    "rows of whole ones": (np.eye(3, dtype=int)[WANTED], "one-hot classes or multi-label"),
+    "rows of truth": (torch.eye(3)[WANTED].bool(), "one-hot classes or multi-label"),
     "none": (np.zeros((6, 3), int), "several classes in a row, or none"),
     "soft": (np.full((6, 2), 0.5), "soft labels or a regression"),
     "boxes": (np.zeros((6, 2, 4)), r"labels of the shape \(6, 2, 4\)"),
     "ragged": ([[0], [1, 2], [0], [0], [0], [0]], "several lengths"),
     "nothing": ([None, 1, 0, 1, 0, 1], "labels are object"),
     "complex": (np.array(WANTED) * 1j, "labels are complex128"),
+    "two kinds": ([0, "a", 1, "b", 0, 0], "of two kinds, like 'a' and 0"),
+    "empty name": (["a", "", "b", "a", "b", "a"], "example 1 has an empty name"),
     "negative": ([0, -1, 0, 0, 0, 1], "example 1 has label -1, expected integers from 0"),
 }
 
@@ -63,11 +66,12 @@ def test_what_is_no_class_is_named(kind: str) -> None:
         as_image_data((IMAGES, labels), name="mine")
     assert str(caught.value).startswith("mine: ")
     assert "\n" not in str(caught.value)
+    if len(labels) == len(IMAGES) and not isinstance(labels, list):
+        with pytest.raises(DataError):
+            as_image_data(list(zip(IMAGES, labels, strict=True)), name="mine")
 
 
 def test_conversions_that_are_guesses_are_told() -> None:
-    with pytest.warns(UserWarning, match="labels are 6x3 rows of one 1"):
-        as_image_data((IMAGES, RIGHT["rows of one 1"]))
     splits = splits_from((IMAGES, np.array(WANTED) + 1), None, None, 0.0, 0)
     assert "no training example is of 1 of the 4 classes: 0" in splits.notes[0]
 
@@ -104,6 +108,11 @@ def test_words_of_a_split_are_classes_of_train() -> None:
         splits_from((IMAGES, words), (IMAGES[:1], ["bea"]), None, 0.0, 0)
     with pytest.raises(DataError, match="labels are numbers, those of train names"):
         splits_from((IMAGES, words), (IMAGES[:1], [0]), None, 0.0, 0)
+
+
+def test_a_class_that_train_lacks_is_told_with_its_split() -> None:
+    with pytest.raises(DataError, match=r"^arrays, test: example 2 has label 3, .*\(1 such ex"):
+        splits_from((IMAGES, WANTED), None, (IMAGES[:3], [0, 1, 3]), 0.0, 0)
 
 
 def test_forms_of_unicode_are_one_class() -> None:

@@ -69,6 +69,7 @@ def test_skipping_goes_with_the_data_into_the_record_the_store_and_the_compariso
     told = command(f"train {start} --model small:cnn --corrupt skip --out runs/a")
     assert told.code == 0
     assert "pets: skipped 1 of 50 images that cannot be decoded: " in told.err
+    assert "warning: train: student: sees grey: the channels of each image are" in told.err
     assert json.loads(Path("runs/a/run.json").read_text())["data"] == "folder:pets?corrupt=skip"
     for words in (
         "evaluate --data folder:pets --model runs/a --corrupt skip --json",

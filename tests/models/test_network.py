@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.network import Network, Preprocess, weights_hash
-from collegium.models.specs import Setting, build_network, seeded
+from collegium.models.network import SEES_GREY, Network, Preprocess, weights_hash
+from collegium.models.specs import Setting, build_network, seeded, wrap_module
 from collegium.models.weights import network_bytes, read_weights
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
@@ -38,6 +38,20 @@ def test_a_normalisation_that_cannot_be_is_refused(mean: tuple, std: tuple) -> N
 def test_every_family_takes_grey_and_colour(spec: str, setting: Setting) -> None:
     network = build_network(spec, setting).eval()
     assert network(torch.rand(2, *setting.image_shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("setting", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("spec", ["cifar:resnet8", "small:cnn", "small:mlp", "a module"])
+def test_colours_are_lost_with_a_line_alone(spec: str, setting: Setting) -> None:
+    if spec == "a module":
+        body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        network = wrap_module(body, setting)
+    else:
+        network = build_network(spec, setting)
+    images = torch.rand(2, *setting.image_shape)
+    network.eval()
+    lost = setting is COLOUR and torch.allclose(network(images), network(images.flip(1)))
+    assert lost == (SEES_GREY in network.origin.notes)
 
 
 def test_the_start_belongs_to_the_seed_and_leaves_the_generator_alone() -> None:
