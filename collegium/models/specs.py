@@ -25,6 +25,7 @@ from collegium.models.network import Network, Origin, Preprocess, parse_size
 from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
+from collegium.models.unregistered import unregistered
 from collegium.models.weights import WeightsFile, read_classes, read_weights
 from collegium.types import MapShape
 
@@ -327,6 +328,8 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))
     check_finite(module, _kind(module))
+    if doubt := unregistered(module):
+        network.origin = replace(network.origin, doubts=(*network.origin.doubts, doubt))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
     name_classes(network, _outputs(network, setting), (), setting)
