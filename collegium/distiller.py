@@ -11,20 +11,23 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from collegium.caller import as_ever
 from collegium.errors import RequestError
-from collegium.method import AbstractMethod
+from collegium.method import AbstractMethod, check_parts
 from collegium.models.given import (
     PARALLEL,
     blank,
     check_tensors,
     copied,
     evaluating,
+    first_line,
     first_tensor,
     freeze_module,
     rehearsed,
@@ -33,7 +36,7 @@ from collegium.models.given import (
     unwrapped,
 )
 from collegium.models.network import Network, body_of
-from collegium.models.outputs import logits_of
+from collegium.models.outputs import describe_output, logits_of
 from collegium.models.pairing import asked_layers
 from collegium.models.survey import survey
 from collegium.models.taps import Taps
@@ -85,6 +88,7 @@ class Distiller(nn.Module):
             tensors without numbers.
     """
 
+    @as_ever
     def __init__(
         self,
         student: nn.Module,
@@ -94,6 +98,8 @@ class Distiller(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_parts(teachers, method, "modules")
+        _check_sizes(image_shape)
         if method.hears_teachers and not teachers:
             raise RequestError(f"method {method.slug} hears teachers and none was given")
         if isinstance(student, PARALLEL):
@@ -108,7 +114,8 @@ class Distiller(nn.Module):
         method = method.heard(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
-            name: _frozen(name, teachers[name]) for name in method.listens_to(tuple(teachers))
+            name: _frozen(name, teachers[name], image_shape)
+            for name in method.listens_to(tuple(teachers))
         }
         dims = _dims(student, self._teachers, image_shape, method.pairs_asked(), seed)
         self.objective = method.build(dims)
@@ -119,8 +126,8 @@ class Distiller(nn.Module):
             name: _taps(teacher, read.get(name, ()), f"teacher {name}")
             for name, teacher in self._teachers.items()
         }
-        device = next((parameter.device for parameter in student.parameters()), None)
-        self.to(device)
+        found = first_tensor(student)
+        self.to(None if found is None else found.device)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -166,7 +173,7 @@ class Distiller(nn.Module):
     def _observe(self, images_BDHW: Tensor) -> StudentOutputs:
         student = StudentOutputs(*_read(self.student, self._taps, images_BDHW, "the student"))
         # Somebody's own loop may freeze the whole student, to train what the method learns.
-        if any(parameter.requires_grad for parameter in self.student.parameters()):
+        if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
             check_reached(self.student, self.objective, student)
         return student
 
@@ -183,27 +190,64 @@ class Distiller(nn.Module):
         return TeacherOutputs(logits_BTC, {name: maps for name, (_, maps) in said.items() if maps})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
-        for teacher in self._teachers.values():
-            teacher._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        for network in (self.student, *self._teachers.values()):
+            network._apply(fn)  # torch gives no more than this to a part, so some take no more
+        # Losses need float32's range, and what they learn its steps.
+        self.objective._apply(lambda tensor: _wide(fn(tensor), tensor))
+        return self
+
+
+def _wide(moved: Tensor, tensor: Tensor) -> Tensor:
+    """What became of a tensor, in the type that it had: of other types only the place is taken."""
+    return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+
+def _check_sizes(image_shape: object) -> None:
+    sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+    if len(sizes) != 3 or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
+        raise RequestError(
+            f"image_shape is {image_shape}, expected channels, rows and columns, as (3, 32, 32)"
+        )
+
+
+def _check_gives(network: nn.Module, image_shape: MapShape, whose: str) -> Tensor:
+    """The logits (2, C) of blank images."""
+    try:
+        logits_BC = logits_of(network(blank(network, image_shape, count=2)), whose)
+    except RequestError:
+        raise
+    except Exception as error:  # Whatever a user's forward raises.
+        size = "x".join(map(str, image_shape))
+        raise RequestError(
+            f"{whose} cannot take an image of {size}: {first_line(error)}"
+        ) from error
+    if logits_BC.ndim != 2 or len(logits_BC) != 2:
+        raise RequestError(
+            f"{whose} gives {tuple(logits_BC.shape)} for 2 images, expected logits (2, C)"
+        )
+    return logits_BC
 
 
 def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
     """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
     # On a copy: a network may keep what this computes, and could not be copied any more.
     with torch.enable_grad(), spare(student, "the student") as twin, evaluating(twin):
-        logits_BC = logits_of(twin(blank(twin, image_shape)), "the student")
-    if not logits_BC.requires_grad and any(p.requires_grad for p in student.parameters()):
+        logits_BC = _check_gives(twin, image_shape, "the student")
+    if not logits_BC.requires_grad and any(p.requires_grad for _, p in student.named_parameters()):
         raise RequestError(
             "the student cannot learn: its logits carry no gradient; leave out no_grad(), "
             "detach() and int8 layers"
         )
 
 
-def _frozen(name: str, teacher: nn.Module) -> nn.Module:
+def _frozen(name: str, teacher: nn.Module, image_shape: MapShape) -> nn.Module:
+    whose = f"teacher {name}"
     teacher, _ = unwrapped(teacher)
-    check_tensors(teacher, f"teacher {name}", learns=False)
-    return freeze_module(copied(teacher, f"teacher {name}"))
+    check_tensors(teacher, whose, learns=False)
+    frozen = freeze_module(copied(teacher, whose))
+    with torch.no_grad():
+        _check_gives(frozen, image_shape, whose)
+    return frozen
 
 
 def _taps(network: nn.Module, layers: Sequence[str], whose: str) -> Taps:
@@ -211,7 +255,8 @@ def _taps(network: nn.Module, layers: Sequence[str], whose: str) -> Taps:
 
     So that the network can be copied, pickled, scripted and used as ever between two batches.
     """
-    taps = Taps(body_of(network), layers, whose)
+    with uncompiled(network):  # layers have the names that they have without
+        taps = Taps(body_of(network), layers, whose)
     taps.close()
     return taps
 
@@ -234,6 +279,9 @@ def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
 
     A copy costs less than a thousandth of a forward; a `Network` makes one itself.
     """
+    if not isinstance(images_BDHW, Tensor) or images_BDHW.ndim != 4:
+        gave = describe_output(images_BDHW)
+        raise RequestError(f"images are {gave}, expected a tensor (B, D, H, W)")
     found = first_tensor(network)
     floating = images_BDHW.is_floating_point()
     if found is not None and floating and not torch.is_autocast_enabled(images_BDHW.device.type):

@@ -118,3 +118,24 @@ def check_soft_target(temperature: float, alpha: float) -> None:
     """
     require(temperature > 0, f"temperature must be > 0, got {temperature}")
     require(0 <= alpha <= 1, f"alpha must be between 0 and 1, got {alpha}")
+
+
+def check_parts(teachers: object, method: object, expected: str) -> None:
+    """Refuse teachers without names, and a method that is not built.
+
+    Args:
+        teachers: as they were given.
+        method: the same.
+        expected: what teachers can be.
+
+    Raises:
+        RequestError: saying what was given.
+    """
+    if not isinstance(teachers, Mapping):
+        raise RequestError(
+            f"teachers are a {type(teachers).__name__}, expected {expected} by name, as "
+            '{"a": network}'
+        )
+    if not isinstance(method, AbstractMethod):
+        name = method.__name__ if isinstance(method, type) else repr(method)
+        raise RequestError(f"the method is {name}, expected one with its options, as cg.AMTML()")

@@ -80,7 +80,7 @@ class Given:
         return None if known_BT is None else known_BT.any(dim=1)
 
 
-def class_numbers(labels_B: Tensor, logits_BC: Tensor) -> Int[Tensor, " B"]:
+def class_numbers(labels_B: Any, logits_BC: Tensor) -> Int[Tensor, " B"]:
     """The labels of a batch as int64, if they are one class for each example.
 
     Args:
@@ -91,6 +91,9 @@ def class_numbers(labels_B: Tensor, logits_BC: Tensor) -> Int[Tensor, " B"]:
     Raises:
         RequestError: floats, truth values, rows, another number of them, or a class there is not.
     """
+    if not isinstance(labels_B, Tensor):
+        given = type(labels_B).__name__
+        raise RequestError(f"labels are a {given}, expected a tensor of class numbers (B,)")
     shape, kind = tuple(labels_B.shape), str(labels_B.dtype).removeprefix("torch.")
     count, classes = logits_BC.shape
     wanted = f"expected integer class numbers of the shape ({count},)"

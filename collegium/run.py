@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from collegium.caller import as_ever
 from collegium.errors import FolderError, Interrupted, RequestError, ResourceError
 from collegium.folders import check_folder, finished, foreign_parts, go_on
-from collegium.method import AbstractMethod
+from collegium.method import AbstractMethod, check_parts
 from collegium.methods import find_method
 from collegium.methods.vanilla import Vanilla
 from collegium.record import RUN, Json, Record
@@ -169,6 +170,7 @@ def describe(part: Any) -> str:
     return part if isinstance(part, str) else f"<{type(part).__name__} from Python>"
 
 
+@as_ever
 def distill(
     *,
     student: "str | nn.Module",
@@ -235,6 +237,7 @@ def distill(
     """
     from collegium.assembly import splits_from
 
+    check_parts(teachers, method, "modules or model strings")
     data = train if isinstance(train, str) else splits_from(train, val, test, validation, seed)
     optimisation: dict[str, Any] = {"optimizer": optimizer, "lr": lr}
     place = None if store is None else str(store)
@@ -258,6 +261,7 @@ def distill(
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
 
 
+@as_ever
 def execute(
     run: Run,
     out: Path,
@@ -354,6 +358,7 @@ def resume(
     return execute(run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code)
 
 
+@as_ever
 def evaluate(
     model: "str | nn.Module",
     data: "str | Splits",

@@ -7,6 +7,7 @@ traits into one network, drawn from a seed.
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -374,6 +375,109 @@ def frozen_script() -> nn.Module:
     return torch.jit.freeze(torch.jit.script(_Untyped()).eval())
 
 
+class FreezesInEvaluation(Plain):
+    """Its own `train` decides what learns, and gives nothing back."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        self.conv.requires_grad_(mode)
+
+
+class OwnMethods(Plain):
+    """Methods of torch with other arguments and results."""
+
+    def parameters(self, lr: float = 1.0) -> Any:  # type: ignore[override]
+        return [{"params": super().parameters(), "lr": lr}]
+
+    def _apply(self, fn: Any) -> Any:  # type: ignore[override]
+        return super()._apply(fn)
+
+    def to(self, device: Any) -> Any:  # type: ignore[override]
+        return super().to(device)
+
+
+class StateInside(Plain):
+    """A `state_dict` that works for the network alone, not as a part of another."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return {"model": super().state_dict()}
+
+    def load_state_dict(self, state: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().load_state_dict(state["model"])
+
+
+class StateAlone(Plain):
+    """The same without the arguments that a part is given."""
+
+    def state_dict(self) -> Any:  # type: ignore[override]
+        return super().state_dict()
+
+
+class Growing(Plain):
+    """A buffer that is longer after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(0, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = torch.cat([self.seen, self.features(x).mean((2, 3)).detach()])
+        return super().forward(x)
+
+
+class Itself(Plain):
+    """Its copy is itself."""
+
+    def __deepcopy__(self, memo: Any) -> "Itself":
+        return self
+
+
+class Complex(Plain):
+    """A parameter that is no real number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase = nn.Parameter(torch.ones(4, dtype=torch.complex64))
+
+    def features(self, x: Tensor) -> Tensor:
+        return super().features(x) * self.phase.real[:, None, None]
+
+
+class FeaturesFirst(Plain):
+    """A tuple whose logits are not the first."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.features(x), super().forward(x)
+
+
+@dataclass
+class Given:
+    """Logits in an object of somebody's own."""
+
+    logits: Tensor
+
+
+class AsDataclass(Plain):
+    """The same in an object."""
+
+    def forward(self, x: Tensor) -> Any:
+        return Given(super().forward(x))
+
+
+def replaced_forward() -> nn.Module:
+    """Its forward is wrapped from outside: a copy would run the network itself."""
+    net = Plain()
+    old = net.forward
+    net.forward = lambda x: old(x) * 1.0
+    return net
+
+
+def of_inference() -> nn.Module:
+    with torch.inference_mode():
+        return Plain()
+
+
 class Case(NamedTuple):
     """A network, and what becomes of it.
 
@@ -437,6 +541,19 @@ NETWORKS: dict[str, Case] = {
     "half": Case(lambda: Plain().half(), student="has conv.weight in float16"),
     "all frozen": Case(lambda: Plain().requires_grad_(False), student="no parameter"),
     "evaluating": Case(lambda: Plain().eval()),
+    "freezes in evaluation": Case(FreezesInEvaluation),
+    "own methods": Case(OwnMethods),
+    "state inside": Case(StateInside, student="load_state_dict() refuses its own state"),
+    "state alone": Case(StateAlone, student="load_state_dict() refuses its own state"),
+    "growing": Case(Growing, student="keep the shapes and names"),
+    "itself": Case(Itself, teacher="its copy shares conv.weight", copies=False),
+    "replaced forward": Case(
+        replaced_forward, teacher="its forward is a function that holds", copies=False
+    ),
+    "complex": Case(Complex),
+    "features first": Case(FeaturesFirst, note="the main logits alone are trained"),
+    "dataclass": Case(AsDataclass, note="the main logits alone are trained"),
+    "of inference": Case(of_inference, student="made under inference_mode"),
     "channels-last": Case(lambda: Plain().to(memory_format=torch.channels_last)),
 }
 

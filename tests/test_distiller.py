@@ -1,6 +1,9 @@
 """A distiller in a loop of one's own does what the library's own loop does."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +125,79 @@ def test_the_seed_draws_what_the_method_learns() -> None:
 
     assert all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(1), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(2), strict=True))
+
+
+KINDS = """
+import torch
+import collegium as cg
+from torch import nn
+from collegium.errors import RequestError
+net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+whole = dict(student=net, teachers={"a": net}, method=cg.AvgMKD())
+wrong = [
+    {"student": nn.Linear}, {"student": {}}, {"teachers": [net]}, {"teachers": {"a": "small:cnn"}},
+    {"method": cg.KD}, {"image_shape": (8, 8)}, {"image_shape": (3, 1, 1)},
+    {"student": nn.Conv2d(1, 10, 1)},
+]
+images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+shaped = {**whole, "image_shape": (1, 8, 8)}
+teach = cg.Distiller(**shaped)
+works = [lambda given=given: cg.Distiller(**{**shaped, **given}) for given in wrong]
+works += [lambda: teach(images, labels.tolist()), lambda: teach(images[0], labels)]
+works += [lambda: teach(images.numpy(), labels)]
+run = {"train": (images, labels % 2), "out": "none", "quiet": True, **whole}
+works += [lambda given=given: cg.distill(**{**run, **given})
+          for given in ({"teachers": [net]}, {"method": "kd"}, {"student": None})]
+for work in works:
+    try:
+        work()
+        print("nothing was refused")
+    except RequestError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_what_is_given_is_looked_at_first(tmp_path: Path) -> None:
+    """In a process of its own: here types are checked at every call."""
+    said = subprocess.run(
+        [sys.executable, "-c", KINDS], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    expected = [
+        "the student is the class Linear and not one of it",
+        "the student is a dict, expected an nn.Module",
+        "teachers are a list, expected modules by name",
+        "teacher a is a str, expected an nn.Module",
+        "the method is KD, expected one with its options",
+        "image_shape is (8, 8), expected channels, rows and columns",
+        "the student cannot take an image of 3x1x1",
+        "gives (2, 10, 8, 8) for 2 images, expected logits",
+        "labels are a list, expected a tensor",
+        "images are (1, 8, 8), expected a tensor (B, D, H, W)",
+        "images are ndarray, expected a tensor (B, D, H, W)",
+        "teachers are a list, expected modules or model strings by name",
+        "the method is 'kd', expected one with its options",
+        "the student is a NoneType, expected an nn.Module",
+    ]
+    assert len(said) == len(expected)
+    for line, words in zip(said, expected, strict=True):
+        assert words in line
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_a_method_learns_stays_in_float32(dtype: torch.dtype) -> None:
+    distiller = cg.Distiller(network(), two(), cg.AMTML(), SHAPE)
+    distiller.start_epoch(0, 1)
+    before = [p.detach().clone() for p in distiller.objective.parameters()]
+    distiller.to(dtype)
+    images, labels = batch()
+    found = distiller(images.to(dtype), labels)
+    found.loss.backward()
+    assert found.loss.dtype == torch.float32
+    assert {p.dtype for p in distiller.student.parameters()} == {dtype}
+    for old, new in zip(before, distiller.objective.parameters(), strict=True):
+        assert new.dtype == torch.float32
+        assert torch.equal(old, new)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from collegium.audit.loading import promise
 from collegium.audit.pairs import compare_pairs
 from collegium.audit.record import without_nan
 from collegium.audit.symptoms import FEW, find_twins
+from collegium.caller import as_ever
 from collegium.data import Splits
 from collegium.errors import RequestError
 from collegium.models.given import left_as_it_was
@@ -44,6 +45,7 @@ PROBE = 512
 """Images that other ways of preprocessing are tried on."""
 
 
+@as_ever
 def audit(
     teachers: Mapping[str, str | nn.Module],
     data: str | Splits,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from collegium.caller import as_ever
 from collegium.data import ImageData, Splits
 from collegium.errors import CollegiumError, FolderError
 from collegium.export.card import as_command, card
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@as_ever
 def export_student(
     folder: Path | str,
     format: Format,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from collegium.caller import as_ever
 from collegium.data import ImageData
 from collegium.data.looking import Looked, find_rule
 from collegium.data.modes import PixelRule
@@ -28,6 +29,7 @@ CHUNK = 500
 """Images at a time, as in evaluation."""
 
 
+@as_ever
 def predict(
     folder: Path | str,
     images: Sequence[Path | str],

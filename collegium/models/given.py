@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -15,10 +16,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from collegium.errors import RequestError
 from collegium.models.taps import Taps, close_taps
+from collegium.models.unregistered import still_bound
 
 M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
 _ROUNDED = (torch.float16, torch.bfloat16)
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "_FabricModule": "_original_module"}
+"""Classes by name, importing which would import the compiler and Fabric: what they wrap."""
 
 
 def unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
@@ -37,8 +41,11 @@ def unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 def _inside(module: nn.Module) -> nn.Module | None:
     if isinstance(module, (*PARALLEL, AveragedModel)):
         inner: Any = module.module
-    else:  # Asked by name: importing the classes would import the compiler and Fabric.
-        inner = getattr(module, "_orig_mod", None) or getattr(module, "_original_module", None)
+    else:
+        # Not by `getattr`, which a wrapper of the user's hands on to what it wraps.
+        names = (_WRAPPERS.get(kind.__name__, "") for kind in type(module).__mro__)
+        children = getattr(module, "_modules", {})
+        inner = next((children[name] for name in names if name in children), None)
     return inner if isinstance(inner, nn.Module) else None
 
 
@@ -50,7 +57,7 @@ def uncompile(module: nn.Module) -> Callable[[], None]:
         (part, name, child)
         for part in parts
         for name, child in part._modules.items()
-        if child is not None and name != "_orig_mod" and hasattr(child, "_orig_mod")
+        if child is not None and name != "_orig_mod" and "_orig_mod" in child._modules
     ]
     for part, call in calls:
         if call is not None:
@@ -110,6 +117,8 @@ def copied(module: M, whose: str) -> M:
             f"{whose} ({type(module).__name__}) cannot be copied: {first_line(error)}; remove what "
             "copy.deepcopy cannot take, or give the class a __deepcopy__"
         ) from error
+    if reason := still_bound(twin, module):
+        raise RequestError(f"{whose} ({type(module).__name__}) cannot be copied: {reason}")
     learns = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     for name, parameter in twin.named_parameters():
         parameter.grad = None
@@ -154,6 +163,8 @@ def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = Fals
     Raises:
         RequestError: naming the first tensor.
     """
+    if not isinstance(module, nn.Module):
+        raise RequestError(f"{whose} is {_what(module)}, expected an nn.Module")
     if learns and isinstance(module, torch.fx.GraphModule) and "train" in vars(module):
         raise RequestError(
             f"{whose} is a graph of torch.export, which has no training mode: give the module that "
@@ -171,11 +182,22 @@ def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = Fals
                 f"{whose} has {name} on the meta device, which holds no numbers: build it on the "
                 "CPU, or use to_empty() and load its weights"
             )
+        elif learns and isinstance(tensor, nn.Parameter) and tensor.is_inference():
+            raise RequestError(
+                f"{whose} has {name} made under inference_mode, which cannot be trained: build it "
+                "outside of it, or give a copy.deepcopy() made outside"
+            )
         elif learns and isinstance(tensor, nn.Parameter) and tensor.dtype in _ROUNDED:
             raise RequestError(
                 f"{whose} has {name} in {_short(tensor.dtype)}, in which small steps round to "
                 "nothing: give student.float(), and --precision bf16 for speed"
             )
+
+
+def _what(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__} and not one of it"
+    return f"a {type(given).__name__}"
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -190,7 +212,7 @@ def _short(dtype: torch.dtype) -> str:
 def freeze_module(module: nn.Module) -> nn.Module:
     """Evaluation mode and no gradients, for good; TorchScript has no `requires_grad_`."""
     module.eval()
-    for parameter in module.parameters():
+    for _, parameter in module.named_parameters():  # `parameters` is what people override
         parameter.requires_grad_(False)
     return module
 
@@ -211,13 +233,20 @@ def first_tensor(module: nn.Module) -> Tensor | None:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every part has its own mode again."""
+    """Evaluation mode inside; afterwards every part has its own mode again.
+
+    And every parameter learns that did: people's own `train()` freezes some of them.
+    """
     modes = _modes(module)
+    learned = [(p, p.requires_grad) for _, p in module.named_parameters()]
     module.eval()
     try:
         yield
     finally:
         _set_modes(modes)
+        for parameter, learns in learned:
+            if parameter.requires_grad != learns:
+                parameter.requires_grad_(learns)
 
 
 def _modes(module: nn.Module) -> dict[nn.Module, bool]:
@@ -277,7 +306,8 @@ def _restore(
     if strides and 0 not in strides and tensor.stride() != strides and tensor.numel() > 1:
         laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
         tensor.data = laid.copy_(tensor.data)
-    tensor.requires_grad_(requires_grad)
+    if tensor.requires_grad != requires_grad:
+        tensor.requires_grad_(requires_grad)
     tensor.grad = grad
 
 
@@ -291,7 +321,7 @@ def spare(module: M, whose: str) -> Iterator[M]:
         twin = copied(module, whose)
     except RequestError:
         twin = module
-    kept = [(t, t.detach().clone()) for _, t in _named_tensors(module)] if twin is module else []
+    kept = _kept(module) if twin is module else []
     states = random.getstate(), np.random.get_state()
     devices = {tensor.device for _, tensor in _named_tensors(module)}
     cuda = [device.index or 0 for device in devices if device.type == "cuda"]
@@ -302,8 +332,28 @@ def spare(module: M, whose: str) -> Iterator[M]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         with torch.no_grad():
-            for tensor, value in kept:
+            for put_back, tensor, value in kept:
+                put_back()
                 tensor.copy_(value)
+
+
+def _holders(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    return part._parameters, part._buffers
+
+
+def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
+    """Every tensor with its values, and what puts it back where a forward gave another object."""
+    places = [
+        ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
+        for part in module.modules()
+        for held in _holders(part)
+        for name, tensor in held.items()
+        if tensor is not None
+    ]
+    return [
+        (functools.partial(holder.__setitem__, name, tensor), tensor, tensor.detach().clone())
+        for holder, name, tensor in places
+    ]
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ the count is checked after every later forward.
 """
 
 import contextlib
+import copy
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -141,9 +142,36 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().new_empty_strided(sizes, strides).copy_(tensor)
 
 
+def _counts(network: nn.Module) -> Callable[[], None]:
+    """What puts back attributes that are numbers or words, and extra state."""
+    parts = [part for part in network.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    plain = [
+        (vars(part), {n: v for n, v in vars(part).items() if isinstance(v, int | float | str)})
+        for part in parts
+    ]
+    extra = [
+        (part, copy.deepcopy(part.get_extra_state()))
+        for part in parts
+        if type(part).get_extra_state is not nn.Module.get_extra_state
+    ]
+
+    def put_back() -> None:
+        for held, values in plain:
+            held.update(values)
+        for part, state in extra:
+            part.set_extra_state(state)
+
+    return put_back
+
+
 @contextlib.contextmanager
 def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run a network once more than was asked for: buffers and random numbers are put back."""
+    """Run a network once more than was asked for, and put back what that changes.
+
+    Buffers, numbers and words among its attributes (people count steps), extra state, and what
+    the random generators had drawn.
+    """
+    count_back = _counts(network)
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in network.modules()
@@ -161,6 +189,7 @@ def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
         torch.clear_autocast_cache()
         random.setstate(states[0])
         np.random.set_state(states[1])
+        count_back()
         with torch.no_grad():
             for module, name, buffer, value in buffers:
                 module._buffers[name] = buffer

@@ -26,6 +26,7 @@ from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kin
 from collegium.models.sight import check_student, find_sight, sight_notes
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.strings import ModelString, has_weights
+from collegium.models.unregistered import unregistered
 from collegium.models.weights import WeightsFile, read_classes, read_weights
 from collegium.types import MapShape
 
@@ -286,6 +287,8 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))
     check_finite(module, _kind(module))
+    if doubt := unregistered(module):
+        network.origin = replace(network.origin, doubts=(*network.origin.doubts, doubt))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
     note_grey(network, setting.image_shape)

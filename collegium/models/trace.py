@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.models.given import blank, evaluating, uncompile
+from collegium.models.outputs import logits_of
 from collegium.models.reading import EXTRA_TOKENS, Grid, Reading, tensor_in
 from collegium.types import MapShape
 
@@ -72,8 +73,8 @@ def watch(network: nn.Module, image_shape: MapShape) -> tuple[list[Call], int]:
     """
     calls: list[Call] = []
     with _watching(network, calls), torch.no_grad(), evaluating(network):
-        logits_BC = tensor_in(network(blank(network, image_shape, VIEWS)))
-    return calls, 0 if logits_BC is None else logits_BC.shape[-1]
+        output = network(blank(network, image_shape, VIEWS))
+    return calls, logits_of(output, type(network).__name__).shape[-1]
 
 
 @contextmanager

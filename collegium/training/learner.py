@@ -183,7 +183,7 @@ def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutp
     """
     if not torch.is_grad_enabled():
         return
-    if not any(parameter.requires_grad for parameter in student.parameters()):
+    if not any(parameter.requires_grad for _, parameter in student.named_parameters()):
         raise RequestError("the student has no parameter that is trained: all are frozen")
     why = (
         "(computed by frozen parameters, under no_grad, detached, or in a checkpoint with "
@@ -238,7 +238,8 @@ def make_optimizer(
     for group in groups:
         group["lr"] = options.peak_lr * group["rate"]
     kinds = {parameter.device.type for parameter in learner.parameters()}
-    fused = fused and kinds <= {"cpu", "cuda"}
+    plain = all(parameter.is_floating_point() for parameter in learner.parameters())
+    fused = fused and plain and kinds <= {"cpu", "cuda"}
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, fused=fused)
     nesterov = options.momentum > 0

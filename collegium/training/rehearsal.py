@@ -174,11 +174,13 @@ class _Trial:
         return ""
 
     def _steps(self, twin: Network, channels_last: bool) -> str:
-        if problem := _state_problem(twin.body):
+        # A file has the state of the body, a checkpoint that of the whole.
+        if problem := _state_problem(twin.body) or _state_problem(twin):
             return problem
+        before = _Saved(twin)
         twin.train()
         unsaved = {name: buffer.clone() for name, buffer in _unsaved(twin.body)}
-        problem = self._batches(twin, channels_last)
+        problem = self._batches(twin, channels_last) or before.problem(twin)
         moving = [name for name, buffer in _unsaved(twin.body) if _differs(buffer, unsaved[name])]
         if moving:
             self.notes.append(
@@ -233,18 +235,45 @@ class _Trial:
         return ""
 
 
-def _state_problem(body: nn.Module) -> str:
+class _Saved:
+    """The state of a module as a checkpoint has it."""
+
+    def __init__(self, twin: nn.Module) -> None:
+        tensors, self.extra = pack_state(twin.state_dict(), "the student")
+        self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def put_back(self, twin: nn.Module) -> None:
+        """Load it."""
+        twin.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
+
+    def problem(self, twin: nn.Module) -> str:
+        """Why the state after a step cannot be loaded where this one was, or the other way."""
+        after = _Saved(twin)
+        try:
+            self.put_back(twin)
+            after.put_back(twin)
+        except Exception as error:  # Whatever a user's load_state_dict or hooks raise.
+            return (
+                "a step of training gives the student a state that it cannot be resumed with: "
+                f"{first_line(error)}; keep the shapes and names of parameters and buffers, or "
+                "register them with persistent=False"
+            )
+        return ""
+
+
+def _state_problem(twin: nn.Module) -> str:
     """Why a checkpoint would not bring this network back; empty where it does."""
-    tensors, extra = pack_state(body.state_dict(), "the student")
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    trained = {n: p for n, p in body.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in twin.named_parameters() if p.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    with torch.no_grad():
-        for parameter in trained.values():
-            parameter.add_(1)
     try:
-        body.load_state_dict(unpack_state(tensors, json.loads(json.dumps(extra))))
-    except Exception as error:  # Whatever a user's set_extra_state or hooks raise.
+        saved = _Saved(twin)
+        with torch.no_grad():
+            for parameter in trained.values():
+                parameter.add_(1)
+        saved.put_back(twin)
+    except RequestError:
+        raise
+    except Exception as error:  # Whatever a user's state_dict, set_extra_state or hooks raise.
         return (
             "the student cannot be resumed: load_state_dict() refuses its own state: "
             f"{first_line(error)}"

@@ -237,7 +237,8 @@ def test_a_student_whose_answers_are_no_numbers(command, student: Path) -> None:
     ):
         told = command(words)
         assert told.code == 2
-        assert "is damaged: " in told.err and "values are NaN" in told.err
+        assert "is damaged: " in told.err
+        assert "values are NaN" in told.err
     assert not list(student.glob("export/*"))
 
 

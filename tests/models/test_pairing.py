@@ -113,9 +113,7 @@ def test_what_pairs_name_is_known_before_any_network_is() -> None:
 
 
 def test_networks_without_maps_are_refused_with_what_would_work() -> None:
-    with pytest.raises(
-        RequestError, match="the student has none that can be read .*; use hint_weight=0"
-    ):
+    with pytest.raises(RequestError, match="the student has none that can be read"):
         pair_layers(dims("a", student={}))
     blind = cg.Dims(5, ("a", "b"), MAPS, {"a": MAPS, "b": {}})
     with pytest.raises(RequestError, match="teacher b has none"):

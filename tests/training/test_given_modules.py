@@ -23,6 +23,7 @@ from collegium.audit.examine import audit
 from collegium.errors import CollegiumError, Interrupted, NumericsError, RequestError
 from collegium.models.given import copied, left_as_it_was, uncompile, unwrapped
 from collegium.models.network import Network, Preprocess, weights_hash
+from collegium.models.outputs import logits_of
 from collegium.models.specs import build_network
 from collegium.models.state import pack_state, unpack_state
 from collegium.models.weights import fit_weights, network_bytes, read_weights
@@ -189,17 +190,22 @@ def _check_answers(name: str, module: nn.Module, teachers: Faculty) -> None:
     profile = teachers.profiles["a"]
     with teachers.hear("a") as teacher:
         found = teacher.answer(IMAGES[:8]).logits_BC
-    inner = copied(unwrapped(module)[0], "it").eval()
-    kinds = [p.dtype for p in inner.parameters() if p.is_floating_point()] or [torch.float32]
+    inner = copied(unwrapped(module)[0], "it")
+    inner.eval()
+    kinds = [p.dtype for _, p in inner.named_parameters() if p.is_floating_point()]
+    kinds = kinds or [torch.float32]
     pixels = (IMAGES[:8] - torch.tensor(profile.mean)[:, None, None]) / profile.std[0]
-    expected = inner(pixels.to(kinds[0])).float()
+    expected = logits_of(inner(pixels.to(kinds[0])), name).float()
     # int8 steps are found by batch.
     rounded = name == "quantised" or kinds[0] in (torch.bfloat16, torch.float16)
     tolerance = 0.1 if rounded else 1e-3
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
-@table(lambda case: not case.student, fast={*SAMPLE, "parallel"})
+OWN = {"freezes in evaluation", "own methods", "features first", "dataclass"}
+
+
+@table(lambda case: not case.student, fast={*SAMPLE, *OWN, "parallel"})
 def test_a_distiller_survives_what_modules_do(name: str) -> None:
     case, module = NETWORKS[name], build(name)
     if name == "parallel":
@@ -246,6 +252,79 @@ def test_a_run_leaves_student_and_teacher_as_they_were(name: str, tmp_path: Path
         data = splits_from((IMAGES, LABELS), None, None, 0.1, 0)
         found = cg.export_student(record.folder, "safetensors", student=student, data=data)
         assert found["rows"][1]["agreement"] == 1.0
+
+
+CALLERS: dict[str, Callable[[], Any]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "default device": lambda: torch.device("meta"),
+    "float64": lambda: default_type(torch.float64),
+}
+
+
+@contextlib.contextmanager
+def default_type(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_what_the_caller_has_set_for_torch_changes_nothing(tmp_path: Path) -> None:
+    """Runs, evaluations and distillers are what they are without; it is still set afterwards."""
+    found = {}
+    for name, context in {"": contextlib.nullcontext, **CALLERS}.items():
+        torch.manual_seed(0)
+        student, teacher, own = Plain(), Plain(), Plain()
+        with context():
+            record = distill(student, teacher, tmp_path / f"run {name}", method=cg.AMTML())
+            distiller = cg.Distiller(own, {"a": teacher}, cg.AMTML(), SHAPE)
+            if name != "default device":
+                assert torch.is_inference(torch.ones(1)) == (name == "inference_mode")
+                assert (torch.ones(1).dtype == torch.float64) == (name == "float64")
+        loss = distiller(IMAGES[:6], LABELS[:6]).loss
+        loss.backward()
+        found[name] = (record.folder / "student.safetensors").read_bytes(), loss.item()
+    for name in CALLERS:
+        assert found[name] == found[""], name
+
+
+def test_parts_that_torch_does_not_know_are_told() -> None:
+    class Hidden(Plain):
+        def __init__(self, part: nn.Module) -> None:
+            super().__init__()
+            self.parts = {"a": part, "known": self.conv}
+
+    doubts = make_student(Hidden(nn.BatchNorm2d(4)), setting(), 0).origin.doubts
+    assert "holds a BatchNorm2d in parts that is not registered" in " ".join(doubts)
+    frozen = nn.BatchNorm2d(4).eval().requires_grad_(False)
+    assert not make_student(Hidden(frozen), setting(), 0).origin.doubts
+
+
+def test_a_wrapper_that_hands_attributes_on_is_no_wrapper_of_torch() -> None:
+    class OptimizedModule(nn.Module):  # as torch.compile's
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = net
+
+    class Halved(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(self.net, name)
+
+    inner = Plain()
+    compiled = OptimizedModule(inner)
+    assert unwrapped(compiled)[0] is inner
+    assert isinstance(unwrapped(Halved(compiled))[0], Halved)
 
 
 @pytest.mark.slow
