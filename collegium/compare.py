@@ -159,6 +159,7 @@ def _check_same(task: Task) -> None:
     Raises:
         FolderError: naming what differs.
     """
+    from collegium.training.changes import in_words
     from collegium.training.identity import NAMED, differences, other_code, refuse_edited
 
     record = Record(task.folder)
@@ -176,6 +177,11 @@ def _check_same(task: Task) -> None:
     if changed := other_code(was, {"code": _code_now(task.run)}):
         raise FolderError(
             f"{task.folder} was run with other code of {'; '.join(changed)}; choose another --out"
+        )
+    if changes := in_words(was.get("changes", ())):
+        raise FolderError(
+            f"{task.folder} was changed on the way ({'; '.join(changes)}), so it is not what a "
+            "new run would be; choose another --out"
         )
 
 

@@ -282,17 +282,17 @@ class Session:
         first = self.fabric.is_global_zero
         alone = only_writer(self.out) if first else contextlib.nullcontext()
         with alone, written_to(self.out, self.events and first) as self.record:
-            self._open(
-                self.record, overwrite=overwrite, resume=resume, allowed=allowed or Allowed()
-            )
-            return self._carry_out(self.record, resume=resume)
+            allowed = allowed or Allowed()
+            self._open(self.record, overwrite=overwrite, resume=resume, allowed=allowed)
+            return self._carry_out(self.record, resume=resume, allowed=allowed)
 
-    def _carry_out(self, record: Record, *, resume: bool) -> Record:
+    def _carry_out(self, record: Record, *, resume: bool, allowed: Allowed) -> Record:
         # Dropout and the like draw from the global generator.
         torch.manual_seed(self.request.seed + self.fabric.global_rank)
         training = self.make_training()
         if resume:
             training.resume()
+            self._change(record, training, allowed)
         training.run()
         self._check_frozen()
         close(self, training)
@@ -318,6 +318,17 @@ class Session:
         )
 
     def _open(self, record: Record, *, overwrite: bool, resume: bool, allowed: Allowed) -> None:
+        content, teachers = self._now()
+        if resume:
+            self._check_same(record, content, teachers, allowed)
+        elif self.fabric.is_global_zero:
+            Record.create(self.out, overwrite=overwrite)
+            record.write_json(TEACHERS, teachers)
+            record.write_json(RUN, content)  # the last: with it there is a run to go on with
+        self.fabric.barrier()
+
+    def _now(self) -> tuple[Json, list[Json]]:
+        """What run.json and teachers.json say of the run as it is now."""
         content = {
             **self.request.to_json(),
             **({"pixels": pixels} if (pixels := self.splits.rule.to_json()) else {}),
@@ -327,14 +338,7 @@ class Session:
             "environment": _environment(),
         }
         content["id"] = run_id(content)
-        teachers = outcome.teacher_rows(self.profiles, self.measured, self.pairs)
-        if resume:
-            self._check_same(record, content, teachers, allowed)
-        elif self.fabric.is_global_zero:
-            Record.create(self.out, overwrite=overwrite)
-            record.write_json(TEACHERS, teachers)
-            record.write_json(RUN, content)  # the last: with it there is a run to go on with
-        self.fabric.barrier()
+        return content, outcome.teacher_rows(self.profiles, self.measured, self.pairs)
 
     def _identity(self) -> dict[str, str]:
         """What else decides the result and is found in the data."""
@@ -370,10 +374,16 @@ class Session:
                 f"{where} is of an older version, which did not write down the code of networks: "
                 "whether it is what it was cannot be told"
             )
-        for line in write_changes(record, content, teachers, allowed):
-            self.display.warn(line)
         for version in new_versions(was, content):
             self.display.warn(f"{version}: what follows may be rounded otherwise")
+
+    def _change(self, record: Record, training: Training, allowed: Allowed) -> None:
+        """Write down what is changed on purpose: not before the checkpoint was found to fit."""
+        if self.fabric.is_global_zero:
+            for line in write_changes(record, *self._now(), allowed):
+                self.display.warn(line)
+        self.fabric.barrier()
+        training.state.run = known_ids(record.run)
 
     def _check_frozen(self) -> None:
         for name in self.faculty.names:

@@ -63,7 +63,7 @@ def check_epochs(record: Record, epochs: int) -> int:
 
 
 def write_changes(record: Record, now: Json, teachers: list[Json], allowed: Allowed) -> list[str]:
-    """Write into run.json what is changed from here on; called when all else was checked.
+    """Write into run.json what is changed from here on; called when the checkpoint was loaded.
 
     Args:
         record: of a run that goes on.

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from collegium.errors import FolderError, ResourceError
 from collegium.files import flush_folder, lacking, write_through
 from collegium.heap import ran_out
+from collegium.models.keys import size
 from collegium.models.state import pack_state, separate, unpack_state
 from collegium.record import Json
 from collegium.training.meter import Meter
@@ -243,6 +244,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         _refuse_other_position(path, progress, state.progress.steps)
         extra = content.get("extra", {})
         learner = unpack_state(under("learner", tensors), extra.get("learner", {}))
+        _refuse_other_network(path, learner, state.learner.state_dict())
         state.learner.load_state_dict(learner)
         packed = under("optimizer", tensors)
         unpack_optimizer(state.optimizer, packed, content["optimizer"])
@@ -316,6 +318,19 @@ def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str
             for teachers in (found, asked)
         )
         raise FolderError(f"{path} was written with other teachers: {then} then, {now} now")
+
+
+def _refuse_other_network(path: Path, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """A sound checkpoint of other tensors: the code, or a file that it reads, builds another."""
+    then, now = ({k: v.shape for k, v in one.items() if torch.is_tensor(v)} for one in (found, own))
+    differ = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    if differ:
+        name = differ[0]
+        sizes = (size(one[name]) if name in one else "none" for one in (then, now))
+        raise FolderError(
+            f"{path} does not fit the network: {len(differ)} tensors differ, such as {name} "
+            f"({' then, '.join(sizes)} now): put back the code, or the file that it reads"
+        )
 
 
 def _refuse_other_position(path: Path, progress: Progress, steps: int) -> None:

@@ -117,6 +117,26 @@ def test_resume_refuses_unless_told(trained: Any, monkeypatch: Any, capfd: Any) 
     assert (told.code, "warning" in told.err) == (0, False)
 
 
+def test_another_network_is_refused_and_the_finished_run_stays(command: Any) -> None:
+    """What code reads is not hashed: here how wide the network is."""
+    Path("width.txt").write_text("16")
+    Path("net.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\n\ndef build(classes):\n"
+        "    width = int(Path(__file__).with_name('width.txt').read_text())\n"
+        "    layers = nn.Linear(64, width), nn.ReLU(), nn.Linear(width, classes)\n"
+        "    return nn.Sequential(nn.Flatten(), *layers)\n"
+    )
+    assert command(f"{TRAIN} --epochs 1 --out r").code == 0
+    before = {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()}
+    Path("width.txt").write_text("24")
+    told = command("resume r --epochs 2 --quiet")
+    assert (told.code, len(told.err.splitlines())) == (2, 1), told.err
+    assert "does not fit the network: 3 tensors differ, such as student.body.1.bias" in told.err
+    assert {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()} == before
+    Path("width.txt").write_text("16")
+    assert command("resume r --epochs 2 --quiet").code == 0
+
+
 def test_a_run_of_an_older_version_goes_on_and_is_told(trained: Any) -> None:
     record = Record("r")
     record.write_json("run.json", {k: v for k, v in record.run.items() if k not in ("code", "id")})
@@ -153,6 +173,12 @@ def test_a_store_is_of_the_code_too_and_compare_does_not_mix(trained: Any) -> No
     assert (told.code, "is for code" in told.err) == (2, True)
     told = trained(f"{table} --jobs 1 --quiet --out table")
     assert (told.code, "other code of the student (act.py)" in told.err) == (2, True)
+    # A row that was given more epochs is not what a new run of as many would be.
+    edit("ReLU")
+    (row,) = Path("table/runs").glob("*/seed-0")
+    assert trained(f"resume {row} --epochs 2 --quiet").code == 0
+    told = trained(f"{table} --epochs 2 --jobs 1 --quiet --out table")
+    assert (told.code, "was changed on the way (epochs 1 became 2" in told.err) == (2, True)
     # A store of an older version says nothing of it: a sample of its answers is compared.
     edit("ReLU")
     del content["code"]
