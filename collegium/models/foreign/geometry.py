@@ -74,7 +74,9 @@ def with_crop(ask: Ask, preprocess: Preprocess, name: str) -> Preprocess:
         return preprocess
     side = max(_BLOCKS * 4, min(SIDES[0], max(size)))
     error = _compared(ask, preprocess, _drawn(side, side))
-    errors = {resize: error(resize) for resize in (None, *_candidates(ask, size, side))}
+    errors: dict[tuple[int, ...] | None, float] = {
+        resize: error(resize) for resize in (None, *_candidates(ask, size, side))
+    }
     best: tuple[int, ...] | None = min(errors, key=errors.__getitem__)
     other = _compared(ask, preprocess, _drawn(2 * side, 2 * side))
     if max(errors[best], other(best)) > _LIKE:
