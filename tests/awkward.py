@@ -426,6 +426,14 @@ class Growing(Plain):
         return super().forward(x)
 
 
+class Replacing(Plain):
+    """A parameter that is another one after every forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.head.weight = nn.Parameter(self.head.weight.detach() * 1.0)
+        return super().forward(x)
+
+
 class Itself(Plain):
     """Its copy is itself."""
 
@@ -546,6 +554,7 @@ NETWORKS: dict[str, Case] = {
     "state inside": Case(StateInside, student="load_state_dict() refuses its own state"),
     "state alone": Case(StateAlone, student="load_state_dict() refuses its own state"),
     "growing": Case(Growing, student="keep the shapes and names"),
+    "replacing": Case(Replacing, student="gives head.weight a new parameter"),
     "itself": Case(Itself, teacher="its copy shares conv.weight", copies=False),
     "replaced forward": Case(
         replaced_forward, teacher="its forward is a function that holds", copies=False

@@ -177,10 +177,16 @@ class _Trial:
         # A file has the state of the body, a checkpoint that of the whole.
         if problem := _state_problem(twin.body) or _state_problem(twin):
             return problem
-        before = _Saved(twin)
+        before, trained = _Saved(twin), dict(twin.body.named_parameters())
         twin.train()
         unsaved = {name: buffer.clone() for name, buffer in _unsaved(twin.body)}
         problem = self._batches(twin, channels_last) or before.problem(twin)
+        for name, parameter in twin.body.named_parameters():
+            if not problem and trained.get(name, parameter) is not parameter:
+                problem = (
+                    f"the student gives {name} a new parameter in training, which no optimiser "
+                    "would train: write to its .data"
+                )
         moving = [name for name, buffer in _unsaved(twin.body) if _differs(buffer, unsaved[name])]
         if moving:
             self.notes.append(
