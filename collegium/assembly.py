@@ -27,6 +27,7 @@ from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
 from collegium.heap import keep_freed_memory
 from collegium.method import AbstractMethod
+from collegium.models.designs import check_family
 from collegium.models.network import Network, freeze
 from collegium.models.specs import (
     Setting,
@@ -36,6 +37,7 @@ from collegium.models.specs import (
     wrap_module,
     wrap_teacher,
 )
+from collegium.models.strings import ModelString
 from collegium.models.survey import every_layer, survey
 from collegium.strict import ImageSize
 from collegium.teachers.faculty import Faculty, Profile
@@ -293,6 +295,7 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
     if isinstance(model, nn.Module):
         return wrap_teacher(model, setting)
     if not has_weights(model):
+        check_family(ModelString.read(model))
         name = model.partition("?")[0]
         raise RequestError(
             f"{model} has no weights, so it has nothing to teach; give {name}@FILE, "

@@ -20,8 +20,10 @@ from collegium.strict import (
     ImageSize,
     as_class_weights,
     as_labels,
+    as_number,
     check_found,
     check_size,
+    fits,
     strict,
     tuples,
 )
@@ -87,10 +89,12 @@ class Run:
         if self.class_weights not in (None, BALANCED):
             if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
                 raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
-            as_class_weights(self.class_weights)
-        if not 0 <= self.label_smoothing < 1:
+            weights = as_class_weights(self.class_weights)
+            object.__setattr__(self, "class_weights", weights)
+        object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
+        if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
             raise RequestError(
-                f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing}"
+                f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
             )
         for name in ("seed", "view_seed"):
             if not -LARGEST <= getattr(self, name) < LARGEST:
@@ -264,7 +268,7 @@ def distill(
 @as_ever
 def execute(
     run: Run,
-    out: Path,
+    out: Path | str,
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -291,11 +295,17 @@ def execute(
     from collegium.training.changes import Allowed, check_epochs
     from collegium.training.events import wants_events
 
+    out = Path(out)
+    if not resume and (epochs is not None or changed_code):
+        raise RequestError(
+            "epochs and changed_code are of a run that goes on: give resume=True too"
+        )
     check_folder(out, overwrite or resume)
     if resume and epochs is not None:
         more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))
         run = dataclasses.replace(run, optimisation=more)
     elif resume and finished(out):
+        _warn_of_doubts(Record(out), quiet)
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.models.given import left_as_it_was
@@ -322,8 +332,16 @@ def execute(
         raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
 
 
+def _warn_of_doubts(record: Record, quiet: bool) -> None:
+    from collegium.training.identity import doubts
+    from collegium.training.progress import Display
+
+    for doubt in doubts(record.folder, record.run):
+        Display(quiet).warn(doubt)
+
+
 def resume(
-    folder: Path,
+    folder: Path | str,
     *,
     quiet: bool = False,
     epochs: int | None = None,
@@ -347,6 +365,7 @@ def resume(
     """
     from collegium.training.identity import refuse_edited
 
+    folder = Path(folder)
     run = Run.of(Record(folder))
     refuse_edited(str(folder), Record(folder).run)
     if foreign := foreign_parts(run.to_json()):

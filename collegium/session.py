@@ -371,8 +371,8 @@ class Session:
         record.sweep()
         if unknown_code(was, content):
             self.display.warn(
-                f"{where} is of an older version, which did not write down the code of networks: "
-                "whether it is what it was cannot be told"
+                f"{where} was started by an older version, which did not record the source code "
+                "of networks: this version cannot check that it is unchanged"
             )
         for version in new_versions(was, content):
             self.display.warn(f"{version}: what follows may be rounded otherwise")

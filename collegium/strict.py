@@ -225,12 +225,18 @@ def as_class_weights(content: Any) -> Any:
             f"class weights are {BALANCED}, or a weight for the name of each class; found "
             f"something else{place}"
         )
+    content = {name: as_number(weight) for name, weight in content.items()}
     for name, weight in content.items():
         if not fits(weight, float) or not 0 <= weight < math.inf:
             raise RequestError(
                 f"the weight of class {name!r}{place} must be a number >= 0, found {weight!r}"
             )
     return {str(name): float(weight) for name, weight in content.items()}
+
+
+def as_number(value: Any) -> Any:
+    """A number of NumPy or torch as Python's; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
 def _weights_in(path: Path) -> Any:
@@ -250,14 +256,21 @@ def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for line, cells in enumerate(csv.reader(text.splitlines()), 1):
         cells = [cell.strip() for cell in cells]
-        if not any(cells) or (line == 1 and cells == ["class", "weight"]):
+        heading = line == 1 and [cell.lower() for cell in cells] == ["class", "weight"]
+        if heading or not any(cells):
             continue
         if len(cells) != 2:
-            raise RequestError(f"{path} line {line}: two columns, class and weight, are read")
+            raise RequestError(
+                f"{path} line {line}: give two columns with a comma between them, class and "
+                f"weight; found {len(cells)}"
+            )
         try:
             pairs.append((cells[0], float(cells[1])))
         except ValueError:
-            raise RequestError(f"{path} line {line}: {cells[1]!r} is no weight") from None
+            raise RequestError(
+                f"{path} line {line}: the weight {cells[1]!r} is not a number (a heading is "
+                "class,weight)"
+            ) from None
     return pairs
 
 

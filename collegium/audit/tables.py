@@ -36,7 +36,7 @@ def tables(found: Json) -> list[Table]:
         _quality(found),
         _cost(found),
         *([_agreement(found), _errors(found)] if several else []),
-        *([_committee(found["head_room"], "Together")] if found["head_room"] else []),
+        *([_everybody(found)] if found["head_room"] else []),
         *([_knowing(found)] if found["head_room_of_knowing"] and several else []),
         *([_findings(found)] if found["findings"] else []),
     ]
@@ -195,6 +195,18 @@ def _committee(room: Json, title: str) -> Table:
         "weight when a teacher's probability of the true class decides."
     )
     return Table(title, head, rows, note)
+
+
+def _everybody(found: Json) -> Table:
+    """All teachers on all images, with a word on logits that some of them do not have."""
+    made = _committee(found["head_room"], "Together")
+    if not found.get("head_room_of_knowing"):
+        return made
+    note = (
+        f"{made.note} The mean of logits says nothing here: a teacher has no logits for classes "
+        "that it does not know."
+    )
+    return Table(made.title, made.head, made.rows, note)
 
 
 def _knowing(found: Json) -> Table:

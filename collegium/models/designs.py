@@ -100,14 +100,29 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
         library = importlib.import_module(f"collegium.models.foreign.{family}")
         design: Design = library.design(member, string, metadata)
         return design
-    if family not in HOUSE:
-        names = [f"{key}:NAME" for key in (*HOUSE, *FOREIGN[:-1])]
-        known = [*names, "onnx:FILE", "path/to/file.py:function", "a run folder"]
-        raise UnknownNameError("model", string.name, known)
+    if not family and metadata.get("architecture") == string.name:
+        raise RequestError(
+            f"its student was given from Python as {string.name}, which no string brings back: "
+            "give the module again from Python"
+        )
+    check_family(string)
     if member not in HOUSE[family]:
         raise UnknownNameError(f"{family} model", member, HOUSE[family])
     build = HOUSE[family][member]
     return Design(build, 1) if family == "small" else Design(build, 3, smallest=32)
+
+
+def check_family(string: ModelString) -> None:
+    """Refuse a model string that names no kind of network, such as a folder that is not there.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    if string.family not in (*HOUSE, *FOREIGN, "py"):
+        names = [f"{key}:NAME" for key in (*HOUSE, *FOREIGN[:-1])]
+        known = [*names, "onnx:FILE", "path/to/file.py:function", "a run folder"]
+        kind = "model" if string.family else "model (no folder of that name exists)"
+        raise UnknownNameError(kind, string.name, known)
 
 
 def _from_file(path: Path, function: str) -> tuple[Callable[[int], nn.Module], UserFile]:

@@ -125,9 +125,10 @@ def _is_own(kind: type[Any]) -> bool:
     module = sys.modules.get(kind.__module__)
     if kind.__module__ in ("builtins", "abc", "typing"):
         return False
-    # Without a file it was typed in: somebody's own.
     file = getattr(module, "__file__", None)
-    return file is None if module is None or kind.__module__ == "__main__" else not is_library(file)
+    # Without a file it was typed in: somebody's own, as are the classes of a script.
+    typed_in = module is None or (kind.__module__ == "__main__" and file is None)
+    return typed_in or not is_library(file)
 
 
 def _digest_of_class(kind: type[Any]) -> str:

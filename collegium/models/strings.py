@@ -46,7 +46,8 @@ class ModelString:
         Raises:
             RequestError: an option that does not exist or has no value.
         """
-        whole, _, rest = text.partition("?")
+        # A run folder may have a ? in its name.
+        whole, _, rest = (text, "", "") if Path(text).is_dir() else text.partition("?")
         name, at, weights = whole.rpartition("@")
         # A folder may have an @ in its name.
         if not at or Path(whole.partition(":")[2] or whole).exists() or Path(whole).exists():

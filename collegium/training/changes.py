@@ -44,19 +44,21 @@ def check_epochs(record: Record, epochs: int) -> int:
     Raises:
         RequestError: it has as many already, or is finished and has no checkpoint to go on from.
     """
+    if not isinstance(epochs, int) or isinstance(epochs, bool):
+        raise RequestError(f"epochs must be a whole number, found {epochs!r}")
     done = newest(record.path(CHECKPOINT))
     finished = record.path(SUMMARY).is_file()
     if done is None and finished:
         raise RequestError(
-            f"{record.folder} is finished and has no sound checkpoint left, so nothing can go on "
-            "exactly: start a new run, with the weights of its student as "
+            f"{record.folder} is finished and has no intact checkpoint, so it cannot have more "
+            "epochs: start a new run from the weights of its student with "
             f"--student MODEL@{record.path(STUDENT)}"
         )
     past = done or Progress()
     least = past.epoch + (1 if past.step or finished or not past.epoch else 0)
     if epochs < max(least, 1):
         raise RequestError(
-            f"--epochs {epochs}: {record.folder} has {past.epoch} epochs behind it already; give "
+            f"--epochs {epochs}: {record.folder} has trained for {past.epoch} epochs already; give "
             f"{max(least, 1)} or more"
         )
     return epochs
@@ -102,7 +104,7 @@ def in_words(changes: Any) -> list[str]:
     """What was changed on purpose while a run went on, a line for each.
 
     >>> in_words([{"epochs": [2, 4], "after_epoch": 2, "after_step": 0}])
-    ['epochs 2 became 4 after epoch 2: from there on the learning rate follows the schedule of 4']
+    ['epochs 2 became 4 after epoch 2: since then the learning rate follows the schedule of 4']
     """
     lines = []
     for change in changes:
@@ -111,7 +113,9 @@ def in_words(changes: Any) -> list[str]:
         if "epochs" in change:
             old, new = change["epochs"]
             what = f"epochs {old} became {new} {place}"
-            lines.append(f"{what}: from there on the learning rate follows the schedule of {new}")
+            lines.append(
+                f"{what}: since then the learning rate follows the schedule of {new} epochs"
+            )
         if CODE in change:
             lines.append(f"code of {'; '.join(change[CODE])} was changed {place}")
     return lines

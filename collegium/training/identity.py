@@ -165,8 +165,8 @@ def refuse_other_code(where: str, was: Json, now: Json) -> None:
     """
     if differ := other_code(was, now):
         raise RequestError(
-            f"{where} was started with other code of {'; '.join(differ)}: put it back, or go on "
-            "with what it is now by --changed-code"
+            f"{where} was started with other code of {'; '.join(differ)}: restore it, or "
+            "continue with the new code by --changed-code (from Python: changed_code=True)"
         )
 
 

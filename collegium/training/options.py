@@ -12,6 +12,8 @@ COMPILE_STEPS = 5000
 
 MOST = 65_536
 """Processes, threads or parts of a batch: no machine has more, and numbers beyond end in C."""
+MOST_EPOCHS = 1_000_000
+"""A run looks at its views of every epoch before it starts: beyond, memory or patience ends."""
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -41,6 +43,8 @@ class Optimisation:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise RequestError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.epochs > MOST_EPOCHS:
+            raise RequestError(f"--epochs must be at most {MOST_EPOCHS:,}, got {self.epochs}")
         if self.lr is not None and not self.lr > 0:
             raise RequestError(f"--lr must be > 0, got {self.lr}")
 

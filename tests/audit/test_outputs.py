@@ -95,6 +95,7 @@ def test_figures_over_the_teachers_that_know_the_class(trained: Network, pattern
     assert "only the teachers that know its class" in " ".join(found["advice"])
     for text in (terminal(found), markdown(found), page(found)):
         assert "each teacher on the classes it knows" in text
+        assert "mean of logits says nothing here" in " ".join(text.split())
     none = audit({"all": trained, "same": trained}, patterns, quiet=True, probe=0)
     assert none["head_room_of_knowing"] is None
 

@@ -60,6 +60,9 @@ def snapshot(folder: Path) -> dict[str, str]:
         ("cite nothing", "unknown method"),
         ("resume nowhere", "no run folder"),
         ("evaluate --data digits --model small:cnn", "has no weights"),
+        ("evaluate --data digits --model runs/none", "no folder of that name exists"),
+        (f"{DISTIL} --teacher a=foo:bar amtml", "unknown model 'foo:bar'"),
+        ("train --data digits --model small:cnn --epochs 9999999", "at most 1,000,000"),
     ],
 )
 def test_a_request_that_makes_no_sense(command, words: str, says: str) -> None:

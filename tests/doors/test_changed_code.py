@@ -117,6 +117,15 @@ def test_resume_refuses_unless_told(trained: Any, monkeypatch: Any, capfd: Any) 
     assert (told.code, "warning" in told.err) == (0, False)
 
 
+def test_resume_of_a_finished_run_tells_of_an_edited_answer(trained: Any) -> None:
+    summary = Path("r/summary.json")
+    told = trained("resume r --quiet")
+    assert (told.code, told.err) == (0, "")
+    summary.write_text(summary.read_text().replace('"accuracy_last": 0.', '"accuracy_last": 0.0'))
+    told = trained("resume r --quiet")
+    assert (told.code, "r/summary.json is not what this run wrote" in told.err) == (0, True)
+
+
 def test_another_network_is_refused_and_the_finished_run_stays(command: Any) -> None:
     """What code reads is not hashed: here how wide the network is."""
     Path("width.txt").write_text("16")
@@ -154,7 +163,7 @@ def test_a_run_of_an_older_version_goes_on_and_is_told(trained: Any) -> None:
     state.with_name("manifest.json").write_text(json.dumps(digests))
     told = trained("resume r --epochs 4 --quiet")
     assert told.code == 0, told.err
-    assert "of an older version, which did not write down the code" in told.err
+    assert "older version, which did not record the source code" in told.err
 
 
 def test_a_store_is_of_the_code_too_and_compare_does_not_mix(trained: Any) -> None:
@@ -223,6 +232,9 @@ def test_a_network_from_python_is_known_by_its_classes(tmp_path: Path, monkeypat
     splits = Splits(as_image_data(data), None, None)
     run = cg.Run(splits, Net(), optimisation=Optimisation(epochs=1, batch_size=30))
     record = cg.execute(run, tmp_path / "r", quiet=True)
+    for words in ({"epochs": 2}, {"changed_code": True}):  # of a run that goes on, and no other
+        with pytest.raises(RequestError, match="give resume=True too"):
+            cg.execute(run, tmp_path / "new", quiet=True, **words)
     (name,) = record.run["code"]["student"]
     assert name.endswith(".Net")
     spoiled = {"student": {name: "0" * 64}}

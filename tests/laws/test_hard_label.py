@@ -18,7 +18,7 @@ from collegium.family import AbstractSoftTarget
 from collegium.losses import cross_entropy
 from collegium.objective import Objective
 from collegium.run import Run
-from collegium.strict import as_class_weights
+from collegium.strict import as_class_weights, as_number
 from collegium.terms import HardLabel
 from collegium.training.hard_label import set_hard_label, settle_class_weights
 from collegium.training.identity import differences
@@ -132,6 +132,15 @@ def test_a_file_of_weights_is_read(tmp_path: Path, name: str, text: str) -> None
     assert as_class_weights(tmp_path / name) == {"a": 1.0, "b": 2.5}
 
 
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    weights = as_class_weights({"a": np.float32(1), "b": np.int64(2), "c": torch.tensor(3.0)})
+    assert json.loads(json.dumps(weights)) == {"a": 1, "b": 2, "c": 3}
+    assert type(as_number(np.float32(0.5))) is float
+    for wrong in (np.bool_(True), np.float32("nan"), np.ones(1)):
+        with pytest.raises(RequestError, match="must be a number >= 0"):
+            as_class_weights({"a": wrong})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
@@ -146,8 +155,8 @@ def test_a_file_of_weights_is_read(tmp_path: Path, name: str, text: str) -> None
         ("w.json", "{", "cannot be read"),
         ("w.json", "\udcff", "cannot be read"),
         ("w.csv", "a,1\na,2", "class 'a' twice"),
-        ("w.csv", "a,1,2", "line 1: two columns"),
-        ("w.csv", "name,weight\na,1", "line 1: 'weight' is no weight"),
+        ("w.csv", "a,1,2", "line 1: give two columns"),
+        ("w.csv", "name,weight\na,1", "line 1: the weight 'weight' is not a number"),
         ("w.csv", "", "found something else"),
         ("w.csv", "a,inf", "must be a number >= 0"),
     ],

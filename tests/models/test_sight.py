@@ -179,6 +179,8 @@ def test_a_folder_with_an_at_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "run@home").mkdir()
     assert ModelString.read(f"{tmp_path}/run@home").is_run
     assert ModelString.read(f"hf:{tmp_path}/run@home").weights == ""
+    (tmp_path / "run?x").mkdir()
+    assert ModelString.read(f"{tmp_path}/run?x").is_run
 
 
 @pytest.mark.parametrize(

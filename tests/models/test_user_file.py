@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -239,6 +240,22 @@ def test_of_a_module_from_python_its_own_classes_count() -> None:
     assert [name.rpartition(".")[2] for name in found] == ["Own"]
     assert all(len(digest) == 64 for digest in found.values())
     assert not code_of_module(nn.Linear(2, 2))
+
+
+def test_classes_of_a_script_and_those_typed_in_are_somebodys_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python train.py` has its classes in `__main__`, as an interpreter has those typed in."""
+    script = tmp_path / "train.py"
+    script.write_text(HEAD + "class Net(nn.Module):\n    size = 1\n")
+    main = types.ModuleType("__main__")
+    main.__file__ = str(script)
+    exec(compile(script.read_text(), str(script), "exec"), vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    (digest,) = code_of_module(main.Net()).values()
+    assert len(digest) == 64
+    del main.__file__
+    assert set(code_of_module(main.Net())) == {"__main__.Net"}
 
 
 def test_weights_know_the_code_that_trained_them(write: Write, tmp_path: Path) -> None:

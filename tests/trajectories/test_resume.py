@@ -412,11 +412,11 @@ def test_more_epochs_of_a_finished_run(
     whole, killed = (str(tmp_path / name) for name in ("whole-more", "killed-more"))
     for few in ("1", "2"):
         assert main(["resume", whole, "--epochs", few, "--quiet"]) == 2
-        assert "has 2 epochs behind it already; give 3 or more" in capfd.readouterr().err
+        assert "has trained for 2 epochs already; give 3 or more" in capfd.readouterr().err
     assert facts(whole) == facts(place / "whole")
     assert main(["resume", whole, "--epochs", "3", "--quiet"]) == 0
     told = capfd.readouterr().err
-    assert "epochs 2 became 3 after epoch 2: from there on the learning rate follows" in told
+    assert "epochs 2 became 3 after epoch 2: since then the learning rate follows" in told
     record = Record(whole)
     assert record.run["optimisation"]["epochs"] == 3
     assert record.run["changes"][0]["epochs"] == [2, 3]
@@ -447,5 +447,5 @@ def test_more_epochs_of_a_finished_run(
     # Without a checkpoint nothing could go on exactly.
     shutil.rmtree(Path(whole, "checkpoint"))
     assert main(["resume", whole, "--epochs", "5", "--quiet"]) == 2
-    assert "has no sound checkpoint left" in capfd.readouterr().err
+    assert "has no intact checkpoint" in capfd.readouterr().err
     assert Record(whole).path("summary.json").exists()
