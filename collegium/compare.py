@@ -171,8 +171,11 @@ def _check_same(task: Task) -> None:
     if asked["options"].get("teacher", "") is None:  # chosen by the run itself
         asked["options"]["teacher"] = was["options"].get("teacher")
     if differ := differences(was, asked, NAMED):
+        earlier = was["options"].get("label_weight", 1.0) is None
+        kept = ", or go on with --label-weight None" if earlier else ""
         raise FolderError(
-            f"{task.folder} was run with other options: {'; '.join(differ)}; choose another --out"
+            f"{task.folder} was run with other options: {'; '.join(differ)}; choose another "
+            f"--out{kept}"
         )
     if changed := other_code(was, {"code": _code_now(task.run)}):
         raise FolderError(

@@ -52,7 +52,7 @@ from collegium.training.identity import (
     run_id,
     unknown_code,
 )
-from collegium.training.learner import Learner, student_layers
+from collegium.training.learner import Learner, student_layers, try_layers
 from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.precision import notes_on
@@ -232,6 +232,7 @@ class Session:
             student_layers(objective, dims),
             compiled_for=size // self.fabric.world_size if compiled else 0,
         )
+        try_layers(self.learner, (min(self._part, 2), *self.setting.image_shape), self.fabric)
         self.loader = Loader(
             self.splits.train,
             run.optimisation.batch_size,

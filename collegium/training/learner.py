@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from collegium.errors import RequestError
-from collegium.models.given import first_line, rehearsed
+from collegium.models.given import first_line, rehearsed, spare
 from collegium.models.network import Network
 from collegium.models.taps import Taps
 from collegium.objective import Objective, Terms
@@ -76,6 +77,11 @@ class Learner(nn.Module):
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
         self.dropped = ""
         """Why the student is not compiled, though that was wanted."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Of the student, that are read."""
+        return self._taps.layers
 
     @property
     def compiles(self) -> bool:
@@ -173,6 +179,24 @@ def _of_compiler(problem: Exception) -> bool:
     """Whether compiling failed, and not the network."""
     homes = ("torch._dynamo", "torch._inductor", "torch._functorch")
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
+
+
+def try_layers(learner: Learner, sizes: tuple[int, ...], fabric: Fabric) -> None:
+    """Read the student's layers in one training forward of a copy, before anything is written.
+
+    Args:
+        learner: holds the student and the terms that read it; left as it is.
+        sizes: (B, D, H, W) of the blank views that are tried.
+        fabric: of the run.
+
+    Raises:
+        RequestError: a layer cannot be read in training, or a term on it would move nothing.
+    """
+    if not learner.layers:
+        return
+    with spare(learner.student, "the student") as twin, fabric.autocast():
+        trial = Learner(twin, learner.objective, learner.layers).train()
+        trial.observe(torch.zeros(sizes, device=fabric.device))
 
 
 def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
