@@ -118,7 +118,8 @@ def test_a_batch_in_two_parts_is_the_batch_in_one(run: Any, optimizer: str) -> N
     # No statistic over the batch: no BatchNorm, no relation between examples.
     options: dict[str, Any] = {
         "student": "small:cnn-gn",
-        "method": cg.AMTML(angle_weight=0.0),
+        # The smaller label weight: larger steps spread the rounding of other sums further.
+        "method": cg.AMTML(angle_weight=0.0, label_weight=None),
         "optimisation": Optimisation(epochs=3, batch_size=128, optimizer=optimizer),  # type: ignore[arg-type]
     }
     whole = run("whole", **options)
