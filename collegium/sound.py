@@ -167,13 +167,15 @@ def shown(value: Any) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def wrong_arrays(part: str, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+def wrong_arrays(part: str, arrays: Mapping[str, Any]) -> str | None:
     """Why arrays are not those of a part of a run, in words; None where they are."""
     sizes: dict[str, int] = {}
     for name, axes in AXES.get(part, {}).items():
         if name not in arrays:
             continue
         array, kind, letters = arrays[name], axes[0], axes[1:]
+        if not isinstance(array, np.ndarray):  # bytes, of a member that is no .npy
+            return f"{name} is no array"
         if array.ndim != len(letters) or not _is_of(array, kind):
             return f"{name} is {array.dtype} of shape {array.shape}"
         for letter, size in zip(letters, array.shape, strict=True):

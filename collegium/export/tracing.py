@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,8 @@ from collegium.errors import CollegiumError
 BATCH, IMAGES, LOGITS = "batch", "images", "logits"
 """The names of a graph's first axis, input and output."""
 _OPERATOR = re.compile(r"OpOverload\(op='([^']+)'")
-_TORCH = str(Path(torch.__file__).parent)
+_NOT_OWN = ("<", *(str(Path(file).parent) for file in (torch.__file__, jaxtyping.__file__)))
+_OURS = str(Path(__file__).parents[1])
 _WEIGHTS_ALONE = "--format safetensors, which needs no graph"
 
 
@@ -126,7 +128,7 @@ def _where(error: BaseException) -> str:
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_TORCH, "<")) and frame.filename != __file__
+        if not frame.filename.startswith((*_NOT_OWN, _OURS))
     ]
     if not own:
         return ""

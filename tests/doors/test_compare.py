@@ -231,7 +231,7 @@ def test_a_comparison_of_an_earlier_version_goes_on_where_it_meant_the_same(
     with pytest.raises(FolderError, match="label_weight None then"):
         _check_same(task())
     smooth = dataclasses.replace(task(label_weight=None).run, label_smoothing=0.1)
-    with pytest.raises(FolderError, match="label_smoothing 0.0 then"):
+    with pytest.raises(FolderError, match="label_smoothing"):
         _check_same(Task("kd", smooth, tmp_path))
 
 

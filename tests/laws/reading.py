@@ -91,7 +91,10 @@ def _check_taps(network: nn.Module, images: Tensor, expected: dict[str, Tensor])
                     strong = found[f"{layer}@strength"].detach()
                     torch.testing.assert_close(strong, strength, **CLOSE)
                 expected_flow = _flow(expected[first], expected[last])
-                torch.testing.assert_close(found[flow].detach(), expected_flow, **CLOSE)
+                # Sums over all positions: rounding adds up in wide layers.
+                torch.testing.assert_close(
+                    found[flow].detach(), expected_flow, rtol=1e-3, atol=1e-4
+                )
         taps.close()
 
 

@@ -196,7 +196,7 @@ def test_two_comparisons_do_not_write_one_folder(tmp_path: Path, capsys) -> None
 @pytest.mark.slow
 def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = f"train --data digits --model small:cnn --epochs 12 --quiet --out {out}"
+    words = f"train --data digits --model small:cnn --epochs 150 --quiet --out {out}"
     training = subprocess.Popen([sys.executable, "-m", "collegium.cli", *words.split()])
     wait_for((out / RUN).is_file)
     pages: list[str] = []
