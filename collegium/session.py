@@ -226,13 +226,17 @@ class Session:
             self.display.say(pair_table(self.pairs, dims))
         compiled = run.machine.compiles(self.fabric.device.type, self.steps)
         size = -(-run.optimisation.batch_size // run.machine.micro_batches)
+        layers, sizes = (
+            student_layers(objective, dims),
+            (min(self._part, 2), *self.setting.image_shape),
+        )
+        try_layers(self.student, objective, layers, sizes, self.fabric)
         self.learner = Learner(
             self.student,
             objective,
-            student_layers(objective, dims),
+            layers,
             compiled_for=size // self.fabric.world_size if compiled else 0,
         )
-        try_layers(self.learner, (min(self._part, 2), *self.setting.image_shape), self.fabric)
         self.loader = Loader(
             self.splits.train,
             run.optimisation.batch_size,

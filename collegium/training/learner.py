@@ -79,11 +79,6 @@ class Learner(nn.Module):
         """Why the student is not compiled, though that was wanted."""
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """Of the student, that are read."""
-        return self._taps.layers
-
-    @property
     def compiles(self) -> bool:
         """Whether the student is compiled, by its first step."""
         return bool(self._compiled)
@@ -181,21 +176,30 @@ def _of_compiler(problem: Exception) -> bool:
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
 
 
-def try_layers(learner: Learner, sizes: tuple[int, ...], fabric: Fabric) -> None:
+def try_layers(
+    student: Network,
+    objective: Objective,
+    layers: tuple[str, ...],
+    sizes: tuple[int, ...],
+    fabric: Fabric,
+) -> None:
     """Read the student's layers in one training forward of a copy, before anything is written.
 
     Args:
-        learner: holds the student and the terms that read it; left as it is.
+        student: left as it is; nobody may read its layers yet, since a student that cannot be
+            copied is tried itself and left without hooks.
+        objective: with the terms that read it.
+        layers: that they read.
         sizes: (B, D, H, W) of the blank views that are tried.
         fabric: of the run.
 
     Raises:
         RequestError: a layer cannot be read in training, or a term on it would move nothing.
     """
-    if not learner.layers:
+    if not layers:
         return
-    with spare(learner.student, "the student") as twin, fabric.autocast():
-        trial = Learner(twin, learner.objective, learner.layers).train()
+    with spare(student, "the student") as twin, fabric.autocast():
+        trial = Learner(twin, objective, layers).train()
         trial.observe(torch.zeros(sizes, device=fabric.device))
 
 
