@@ -61,8 +61,11 @@ def _other_kind(path: Path) -> str:
         return f"a tar archive, not weights; unpack it, or {_CONVERT}"
     if not (start.startswith(ZIP) and zipfile.is_zipfile(path)):
         return ""
-    with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] or name for name in archive.namelist()]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] or name for name in archive.namelist()]
+    except Exception:  # a damaged archive, which torch will refuse, too
+        return ""
     if any(name.endswith(".npy") for name in names):
         return f"an archive of numpy arrays, as Flax and JAX keep weights; {_CONVERT}"
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
