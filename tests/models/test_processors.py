@@ -44,7 +44,8 @@ def test_every_word_of_every_class_has_a_place() -> None:
         with quiet():
             kind = _find(name)
             known = name not in NEEDS_TORCHVISION or has_torchvision
-            own = kind().to_dict() if known else {}
+            # timm's takes timm's configuration, whose words stand in a table of their own.
+            own = kind().to_dict() if known and not name.startswith("TimmWrapper") else {}
         words = processors.words_of(kind) if known else ()
         for word in unknown(HF_PROCESSOR, {*words, *own}):
             found.setdefault(word, []).append(name)

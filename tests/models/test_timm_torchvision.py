@@ -187,7 +187,7 @@ SAMPLES = {
         "poolformer_s12": 64,
         "edgenext_xx_small": 64,
         "dla34": 32,
-        "sknet18": 32,
+        "skresnet18": 32,
     },
 }
 

@@ -48,6 +48,7 @@ HF_PROCESSOR: Words = {
     "resample": READ,
     "rescale_factor": READ,
     "rescale_offset": READ,
+    "resize_short": READ,
     "return_tensors": HARMLESS,
     "size": READ,
     "size_divisor": READ,
