@@ -3,12 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.damaged import undamaged
@@ -36,7 +34,7 @@ class Album:
     """The pictures of one split with their labels, not yet decoded."""
 
     pictures: Pictures
-    label_N: Int64[NDArray[Any], " N"]
+    label_N: Int64[np.ndarray, " N"]
 
     def __len__(self) -> int:
         return len(self.label_N)

@@ -2,11 +2,9 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from numpy.typing import NDArray
 
 from collegium.errors import DataError, UnknownNameError
 
@@ -37,8 +35,8 @@ def numbers_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:
 
 
 def renumber(
-    label_N: Int64[NDArray[Any], " N"], names: Sequence[str], classes: Sequence[str], where: str
-) -> Int64[NDArray[Any], " N"]:
+    label_N: Int64[np.ndarray, " N"], names: Sequence[str], classes: Sequence[str], where: str
+) -> Int64[np.ndarray, " N"]:
     """Labels of a split that has its own order of names, as numbers of the classes of train.
 
     Args:
@@ -60,7 +58,7 @@ def renumber(
     return np.where(inside, number_C[np.where(inside, label_N, -1)], label_N)
 
 
-def check_numbers(label_N: Int64[NDArray[Any], " N"], classes: Sequence[str], where: str) -> None:
+def check_numbers(label_N: Int64[np.ndarray, " N"], classes: Sequence[str], where: str) -> None:
     """Refuse numbers that are none of the classes of train.
 
     Raises:

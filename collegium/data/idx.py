@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 
 from collegium.data.image_data import ImageData
 from collegium.data.splits import Splits
@@ -136,7 +134,7 @@ def _there(layout: IdxFormat, folder: Path, part: str, kind: str, axes: int) -> 
     return path
 
 
-def _read(path: Path, axes: int) -> UInt8[NDArray[Any], "..."]:
+def _read(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
     """The values of a file, in the shape its header says."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
@@ -148,9 +146,7 @@ def _read(path: Path, axes: int) -> UInt8[NDArray[Any], "..."]:
             raise DataError(f"{path} is damaged: {error}; get the file again") from error
 
 
-def _values(
-    file: BufferedIOBase, path: Path, axes: int, packed: bool
-) -> UInt8[NDArray[Any], "..."]:
+def _values(file: BufferedIOBase, path: Path, axes: int, packed: bool) -> UInt8[np.ndarray, "..."]:
     head = file.read(4 + 4 * axes)
     if head[:4] != bytes((0, 0, 8, axes)) or len(head) < 4 + 4 * axes:
         raise DataError(f"{path} is no idx file of bytes with {axes} axes: it begins {head[:4]!r}")

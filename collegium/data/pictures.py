@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -274,7 +273,7 @@ def decode_one(
     picture: Picture,
     shape: MapShape,
     rule: PixelRule = PLAIN,
-) -> UInt8[NDArray[Any], "D H W"]:
+) -> UInt8[np.ndarray, "D H W"]:
     """Pixels of one picture, standing upright, brought to this shape by the rule of its set.
 
     Raises:

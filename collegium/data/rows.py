@@ -44,7 +44,7 @@ class RowShelf(AbstractShelf):
         """Nothing: a row has no name."""
         return b""
 
-    def sizes(self) -> Int64[NDArray[Any], " N"]:
+    def sizes(self) -> Int64[np.ndarray, " N"]:
         """Stored bytes of each row, by the table's offsets alone where it holds the bytes."""
         parts = [self._some(start) for start in range(0, len(self), _ROWS)]
         return np.concatenate(parts).astype(np.int64)

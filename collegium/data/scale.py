@@ -94,7 +94,7 @@ class Scale:
             found = (found - np.float32(self.black)) / np.float32(self.white - self.black)
         return found.clip(0, 1)
 
-    def bytes(self, values: NDArray[Any], where: str) -> UInt8[NDArray[Any], "..."]:
+    def bytes(self, values: NDArray[Any], where: str) -> UInt8[np.ndarray, "..."]:
         """Numbers as pixels 0..255; whole numbers of more than eight bits lose the lower ones.
 
         Raises:

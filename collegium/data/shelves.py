@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from numpy.typing import NDArray
 
 from collegium.data.pictures import Picture
 from collegium.errors import DataError
@@ -35,7 +34,7 @@ class AbstractShelf(ABC):
         """What it is called wherever the shelf is moved to; empty where it has no name."""
 
     @abstractmethod
-    def sizes(self) -> Int64[NDArray[Any], " N"]:
+    def sizes(self) -> Int64[np.ndarray, " N"]:
         """Stored bytes of each, without reading them.
 
         Raises:
@@ -43,7 +42,7 @@ class AbstractShelf(ABC):
         """
 
     @cached_property
-    def known_sizes(self) -> Int64[NDArray[Any], " N"]:
+    def known_sizes(self) -> Int64[np.ndarray, " N"]:
         """The sizes, asked for once."""
         return self.sizes()
 
@@ -58,7 +57,7 @@ class Pictures:
     """
 
     shelf: AbstractShelf
-    place_N: Int64[NDArray[Any], " N"]
+    place_N: Int64[np.ndarray, " N"]
 
     @classmethod
     def all_of(cls, shelf: AbstractShelf) -> "Pictures":
@@ -99,7 +98,7 @@ class FileShelf(AbstractShelf):
     def __len__(self) -> int:
         return len(self._folder_N)
 
-    def by_folder(self, values: Sequence[int]) -> Int64[NDArray[Any], " N"]:
+    def by_folder(self, values: Sequence[int]) -> Int64[np.ndarray, " N"]:
         """For each file the value of its folder."""
         return np.asarray(values, np.int64)[self._folder_N]
 
@@ -112,7 +111,7 @@ class FileShelf(AbstractShelf):
         """Folder and name."""
         return os.fsencode(f"{self._folders[self._folder_N[place]]}/{self._name(place)}")
 
-    def sizes(self) -> Int64[NDArray[Any], " N"]:
+    def sizes(self) -> Int64[np.ndarray, " N"]:
         """Bytes of each file, by the file system's word."""
         stored = map(self._stored, range(len(self)))
         try:

@@ -25,7 +25,7 @@ class Targets:
         words: the classes, where examples name them: sorted.
     """
 
-    label_N: Int64[NDArray[Any], " N"]
+    label_N: Int64[np.ndarray, " N"]
     words: tuple[str, ...] = ()
 
 
@@ -122,7 +122,7 @@ def _of_floats(array: NDArray[Any]) -> str:
     return f"{said}; a regression is nothing that is learned here yet"
 
 
-def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[NDArray[Any], " N"]:
+def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[np.ndarray, " N"]:
     """The labels as numbers of these classes; those that are numbers already stay.
 
     Raises:
