@@ -275,7 +275,7 @@ def _read(
 
 
 def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
-    """Images that a network may write over: the others, and whoever gave them, keep theirs.
+    """A copy of the images, since a network may change its input in place.
 
     A copy costs less than a thousandth of a forward; a `Network` makes one itself.
     """

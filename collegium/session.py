@@ -57,7 +57,7 @@ from collegium.training.lock import only_writer
 from collegium.training.loop import Training
 from collegium.training.precision import notes_on
 from collegium.training.progress import Display
-from collegium.training.rehearsal import part_sizes, parts_note, rehearse
+from collegium.training.rehearsal import part_sizes, parts_warning, rehearse
 from collegium.training.signals import Stopper
 from collegium.types import Dims, Layers
 
@@ -215,22 +215,18 @@ class Session:
             teacher_maps={name: self.dims.teacher_maps[name] for name in heard},
         )
         objective = run.method.build(dims)
-        parts = f"--micro-batches {run.machine.micro_batches}"
-        if run.machine.micro_batches == 1:
-            parts = f"--devices {self.fabric.world_size}" if self.fabric.world_size > 1 else ""
-        if parts and (note := parts_note(self.student, objective, self._part)):
-            self.display.warn(f"{parts}: {note}")
+        split = run.machine.micro_batches, self.fabric.world_size
+        if warning := parts_warning(self.student, objective, self._part, *split):
+            self.display.warn(warning)
         self._set_hard_label(objective)
         self.pairs = objective.layers.pairs
         if self.pairs:
             self.display.say(pair_table(self.pairs, dims))
         compiled = run.machine.compiles(self.fabric.device.type, self.steps)
         size = -(-run.optimisation.batch_size // run.machine.micro_batches)
-        layers, sizes = (
-            student_layers(objective, dims),
-            (min(self._part, 2), *self.setting.image_shape),
-        )
-        try_layers(self.student, objective, layers, sizes, self.fabric)
+        layers = student_layers(objective, dims)
+        views = min(self._part, 2), *self.setting.image_shape
+        try_layers(self.student, objective, layers, views, self.fabric)
         self.learner = Learner(
             self.student,
             objective,

@@ -378,7 +378,7 @@ def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple
             return tuple(classes)
         raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
     if names := train.names or train.targets.words:
-        # One name twice is for whoever gave it to mend; two forms of a name are one.
+        # Merge Unicode forms of a name; leave exact duplicates to the check that refuses them.
         return distinct(names) if len(set(names)) == len(names) else names
     count = int(train.targets.label_N.max(initial=-1)) + 1
     if count > _MOST_CLASSES_GUESSED:

@@ -1,4 +1,4 @@
-"""What the pictures of a set are like, looked at as a whole: what is chosen, and what is told."""
+"""Inspect all images of a data set together: choose one pixel scale and size, and report losses."""
 
 import itertools
 import statistics
@@ -17,7 +17,7 @@ from collegium.types import MapShape
 _NAMED = 3
 _CHUNK = 1024
 _LEFT = 0.75
-"""Part of a picture's pixels below which cutting it is told, where sizes are many."""
+"""For images of many sizes: cropping is reported if it keeps less than this part of the pixels."""
 _REMEDIES = {
     False: ("give ?range=BLACK,WHITE", "?alpha=white or ?alpha=black"),
     True: ("give pixel_range=(BLACK, WHITE)", "alpha='white' or alpha='black'"),
@@ -57,7 +57,7 @@ def find_rule(
     Args:
         looked: the pictures.
         name: of the set.
-        reading: what was asked.
+        reading: the requested image options.
         python: whether they came from Python, where remedies are written otherwise.
 
     Raises:

@@ -107,7 +107,7 @@ def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None])
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Without what would help a set of images, not a few that were asked about."""
+    """Drop advice that applies to a data set but not to the few images given to predict."""
     try:
         yield
     except DataError as error:

@@ -222,7 +222,7 @@ def _pull(between_BB: Tensor, outward_BB: Tensor, points_BP: Tensor) -> Tensor:
 
 
 def _plain(student_BP: Tensor, targets: Sequence[Tensor]) -> Tensor:
-    """`angle_to_each` of operations that torch differentiates as often as is asked.
+    """`angle_to_each` written in operations that torch can differentiate more than once.
 
     It holds the angles of all triples: of 128 examples 8 MB in float32, several times.
     """

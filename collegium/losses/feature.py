@@ -202,7 +202,7 @@ class _DirectionHint(torch.autograd.Function):
 
 
 def _plain_direction_hint(r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
-    """The same, of operations that torch differentiates as often as is asked."""
+    """The same, written in operations that torch can differentiate more than once."""
     r_BDHW, t_BDHW = (unit_channels(x_BDHW, epsilon) for x_BDHW in (r_BDHW, t_BDHW))
     return (r_BDHW - t_BDHW).square().sum(dim=1).mean(dim=(1, 2))
 

@@ -152,7 +152,7 @@ CLASSES = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels", "c
 
 
 def classes_argument(function: Callable[..., Any]) -> str | None:
-    """How a user's function is told the number of classes.
+    """The argument by which a user's function takes the number of classes.
 
     Returns:
         The name of the argument, "" for the first in its place, None where it takes none.

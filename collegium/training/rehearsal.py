@@ -85,8 +85,19 @@ def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
     return found
 
 
+def parts_warning(
+    student: nn.Module, objective: Objective, size: int, micro_batches: int, processes: int
+) -> str:
+    """A warning if a batch is split into parts and this changes the step; empty otherwise."""
+    option = f"--micro-batches {micro_batches}"
+    if micro_batches == 1:
+        option = f"--devices {processes}" if processes > 1 else ""
+    note = parts_note(student, objective, size) if option else ""
+    return note and f"{option}: {note}"
+
+
 def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
-    """What to know where a batch is worked off in parts; empty where it is the same step."""
+    """Why a step on parts of a batch differs from one on the whole; empty where it is the same."""
     norms = sum(isinstance(m, _BatchNorm) and m.training for m in student.modules())
     why = [f"BatchNorm ({norms}) takes its statistics"] if norms else []
     related = [name for name, term in objective.terms.items() if not term.pointwise]

@@ -13,7 +13,7 @@ from collegium.errors import RequestError
 from collegium.models.network import Network, Preprocess
 
 SIDES = (48, 64)
-"""Of the pictures it is asked about."""
+"""Side lengths, in pixels, of the images given to the processor."""
 ADVICE = "give ?mean=...&std=...&size=... to say yourself how it wants its pixels"
 _BLOCKS, _LIKE = 6, 6 / 255
 """Of a drawn picture a side has so many blocks; it looks the same within this, on average."""

@@ -1,9 +1,9 @@
 """What an image processor of transformers does to a picture, as a `Preprocess`.
 
-The processor is asked: it is given plain pictures, and what it makes of them tells the channel
-order, mean, deviation and size, whatever words of whatever class stand behind them. What is no
-normalisation of a resized view is refused. The words themselves are looked up where asking cannot
-tell: the interpolation, and the exact numbers behind float32.
+We run the processor on plain images and derive channel order, mean, standard deviation and size
+from its outputs, whatever its class and options are. A processor that does more than resize, crop
+and normalise is refused. The options themselves are read only for what outputs cannot show: the
+interpolation, and the exact numbers behind float32.
 """
 
 import inspect

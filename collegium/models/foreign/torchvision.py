@@ -52,7 +52,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
 
 
 def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[str, int]:
-    """What a transformer that is built for one size is told."""
+    """Keyword arguments for a vision transformer that is built for one image size."""
     if not member.startswith(TRANSFORMERS):
         return {}
     try:
