@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from collegium.api import execute
+from collegium.config.options import Machine, Optimisation
+from collegium.config.run import Run
 from collegium.data import Splits, load_data
-from collegium.run import Run, execute
-from collegium.training.keeper import Keeper
-from collegium.training.options import Machine, Optimisation
+from collegium.training.checkpoint_policy import Keeper
 
 
 class Watch:

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from collegium.data import ImageData, Loader, albums, load_data
-from collegium.data.gallery import Gallery
-from collegium.data.pictures import decode_one
+from collegium.data import ImageData, Loader, load_data
+from collegium.data.images import load as albums
+from collegium.data.images.decode import decode_one
+from collegium.data.images.lazy import Gallery
 
 CLASSES = 10
 

@@ -15,15 +15,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from collegium.assembly import setting_of
+from collegium.build import setting_of
 from collegium.data import load_data
 from collegium.models.network import parameter_count
-from collegium.models.specs import build_network
+from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
 
 # Not ru_maxrss: a process starts with that of its parent.
 CODE = (
-    "import sys, re, pathlib; from collegium.cli import main; code = main();"
+    "import sys, re, pathlib; from collegium.cli.main import main; code = main();"
     "status = pathlib.Path('/proc/self/status').read_text();"
     "print(1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])); sys.exit(code)"
 )

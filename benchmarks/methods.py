@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 import collegium as cg
 from collegium.losses import angle
 from collegium.methods import all_methods
-from collegium.models.reading import read, wholes
+from collegium.models.features.layer_names import read, wholes
 from collegium.types import StudentOutputs, TeacherOutputs
 
 MAPS = {"layer1": (16, 32, 32), "layer2": (32, 16, 16), "layer3": (64, 8, 8)}

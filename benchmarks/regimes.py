@@ -31,15 +31,16 @@ from PIL import Image
 from safetensors.torch import safe_open, save_file
 from torch import Tensor
 
-from collegium.assembly import make_splits, make_teacher, relate, setting_of
-from collegium.compare import compare
+from collegium.api import execute
+from collegium.build import make_splits, make_teacher, relate, setting_of
+from collegium.comparison.run import compare
+from collegium.config.options import Machine, Optimisation, Storage
+from collegium.config.run import Run
 from collegium.data import ImageData, Splits, load_data
-from collegium.record import Record
-from collegium.rows import read_rows
-from collegium.run import Run, execute
-from collegium.table import Json, Outcomes, make_table, markdown
-from collegium.training.evaluate import predict
-from collegium.training.options import Machine, Optimisation, Storage
+from collegium.evaluation.predict import predict
+from collegium.methods.method_string import read_rows
+from collegium.records.comparison import Json, Outcomes, make_table, markdown
+from collegium.records.run_folder import Record
 
 SUBSETS = ((0, 1, 2, 3, 4), (3, 4, 5, 6, 7), (6, 7, 8, 9, 0))
 GOOD = {"unequal": ("good",), "overconfident": ("good", "second")}
@@ -278,8 +279,8 @@ def _with_good(regime: str, methods: str) -> str:
 
 
 def _summaries(out: Path, row: str) -> Iterator[tuple[int, Json]]:
-    from collegium.compare import _summary  # what the table of one comparison is made of
-    from collegium.rows import folder_name
+    from collegium.comparison.run import _summary  # what the table of one comparison is made of
+    from collegium.methods.method_string import folder_name
 
     for folder in sorted((out / "runs" / folder_name(row)).glob("seed-*")):
         if (folder / "summary.json").is_file():

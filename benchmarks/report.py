@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from collegium.record import RUN, Record
+from collegium.records.run_folder import RUN, Record
 from collegium.report.page import page
 
 TIMES = 5

@@ -47,8 +47,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from collegium.models.cifar import CIFAR_MODELS
-from collegium.models.taps import Taps
+from collegium.models.features.hooks import Taps
+from collegium.models.zoo.cifar import CIFAR_MODELS
 
 TEACHERS = ("resnet32", "resnet56", "resnet110")
 STUDENT = "resnet20"

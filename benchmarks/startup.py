@@ -23,9 +23,9 @@ TEACHERS = ("resnet32", "resnet44", "resnet56")
 CHILD = """
 import json, os, sys, time
 begun = float(sys.argv.pop(1))
-from collegium import session
-from collegium.cli import main
-from collegium.training.loop import Training
+from collegium.runner import setup as session
+from collegium.cli.main import main
+from collegium.training.trainer import Training
 spent = {"imports": time.time() - begun}
 
 def timed(owner, name, part):

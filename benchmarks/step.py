@@ -34,16 +34,16 @@ import torch
 from rival import make_rival_step
 
 import collegium as cg
-import collegium.assembly
-from collegium.assembly import setting_of
+import collegium.build
+from collegium.build import setting_of
+from collegium.config.options import Machine, Optimisation, Storage
+from collegium.config.run import Run
 from collegium.data import ImageData, Splits
-from collegium.method import AbstractMethod
+from collegium.methods.base import AbstractMethod
 from collegium.models.network import Network
-from collegium.models.specs import build_network
-from collegium.run import Run
-from collegium.session import Session
-from collegium.training.meter import Meter
-from collegium.training.options import Machine, Optimisation, Storage
+from collegium.models.registry import build_network
+from collegium.runner.setup import Session
+from collegium.training.metrics import Meter
 
 Work = Callable[[], None]
 
@@ -156,7 +156,7 @@ def main() -> None:
     """Interleave the rows and print."""
     options = arguments()
     if options.heap == "default":
-        collegium.assembly.keep_freed_memory = lambda: False
+        collegium.build.keep_freed_memory = lambda: False
     torch.manual_seed(0)
     data = noise(options.batch_size * (options.repeats + 3))
     setting = setting_of(data)

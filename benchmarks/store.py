@@ -23,12 +23,12 @@ import step
 import torch
 
 import collegium as cg
-from collegium.assembly import setting_of
+from collegium.build import setting_of
+from collegium.config.options import Storage
 from collegium.data import ImageData
 from collegium.models.network import Network
-from collegium.models.specs import build_network
-from collegium.teachers.store import StoredTeachers
-from collegium.training.options import Storage
+from collegium.models.registry import build_network
+from collegium.store import StoredTeachers
 
 
 def main() -> None:

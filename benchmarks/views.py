@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 
 import collegium as cg
+from collegium.api import execute
+from collegium.config.options import Machine, Optimisation, Storage
+from collegium.config.run import Run
 from collegium.data import Splits, load_data
-from collegium.run import Run, execute
-from collegium.training.options import Machine, Optimisation, Storage
 
 TEACHERS = ("resnet32", "resnet44", "resnet56")
 

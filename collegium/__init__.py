@@ -11,11 +11,15 @@ Names are loaded when first used, so that the command line answers at once.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from collegium.utils.version import VERSION
+
 if TYPE_CHECKING:
+    from collegium.api import distill, evaluate, execute, resume
+    from collegium.config.run import Run
     from collegium.distiller import Distiller, DistillerOutputs
     from collegium.errors import CollegiumError
-    from collegium.export.exporting import export_student
-    from collegium.export.predicting import predict
+    from collegium.export.export import export_student
+    from collegium.export.predict import predict
     from collegium.methods.aekd import AEKD
     from collegium.methods.amtml import AMTML
     from collegium.methods.at import AT
@@ -34,13 +38,12 @@ if TYPE_CHECKING:
     from collegium.methods.rkd import RKD
     from collegium.methods.sp import SP
     from collegium.methods.vanilla import Vanilla
-    from collegium.objective import total
-    from collegium.record import Record
-    from collegium.run import Run, distill, evaluate, execute, resume
+    from collegium.objectives.objective import total
+    from collegium.records.run_folder import Record
     from collegium.teachers import LiveTeachers
     from collegium.types import Dims, Head, StudentOutputs, TeacherOutputs
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME = {
     "AEKD": "collegium.methods.aekd",
@@ -65,19 +68,19 @@ _HOME = {
     "Logits": "collegium.methods.logits",
     "RKD": "collegium.methods.rkd",
     "Random": "collegium.methods.random",
-    "Record": "collegium.record",
-    "Run": "collegium.run",
+    "Record": "collegium.records.run_folder",
+    "Run": "collegium.config.run",
     "SP": "collegium.methods.sp",
     "StudentOutputs": "collegium.types",
     "TeacherOutputs": "collegium.types",
     "Vanilla": "collegium.methods.vanilla",
-    "distill": "collegium.run",
-    "evaluate": "collegium.run",
-    "execute": "collegium.run",
-    "export_student": "collegium.export.exporting",
-    "predict": "collegium.export.predicting",
-    "resume": "collegium.run",
-    "total": "collegium.objective",
+    "distill": "collegium.api",
+    "evaluate": "collegium.api",
+    "execute": "collegium.api",
+    "export_student": "collegium.export.export",
+    "predict": "collegium.export.predict",
+    "resume": "collegium.api",
+    "total": "collegium.objectives.objective",
 }
 
 __all__ = [

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from collegium.api import execute
+from collegium.config.options import Optimisation
+from collegium.config.run import Run
 from collegium.methods.amtml import AMTML
 from collegium.methods.avg_mkd import AvgMKD
 from collegium.methods.gated import Gated
 from collegium.methods.vanilla import Vanilla
-from collegium.record import Record
-from collegium.run import Run, execute
-from collegium.training.options import Optimisation
+from collegium.records.run_folder import Record
 
 DATA = "digits"
 STUDENT = "small:cnn"

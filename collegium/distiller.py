@@ -18,10 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.caller import as_ever
 from collegium.errors import RequestError
-from collegium.method import AbstractMethod, check_parts
-from collegium.models.given import (
+from collegium.methods.base import AbstractMethod, check_parts
+from collegium.models.features.discover import survey
+from collegium.models.features.hooks import Taps
+from collegium.models.features.pairing import asked_layers
+from collegium.models.features.trace import watch
+from collegium.models.network import Network, body_of
+from collegium.models.outputs import describe_output, logits_of
+from collegium.models.user_modules import (
     PARALLEL,
     blank,
     check_tensors,
@@ -35,16 +40,11 @@ from collegium.models.given import (
     uncompiled,
     unwrapped,
 )
-from collegium.models.network import Network, body_of
-from collegium.models.outputs import describe_output, logits_of
-from collegium.models.pairing import asked_layers
-from collegium.models.survey import survey
-from collegium.models.taps import Taps
-from collegium.models.trace import watch
-from collegium.objective import Terms, class_numbers, total
-from collegium.teachers.faculty import linear_head
-from collegium.training.learner import check_reached, groups_of, student_layers
+from collegium.objectives.objective import Terms, class_numbers, total
+from collegium.teachers.ensemble import linear_head
+from collegium.training.module import check_reached, groups_of, student_layers
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
+from collegium.utils.torch_state import as_ever
 
 
 @dataclass(frozen=True)

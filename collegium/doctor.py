@@ -53,7 +53,7 @@ def examine() -> list[Check]:
 
 def extras() -> Mapping[str, str]:
     """The library behind each extra; imported late, for torch stands behind it."""
-    from collegium.models.foreign.extras import EXTRAS
+    from collegium.utils.extras import EXTRAS
 
     return EXTRAS
 
@@ -61,7 +61,7 @@ def extras() -> Mapping[str, str]:
 def _extra(extra: str, library: str) -> str:
     if importlib.util.find_spec(library) is None:
         return f'without {library}, which few need: pip install "collegium[{extra}]"'
-    from collegium.models.foreign.extras import import_extra
+    from collegium.utils.extras import import_extra
 
     return f"{library} {import_extra(extra).__version__}"
 

@@ -21,10 +21,11 @@ so hardly any of them shows who is better.
 import sys
 from pathlib import Path
 
-from collegium.method import AbstractMethod
+from collegium.api import execute
+from collegium.config.options import Machine, Optimisation
+from collegium.config.run import Run
 from collegium.methods.amtml import AMTML
-from collegium.run import Run, execute
-from collegium.training.options import Machine, Optimisation
+from collegium.methods.base import AbstractMethod
 
 TEACHERS = {"r32": "resnet32", "r44": "resnet44", "r56": "resnet56"}
 

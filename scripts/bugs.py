@@ -452,6 +452,6 @@ BUGS = (
         "training/identity.py",
         'return [f"{who} ({in_words(files)})" for who, files in differ if files]',
         "return []",
-        ("tests/doors/test_changed_code.py",),
+        ("tests/cli_and_docs/test_changed_code.py",),
     ),
 )

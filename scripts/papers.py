@@ -11,8 +11,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from collegium.method import AbstractMethod
 from collegium.methods import all_methods
+from collegium.methods.base import AbstractMethod
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "papers.md"
 INTRODUCTION = """# Papers

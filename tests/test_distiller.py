@@ -14,7 +14,7 @@ import collegium as cg
 from collegium.errors import RequestError
 from collegium.methods import all_methods
 from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
+from collegium.models.zoo.small import SMALL_MODELS
 
 SHAPE = (1, 8, 8)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from collegium.training.evaluate import BINS, Predictions
+from collegium.evaluation.predict import BINS, Predictions
 
 HOTTEST = 100.0
 """Temperatures are searched between this and its inverse."""

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from collegium.assembly import (
+from collegium.audit.advice import advise, names
+from collegium.audit.calibration import calibrate
+from collegium.audit.cost import Cost, measure_cost, measure_rate
+from collegium.audit.finding import Finding
+from collegium.audit.headroom import HeadRoom, half_width, head_room
+from collegium.audit.loading import promise
+from collegium.audit.pairs import compare_pairs
+from collegium.audit.record import without_nan
+from collegium.audit.symptoms import FEW, find_twins
+from collegium.audit.teacher_check import SIZE_PROBE, Examination, Panel
+from collegium.build import (
     Labels,
     make_fabric,
     make_faculty,
@@ -17,28 +27,18 @@ from collegium.assembly import (
     make_student,
     setting_of,
 )
-from collegium.audit.advice import advise, names
-from collegium.audit.calibration import calibrate
-from collegium.audit.cost import Cost, measure_cost, measure_rate
-from collegium.audit.examination import SIZE_PROBE, Examination, Panel
-from collegium.audit.finding import Finding
-from collegium.audit.headroom import HeadRoom, half_width, head_room
-from collegium.audit.loading import promise
-from collegium.audit.pairs import compare_pairs
-from collegium.audit.record import without_nan
-from collegium.audit.symptoms import FEW, find_twins
-from collegium.caller import as_ever
+from collegium.config.options import Machine
+from collegium.config.run import describe
 from collegium.data import Splits
 from collegium.errors import RequestError
-from collegium.models.given import left_as_it_was
-from collegium.models.specs import has_weights
-from collegium.plain import PlainAnswers
-from collegium.run import describe
-from collegium.strict import ImageSize
-from collegium.teachers.labels import group_table
-from collegium.training.evaluate import Predictions, predict
-from collegium.training.options import Machine
-from collegium.training.progress import Display
+from collegium.evaluation.predict import Predictions, predict
+from collegium.models.registry import has_weights
+from collegium.models.user_modules import left_as_it_was
+from collegium.store.whole_splits import PlainAnswers
+from collegium.teachers.label_map import group_table
+from collegium.utils.from_json import ImageSize
+from collegium.utils.progress import Display
+from collegium.utils.torch_state import as_ever
 
 Json = dict[str, Any]
 PROBE = 512

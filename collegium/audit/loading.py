@@ -16,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from collegium.audit.finding import Finding
 from collegium.audit.statistics import batch_norms
 from collegium.errors import RequestError
+from collegium.models.model_string import ModelString
 from collegium.models.network import Network
-from collegium.models.specs import STUDENT_FILE
-from collegium.models.strings import ModelString
+from collegium.models.registry import STUDENT_FILE
 from collegium.models.weights import read_weights
 
 STEADY = 1e-3

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from collegium.training.evaluate import Predictions
+from collegium.evaluation.predict import Predictions
 
 Square = tuple[tuple[float, ...], ...]
 """T rows of T parts of 1, teachers in their order."""

@@ -8,7 +8,7 @@ from typing import Any
 from collegium.audit.page import page
 from collegium.audit.tables import markdown
 from collegium.errors import FolderError
-from collegium.files import write_whole
+from collegium.utils.files import write_whole
 
 FILES = ("audit.json", "audit.md", "audit.html")
 

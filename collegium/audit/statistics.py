@@ -19,8 +19,8 @@ from collegium.audit.blocks import BLOCK, Sample, in_blocks, right
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.symptoms import LEAST, SURE
-from collegium.models.given import copied
 from collegium.models.network import Network
+from collegium.models.user_modules import copied
 
 SETTLED = 0.25
 """Misfit below which deeper layers have settled; sound ResNets have 0.1 to 0.2."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Z_95, difference
-from collegium.training.evaluate import Predictions
+from collegium.evaluation.predict import Predictions
 
 SURE = 3.0 / Z_95
 """An interval has to be this much wider before an alarm rests on it: three deviations."""

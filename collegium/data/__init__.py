@@ -6,18 +6,18 @@
 Images stay uint8 in memory, on the device; a view is a pure function of (seed, index, view).
 """
 
-from collegium.data.arrays import as_image_data, splits_of
-from collegium.data.datasets import load_data
-from collegium.data.image_data import ImageData, Origin
-from collegium.data.loader import Loader, Views, view_at
-from collegium.data.splits import Splits, hold_out, keep_classes
-from collegium.data.views import (
+from collegium.data.augment import (
     RECIPES,
     VIEW_VERSION,
     ViewRecipe,
     find_recipe,
     make_views,
 )
+from collegium.data.datasets import load_data
+from collegium.data.image_data import ImageData, Origin
+from collegium.data.loader import Loader, Views, view_at
+from collegium.data.readers.arrays import as_image_data, splits_of
+from collegium.data.splits import Splits, hold_out, keep_classes
 
 __all__ = [
     "RECIPES",

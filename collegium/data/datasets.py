@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 
-from collegium.data.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, CifarFormat, load_cifar
-from collegium.data.draws import Stream
-from collegium.data.folder import load_folder
-from collegium.data.hub import CHOICES, Choices, load_hub
-from collegium.data.idx import IDX_FORMATS, load_idx
+from collegium.data.data_string import DataSpec, parse_spec
 from collegium.data.image_data import ImageData
-from collegium.data.pictures import thread_count
-from collegium.data.reading import Reading, silent
-from collegium.data.scale import as_scale
-from collegium.data.spec import DataSpec, parse_spec
+from collegium.data.images.decode import thread_count
+from collegium.data.images.options import Reading, silent
+from collegium.data.images.pixel_scale import as_scale
+from collegium.data.readers.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, CifarFormat, load_cifar
+from collegium.data.readers.folder import load_folder
+from collegium.data.readers.hub import CHOICES, Choices, load_hub
+from collegium.data.readers.idx import IDX_FORMATS, load_idx
+from collegium.data.readers.tiny_imagenet import load_tiny_imagenet
+from collegium.data.rng import Stream
 from collegium.data.splits import Splits, check_fraction, hold_out
-from collegium.data.tiny_imagenet import load_tiny_imagenet
 from collegium.errors import DataError, UnknownNameError
-from collegium.strict import ImageSize, as_size, check_size
+from collegium.utils.from_json import ImageSize, as_size, check_size
 
 _HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _DIGITS_TEST_FRACTION = 0.35

@@ -12,8 +12,8 @@ from jaxtyping import Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from collegium.data.gallery import Gallery
-from collegium.data.views import find_recipe
+from collegium.data.augment import find_recipe
+from collegium.data.images.lazy import Gallery
 from collegium.errors import DataError
 from collegium.types import MapShape
 

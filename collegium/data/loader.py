@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from collegium.data.draws import Stream, fold
+from collegium.data.augment import find_recipe, make_views
 from collegium.data.image_data import ImageData
-from collegium.data.views import find_recipe, make_views
+from collegium.data.rng import Stream, fold
 from collegium.errors import DataError, RequestError
 from collegium.types import Batch
 

@@ -8,9 +8,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from collegium.data.class_names import numbers_of
-from collegium.data.draws import Stream, fold, fold_in, signed
 from collegium.data.image_data import ImageData
-from collegium.data.modes import PLAIN, PixelRule
+from collegium.data.images.modes import PLAIN, PixelRule
+from collegium.data.rng import Stream, fold, fold_in, signed
 from collegium.errors import DataError, UnknownNameError
 
 _NAMES = ("train", "validation", "test")

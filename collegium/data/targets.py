@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.class_names import distinct, numbers_of, refuse_strangers
-from collegium.data.layouts import of_tensor
+from collegium.data.readers.array_layout import of_tensor
 from collegium.errors import DataError
 
 _WANTED = "expected integers from 0, one class an example, or names of classes"

@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import collegium
+from collegium.config.run import Run, describe
 from collegium.export.formats import ONNX, SAFETENSORS
-from collegium.export.loading import snippet
-from collegium.export.subject import Subject
+from collegium.export.model import Subject
+from collegium.export.snippets import snippet
 from collegium.export.tables import HEAD, markdown, note, rows
 from collegium.models.licences import UNKNOWN, read_licence
-from collegium.record import Json
-from collegium.run import Run, describe
+from collegium.records.run_folder import Json
+from collegium.utils.version import VERSION
 
 NAMED = 20
 """Classes that are listed; of more the first few."""
@@ -78,7 +78,7 @@ def _head(subject: Subject, found: Json) -> str:
             f"# {code(subject.network.spec)}, {by}",
             "",
             f"An image classifier of {len(subject.network.classes)} classes, trained on "
-            f"{code(describe(run.data))} by collegium {collegium.__version__}: "
+            f"{code(describe(run.data))} by collegium {VERSION}: "
             f"{100 * found['accuracy']:.2f} % of {found['images']:,} images of the "
             f"{found['split']} split are classified rightly.",
         ]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from collegium.export.model import Answering, Model, Subject
 from collegium.export.options import Format
-from collegium.export.subject import Answering, Model, Subject
 from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
-from collegium.files import with_metadata, write_through
-from collegium.models.foreign.hf import PROCESSOR, quiet
-from collegium.models.foreign.processors import RESAMPLE
+from collegium.models.libraries.hf import PROCESSOR, quiet
+from collegium.models.libraries.processors import RESAMPLE
 from collegium.models.network import Network
 from collegium.models.weights import network_bytes
+from collegium.utils.files import with_metadata, write_through
 
 SAFETENSORS, ONNX, INT8, PT2 = "model.safetensors", "model.onnx", "model.int8.onnx", "model.pt2"
 EXTRA = "metadata.json"

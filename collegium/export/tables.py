@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from collegium.record import Json
+from collegium.records.run_folder import Json
 
 HEAD = ("file", "accuracy", "agreement", "max. difference", "size", "batch 1", "batch 64")
 

@@ -16,13 +16,7 @@ from collegium.losses.feature import (
     match_resolution,
     unit_channels,
 )
-from collegium.losses.relation import (
-    distance,
-    distance_to_each,
-    similarity,
-    similarity_to_each,
-)
-from collegium.losses.response import (
+from collegium.losses.logits import (
     correlation,
     cross_entropy,
     decoupled,
@@ -33,7 +27,13 @@ from collegium.losses.response import (
     standardise,
     told_apart,
 )
-from collegium.models.summaries import channels_last
+from collegium.losses.relation import (
+    distance,
+    distance_to_each,
+    similarity,
+    similarity_to_each,
+)
+from collegium.models.features.pooling import channels_last
 
 __all__ = [
     "angle",

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.losses.derivatives import derivative
-from collegium.models.summaries import (
+from collegium.models.features.pooling import (
     channels_last,
     common_size,
     mean_of_windows,

@@ -9,7 +9,7 @@ import pkgutil
 from functools import cache
 
 from collegium.errors import UnknownNameError
-from collegium.method import AbstractMethod
+from collegium.methods.base import AbstractMethod
 
 DEFAULT = "gated"
 """What `distill` takes when no method is named: of all, the one that was never seen to lose to the
@@ -23,7 +23,8 @@ def all_methods() -> dict[str, type[AbstractMethod]]:
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for _, item in inspect.getmembers(module, inspect.isclass):
-            if issubclass(item, AbstractMethod) and item.__module__ == module.__name__:
+            is_method = issubclass(item, AbstractMethod) and hasattr(item, "slug")
+            if is_method and item.__module__ == module.__name__:
                 found[item.slug] = item
     return dict(sorted(found.items()))
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from collegium.family import AbstractSoftTarget, WeightingName
-from collegium.method import require
+from collegium.methods.base import require
+from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
 
 if TYPE_CHECKING:
     from collegium.types import Dims

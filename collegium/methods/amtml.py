@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from collegium.family import AbstractSoftTarget, WeightingName, width_of_last_map
-from collegium.method import require
+from collegium.methods.base import require
+from collegium.methods.soft_target import AbstractSoftTarget, WeightingName, width_of_last_map
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm, Objective
-    from collegium.terms import Relation
+    from collegium.objectives import Relation
+    from collegium.objectives.objective import AbstractTerm, Objective
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -158,8 +158,8 @@ class AMTML(AbstractSoftTarget):
         Raises:
             RequestError: an option out of range, or hints asked of a network without maps.
         """
-        from collegium.objective import Objective
-        from collegium.terms import HardLabel, MixtureLabel
+        from collegium.objectives import HardLabel, MixtureLabel
+        from collegium.objectives.objective import Objective
 
         weighting = self.make_weighting(dims)
         ce_temperature = self.temperature if self.ce_softened else 1.0
@@ -194,7 +194,7 @@ class AMTML(AbstractSoftTarget):
         )
 
     def _relations(self) -> "dict[str, AbstractTerm]":
-        from collegium.terms import RelationToTarget
+        from collegium.objectives import RelationToTarget
 
         def term(relation: "Relation", weight: float) -> "dict[str, AbstractTerm]":
             part = RelationToTarget(relation, self.temperature, weight, self.angle_input)
@@ -203,8 +203,8 @@ class AMTML(AbstractSoftTarget):
         return term("angle", self.angle_weight) | term("distance", self.distance_weight)
 
     def _hints(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        from collegium.models.pairing import pair_layers
-        from collegium.terms import Hint
+        from collegium.models.features.pairing import pair_layers
+        from collegium.objectives import Hint
 
         if not self.hint_weight:
             return {}
@@ -232,7 +232,7 @@ class AMTML(AbstractSoftTarget):
         }
 
     def _penalty(self, weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
-        from collegium.terms import AdapterL2
+        from collegium.objectives import AdapterL2
         from collegium.weighting import LatentWeighting
 
         if not self.adapter_l2 or not isinstance(weighting, LatentWeighting):

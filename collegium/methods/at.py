@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.family import AbstractFeature
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm
+    from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -47,7 +47,7 @@ class AT(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""
-        from collegium.terms import Compared, Comparison
+        from collegium.objectives import Compared, Comparison
 
         pairs = self.pairs(dims)
         comparison = Comparison("attention", pairs, dims)

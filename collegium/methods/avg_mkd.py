@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from collegium.family import AbstractSoftTarget
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)

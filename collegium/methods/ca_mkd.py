@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from collegium.errors import RequestError
-from collegium.family import AbstractFeature, WeightingName
-from collegium.method import require
+from collegium.methods.base import require
+from collegium.methods.soft_target import AbstractFeature, WeightingName
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm, Objective
+    from collegium.objectives.objective import AbstractTerm, Objective
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -95,7 +95,7 @@ class CAMKD(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """One term `hints` over all teachers."""
-        from collegium.terms import ClassifiedHints, Hint
+        from collegium.objectives import ClassifiedHints, Hint
 
         terms = super().more_terms(dims, weighting)
         if not self.hint_weight:

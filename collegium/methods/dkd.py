@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from collegium.family import AbstractSoftTarget
+from collegium.methods.soft_target import AbstractSoftTarget
 
 _PUBLISHED = {"alpha": 1.0, "label_weight": 1.0, "warmup": 20 / 240, "weighting": "best"}
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from collegium.family import AbstractSoftTarget, WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
 
 
 @dataclass(frozen=True)

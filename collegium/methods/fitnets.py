@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.family import AbstractFeature
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm
+    from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -47,7 +47,7 @@ class FitNets(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
-        from collegium.terms import Hint
+        from collegium.objectives import Hint
 
         terms = super().more_terms(dims, weighting)
         for name, pairs in self.pairs(dims).items():

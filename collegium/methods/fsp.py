@@ -4,11 +4,11 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.family import AbstractFeature
-from collegium.method import require
+from collegium.methods.base import require
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm
+    from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -54,7 +54,7 @@ class FSP(AbstractFeature):
         Raises:
             RequestError: fewer than two layers to compare.
         """
-        from collegium.terms import Flow
+        from collegium.objectives import Flow
 
         terms = super().more_terms(dims, weighting)
         for name, pairs in self.pairs(dims).items():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from collegium.family import AbstractSoftTarget, WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
 
 if TYPE_CHECKING:
     from collegium.types import Dims

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.family import AbstractFeature
-from collegium.method import require
+from collegium.methods.base import require
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm
+    from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -56,7 +56,7 @@ class RKD(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
-        from collegium.terms import Compared, Comparison, Relation
+        from collegium.objectives import Compared, Comparison, Relation
 
         weights: dict[Relation, float] = {
             "distance": self.hint_weight * self.distance_weight,

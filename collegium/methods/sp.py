@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.family import AbstractFeature
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
-    from collegium.objective import AbstractTerm
+    from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
@@ -46,7 +46,7 @@ class SP(AbstractFeature):
 
     def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
-        from collegium.terms import Compared, Comparison
+        from collegium.objectives import Compared, Comparison
 
         pairs = self.pairs(dims)
         comparison = Comparison("similarity", pairs, dims)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.method import AbstractMethod
+from collegium.methods.base import AbstractMethod
 
 if TYPE_CHECKING:
-    from collegium.objective import Objective
+    from collegium.objectives.objective import Objective
     from collegium.types import Dims
 
 
@@ -30,7 +30,7 @@ class Vanilla(AbstractMethod):
 
     def build(self, dims: "Dims") -> "Objective":
         """One term, `ce`."""
-        from collegium.objective import Objective
-        from collegium.terms import HardLabel
+        from collegium.objectives import HardLabel
+        from collegium.objectives.objective import Objective
 
         return Objective({"ce": HardLabel()})

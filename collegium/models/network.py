@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, UnknownNameError
-from collegium.models.given import first_tensor, freeze_module
 from collegium.models.outputs import logits_of
 from collegium.models.state import hash_state
+from collegium.models.user_modules import first_tensor, freeze_module
 from collegium.types import MapShape
 
 if TYPE_CHECKING:
-    from collegium.models.keys import LoadingReport
+    from collegium.models.key_matching import LoadingReport
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 CHANNEL_ORDERS = ("rgb", "bgr")

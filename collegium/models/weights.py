@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from collegium.errors import WeightsError
-from collegium.files import with_metadata
-from collegium.models.keys import (
+from collegium.models.key_matching import (
     COMPILED,
     LoadingReport,
     Match,
@@ -28,7 +27,7 @@ from collegium.models.keys import (
     some,
 )
 from collegium.models.network import Network
-from collegium.models.pickles import is_torch, read_pickle
+from collegium.models.safe_pickle import is_torch, read_pickle
 from collegium.models.state import (
     EXTRA,
     decode,
@@ -37,6 +36,7 @@ from collegium.models.state import (
     state_tensors,
     tensor_names,
 )
+from collegium.utils.files import with_metadata
 
 EXTRA_WORD = "extra_state"
 """The key of a file's metadata that holds, as JSON, what modules keep beside tensors."""

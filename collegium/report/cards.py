@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.report.reading import Reading
+from collegium.report.load import Reading
 
 RULES = {
     "contested": "most contested: the teachers' answers differ most",

@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from collegium.charts import plots, words
-from collegium.charts.chart import Chart
-from collegium.charts.tables import Cell, Table, number
-from collegium.record import Json
-from collegium.report.reading import Group, Reading, last_written
-from collegium.table import Difference, paired
+from collegium.plots import plots, words
+from collegium.plots.chart import Chart
+from collegium.plots.tables import Cell, Table, number
+from collegium.records.comparison import Difference, paired
+from collegium.records.run_folder import Json
+from collegium.report.load import Group, Reading, last_written
 
 
 def answer(found: Sequence[Group]) -> str:

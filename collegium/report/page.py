@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from collegium.charts.chart import Chart, script_json
-from collegium.charts.figure import variables
-from collegium.charts.tables import colours
 from collegium.errors import FolderError
-from collegium.files import write_whole
-from collegium.record import RUN, Json, Record
+from collegium.plots.chart import Chart, script_json
+from collegium.plots.figure import variables
+from collegium.plots.tables import colours
+from collegium.records.run_folder import RUN, Json, Record
 from collegium.report import comparison, sections
 from collegium.report.cards import RULES, cards, temperature
-from collegium.report.reading import Group, Reading, groups, read
+from collegium.report.load import Group, Reading, groups, read
+from collegium.utils.files import write_whole
 
 _Part = TypeVar("_Part")
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from collegium.charts import matrices, plots, tables
-from collegium.charts.chart import Chart
-from collegium.charts.tables import Cell, Table, number, share
-from collegium.report.reading import Reading
+from collegium.plots import matrices, plots, tables
+from collegium.plots.chart import Chart
+from collegium.plots.tables import Cell, Table, number, share
+from collegium.report.load import Reading
 
 Points = dict[tuple[str, str], tuple[float, float | None]]
 """By kind and name: a cost, and an accuracy where it is known."""

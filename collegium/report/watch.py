@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from collegium.record import CHECKPOINT, PARTS, REPORT, Record
+from collegium.records.run_folder import CHECKPOINT, PARTS, REPORT, Record
 from collegium.report.page import write_page
-from collegium.training.lock import is_taken
-from collegium.training.signals import Stopper
+from collegium.utils.lock import is_taken
+from collegium.utils.signals import Stopper
 
 LOOK = 1.0
 """Seconds between two looks at the folders."""

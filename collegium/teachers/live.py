@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from collegium.teachers.labels import group_table
+from collegium.teachers.label_map import group_table
 from collegium.teachers.source import AbstractTeacherSource, together
 from collegium.teachers.teacher import Teacher
 from collegium.types import Batch, TeacherOutputs

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from collegium.heap import ran_out
+from collegium.models.features.hooks import Taps
 from collegium.models.network import Network, freeze
-from collegium.models.taps import Taps
-from collegium.teachers.labels import LabelMap
+from collegium.teachers.label_map import LabelMap
+from collegium.utils.memory import ran_out
 
 Precision = Callable[[], AbstractContextManager[object]]
 """Gives the context a forward runs in: autocast, or nothing."""

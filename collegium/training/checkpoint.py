@@ -27,13 +27,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from collegium.errors import FolderError, ResourceError
-from collegium.files import flush_folder, lacking, write_through
-from collegium.heap import ran_out
-from collegium.models.keys import size
+from collegium.models.key_matching import size
 from collegium.models.state import pack_state, separate, unpack_state
-from collegium.record import Json
-from collegium.training.meter import Meter
-from collegium.training.mishaps import explain
+from collegium.records.run_folder import Json
+from collegium.training.metrics import Meter
 from collegium.training.packing import (
     pack_optimizer,
     prefixed,
@@ -42,6 +39,9 @@ from collegium.training.packing import (
     under,
     unpack_optimizer,
 )
+from collegium.utils.files import flush_folder, lacking, write_through
+from collegium.utils.memory import ran_out
+from collegium.utils.os_errors import explain
 
 KEPT = 2
 TENSORS, STATE, MANIFEST = "tensors", "state.json", "manifest.json"

@@ -2,7 +2,7 @@
 
 import torch
 
-from collegium.training.options import Machine
+from collegium.config.options import Machine
 
 
 def cpu_computes_bfloat16() -> bool:

@@ -6,10 +6,10 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from collegium.data import ImageData
+from collegium.evaluation.predict import predict
 from collegium.models.network import Network
 from collegium.models.state import snapshot
 from collegium.training.checkpoint import State
-from collegium.training.evaluate import predict
 
 
 def validate(

@@ -6,18 +6,18 @@ non-negative, summing to one over the T teachers. The formulas are pure function
 
 from collegium.weighting.base import AbstractWeighting, mixture
 from collegium.weighting.confidence import ConfidenceWeighting, confidence_weights
-from collegium.weighting.drawn import RandomWeighting
 from collegium.weighting.entropy import EntropyWeighting, entropy_weights
 from collegium.weighting.fixed import FixedWeighting
 from collegium.weighting.gradient import GradientWeighting, gradient_weights, mean_gradients
-from collegium.weighting.known import among, complete, only_known
 from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_length
+from collegium.weighting.masking import among, complete, only_known
 from collegium.weighting.posterior import (
     GatedWeighting,
     PosteriorWeighting,
     posterior_weights,
     true_class_probability,
 )
+from collegium.weighting.random import RandomWeighting
 
 __all__ = [
     "AbstractWeighting",

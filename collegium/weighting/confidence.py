@@ -10,7 +10,7 @@ from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting, complement
-from collegium.weighting.known import among
+from collegium.weighting.masking import among
 
 
 def confidence_weights(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
-from collegium.weighting.known import complete
+from collegium.weighting.masking import complete
 
 Vector = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
-from collegium.weighting.known import among, only_known
 from collegium.weighting.latent import pool, unit_length
+from collegium.weighting.masking import among, only_known
 
 
 def true_class_probability(

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from collegium.assembly import make_splits
 from collegium.audit.blocks import fitting, in_blocks
 from collegium.audit.cost import measure_cost
 from collegium.audit.examine import audit
 from collegium.audit.statistics import batch_norms
+from collegium.build import make_splits
+from collegium.config.options import Machine
 from collegium.data import Splits
 from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
-from collegium.training.options import Machine
-from collegium.training.progress import Display
+from collegium.models.zoo.small import SMALL_MODELS
+from collegium.utils.progress import Display
 
 from .conftest import CLASSES, IMAGENET, body, learn
 
@@ -284,8 +284,8 @@ def test_cheap_explanations_come_first(
     def refuse(*arguments: object) -> None:
         pytest.fail("a trial of what is explained already")
 
-    monkeypatch.setattr("collegium.audit.examination.try_remedies", refuse)
-    monkeypatch.setattr("collegium.audit.examination.try_sizes", refuse)
+    monkeypatch.setattr("collegium.audit.teacher_check.try_remedies", refuse)
+    monkeypatch.setattr("collegium.audit.teacher_check.try_sizes", refuse)
     shifted = wrapped(trained, lambda f, x: f(x).roll(1, 1))
     assert "permuted-classes" in alarms(audit({"t": shifted}, patterns, quiet=True))["t"]
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from collegium.data import ImageData
-from collegium.data.cifar import CifarFormat
+from collegium.data.readers.cifar import CifarFormat
 
 PIXELS = 3072
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 
-from collegium.assembly import splits_from
+from collegium.build import splits_from
 from collegium.data import as_image_data
 from collegium.errors import DataError
 
@@ -181,7 +181,7 @@ def test_more_than_memory_holds_is_refused_before_it_is_read(monkeypatch):
             assert place == 0
             return GREY[0], 0
 
-    monkeypatch.setattr("collegium.data.arrays.free_memory", lambda: 2**30)
+    monkeypatch.setattr("collegium.data.readers.arrays.free_memory", lambda: 2**30)
     with pytest.raises(DataError, match=r"1,000,000,000 items like the first take 42 GB, 1 GB are"):
         as_image_data(Endless())
 

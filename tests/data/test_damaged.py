@@ -7,8 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from collegium.data import albums, damaged, gallery, load_data, pictures
-from collegium.data.gallery import Gallery
+from collegium.data import load_data
+from collegium.data.images import corrupt as damaged
+from collegium.data.images import decode as pictures
+from collegium.data.images import lazy as gallery
+from collegium.data.images import load as albums
+from collegium.data.images.lazy import Gallery
 from collegium.errors import DataError
 from tests.making import write_folder
 
@@ -106,7 +110,7 @@ def test_many_are_decoded_by_processes_to_the_same_pixels(folder, monkeypatch):
     alone = load_data(f"folder:{folder}")
     monkeypatch.setattr(albums, "MANY", 1)
     monkeypatch.setattr(albums, "_CHUNK", 5)
-    monkeypatch.setattr("collegium.data.reading.TELL_EVERY", 0.0)
+    monkeypatch.setattr("collegium.data.images.options.TELL_EVERY", 0.0)
     told: list[str] = []
     workers = []
     monkeypatch.setattr(gallery, "work_ahead", lambda f, b, w: workers.append(w) or map(f, b))

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collegium.data.draws import Stream, below, fold, fold_in, signed
+from collegium.data.rng import Stream, below, fold, fold_in, signed
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from collegium.data import load_data, splits_of
-from collegium.data.walk import SUFFIXES, find_images, image_files
+from collegium.data.images.find import SUFFIXES, find_images, image_files
 from collegium.errors import DataError, RequestError, UnknownNameError
-from collegium.strict import as_size
+from collegium.utils.from_json import as_size
 
 HIDDEN = ".x.png"
 

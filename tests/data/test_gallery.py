@@ -6,8 +6,10 @@ import signal
 import pytest
 import torch
 
-from collegium.data import Loader, albums, gallery, load_data
-from collegium.data.gallery import Gallery, work_ahead
+from collegium.data import Loader, load_data
+from collegium.data.images import lazy as gallery
+from collegium.data.images import load as albums
+from collegium.data.images.lazy import Gallery, work_ahead
 from collegium.errors import DataError, ResourceError
 
 

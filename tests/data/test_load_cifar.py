@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from collegium.data import load_data
-from collegium.data.cifar import CIFAR10, CIFAR100
+from collegium.data.readers.cifar import CIFAR10, CIFAR100
 from collegium.errors import DataError
 
 LAYOUTS = {"cifar10": CIFAR10, "cifar100": CIFAR100}

@@ -7,8 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from collegium.data import albums, gallery, load_data, pictures
-from collegium.data.gallery import Gallery
+from collegium.data import load_data
+from collegium.data.images import decode as pictures
+from collegium.data.images import lazy as gallery
+from collegium.data.images import load as albums
+from collegium.data.images.lazy import Gallery
 from collegium.errors import DataError, RequestError, UnknownNameError
 
 

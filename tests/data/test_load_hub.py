@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from collegium.assembly import splits_from
-from collegium.data import albums, load_data
-from collegium.data.gallery import Gallery
+from collegium.build import splits_from
+from collegium.data import load_data
+from collegium.data.images import load as albums
+from collegium.data.images.lazy import Gallery
 from collegium.errors import DataError, UnknownNameError
 
 datasets = pytest.importorskip("datasets")

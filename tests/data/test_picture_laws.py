@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from collegium.data import as_image_data, load_data, splits_of
-from collegium.data.modes import PixelRule
-from collegium.data.pictures import Picture, decode
+from collegium.data.images.decode import Picture, decode
+from collegium.data.images.modes import PixelRule
 from collegium.errors import CollegiumError, DataError
-from collegium.export import predicting
+from collegium.export import predict as predicting
 from tests.data.kinds import KINDS, Kind
 
 READ = [kind for kind in KINDS if kind.read]
@@ -184,7 +184,7 @@ def test_transparency_can_be_put_on_white_or_black(tmp_path: Path) -> None:
 
 
 def test_a_deeper_picture_than_those_looked_at_is_an_error(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("collegium.data.albums._HEADERS", 2)
+    monkeypatch.setattr("collegium.data.images.load._HEADERS", 2)
     kinds = {kind.name: kind for kind in KINDS}
     grey, deep = kinds["grey"], kinds["60000 in 16 bits of png"]
     root = folder(tmp_path / "set", grey, made(grey, count=6))
@@ -241,7 +241,7 @@ def test_every_refusal_is_the_users_error(shape) -> None:
 def test_what_does_not_fit_in_memory_is_read_by_the_same_rule(tmp_path: Path, monkeypatch) -> None:
     kind = next(kind for kind in KINDS if kind.name == "4095 in 12 bits of png")
     decoded = from_folder(tmp_path, kind, made(kind)).train
-    monkeypatch.setattr("collegium.data.albums.free_memory", lambda: 0)
+    monkeypatch.setattr("collegium.data.images.load.free_memory", lambda: 0)
     encoded = from_folder(tmp_path, kind, made(kind)).train
     assert not isinstance(encoded.images_NDHW, torch.Tensor)
     assert torch.equal(encoded.pixels(torch.arange(COUNT)), decoded.images_NDHW)

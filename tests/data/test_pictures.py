@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collegium.data.pictures import Picture, common_shape, decode, read_headers
+from collegium.data.images.decode import Picture, common_shape, decode, read_headers
 
 GRADIENT = np.add.outer(np.arange(24) * 6, np.arange(36) * 3).astype(np.uint8)
 COLOUR = np.stack([GRADIENT, GRADIENT[::-1], 255 - GRADIENT], 2)

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from collegium.data import RECIPES, ViewRecipe, make_views
-from collegium.data import views as views_module
-from collegium.data.draws import Stream, fold
-from collegium.data.resized import (
+from collegium.data import augment as views_module
+from collegium.data.augment_large import (
     CROP_AREA,
     CROP_ASPECT,
     ERASE_AREA,
@@ -19,6 +18,7 @@ from collegium.data.resized import (
     Draws,
     jitter,
 )
+from collegium.data.rng import Stream, fold
 
 SHAPES = [(3, 24, 24), (1, 17, 40), (3, 1, 30), (3, 33, 8)]
 WEIGHTS = (19595, 38470, 7471)  # of red, green and blue in grey

@@ -6,11 +6,11 @@ import torch
 from torch.utils.data import ConcatDataset, Subset
 
 import collegium as cg
-from collegium.assembly import splits_from
+from collegium.build import splits_from
 from collegium.data import as_image_data, splits_of
 from collegium.data.targets import read_targets
 from collegium.errors import DataError, RequestError, UnknownNameError
-from collegium.objective import class_numbers
+from collegium.objectives.objective import class_numbers
 from collegium.types import Dims, StudentOutputs, TeacherOutputs
 
 RNG = np.random.default_rng(0)

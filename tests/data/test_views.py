@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collegium.data import RECIPES, VIEW_VERSION, find_recipe, make_views
-from collegium.data.draws import Stream, fold
+from collegium.data.rng import Stream, fold
 from collegium.errors import UnknownNameError
 
 
@@ -149,6 +149,6 @@ def test_large_images_are_cut_one_by_one_to_the_same_pixels(recipe, kind, monkey
     images = torch.randint(0, 256, (8, 3, 12, 20)).to(kind) / (1 if kind == torch.uint8 else 255)
     images, index = images.to(kind), torch.arange(8)
     together = make_views(images, index, index + 1, recipe, 3)
-    monkeypatch.setattr("collegium.data.views._LARGE", 1)
+    monkeypatch.setattr("collegium.data.augment._LARGE", 1)
     assert torch.equal(make_views(images, index, index + 1, recipe, 3), together)
     assert not torch.equal(together, make_views(images, index, index, "none", 3))

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import collegium as cg
-from collegium.cli import main
-from collegium.record import Record
+from collegium.cli.main import main
+from collegium.records.run_folder import Record
 
 pytestmark = pytest.mark.slow
 
@@ -156,5 +156,5 @@ def test_a_missing_library_is_named_with_its_extra(
     said = capfd.readouterr().err
     assert f'needs {missing}, which is not installed: pip install "collegium[onnx]"' in said
     assert missing in said
-    assert "collegium.export.exporting" in sys.modules
+    assert "collegium.export.export" in sys.modules
     assert not Path("run/export").exists()

@@ -19,8 +19,8 @@ from collegium.losses import (
     soften,
     unit_channels,
 )
-from collegium.objective import Given, total
-from collegium.terms import AdapterL2, Hint
+from collegium.objectives import AdapterL2, Hint
+from collegium.objectives.objective import Given, total
 from collegium.weighting import LatentWeighting, latent_weights, mixture, pool
 
 pytestmark = pytest.mark.data

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 import collegium as cg
 from collegium.losses import flow as flow_of
-from collegium.method import AbstractMethod
+from collegium.methods.base import AbstractMethod
+from collegium.models.features.discover import every_layer, survey
+from collegium.models.features.hooks import Taps
+from collegium.models.features.layer_names import Reading, flow_between, tensor_in
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import logits_of
-from collegium.models.reading import Reading, flow_between, tensor_in
-from collegium.models.survey import every_layer, survey
-from collegium.models.taps import Taps
-from collegium.objective import Objective
-from collegium.teachers.prepare import Wishes, prepare
+from collegium.objectives.objective import Objective
+from collegium.teachers.optimize import Wishes, prepare
 from collegium.teachers.teacher import Teacher
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from world import LOSSES, World, ask, every, is_soft_target, make_method, shares
 
 import collegium as cg
-from collegium.family import AbstractSoftTarget
-from collegium.terms import MIXES, ClassifiedHints
+from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.objectives import MIXES, ClassifiedHints
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:

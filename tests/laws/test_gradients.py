@@ -9,7 +9,7 @@ from world import World, ask, every, make_method, shares
 
 import collegium as cg
 from collegium.losses import angles
-from collegium.objective import Given
+from collegium.objectives.objective import Given
 
 
 def positive(world: World) -> World:

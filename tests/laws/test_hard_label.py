@@ -13,15 +13,15 @@ from torch import Tensor
 from world import World, every, make_method, shares, terms_at
 
 import collegium as cg
+from collegium.config.run import Run
+from collegium.config.same_run import differences
 from collegium.errors import RequestError, UnknownNameError
-from collegium.family import AbstractSoftTarget
 from collegium.losses import cross_entropy
-from collegium.objective import Objective
-from collegium.run import Run
-from collegium.strict import as_class_weights, as_number
-from collegium.terms import HardLabel
-from collegium.training.hard_label import set_hard_label, settle_class_weights
-from collegium.training.identity import differences
+from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.objectives import HardLabel
+from collegium.objectives.hard_label import set_hard_label, settle_class_weights
+from collegium.objectives.objective import Objective
+from collegium.utils.from_json import as_class_weights, as_number
 
 WEIGHTS_C = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0])
 LABELS_N = torch.tensor([0, 0, 0, 0, 1, 1, 2])

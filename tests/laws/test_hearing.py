@@ -9,10 +9,10 @@ from torch import Tensor
 from world import World, ask, every, make_method, pairs_for, shares, terms_at
 
 from collegium.errors import RequestError
-from collegium.family import AbstractFeature
 from collegium.methods import all_methods
-from collegium.objective import Given
-from collegium.terms import ClassifiedHints
+from collegium.methods.soft_target import AbstractFeature
+from collegium.objectives import ClassifiedHints
+from collegium.objectives.objective import Given
 
 features = pytest.mark.parametrize(
     "slug", [slug for slug, kind in all_methods().items() if issubclass(kind, AbstractFeature)]

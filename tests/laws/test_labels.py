@@ -8,8 +8,8 @@ import torch
 from world import LOSSES, World, ask, each_weighting, every, is_soft_target, make_method
 
 import collegium as cg
-from collegium.objective import Given
-from collegium.terms import MIXES
+from collegium.objectives import MIXES
+from collegium.objectives.objective import Given
 
 each_loss = pytest.mark.parametrize(("loss", "mix"), LOSSES)
 

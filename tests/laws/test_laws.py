@@ -12,8 +12,8 @@ from world import LOSSES, TEACHER_MAPS, World, ask, each_weighting, every, make_
 
 import collegium as cg
 from collegium.methods import all_methods
-from collegium.models.reading import read, shape_of
-from collegium.objective import total
+from collegium.models.features.layer_names import read, shape_of
+from collegium.objectives.objective import total
 
 
 def without(method: Any, *options: str) -> Any:

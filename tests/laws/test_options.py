@@ -9,7 +9,7 @@ import pytest
 import torch
 from world import World, every, is_soft_target, make_method, shares, terms_at
 
-from collegium.family import AbstractFeature, AbstractSoftTarget
+from collegium.methods.soft_target import AbstractFeature, AbstractSoftTarget
 
 Which = Callable[[str], bool]
 

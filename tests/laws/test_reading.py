@@ -17,12 +17,12 @@ from torch.utils.checkpoint import checkpoint
 import collegium as cg
 from collegium.errors import RequestError
 from collegium.methods import all_methods
-from collegium.models.cifar import CIFAR_MODELS
+from collegium.models.features.discover import every_layer, survey
+from collegium.models.features.hooks import Taps
 from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
-from collegium.models.survey import every_layer, survey
-from collegium.models.taps import Taps
-from collegium.teachers.prepare import Wishes, prepare
+from collegium.models.zoo.cifar import CIFAR_MODELS
+from collegium.models.zoo.small import SMALL_MODELS
+from collegium.teachers.optimize import Wishes, prepare
 from collegium.teachers.teacher import Teacher
 
 GREY, COLOUR = (1, 8, 8), (3, 16, 16)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import collegium as cg
-from collegium.family import AbstractSoftTarget, WeightingName
-from collegium.method import AbstractMethod
 from collegium.methods import all_methods
-from collegium.objective import Objective
-from collegium.terms import MIXES
+from collegium.methods.base import AbstractMethod
+from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
+from collegium.objectives import MIXES
+from collegium.objectives.objective import Objective
 
 STUDENT_MAPS = {"one": (4, 6, 6), "two": (6, 3, 3), "three": (8, 2, 2)}
 TEACHER_MAPS = {"early": (5, 6, 6), "late": (7, 3, 3)}

@@ -22,10 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
+from collegium.models.input_spec import Setting
 from collegium.models.network import weights_hash
-from collegium.models.small import SMALL_MODELS
-from collegium.models.specs import Setting, build_network
+from collegium.models.registry import build_network
 from collegium.models.weights import read_weights
+from collegium.models.zoo.small import SMALL_MODELS
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 State = dict[str, Tensor]
@@ -203,7 +204,7 @@ def test_a_header_with_one_key_twice_is_refused(tmp_path: Path) -> None:
 def test_class_names_that_cannot_be_read_give_way_to_labels(
     trained: nn.Module, tmp_path: Path, said: str
 ) -> None:
-    from collegium.assembly import make_teacher
+    from collegium.build import make_teacher
 
     file = tmp_path / "n.safetensors"
     save_file(trained.state_dict(), file, {"classes": said, "mean": "0.5", "std": "0.5"})

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from collegium.models.cifar import CIFAR_MODELS
-from collegium.models.cifar.densenet import DenseLayer, transition
-from collegium.models.cifar.resnet import PaddedSubsampling
-from collegium.models.cifar.shufflenet import shuffle
+from collegium.models.zoo.cifar import CIFAR_MODELS
+from collegium.models.zoo.cifar.densenet import DenseLayer, transition
+from collegium.models.zoo.cifar.resnet import PaddedSubsampling
+from collegium.models.zoo.cifar.shufflenet import shuffle
 
 # Parameters with 10 and 100 classes. Option A: the counts of the ResNet paper's networks; the rest:
 # counted in RepDistiller's networks (densenet121: pytorch-cifar's).

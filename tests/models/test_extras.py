@@ -7,7 +7,7 @@ import pytest
 
 from collegium import doctor
 from collegium.errors import RequestError
-from collegium.models.foreign.extras import broken_torchvision, import_extra
+from collegium.utils.extras import broken_torchvision, import_extra
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from collegium.errors import CollegiumError, RequestError, WeightsError
+from collegium.models.input_spec import Setting
 from collegium.models.network import Preprocess, weights_hash
-from collegium.models.specs import Setting, build_network
+from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")

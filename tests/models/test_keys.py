@@ -9,14 +9,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
-from collegium.models.bodies import make_body
-from collegium.models.designs import find_design
-from collegium.models.keys import match_keys
+from collegium.models.architectures import find_design
+from collegium.models.build import make_body
+from collegium.models.input_spec import Setting
+from collegium.models.key_matching import match_keys
+from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess, weights_hash
-from collegium.models.small import SMALL_MODELS
-from collegium.models.specs import Setting, build_network, name_classes
-from collegium.models.strings import ModelString
+from collegium.models.registry import build_network, name_classes
 from collegium.models.weights import read_weights
+from collegium.models.zoo.small import SMALL_MODELS
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 State = dict[str, Tensor]
@@ -69,7 +70,7 @@ def test_parts_that_were_compiled_one_by_one(trained: nn.Module, tmp_path: Path)
 
 def test_a_wrapper_of_the_network_itself(trained: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
-        "from torch import nn\nfrom collegium.models.small import SMALL_MODELS\n"
+        "from torch import nn\nfrom collegium.models.zoo.small import SMALL_MODELS\n"
         "class Own(nn.Module):\n"
         "    def __init__(self, classes):\n"
         "        super().__init__()\n"

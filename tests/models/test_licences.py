@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from collegium.assembly import make_teacher
+from collegium.build import make_teacher
 from collegium.export.card import licence_lines
+from collegium.models.input_spec import Setting
 from collegium.models.licences import LICENCES, UNKNOWN, read_licence
-from collegium.models.small import SMALL_MODELS
-from collegium.models.specs import Setting
+from collegium.models.zoo.small import SMALL_MODELS
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError
+from collegium.models.input_spec import Setting
 from collegium.models.network import SEES_GREY, Network, Preprocess, weights_hash
-from collegium.models.specs import Setting, build_network, seeded, wrap_module
+from collegium.models.registry import build_network, seeded, wrap_module
 from collegium.models.weights import network_bytes, read_weights
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from collegium.errors import CollegiumError
+from collegium.models.features.discover import survey
+from collegium.models.input_spec import Setting
 from collegium.models.network import Preprocess, freeze, parameter_count, weights_hash
-from collegium.models.specs import Setting, build_network
-from collegium.models.survey import survey
-from collegium.teachers.prepare import Wishes, prepare
+from collegium.models.registry import build_network
+from collegium.teachers.optimize import Wishes, prepare
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from collegium.errors import CollegiumError
+from collegium.models.input_spec import Setting
 from collegium.models.network import Network
-from collegium.models.specs import Setting, build_network
+from collegium.models.registry import build_network
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -132,7 +133,7 @@ class Ended(nn.Module):
 
 
 def taught(body: nn.Module) -> Network:
-    from collegium.assembly import make_teacher
+    from collegium.build import make_teacher
 
     torch.manual_seed(0)
     return make_teacher("t", body, COLOUR)

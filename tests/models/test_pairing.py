@@ -6,7 +6,7 @@ import pytest
 
 import collegium as cg
 from collegium.errors import RequestError
-from collegium.models.pairing import asked_layers, nearest_layer, pair_layers, pair_table
+from collegium.models.features.pairing import asked_layers, nearest_layer, pair_layers, pair_table
 from collegium.types import HintPair
 
 MAPS = {"one": (4, 8, 8), "two": (6, 4, 4), "three": (8, 2, 2)}

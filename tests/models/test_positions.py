@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from collegium.errors import CollegiumError, RequestError
-from collegium.models.foreign.words import (
+from collegium.models.input_spec import Setting
+from collegium.models.libraries.config_keys import (
     TIMM,
     TORCHVISION_META,
     TORCHVISION_TRANSFORMS,
     WEIGHTS_FILE,
     unknown,
 )
-from collegium.models.specs import Setting, build_network
-from collegium.models.strings import OPTIONS
+from collegium.models.model_string import OPTIONS
+from collegium.models.registry import build_network
 
 COLOUR = Setting(
     ("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), any_classes=True
@@ -139,7 +140,7 @@ def test_torchvision_interpolates_and_leaves_nothing_untrained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = pytest.importorskip("torchvision", reason="needs the extra torchvision").models
-    from collegium.models.foreign import torchvision as family
+    from collegium.models.libraries import torchvision as family
 
     def small(models: Any, member: str, image_size: int = 224, **words: Any) -> Any:
         return models.VisionTransformer(image_size, 16, 1, 2, 16, 16, **words)

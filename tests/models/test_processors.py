@@ -13,13 +13,13 @@ from PIL import Image
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.foreign.words import HF_PROCESSOR, READ, unknown
+from collegium.models.libraries.config_keys import HF_PROCESSOR, READ, unknown
 from collegium.models.network import Network
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
-from collegium.models.foreign import processors  # noqa: E402
-from collegium.models.foreign.hf import quiet  # noqa: E402
-from collegium.models.foreign.processors import (  # noqa: E402
+from collegium.models.libraries import processors  # noqa: E402
+from collegium.models.libraries.hf import quiet  # noqa: E402
+from collegium.models.libraries.processors import (  # noqa: E402
     Sight,
     _find,
     processor_names,
@@ -299,7 +299,7 @@ def test_ratios_that_are_kept_are_known() -> None:
 
 def test_both_places_of_a_processor(tmp_path: Path) -> None:
     """transformers 5 keeps all processors of a network in one file."""
-    from collegium.models.foreign.hf import _processor
+    from collegium.models.libraries.hf import _processor
 
     words = {"image_processor_type": "ViTImageProcessor", "size": 8}
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": words}))

@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
+from collegium.models.input_spec import Setting
+from collegium.models.model_string import ModelString, has_weights
 from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
-from collegium.models.specs import Setting, build_network, wrap_module
-from collegium.models.strings import ModelString, has_weights
+from collegium.models.registry import build_network, wrap_module
 from collegium.models.weights import network_bytes
+from collegium.models.zoo.small import SMALL_MODELS
 
 GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 PLAIN = ((0.0,) * 3, (1.0,) * 3)

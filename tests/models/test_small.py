@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from collegium.models.small import SMALL_MODELS
+from collegium.models.zoo.small import SMALL_MODELS
 
 PARAMETERS = {
     "mlp": 2_410,

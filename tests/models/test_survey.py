@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.cifar import CIFAR_MODELS
+from collegium.models.features.discover import every_layer, survey
 from collegium.models.network import Network, Preprocess
-from collegium.models.small import SMALL_MODELS
-from collegium.models.survey import every_layer, survey
+from collegium.models.zoo.cifar import CIFAR_MODELS
+from collegium.models.zoo.small import SMALL_MODELS
 from tests.models.shapes import KINDS, Convolutions, Transformer
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.losses import attention, flow
-from collegium.models.small import SMALL_MODELS
-from collegium.models.survey import survey
-from collegium.models.taps import Taps
+from collegium.models.features.discover import survey
+from collegium.models.features.hooks import Taps
+from collegium.models.zoo.small import SMALL_MODELS
 from tests.models.shapes import KINDS, ChannelsLast, Convolutions, Transformer
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from collegium.errors import CollegiumError, RequestError
-from collegium.models.designs import find_design
-from collegium.models.foreign.torchvision import _modern
+from collegium.models.architectures import find_design
+from collegium.models.features.discover import survey
+from collegium.models.input_spec import Setting
+from collegium.models.libraries.torchvision import _modern
+from collegium.models.model_string import ModelString
 from collegium.models.network import Preprocess, weights_hash
-from collegium.models.specs import Setting, build_network
-from collegium.models.strings import ModelString
-from collegium.models.survey import survey
+from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
 from tests.laws.reading import check_reading
 
@@ -100,7 +101,7 @@ def test_the_librarys_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     published = timm.create_model("resnet10t", num_classes=1000)
     torch.save(published.state_dict(), tmp_path / "file.bin")
     monkeypatch.setattr(
-        "collegium.models.foreign.timm.hub_file", lambda repository, name: tmp_path / "file.bin"
+        "collegium.models.libraries.timm.hub_file", lambda repository, name: tmp_path / "file.bin"
     )
     teacher = build_network("timm:resnet10t@pretrained", imagenet("timm:resnet10t"))
     assert weights_hash(teacher.body) == weights_hash(published)

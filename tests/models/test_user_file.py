@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.models.input_spec import Setting
+from collegium.models.registry import build_network
 from collegium.models.source_code import code_digest, code_of_module
-from collegium.models.specs import Setting, build_network
 from collegium.models.user_file import user_file
 
 SETTING = Setting(("a", "b", "c"), (1, 8, 8), (0.5,), (0.5,))

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collegium.record import EXAMPLES, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
+from collegium.records.run_folder import (
+    EXAMPLES,
+    PREDICTIONS,
+    RUN,
+    SUMMARY,
+    TEACHERS,
+    WEIGHTS,
+    Record,
+)
 
 Folder = Callable[..., Record]
 

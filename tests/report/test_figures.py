@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
-from collegium.charts.drawing import AbstractDrawing
 from collegium.errors import FolderError, UnknownNameError
-from collegium.record import METRICS, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
-from collegium.table import Comparison
+from collegium.plots.drawing import AbstractDrawing
+from collegium.records.comparison import Comparison
+from collegium.records.run_folder import (
+    METRICS,
+    PREDICTIONS,
+    RUN,
+    SUMMARY,
+    TEACHERS,
+    WEIGHTS,
+    Record,
+)
 
 Folder = Callable[..., Record]
 HOSTILE = "<script>alert(1)</script>\"'&"

@@ -11,9 +11,18 @@ from types import ModuleType
 
 import pytest
 
-from collegium.charts.chart import CROWD, Axis, Line, draw
-from collegium.cli import main
-from collegium.record import EXAMPLES, METRICS, PREDICTIONS, RUN, SUMMARY, TEACHERS, WEIGHTS, Record
+from collegium.cli.main import main
+from collegium.plots.chart import CROWD, Axis, Line, draw
+from collegium.records.run_folder import (
+    EXAMPLES,
+    METRICS,
+    PREDICTIONS,
+    RUN,
+    SUMMARY,
+    TEACHERS,
+    WEIGHTS,
+    Record,
+)
 from collegium.report.page import NAMES, page
 
 Folder = Callable[..., Record]

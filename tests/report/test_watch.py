@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from collegium.cli import main
-from collegium.record import RUN, SUMMARY, Record
+from collegium.cli.main import main
+from collegium.records.run_folder import RUN, SUMMARY, Record
 from collegium.report.page import page
 from collegium.report.watch import watch
-from collegium.training.lock import is_taken, only_writer
+from collegium.utils.lock import is_taken, only_writer
 
 Folder = Callable[..., Record]
 RELOADS = 'http-equiv="refresh"'
 HOLD = """
 import sys, time
 from pathlib import Path
-from collegium.training.lock import only_writer
+from collegium.utils.lock import only_writer
 
 with only_writer(Path(sys.argv[1])):
     print("begun", flush=True)
@@ -33,7 +33,7 @@ with only_writer(Path(sys.argv[1])):
 LOOKS = """
 import sys, time
 from pathlib import Path
-from collegium.training.lock import is_taken
+from collegium.utils.lock import is_taken
 
 print("begun", flush=True)
 while True:
@@ -161,7 +161,7 @@ def test_control_c_ends_the_watching_and_not_the_run(folder: Folder) -> None:
     record = folder()
     going(record)
     path = record.path("report.html")
-    words = [sys.executable, "-m", "collegium.cli", "report", "--watch", str(record.folder)]
+    words = [sys.executable, "-m", "collegium.cli.main", "report", "--watch", str(record.folder)]
     with process(HOLD, record.folder) as training:
         done = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: path.is_file() and RELOADS in path.read_text())
@@ -197,7 +197,7 @@ def test_two_comparisons_do_not_write_one_folder(tmp_path: Path, capsys) -> None
 def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = f"train --data digits --model small:cnn --epochs 150 --quiet --out {out}"
-    training = subprocess.Popen([sys.executable, "-m", "collegium.cli", *words.split()])
+    training = subprocess.Popen([sys.executable, "-m", "collegium.cli.main", *words.split()])
     wait_for((out / RUN).is_file)
     pages: list[str] = []
     stop = threading.Event()
@@ -210,7 +210,7 @@ def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
     looking = threading.Thread(target=look)
     looking.start()
     told = subprocess.run(
-        [sys.executable, "-m", "collegium.cli", "report", "--watch", "--json", str(out)],
+        [sys.executable, "-m", "collegium.cli.main", "report", "--watch", "--json", str(out)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from collegium.assembly import setting_of
+from collegium.build import setting_of
 from collegium.data import ImageData, Views
-from collegium.models.specs import build_network
+from collegium.models.registry import build_network
+from collegium.store import Filler, StoredTeachers
+from collegium.store.identity import open_store, open_volumes, writes_down
 from collegium.teachers import LiveTeachers
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.store import Filler, StoredTeachers
-from collegium.teachers.store.catalogue import open_store, open_volumes, writes_down
+from collegium.teachers.ensemble import Faculty
 from collegium.types import Layers
 
 MODELS = {"a": "small:cnn", "b": "small:mlp"}

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from collegium.assembly import make_teacher, relate, setting_of
+from collegium.build import make_teacher, relate, setting_of
 from collegium.errors import FolderError, RequestError
 from collegium.models.network import Network, Preprocess
 from collegium.teachers import LiveTeachers
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.labels import LabelMap, group_table, match
+from collegium.teachers.ensemble import Faculty
+from collegium.teachers.label_map import LabelMap, group_table, match
 from collegium.types import UNKNOWN, Batch
 
 DIGITS = tuple("0123456789")

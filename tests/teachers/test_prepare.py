@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from collegium.models.cifar import CIFAR_MODELS
+from collegium.models.features.discover import survey
 from collegium.models.network import Network, Preprocess, freeze, weights_hash
-from collegium.models.small import SMALL_MODELS
-from collegium.models.survey import survey
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.prepare import EXACT, Wishes, fold, prepare
+from collegium.models.zoo.cifar import CIFAR_MODELS
+from collegium.models.zoo.small import SMALL_MODELS
+from collegium.teachers.ensemble import Faculty
+from collegium.teachers.optimize import EXACT, Wishes, fold, prepare
 from collegium.teachers.teacher import Prepared, Teacher
 
 

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from collegium.assembly import setting_of
+from collegium.build import setting_of
 from collegium.data import Views
 from collegium.errors import FolderError, NumericsError, RequestError, ResourceError
-from collegium.models.specs import wrap_module
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.store import Share, Store
-from collegium.teachers.store.codecs import make_codec
-from collegium.teachers.store.plan import make_plan
+from collegium.models.registry import wrap_module
+from collegium.store import Share, Store
+from collegium.store.codecs import make_codec
+from collegium.store.plan import make_plan
+from collegium.teachers.ensemble import Faculty
 from collegium.types import Batch
 
 
@@ -373,7 +373,7 @@ def test_the_manifests_say_what_is_kept(stored, data, tmp_path) -> None:
 
 
 def test_a_changed_teacher_behind_a_true_manifest_is_found(stored, data, make_faculty) -> None:
-    from collegium.teachers.store.catalogue import check_answers
+    from collegium.store.identity import check_answers
 
     source = stored("fp16")
     source.outputs(batch_of(data, range(90), 0))

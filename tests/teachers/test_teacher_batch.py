@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from collegium.cli import main
+from collegium.cli.main import main
+from collegium.config.options import Machine
 from collegium.errors import RequestError
 from collegium.models.network import Network
-from collegium.models.small import SMALL_MODELS
-from collegium.teachers.prepare import Wishes, prepare
+from collegium.models.zoo.small import SMALL_MODELS
+from collegium.teachers.optimize import Wishes, prepare
 from collegium.teachers.teacher import Teacher
-from collegium.training.options import Machine
 from tests.teachers.test_prepare import network_of, pixels
 
 OOM = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"

@@ -6,7 +6,7 @@ import pytest
 
 from collegium.errors import RequestError
 from collegium.teachers import wordnet
-from collegium.teachers.labels import match
+from collegium.teachers.label_map import match
 
 WORDS = {f"n{place:08}": f"thing {place}, object number {place}" for place in range(1000)}
 WORDS["n00000134"] = WORDS["n00000517"] = "crane"

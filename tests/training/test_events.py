@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from collegium.cli import main
+from collegium.cli.main import main
 from collegium.errors import RequestError
-from collegium.record import EVENTS, RUN, Record
-from collegium.training.events import tag, wants_events, written_to
+from collegium.records.run_folder import EVENTS, RUN, Record
+from collegium.records.tensorboard import tag, wants_events, written_to
 
 LINES: list[dict[str, Any]] = [
     {"epoch": 0, "step": 10, "split": "train", "loss": 2.0, "loss.kd": 1.5, "seconds": 5.0},

@@ -20,20 +20,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import collegium as cg
-from collegium.assembly import make_student, make_teacher, setting_of, splits_from
+from collegium.api import execute
 from collegium.audit.examine import audit
+from collegium.build import make_student, make_teacher, setting_of, splits_from
+from collegium.config.options import Machine, Optimisation
+from collegium.config.run import Run
 from collegium.errors import CollegiumError, Interrupted, NumericsError, RequestError
-from collegium.models.given import copied, left_as_it_was, uncompile, unwrapped
 from collegium.models.network import Network, Preprocess, weights_hash
 from collegium.models.outputs import logits_of
-from collegium.models.specs import build_network
+from collegium.models.registry import build_network
 from collegium.models.state import pack_state, unpack_state
+from collegium.models.user_modules import copied, left_as_it_was, uncompile, unwrapped
 from collegium.models.weights import fit_weights, network_bytes, read_weights
-from collegium.run import Run, execute
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.prepare import Wishes
-from collegium.training.options import Machine, Optimisation
-from collegium.training.rehearsal import rehearse
+from collegium.runner.trial_step import rehearse
+from collegium.teachers.ensemble import Faculty
+from collegium.teachers.optimize import Wishes
 from tests.awkward import NETWORKS, SHAPE, Case, Extra, Plain, TwoNames, Viewed, mixed
 
 HOOKS = (
@@ -639,7 +640,7 @@ def fails(graph, inputs):
 
 
 torch.compile = lambda net, **options: compiles(net, backend=fails)
-from collegium.cli import main
+from collegium.cli.main import main
 
 sys.exit(main())
 """

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 import collegium as cg
-from collegium.assembly import make_dims, setting_of, splits_from
+from collegium.build import make_dims, setting_of, splits_from
 from collegium.errors import RequestError
 from collegium.losses import direction_hint
-from collegium.method import AbstractMethod
 from collegium.methods import all_methods
+from collegium.methods.base import AbstractMethod
+from collegium.models.features.pairing import nearest_layer
 from collegium.models.network import Network, Preprocess, weights_hash
-from collegium.models.pairing import nearest_layer
+from collegium.objectives import Hint
 from collegium.teachers import LiveTeachers
-from collegium.teachers.faculty import Faculty
-from collegium.teachers.prepare import Wishes
-from collegium.terms import Hint
-from collegium.training.learner import Learner, Lesson, student_layers
+from collegium.teachers.ensemble import Faculty
+from collegium.teachers.optimize import Wishes
+from collegium.training.module import Learner, Lesson, student_layers
 from collegium.types import Batch, HintPair
 from tests.models.shapes import CLASSES, Merging, Transformer
 

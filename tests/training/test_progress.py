@@ -9,10 +9,10 @@ import torch
 from rich.cells import cell_len
 from rich.console import Console
 
-from collegium.training.meter import Meter
-from collegium.training.progress import Display
-from collegium.training.progress_line import Moment
+from collegium.training.metrics import Meter
 from collegium.types import Batch
+from collegium.utils.progress import Display
+from collegium.utils.progress_line import Moment
 
 
 def display(terminal: bool, quiet: bool = False, width: int = 100) -> Display:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from collegium.config.options import Machine, Optimisation
 from collegium.errors import FolderError, RequestError
-from collegium.record import Record, next_free
-from collegium.training.evaluate import Predictions
-from collegium.training.meter import Meter, collapse, epoch_line
-from collegium.training.options import Machine, Optimisation
+from collegium.evaluation.predict import Predictions
+from collegium.records.run_folder import Record, next_free
+from collegium.training.metrics import Meter, collapse, epoch_line
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import collegium as cg
-from collegium.assembly import setting_of
+from collegium.api import execute
+from collegium.build import setting_of
+from collegium.config.options import Optimisation
+from collegium.config.run import Run
 from collegium.data import Splits, load_data
 from collegium.models.network import Network
-from collegium.models.specs import build_network
-from collegium.record import Record
-from collegium.run import Run, execute
-from collegium.training.options import Optimisation
+from collegium.models.registry import build_network
+from collegium.records.run_folder import Record
 
 KNOWN = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from collegium.cli import main
+from collegium.api import execute
+from collegium.cli.main import main
+from collegium.config.options import Machine, Optimisation
+from collegium.config.run import Run
+from collegium.config.same_run import run_id
 from collegium.errors import RequestError
 from collegium.methods.amtml import AMTML
-from collegium.record import Record
-from collegium.run import Run, execute
-from collegium.training.identity import run_id
-from collegium.training.lock import only_writer
-from collegium.training.loop import Training
-from collegium.training.options import Machine, Optimisation
+from collegium.records.run_folder import Record
+from collegium.training.trainer import Training
+from collegium.utils.lock import only_writer
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s", "inference_images_per_s")
 NET = """

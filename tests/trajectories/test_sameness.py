@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import collegium as cg
-from collegium.record import Record
-from collegium.run import Run, execute
-from collegium.teachers.store import Store
-from collegium.training.options import COMPILE_STEPS, Machine, Optimisation, Storage
+from collegium.api import execute
+from collegium.config.options import COMPILE_STEPS, Machine, Optimisation, Storage
+from collegium.config.run import Run
+from collegium.records.run_folder import Record
+from collegium.store import Store
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s")
 
@@ -142,7 +143,7 @@ def test_what_makes_it_fast_changes_the_losses_in_their_last_digits(run: Any) ->
 def test_compiled_is_eager_within_tolerance(tmp_path: Path) -> None:
     # In processes of their own: the shape checks of the tests break the compiler.
     def cli(words: str) -> None:
-        code = "import sys; from collegium.cli import main; sys.exit(main())"
+        code = "import sys; from collegium.cli.main import main; sys.exit(main())"
         words = f"{words} --quiet --data digits --epochs 3"
         command = [sys.executable, "-c", code, *words.split()]
         subprocess.run(command, check=True, cwd=tmp_path, timeout=600)
@@ -187,7 +188,7 @@ def test_pictures_that_stay_encoded_train_the_same_student(
         return execute(run, tmp_path / folder, quiet=True)
 
     decoded = go("decoded")
-    monkeypatch.setattr("collegium.data.albums.free_memory", lambda: 0)
+    monkeypatch.setattr("collegium.data.images.load.free_memory", lambda: 0)
     encoded = go("encoded")
     assert digest(encoded) == digest(decoded)
     assert timeless(encoded) == timeless(decoded)

@@ -17,15 +17,15 @@ from safetensors import safe_open
 from torch import nn
 
 import collegium as cg
-from collegium.cli import main
+from collegium.cli.main import main
 from collegium.data import Splits
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
 from collegium.methods import all_methods
 from collegium.models.network import weights_hash
-from collegium.models.small import SMALL_MODELS
-from collegium.record import Record
-from collegium.training.loop import Training
-from collegium.training.progress import Display
+from collegium.models.zoo.small import SMALL_MODELS
+from collegium.records.run_folder import Record
+from collegium.training.trainer import Training
+from collegium.utils.progress import Display
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s")
 
@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     with monkeypatch.context() as patched:
         patched.setattr(Display, "epoch", stop)
         if stop_after == 5:  # all epochs are done, the summary is not
-            patched.setattr("collegium.session.close", stop_at_the_end)
+            patched.setattr("collegium.runner.setup.close", stop_at_the_end)
         assert main([*words.split(), "broken"]) == 130
     assert not Path("broken/student.safetensors").exists()
     assert main(["resume", "broken", "--quiet"]) == 0
@@ -241,7 +241,7 @@ def test_from_python_with_modules_and_arrays(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
-    words = "-m collegium.cli train --data digits --model small:dense --epochs 12 --seed 5"
+    words = "-m collegium.cli.main train --data digits --model small:dense --epochs 12 --seed 5"
     start = [sys.executable, *words.split(), "--out"]
     subprocess.run([*start, "whole"], cwd=tmp_path, check=True, capture_output=True)
     process = subprocess.Popen([*start, "killed"], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -251,7 +251,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_epoch(tmp_path: Path) -> Non
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    resume = [sys.executable, "-m", "collegium.cli", "resume", "killed"]
+    resume = [sys.executable, "-m", "collegium.cli.main", "resume", "killed"]
     subprocess.run(resume, cwd=tmp_path, check=True, capture_output=True)
     assert digest(Record(tmp_path / "whole")) == digest(Record(tmp_path / "killed"))
     assert timeless(Record(tmp_path / "whole")) == timeless(Record(tmp_path / "killed"))
@@ -264,7 +264,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, stage: str) -> None
     method = f"amtml --angle-weight 0 {stage}"
 
     def run(words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "collegium.cli", *words.split()]
+        command = [sys.executable, "-m", "collegium.cli.main", *words.split()]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done

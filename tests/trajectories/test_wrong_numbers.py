@@ -15,14 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 import collegium as cg
+from collegium.api import execute
+from collegium.config.options import Machine, Optimisation
+from collegium.config.run import Run
 from collegium.data import Splits, as_image_data
 from collegium.errors import NumericsError, ResourceError
-from collegium.run import Run, execute
 from collegium.training import checkpoint
-from collegium.training.guard import check_scale
-from collegium.training.loop import Training
-from collegium.training.mishaps import explain
-from collegium.training.options import Machine, Optimisation
+from collegium.training.nan_guard import check_scale
+from collegium.training.trainer import Training
+from collegium.utils.os_errors import explain
 
 
 def data() -> Splits:

@@ -1,0 +1,308 @@
+"""What Python calls: `distill`, `execute`, `resume`, `evaluate`."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collegium.config.options import Machine, Optimisation, Storage
+from collegium.config.run import Run
+from collegium.errors import Interrupted, RequestError, ResourceError
+from collegium.methods.base import AbstractMethod, check_parts
+from collegium.records.run_folder import Json, Record
+from collegium.runner.folders import check_folder, finished, foreign_parts, go_on
+from collegium.utils.from_json import (
+    ImageSize,
+    as_class_weights,
+    as_labels,
+    strict,
+)
+from collegium.utils.torch_state import as_ever
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from collegium.data import Splits
+
+
+@as_ever
+def distill(
+    *,
+    student: "str | nn.Module",
+    teachers: "Mapping[str, str | nn.Module]",
+    train: Any,
+    val: Any = None,
+    test: Any = None,
+    method: AbstractMethod,
+    out: Path | str,
+    epochs: int = 30,
+    batch_size: int = 128,
+    optimizer: str = "sgd",
+    lr: float | None = None,
+    seed: int = 0,
+    validation: float = 0.1,
+    augment: str | None = None,
+    views: int | None = None,
+    store: Path | str | None = None,
+    labels: Mapping[str, Any] | None = None,
+    class_weights: "Mapping[str, float] | Path | str | None" = None,
+    label_smoothing: float = 0.0,
+    overwrite: bool = False,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    **options: Any,
+) -> Record:
+    """Train one student from several teachers.
+
+    Args:
+        student: any `nn.Module` that gives logits, or a model string; a module is trained in place.
+        teachers: the same, by name; never changed.
+        train: a data string, an `ImageData`, a pair of arrays, or a map-style data set of
+            (image, label), as raw pixels.
+        val: what the best epoch is chosen on; by default part of `train` is held out.
+        test: what the result is measured on; by default `val`.
+        method: for example `collegium.AMTML()`.
+        out: the run folder.
+        epochs: how often every training example is seen.
+        batch_size: examples a step.
+        optimizer: "sgd" or "adamw".
+        lr: peak learning rate.
+        seed: of everything random.
+        validation: part of `train` held out where `val` is not given.
+        augment: a key of `collegium.data.RECIPES`; by default what suits the data.
+        views: of an example, 0 for no limit; by default a quarter of the epochs.
+        store: a folder for the teachers' answers, so that nobody has to ask them twice.
+        labels: for teachers with other classes than the data's, by their name: a mapping from
+            each of their classes to the student's it stands for, the names of their classes in the
+            order of their logits, or a JSON file with either. Not needed where names agree.
+        class_weights: of the label's cross entropy: "balanced", a mapping from class names, or a
+            JSON or CSV file of one; only their ratios matter, see `settle_class_weights`.
+        label_smoothing: part of the label that all classes share equally, at least 0, below 1.
+        overwrite: replace a run that is in the folder.
+        quiet: show no progress.
+        tensorboard: write metrics as TensorBoard events too (needs the extra of that name).
+        **options: fields of `Machine` and `Storage`: precision, devices, store_hints, ...
+
+    Returns:
+        The record: the run folder.
+
+    Raises:
+        RequestError: what was asked cannot work; nothing was started.
+        NumericsError: a NaN or an infinity; the last checkpoint is kept.
+    """
+    from collegium.build import splits_from
+
+    check_parts(teachers, method, "modules or model strings")
+    data = train if isinstance(train, str) else splits_from(train, val, test, validation, seed)
+    optimisation: dict[str, Any] = {"optimizer": optimizer, "lr": lr}
+    place = None if store is None else str(store)
+    stored = {key: options.pop(key) for key in ("store_logits", "store_hints") if key in options}
+    run = Run(
+        data=data,
+        student=student,
+        teachers=dict(teachers),
+        method=method,
+        optimisation=Optimisation(epochs=epochs, batch_size=batch_size, **optimisation),
+        machine=strict(Machine, options),
+        storage=strict(Storage, {"store": place, **stored}),
+        seed=seed,
+        validation=validation,
+        augment=augment,
+        views=views,
+        labels={name: as_labels(content) for name, content in (labels or {}).items()},
+        class_weights=as_class_weights(class_weights),
+        label_smoothing=label_smoothing,
+    )
+    return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
+
+
+@as_ever
+def execute(
+    run: Run,
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    label: str | None = None,
+    tensorboard: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
+) -> Record:
+    """Make a run happen and leave its record.
+
+    Args:
+        run: what to do.
+        out: the run folder.
+        overwrite: replace a run that is in the folder.
+        resume: go on from the newest checkpoint in the folder.
+        quiet: show no progress.
+        label: shown in front of progress lines.
+        tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
+        epochs: with `resume`, how many there are to be now: from the checkpoint on the learning
+            rate follows the schedule of so many.
+        changed_code: with `resume`, go on though the source of a network is not what it was.
+    """
+    from collegium.records.tensorboard import wants_events
+    from collegium.runner.changes import Allowed, check_epochs
+
+    out = Path(out)
+    if not resume and (epochs is not None or changed_code):
+        raise RequestError(
+            "epochs and changed_code are of a run that goes on: give resume=True too"
+        )
+    check_folder(out, overwrite or resume)
+    if resume and epochs is not None:
+        more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))
+        run = dataclasses.replace(run, optimisation=more)
+    elif resume and finished(out):
+        _warn_of_doubts(Record(out), quiet)
+        return Record(out)
+    events = wants_events(out, tensorboard, resume)
+    from collegium.models.user_modules import left_as_it_was
+    from collegium.runner.setup import Session
+    from collegium.utils.os_errors import explain
+    from collegium.utils.signals import Stopper, end_with_parent
+
+    label = label or run.method.slug
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
+        end_with_parent()
+    try:
+        with Stopper() as stopper, left_as_it_was(run.student):
+            shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
+            session = Session(run, out, stopper=stopper, **shown)
+            allowed = Allowed(epochs, changed_code)
+            return session.carry_out(overwrite=overwrite, resume=resume, allowed=allowed)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted{go_on(run.to_json(), out)}") from None
+    except ResourceError as error:
+        raise ResourceError(f"{error}{go_on(run.to_json(), out)}") from error
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (reason := explain(error)) is None:
+            raise
+        raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
+
+
+def _warn_of_doubts(record: Record, quiet: bool) -> None:
+    from collegium.config.same_run import doubts
+    from collegium.utils.progress import Display
+
+    for doubt in doubts(record.folder, record.run):
+        Display(quiet).warn(doubt)
+
+
+def resume(
+    folder: Path | str,
+    *,
+    quiet: bool = False,
+    epochs: int | None = None,
+    changed_code: bool = False,
+    **machine: Any,
+) -> Record:
+    """Go on where a stopped run was, exactly; a finished one is left as it is.
+
+    Args:
+        folder: of the run.
+        quiet: show no progress.
+        epochs: how many there are to be now, also of a finished run, see `execute`.
+        changed_code: go on though the source of a network is not what it was.
+        **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
+            workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
+
+    Raises:
+        FolderError: it is no run folder, another process writes it, or it is damaged.
+        RequestError: it was started from Python objects, which no string can bring back; or what
+            decides the result is not what it was.
+    """
+    from collegium.config.same_run import refuse_edited
+
+    folder = Path(folder)
+    run = Run.of(Record(folder))
+    refuse_edited(str(folder), Record(folder).run)
+    if foreign := foreign_parts(run.to_json()):
+        raise RequestError(
+            f"{folder} was started from Python with {', '.join(foreign)}; "
+            "resume it from Python, with the same objects"
+        )
+    run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
+    return execute(run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code)
+
+
+@as_ever
+def evaluate(
+    model: "str | nn.Module",
+    data: "str | Splits",
+    *,
+    split: str | None = None,
+    batch_size: int = 500,
+    machine: Machine | None = None,
+    validation: float = Run.validation,
+    seed: int = Run.seed,
+    image_size: ImageSize = Run.image_size,
+    classes: tuple[str, ...] = (),
+    labels: Any = None,
+) -> Json:
+    """Accuracy, loss and calibration of a network on a split.
+
+    Args:
+        model: a model string with weights, a run folder, or a module.
+        data: a data string or splits.
+        split: "train", "validation" or "test"; by default test, else validation.
+        batch_size: images at a time.
+        machine: where it runs.
+        validation: part of the training data that counts as validation.
+        seed: of that part.
+        image_size: rows and columns of a folder's images.
+        classes: the classes it is measured on, of those the data has; none for all.
+        labels: a label map, where the network has other classes, see `distill`.
+
+    Returns:
+        `split images accuracy loss ece parameters seconds images_per_s`; for a network that does
+        not know every class also `images_known` and `accuracy_known`, and loss and ece are of these
+        images; `notes` on how its weights were loaded, where there are any.
+
+    Raises:
+        RequestError: no such model or data, or a model without weights.
+        NumericsError: a logit is NaN or infinite.
+    """
+    import time
+
+    from collegium.build import make_fabric, make_splits, make_teacher, relate, setting_of
+    from collegium.evaluation.predict import check_measurable, predict
+    from collegium.models.network import parameter_count
+    from collegium.utils.progress import Display
+
+    machine = machine or Machine()
+    splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
+    chosen = split or splits.names()[-1]
+    examined = splits.get(chosen)
+    told = None if labels is None else as_labels(labels)
+    network = make_teacher("model", model, setting_of(splits.train), told)
+    for doubt in network.origin.doubts:
+        Display(label="evaluate").warn(doubt)
+    mapped = relate("model", network.classes, splits.train.classes, told)
+    fabric = make_fabric(machine)
+    started = time.perf_counter()
+    found = predict(
+        network.to(fabric.device),
+        examined,
+        batch_size=batch_size,
+        device=fabric.device,
+        precision=fabric.autocast,
+        labels=mapped,
+    )
+    seconds = time.perf_counter() - started
+    check_measurable(found, chosen)
+    return {
+        "split": chosen,
+        "images": len(examined),
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "ece": found.ece,
+        "parameters": parameter_count(network),
+        "seconds": seconds,
+        "images_per_s": len(examined) / seconds,
+        **found.of_known(),
+        **({"notes": list(network.origin.notes)} if network.origin.notes else {}),
+    }

@@ -1,0 +1,354 @@
+"""From the strings and objects of a request to the parts of a run."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
+
+from collegium.config.options import Machine
+from collegium.data import (
+    ImageData,
+    Loader,
+    Splits,
+    hold_out,
+    keep_classes,
+    load_data,
+    splits_of,
+)
+from collegium.data.class_names import without_examples
+from collegium.errors import RequestError, UnknownNameError
+from collegium.methods.base import AbstractMethod
+from collegium.models.architectures import check_family
+from collegium.models.features.discover import every_layer, survey
+from collegium.models.input_spec import Setting
+from collegium.models.model_string import ModelString
+from collegium.models.network import Network, freeze
+from collegium.models.registry import build_network, has_weights, seeded, wrap_module, wrap_teacher
+from collegium.teachers.ensemble import Faculty, Profile
+from collegium.teachers.label_map import LabelMap, match
+from collegium.teachers.optimize import SAMPLE, Wishes
+from collegium.types import Dims, MapShape
+from collegium.utils.from_json import ImageSize
+from collegium.utils.memory import keep_freed_memory
+from collegium.utils.progress import Display
+
+Labels = Mapping[str, Any] | Sequence[str]
+"""A teacher's classes: each with the student's it stands for, or their names alone."""
+
+PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(machine: Machine) -> Fabric:
+    """Devices, precision and processes, launched.
+
+    Raises:
+        RequestError: the machine has no such device, or not as many.
+    """
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    keep_freed_memory()
+    # What it reports on itself is not what a user asked to see.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    devices, nodes = _processes(machine)
+    many = devices * nodes > 1 or machine.strategy == "ddp"
+    # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
+    strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what is refused below
+            fabric = Fabric(
+                accelerator=machine.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=PRECISIONS[machine.precision],
+            )
+    except (RuntimeError, ValueError) as error:
+        asked = f"--accelerator {machine.accelerator} --devices {devices}"
+        raise RequestError(f"{asked} cannot be had here: {error}") from None
+    if machine.precision == "16" and fabric.device.type == "cpu":
+        raise RequestError(
+            "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on hardware we did not choose
+        fabric.launch()
+    return fabric
+
+
+def _processes(machine: Machine) -> tuple[int, int]:
+    """Processes of a machine and number of machines: as asked, or as torchrun has started them.
+
+    Raises:
+        RequestError: torchrun has started another number than was asked for.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return machine.devices, 1
+    here, all_of_them = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if machine.devices not in (1, here):
+        raise RequestError(
+            f"torchrun started {here} processes here, --devices asks for {machine.devices}: leave "
+            "--devices out, or give both the same number"
+        )
+    return here, all_of_them // here
+
+
+def make_splits(
+    data: str | Splits,
+    validation: float,
+    seed: int,
+    image_size: ImageSize,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    display: Display | None = None,
+    classes: Sequence[str] = (),
+) -> Splits:
+    """The splits a string names, or those given; of some classes alone, if these are named.
+
+    The user hears what should be known of them.
+    """
+    display = display or Display(quiet=True)
+    splits = (
+        data
+        if isinstance(data, Splits)
+        else load_data(
+            data,
+            validation=validation,
+            seed=seed,
+            image_size=image_size,
+            workers=machine.decoders,
+            tell=display.say,
+        )
+    )
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    for note in splits.notes if first else ():
+        display.warn(note)
+    return keep_classes(splits, classes)
+
+
+def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
+    """Splits of data from Python: each an `ImageData`, two arrays, or a map-style data set."""
+    given = {"train": train, "validation": val, "test": test}
+    splits = splits_of({part: data for part, data in given.items() if data is not None})
+    names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
+    if lack := without_examples(splits.train.name, names, counts.tolist()):
+        splits = dataclasses.replace(splits, notes=(*splits.notes, lack))
+    if splits.validation is not None or validation == 0:
+        return splits
+    train_data, held_out = hold_out(splits.train, validation, seed)
+    return dataclasses.replace(splits, train=train_data, validation=held_out)
+
+
+def setting_of(train: ImageData) -> Setting:
+    """What networks for this data are built for.
+
+    Statistics are those of all training data, so that what is held out, and with it the seed,
+    decides neither how a network sees its pixels nor who a stored teacher is.
+    """
+    mean, std = train.whole.mean, train.whole.std
+    # A constant channel would be divided by 0.
+    std = tuple(max(value, 1e-3) for value in std)
+    return Setting(train.classes, train.shape, mean, std)
+
+
+def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network:
+    """The network that is trained."""
+    if isinstance(model, str):
+        return build_network(model, setting, seed, learns=True)
+    with seeded(seed):  # A lazy module draws its weights when it is first run.
+        return wrap_module(model, setting, learns=True)
+
+
+def hidden_layers(
+    model: str, data: str | Splits, image_size: ImageSize = None
+) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
+    """The layers of a network that hints choose from, and all that can be named, with their shapes.
+
+    Raises:
+        RequestError: no such model or data.
+    """
+    setting = setting_of(make_splits(data, 0.0, 0, image_size).train)
+    network = make_student(model, setting, seed=0)
+    return survey(network, setting.image_shape), every_layer(network, setting.image_shape)
+
+
+def make_teacher(
+    name: str, model: str | nn.Module, setting: Setting, labels: Labels | None = None
+) -> Network:
+    """A frozen network; a module given from Python is copied, so that ours stays frozen.
+
+    Args:
+        name: of the teacher.
+        model: a model string, or a module.
+        setting: what it looks at; its own classes may be others.
+        labels: its classes, where it does not say them itself: their order is that of its logits.
+
+    Raises:
+        RequestError: a teacher that was never trained, or whose answers are not finite.
+    """
+    classes = tuple(labels) if labels else setting.classes
+    setting = dataclasses.replace(
+        setting, any_classes=True, classes=classes, named=labels is not None
+    )
+    with _named(name):
+        return freeze(_teacher(model, setting))
+
+
+def relate(
+    name: str, theirs: tuple[str, ...], ours: tuple[str, ...], labels: Labels | None = None
+) -> LabelMap | None:
+    """How a teacher's classes are the student's: by a mapping, else by names.
+
+    Raises:
+        RequestError: they have nothing in common, or the mapping does not fit.
+    """
+    with _named(name):
+        if isinstance(labels, Mapping):
+            return match(theirs, ours, labels)
+        if labels is not None and len(labels) != len(theirs):
+            raise RequestError(f"has {len(theirs)} classes, --labels names {len(labels)}")
+        return match(labels or theirs, ours)
+
+
+def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -> None:
+    """Refuse a mapping for nobody.
+
+    Raises:
+        UnknownNameError: there is no teacher of that name.
+    """
+    for name in labels:
+        if name not in teachers:
+            raise UnknownNameError("teacher in --labels", name, teachers)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say whose request it was that is refused."""
+    try:
+        yield
+    except RequestError as error:
+        raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
+
+
+def make_faculty(
+    models: Mapping[str, str | nn.Module],
+    specs: Mapping[str, str],
+    splits: Splits,
+    machine: Machine,
+    steps: int,
+    batch_size: int,
+    fabric: Fabric,
+    labels: Mapping[str, Labels] = {},
+    layers: Mapping[str, Sequence[str]] | None = None,
+    display: Display | None = None,
+) -> Faculty:
+    """The teachers of a run of so many steps, made as fast as their answers allow.
+
+    Raises:
+        RequestError: a teacher that cannot be had, or has none of the layers asked of it.
+    """
+    check_labels(labels, models)
+    setting = setting_of(splits.train)
+    builders = {
+        name: functools.partial(make_teacher, name, model, setting, labels.get(name))
+        for name, model in models.items()
+    }
+    sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
+    images_BDHW = next(sample.epoch(0)).images_BDHW
+    wishes = Wishes(
+        machine.fold,
+        machine.channels_last,
+        None if machine.precision == "32" else fabric.autocast,
+        min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
+        machine.teacher_block,
+        (display or Display(quiet=True)).warn if machine.teacher_batch == "auto" else None,
+    )
+    bounded = machine.teacher_memory == "bounded"
+    return Faculty(
+        builders,
+        specs,
+        images_BDHW,
+        wishes,
+        device=fabric.device,
+        bounded=bounded,
+        relate=lambda name, theirs: relate(name, theirs, setting.classes, labels.get(name)),
+        layers=layers,
+    )
+
+
+def _teacher(model: str | nn.Module, setting: Setting) -> Network:
+    if isinstance(model, nn.Module):
+        return wrap_teacher(model, setting)
+    if not has_weights(model):
+        check_family(ModelString.read(model))
+        name = model.partition("?")[0]
+        raise RequestError(
+            f"{model} has no weights, so it has nothing to teach; give {name}@FILE, "
+            f"{name}@pretrained (timm, torchvision, hf) or a run folder"
+        )
+    return build_network(model, setting)
+
+
+def make_dims(
+    student: Network,
+    teachers: Mapping[str, Profile],
+    setting: Setting,
+    seed: int,
+    layers: Sequence[str] = (),
+) -> Dims:
+    """Names and shapes, by one blank view through every network.
+
+    Args:
+        student: the network that is trained.
+        teachers: what is known of each.
+        setting: of the data.
+        seed: of the method's random starts.
+        layers: of the student, asked for beside those of `survey`.
+
+    Raises:
+        RequestError: the student has no such layer.
+    """
+    return Dims(
+        classes=len(setting.classes),
+        teachers=tuple(teachers),
+        student_maps=survey(student, setting.image_shape, layers, "the student"),
+        teacher_maps={name: profile.maps for name, profile in teachers.items()},
+        seed=seed,
+        heads={name: profile.head for name, profile in teachers.items() if profile.head},
+    )
+
+
+def settle(
+    method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
+) -> AbstractMethod:
+    """The method, having chosen whom it hears.
+
+    Raises:
+        RequestError: it hears teachers and none was given.
+    """
+    if method.hears_teachers and not teachers:
+        raise RequestError(
+            f"method {method.slug} hears teachers and none was given: add --teacher NAME=MODEL, "
+            "or use vanilla"
+        )
+    return method.heard(teachers, accuracy)
+
+
+def settle_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
+    """How many views an example has: a quarter of the epochs where teachers are heard.
+
+    So that their answers can be kept; whether they are is no matter, lest keeping them should
+    change the student.
+    """
+    if views is not None:
+        return views
+    return -(-epochs // 4) if method.hears_teachers else 0

@@ -1,0 +1,1 @@
+"""Methods compared: the same splits, starts, batches and views, seed by seed."""

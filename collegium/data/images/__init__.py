@@ -1,0 +1,1 @@
+"""Images from files and tables: found, decoded, checked and loaded."""

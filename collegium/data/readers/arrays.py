@@ -1,0 +1,399 @@
+"""Data handed over from Python: arrays, tensors, or any map-style dataset."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from PIL.ImageFile import ImageFile
+from torch import Tensor
+
+from collegium.data.class_names import (
+    alike,
+    check_numbers,
+    distinct,
+    forms_told,
+    renumber,
+)
+from collegium.data.image_data import ImageData
+from collegium.data.images.decode import (
+    Header,
+    as_stored,
+    brought_to,
+    common_shape,
+    free_memory,
+    header_of,
+    orientation,
+)
+from collegium.data.images.inspect import Looked, find_rule, refuse_blank, sizes_told
+from collegium.data.images.modes import Alpha, PixelRule, eight_bits, look_at
+from collegium.data.images.options import Reading
+from collegium.data.images.pixel_scale import Scale
+from collegium.data.readers.array_layout import (
+    channels_first,
+    in_colour,
+    layout_told,
+    numbers,
+    stacked,
+    to_pixels,
+)
+from collegium.data.readers.hub import Rows
+from collegium.data.splits import Splits
+from collegium.data.targets import Targets, in_classes, read_targets
+from collegium.errors import DataError
+from collegium.utils.from_json import ImageSize, check_size
+
+_SIZE = "image_size=(ROWS, COLUMNS) of as_image_data"
+_MOST_CLASSES_GUESSED = 100_000
+
+
+def as_image_data(
+    source: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    augment: str = "none",
+    image_size: ImageSize = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
+    alpha: Alpha = "drop",
+) -> ImageData:
+    """Makes an `ImageData` of what a program has in hand; the pixels are copied.
+
+    What had to be guessed is a warning. Splits of one set are better read together, by `splits_of`:
+    one scale, one size and one list of classes for all.
+
+    Args:
+        source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
+            tensors, the images NHW, NHWD or NDHW; or anything with a length and items
+            (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
+            `datasets.Dataset`. Pixels are uint8, truth values, whole numbers of up to 16 bits, or
+            floats in 0..1, -1..1 or 0..255, as the smallest and the largest of all say. Where both
+            an NDHW and an NHWD reading fit, channels are first. Grey and RGB may be mixed and
+            become RGB; PIL images may have any mode, and sizes that differ: the largest centred
+            part of the shape of each is scaled. Labels are whole numbers from 0, or names.
+        classes: the class names; else those of `source.classes`, else the sorted names that labels
+            are, else "0", "1" and so on.
+        name: what error messages and records call the data.
+        augment: the view recipe that suits training on them.
+        image_size: rows and columns PIL images are brought to, one number for both; by default
+            what nine in ten have, else the median shorter side, at least 32, at most 224.
+        pixel_range: the numbers that are black and white; None finds them.
+        alpha: what transparency of PIL images becomes: dropped, or white or black under it.
+
+    Raises:
+        DataError: arrays of mixed sizes, more than memory holds, lengths that differ, labels that
+            are no class, pixels in no sensible range or all the same.
+        UnknownNameError: `augment` is no view recipe, or a label no class.
+    """
+    if isinstance(source, ImageData):
+        return source
+    options: dict[str, Any] = {"image_size": image_size, "pixel_range": pixel_range}
+    found = splits_of(
+        {"train": source}, classes=classes, name=name, augment=augment, alpha=alpha, **options
+    )
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
+    return found.train
+
+
+def splits_of(
+    parts: Mapping[str, Any],
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    augment: str = "none",
+    image_size: ImageSize = None,
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
+    alpha: Alpha = "drop",
+) -> Splits:
+    """Splits of what a program has in hand, read together; see `as_image_data`.
+
+    A split with class names of its own is matched to train by these.
+
+    Args:
+        parts: "train" and perhaps "validation" and "test".
+        classes: see `as_image_data`.
+        name: see there.
+        augment: see there.
+        image_size: see there.
+        pixel_range: see there.
+        alpha: see there.
+
+    Raises:
+        DataError: see `as_image_data`; or splits of different ranges.
+        UnknownNameError: an example of a class that train has not.
+    """
+    check_size(image_size)
+    if "train" not in parts:
+        raise DataError(f"{name}: train is None: give what is learned from")
+    black, white = pixel_range or (0.0, 0.0)
+    scale = None if pixel_range is None else Scale(float(black), float(white), given=True)
+    where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
+    raw = {part: _read(source, where[part]) for part, source in parts.items()}
+    size = image_size or _size_of_train(raw["train"])
+    reading = Reading(size, scale=scale, alpha=alpha)
+    arrays, rule, notes = _as_arrays(raw, name, reading, asked=image_size is not None)
+    pixels, found_scale, guessed = to_pixels(arrays, scale, name)
+    if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
+        rule = replace(rule, scale=found_scale)  # for pictures of these numbers in files
+    labels, names = _labels(raw, classes, where)
+    found = {
+        part: ready
+        if (ready := raw[part].ready) is not None
+        else ImageData(pixels[part], labels[part], _places(labels[part]), names, name, augment)
+        for part in parts
+    }
+    found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
+    notes += [*guessed, alike(name, names)]
+    notes.append(forms_told(name, raw["train"].names, names))
+    if raw["train"].ready is None:
+        notes += refuse_blank(pixels, name)
+    told = tuple(note for note in notes if note)
+    return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A split as it was given.
+
+    Attributes:
+        images: NDHW; or a picture or an array of each example.
+        targets: of each example.
+        names: class names of its own.
+        unclear: whether another order of axes fits too.
+        ready: the split, if it needs nothing.
+    """
+
+    images: NDArray[Any] | list[Any]
+    targets: Targets
+    names: tuple[str, ...] = ()
+    unclear: bool = False
+    ready: ImageData | None = None
+
+
+def _read(source: Any, where: str) -> _Raw:
+    if isinstance(source, ImageData):
+        return _Raw([], Targets(np.empty(0, np.int64)), ready=source)
+    if _is_pair(source):
+        images, unclear = channels_first(numbers(source[0], where))
+        if not len(images):
+            raise DataError(f"{where}: no pixels in images of the shape {images.shape}")
+        return _Raw(images, read_targets(source[1], where), unclear=unclear)
+    table = isinstance(getattr(source, "features", None), Mapping)  # of the datasets library
+    if table and hasattr(source, "__len__"):
+        source = Rows.of(source, where)
+    pictures, labels = _collect(_zipped(source, where), where)
+    return _Raw(pictures, read_targets(labels, where), _own_names(source))
+
+
+def _is_pair(source: Any) -> bool:
+    return (
+        isinstance(source, tuple | list)
+        and len(source) == 2
+        and isinstance(source[0], np.ndarray | Tensor)
+    )
+
+
+def _zipped(source: Any, where: str) -> Any:
+    """A list of images and a list of labels as one of pairs; anything else as it is."""
+    if not (isinstance(source, tuple) and len(source) == 2):
+        return source
+    images, labels = source
+    if isinstance(images, list) and isinstance(labels, list | np.ndarray | Tensor):
+        if len(images) != len(labels):
+            raise DataError(f"{where}: {len(images)} images, but {len(labels)} labels")
+        return list(zip(images, labels, strict=True))
+    return source
+
+
+def _own_names(source: Any) -> tuple[str, ...]:
+    """The class names a data set says, looked for in what it is a part of too."""
+    names = getattr(source, "classes", None)
+    if isinstance(names, list | tuple) and all(isinstance(entry, str) for entry in names):
+        return tuple(names)
+    inner = [getattr(source, "dataset", None), *(getattr(source, "datasets", None) or ())]
+    found = {_own_names(part) for part in inner if part is not None}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
+    """All items of a map-style dataset: pictures or arrays, and their labels."""
+    if isinstance(source, Mapping):
+        keys = ", ".join(map(str, source))
+        raise DataError(f"{name}: a mapping of {keys}: give one split of it, or (images, labels)")
+    if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise DataError(
+            f"{name}: cannot read {type(source).__name__}; give a pair (images, labels) of arrays, "
+            "or a dataset with len() whose items are (image, label)"
+        )
+    if not len(source):
+        raise DataError(f"{name}: the dataset has no items")
+    items = [_item(source[0], 0, name)]
+    _check_memory(items, len(source), name)
+    items += [_item(source[place], place, name) for place in range(1, len(source))]
+    return [image for image, _ in items], _alike_labels([label for _, label in items], name)
+
+
+def _check_memory(items: Sequence[tuple[Any, Any]], count: int, name: str) -> None:
+    """Refuses what cannot be held, by the size of the first item."""
+    free, need = free_memory(), sum(np.asarray(image).nbytes for image, _ in items) * count
+    if free is not None and need > free:
+        raise DataError(
+            f"{name}: {count:,} items like the first take {need / 1e9:.0f} GB, {free / 1e9:.0f} "
+            "GB are free; as files, folder:DIR reads them batch by batch"
+        )
+
+
+def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
+    if not (isinstance(item, tuple | list) and len(item) == 2):
+        raise DataError(f"{name}: item {place} is {type(item).__name__}, expected (image, label)")
+    image, label = item
+    if isinstance(label, Tensor):
+        label = label.detach().cpu().numpy()
+    if isinstance(label, np.ndarray | np.generic) and label.size == 1:
+        label = label.item()
+    if isinstance(image, Image):
+        image.load()
+        return image, label
+    return numbers(image, f"{name}, item {place}"), label
+
+
+def _alike_labels(labels: list[Any], name: str) -> list[Any]:
+    """The labels, if they are of one kind."""
+    wholes = (bool, int)
+    for place, label in enumerate(labels):
+        same = isinstance(label, type(labels[0]))
+        if not same and not (isinstance(label, wholes) and isinstance(labels[0], wholes)):
+            raise DataError(
+                f"{name}: item {place} has a label {label!r}, item 0 {labels[0]!r}; expected whole "
+                "numbers from 0, or names"
+            )
+    return labels
+
+
+def _size_of_train(train: _Raw) -> ImageSize:
+    """Rows and columns, where train is no list of pictures."""
+    if train.ready is not None:
+        return train.ready.shape[1:]
+    images = train.images
+    if isinstance(images, list):
+        if any(isinstance(image, Image) for image in images) or not images:
+            return None
+        images = channels_first(images[0][None])[0]
+    return tuple(images.shape[2:]) if images.ndim == 4 else None
+
+
+def _as_arrays(
+    raw: Mapping[str, _Raw], name: str, reading: Reading, asked: bool
+) -> tuple[dict[str, NDArray[Any]], PixelRule, list[str]]:
+    """Images NDHW of every split that is not ready, and how pictures among them were read."""
+    looked = {part: _look(one, f"{name} {part}") for part, one in raw.items()}
+    headers = {part: found.headers for part, found in looked.items() if found.headers}
+    rule, notes = find_rule(looked, name, reading, python=True)
+    shape = None
+    if headers:
+        shape = common_shape({"train": next(iter(headers.values())), **headers}, reading.image_size)
+        notes += [] if asked else sizes_told(looked, shape, name, _SIZE)
+    arrays = {}
+    for part, one in raw.items():
+        if one.ready is None:
+            arrays[part], unclear = _one_array(one, shape, rule, f"{name}")
+            notes += [layout_told(arrays[part].shape, name)] if unclear else []
+    return in_colour(arrays), rule, notes
+
+
+def _look(one: _Raw, name: str) -> Looked:
+    pictures = (
+        [image for image in one.images if isinstance(image, Image)]
+        if isinstance(one.images, list)
+        else []
+    )
+    headers = [_header(image) for image in pictures]
+    open_ones = [
+        look_at(image, name, None, header.deep)
+        for image, header in zip(pictures, headers, strict=True)
+        if header.deep or header.see_through
+    ]
+    return Looked(headers, open_ones, lambda at: f"{name}[{at}]")
+
+
+def _header(image: Image) -> Header:
+    """Of a picture that is loaded."""
+    height, width = as_stored((image.height, image.width), _turn(image))
+    deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
+    return replace(header_of(image), width=width, height=height, deep=deep)
+
+
+def _turn(image: Image) -> int:
+    """How a camera held it; what was changed since it was opened is upright."""
+    return orientation(image) if isinstance(image, ImageFile) else 1
+
+
+def _one_array(
+    one: _Raw, shape: Sequence[int] | None, rule: PixelRule, name: str
+) -> tuple[NDArray[Any], bool]:
+    if not isinstance(one.images, list):
+        return one.images, one.unclear
+
+    def pixels(image: Any) -> NDArray[Any]:
+        if not isinstance(image, Image):
+            return np.asarray(image)
+        assert shape is not None
+        plain = eight_bits(image, rule=rule, name=name)
+        return np.asarray(brought_to(plain, shape[1:], _turn(image)))
+
+    found, unclear = stacked([pixels(image) for image in one.images], name)
+    # A picture says which of its axes are which.
+    return found, unclear and not any(isinstance(image, Image) for image in one.images)
+
+
+def _labels(
+    raw: Mapping[str, _Raw], classes: Sequence[str] | None, where: Mapping[str, str]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Labels of every split as numbers of the classes of train, and the names of these."""
+    train = raw["train"]
+    names = _class_names(train, classes, where["train"])
+    found = {}
+    for part, one in raw.items():
+        label_N = in_classes(one.targets, names, where[part])
+        if one.targets.words == () and train.targets.words and one.ready is None:
+            raise DataError(f"{where[part]}: labels are numbers, those of train names; give names")
+        own = one.names if part != "train" or classes is None else ()
+        if own and not one.targets.words:
+            label_N = renumber(label_N, own, names, where[part])
+        check_numbers(label_N, names, where[part])
+        found[part] = torch.from_numpy(np.ascontiguousarray(label_N))
+    return found, names
+
+
+def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple[str, ...]:
+    if train.ready is not None:
+        return train.ready.classes
+    if classes is not None:
+        if isinstance(classes, list | tuple) and all(isinstance(entry, str) for entry in classes):
+            return tuple(classes)
+        raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
+    if names := train.names or train.targets.words:
+        # Merge Unicode forms of a name; leave exact duplicates to the check that refuses them.
+        return distinct(names) if len(set(names)) == len(names) else names
+    count = int(train.targets.label_N.max(initial=-1)) + 1
+    if count > _MOST_CLASSES_GUESSED:
+        raise DataError(f"{name}: a label is {count - 1}; give the class names as classes=[...]")
+    return tuple(str(label) for label in range(count))
+
+
+def _places(labels_N: Tensor) -> Tensor:
+    return torch.arange(len(labels_N))
+
+
+def _as_named(data: ImageData, names: tuple[str, ...], where: str) -> ImageData:
+    """A split that was ready, with the class numbers of train."""
+    if data.classes == names:
+        return data
+    label_N = renumber(data.labels_N.cpu().numpy(), data.classes, names, where)
+    labels_N = torch.from_numpy(np.ascontiguousarray(label_N)).to(data.labels_N.device)
+    return replace(data, labels_N=labels_N, classes=names)

@@ -1,0 +1,376 @@
+"""Image classification data sets that the `datasets` library reads: of the hub, or local ones."""
+
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.data.class_names import (
+    alike,
+    check_numbers,
+    distinct,
+    forms_told,
+    numbers_of,
+    refuse_strangers,
+    renumber,
+    without_examples,
+)
+from collegium.data.images.files import Pictures
+from collegium.data.images.load import Album, load_albums
+from collegium.data.images.options import Reading
+from collegium.data.images.table_rows import RowShelf
+from collegium.data.readers.streaming import rows_asked, take_parts
+from collegium.data.splits import Splits
+from collegium.errors import DataError, UnknownNameError
+
+_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+_USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
+_SAVED = ("dataset_dict.json", "state.json")
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be used of a data set; what is empty is found.
+
+    Attributes:
+        config: the configuration, of a data set that has several.
+        train: the split that is learned from.
+        validation: the split choices are made on.
+        test: the split results are reported on.
+        image: the column of images.
+        label: the column of classes.
+        stream: how many rows of each split to take off a stream, fetching no more; empty fetches
+            all.
+    """
+
+    config: str = ""
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    image: str = ""
+    label: str = ""
+    stream: str = ""
+
+
+_ALL = Choices()
+CHOICES = tuple(item.name for item in fields(Choices))
+
+
+def load_hub(
+    source: str,
+    *,
+    name: str,
+    reading: Reading,
+    choices: Choices = Choices(),
+    alternative: str = "",
+) -> Splits:
+    """Reads a local data set, or one of the hub from the local cache or the network.
+
+    Nothing is held out. Tables stay on disk, as memory maps.
+
+    Args:
+        source: its name on the hub; or a parquet file or a pattern for several; or a folder that
+            `save_to_disk` wrote, or of parquet files, or of images.
+        name: what the data are called here.
+        reading: size, and what becomes of damaged pictures.
+        choices: splits and columns, where they are not evident.
+        alternative: what to say would work where the hub does not, as "; ...".
+
+    Returns:
+        The splits; a split whose labels are all hidden (-1) is left out, with a note.
+
+    Raises:
+        DataError: the library is missing, the hub cannot be reached, or the data are not images
+            with one class each.
+        UnknownNameError: there is no such split or column, or train has no such class.
+    """
+    found = _fetch(source, choices, alternative)
+    tables = _tables(found, choices, source)
+    train = tables["train"]
+    image, label = _image_column(train, choices, source), _label_column(train, choices, source)
+    for split, table in tables.items():
+        _check_columns(table, (image, label), f"{source}, {split}")
+    labels = {split: list(table[label]) for split, table in tables.items()}
+    hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
+    classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
+    albums = {}
+    for split, table in tables.items():
+        if split not in hidden:
+            where = f"{source}, {split}, column {label}"
+            own = _own_names(table, label)
+            if isinstance(labels["train"][0], str) and not own:
+                _refuse_numbers(labels[split], where)
+            numbers = _numbers(labels[split], own, classes, where)
+            check_numbers(numbers, classes, where)
+            shelf = RowShelf(table, image, f"{name} {split}")
+            albums[split] = Album(Pictures.all_of(shelf), numbers)
+    splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
+    counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
+    notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
+    notes += [_unused(found, tables, name)]
+    notes += [forms_told(name, _own_names(train, label), classes)]
+    notes += [alike(name, classes), without_examples(name, classes, counts)]
+    return replace(splits, notes=(*splits.notes, *filter(None, notes)))
+
+
+def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]:
+    """All splits of a data set."""
+    rows = rows_asked(choices.stream) if choices.stream else None
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"{source} is read by the datasets library, which is not installed: "
+            f'pip install "collegium[hub]"{alternative}'
+        ) from error
+    path = Path(source).expanduser()
+    local = path.exists() or "*" in source
+    if not local and (source[:1] in "/.~" or path.suffix == ".parquet"):
+        raise DataError(f"hf: there is no file or folder {path}")
+    try:
+        with (
+            _no_log(),
+            _no_bars_in_files(),
+            contextlib.nullcontext() if local else _offline_at_once(),
+        ):
+            found = _open(source, path, choices.config, rows)
+    except Exception as error:  # the library passes on whatever its parts raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if local:
+            raise DataError(f"the datasets library cannot read {path}: {reason}") from error
+        raise DataError(
+            f"cannot get {source} from the hub: {reason}; check the name and the network"
+            f"{alternative}"
+        ) from error
+    return {"train": found} if isinstance(found, datasets.Dataset) else found
+
+
+def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
+    import datasets
+
+    if any((path / name).is_file() for name in _SAVED):
+        if rows:
+            raise ValueError("what save_to_disk wrote is here already: ?stream is for the others")
+        return _from_disk(path)
+    named: dict[str, Any] = {"path": str(path) if path.is_dir() else source, "name": config or None}
+    if path.is_file() or "*" in source:
+        named = {"path": "parquet", "data_files": {"train": str(path)}}
+    if rows:
+        return take_parts(datasets.load_dataset(**named, streaming=True), rows)
+    return datasets.load_dataset(**named)
+
+
+def _from_disk(path: Path) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(path))
+    except IndexError:  # of the library, in a table without any files
+        raise ValueError("a split of it has no rows: save it without that split") from None
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """What the library cannot read it says twice: in its log, and as the error that is told."""
+    log = logging.getLogger("datasets")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _no_bars_in_files() -> Iterator[None]:
+    """The library's progress bars are for terminals."""
+    import datasets
+
+    if sys.stderr.isatty() or not datasets.is_progress_bar_enabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _offline_at_once() -> Iterator[None]:
+    """Without a network the library looks into its cache, instead of asking again for 23 s."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    try:
+        if not getproxies():
+            socket.getaddrinfo(host, None)
+    except OSError:
+        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+            yield
+        return
+    yield
+
+
+def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str, Any]:
+    """The tables to use, by what each is used for."""
+    tables: dict[str, Any] = {}
+    for split, usual in _SPLITS.items():
+        asked = getattr(choices, split)
+        if asked and asked not in found:
+            raise UnknownNameError(f"split of {source}", asked, found)
+        names = [asked] if asked else [name for name in usual if name in found]
+        if names:
+            tables[split] = found[names[0]]
+    if "train" not in tables:
+        there = ", ".join(found)
+        raise DataError(f"{source} has no train split; it has: {there} (?train=NAME takes another)")
+    return tables
+
+
+def _unused(found: Mapping[str, Any], tables: Mapping[str, Any], name: str) -> str:
+    """A line on splits that nobody uses."""
+    used = [id(table) for table in tables.values()]
+    left = {split: len(table) for split, table in found.items() if id(table) not in used}
+    if not left:
+        return ""
+    named = ", ".join(f"{split} ({rows:,} rows)" for split, rows in left.items())
+    return f"{name}: splits not used: {named}; ?validation=NAME or ?test=NAME takes one"
+
+
+def _check_columns(table: Any, columns: Sequence[str], where: str) -> None:
+    known = table.column_names
+    if lacks := [column for column in columns if column not in known]:
+        raise DataError(
+            f"{where} has no column {lacks[0]}, which train has; it has: {', '.join(known)}"
+        )
+    if not len(table):
+        raise DataError(f"{where} has no rows")
+
+
+def _refuse_numbers(labels: Sequence[Any], where: str) -> None:
+    if not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{where}: classes are numbers, those of train names; give names")
+
+
+def _image_column(table: Any, choices: Choices, source: str) -> str:
+    import datasets
+
+    known = dict(table.features)
+    images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
+    images = images or [key for key, kind in known.items() if _may_be_image(kind)]
+    return _chosen("image", choices.image, images, known, source)
+
+
+def _may_be_image(kind: Any) -> bool:
+    """Whether a column holds bytes, or the bytes and the path that image columns are stored as."""
+    if isinstance(kind, dict):
+        return set(kind) == {"bytes", "path"}
+    return getattr(kind, "dtype", None) in ("binary", "large_binary")
+
+
+def _label_column(table: Any, choices: Choices, source: str) -> str:
+    import datasets
+
+    known = dict(table.features)
+    labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
+    usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
+    return _chosen("label", choices.label, usual or labels, known, source)
+
+
+def _chosen(
+    what: str, asked: str, evident: Sequence[str], known: Mapping[str, Any], source: str
+) -> str:
+    if asked and asked not in known:
+        raise UnknownNameError(f"column of {source}", asked, known)
+    if not asked and len(evident) != 1:
+        raise DataError(
+            f"{source} has the columns {', '.join(known)}; expected one of images and one of "
+            f"classes: name them, as in ?image=NAME&label=NAME"
+        )
+    return asked or evident[0]
+
+
+def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
+    """The class names: the library's, or those found in train."""
+    if hasattr(kind, "names"):
+        return distinct(kind.names)
+    if "" in labels:
+        raise DataError(f"{where}: row {labels.index('')} has an empty name for its class")
+    if all(isinstance(label, str) for label in labels):
+        return distinct(sorted(set(labels)))
+    words = any(isinstance(label, str) for label in labels)
+    wrong = [x for x in labels if not (isinstance(x, str) if words else _is_number(x))]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0]!r} is no class; expected names, or numbers from 0")
+    return tuple(str(label) for label in range(max(labels, default=-1) + 1))
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int) and 0 <= label < _MOST_CLASSES
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table as a data set of (image, label).
+
+    Attributes:
+        table: a `datasets.Dataset`.
+        image: the column of images.
+        label: the column of classes.
+        classes: the names that its numbers stand for; empty where it has none.
+    """
+
+    table: Any
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Any, name: str) -> "Rows":
+        """The rows of a table whose columns are evident.
+
+        Raises:
+            DataError: they are not.
+        """
+        image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
+        return cls(table, image, label, _own_names(table, label))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        row = self.table[place]
+        return row[self.image], row[self.label]
+
+
+def _own_names(table: Any, column: str) -> tuple[str, ...]:
+    """The names that a split's own numbers stand for; empty where it has none."""
+    return tuple(getattr(table.features.get(column), "names", None) or ())
+
+
+def _numbers(
+    labels: Sequence[Any], names: tuple[str, ...], classes: tuple[str, ...], where: str
+) -> NDArray[np.int64]:
+    """The labels of a split as numbers of the classes of train, by name where there are names."""
+    if labels and isinstance(labels[0], str):
+        words = sorted({str(label) for label in labels})
+        number = dict(zip(words, numbers_of(words, classes), strict=True))
+        refuse_strangers([word for word in words if number[word] < 0], classes, where)
+        return np.array([number[str(label)] for label in labels], np.int64)
+    missing = [row for row, label in enumerate(labels) if not isinstance(label, int)]
+    if missing:
+        raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
+    found = np.array(labels, np.int64)
+    return renumber(found, names, classes, where) if names else found

@@ -1,0 +1,116 @@
+"""Tiny-ImageNet's official folder: 200 classes of ImageNet at 64x64.
+
+Le and Yang, "Tiny ImageNet visual recognition challenge" (Stanford CS 231N, 2015).
+train/WNID/images/*.JPEG, val/images/*.JPEG labelled by val/val_annotations.txt; the pictures of
+test/ were published without labels and are not read.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from collegium.data.images.files import FileShelf, Pictures
+from collegium.data.images.find import image_files
+from collegium.data.images.load import Album, load_albums
+from collegium.data.images.options import Reading
+from collegium.data.splits import Splits
+from collegium.errors import DataError, UnknownNameError
+
+_FOLDER = "tiny-imagenet-200"
+_ANNOTATIONS = "val_annotations.txt"
+
+
+def load_tiny_imagenet(root: Path, reading: Reading) -> Splits:
+    """Reads the official folder; nothing is held out.
+
+    Args:
+        root: the official folder, or the one it is in.
+        reading: size, and what becomes of damaged pictures.
+
+    Returns:
+        Train, and as validation the annotated pictures of val/. The classes are in the order of
+        wnids.txt; their names are the first of words.txt, with the identifier where two agree.
+
+    Raises:
+        DataError: files are missing, or pictures and annotations do not fit.
+    """
+    folder = _locate(root)
+    wnids = _lines(folder / "wnids.txt")
+    albums = {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)}
+    return load_albums(
+        albums,
+        classes=_class_names(folder / "words.txt", wnids),
+        name="tiny-imagenet",
+        augment="crop-flip",
+        reading=reading,
+    )
+
+
+def _locate(root: Path) -> Path:
+    for folder in (root, root / _FOLDER):
+        if (folder / "wnids.txt").is_file():
+            return folder
+    raise DataError(f"tiny-imagenet: {root} has no wnids.txt; give the official folder {_FOLDER}")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"tiny-imagenet: {path} is missing; give the official folder {_FOLDER}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise DataError(f"{path} is empty")
+    return found
+
+
+def _class_names(path: Path, wnids: list[str]) -> tuple[str, ...]:
+    words = dict(line.partition("\t")[::2] for line in _lines(path))
+    first = [words.get(wnid, wnid).partition(",")[0].strip() or wnid for wnid in wnids]
+    times = Counter(first)
+    return tuple(
+        name if times[name] == 1 else f"{name} ({wnid})"
+        for name, wnid in zip(first, wnids, strict=True)
+    )
+
+
+def _train(folder: Path, wnids: list[str]) -> Album:
+    missing = [wnid for wnid in wnids if not (folder / wnid / "images").is_dir()]
+    if missing:
+        raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
+    files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
+    shelf = FileShelf(folder, files)
+    return Album(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
+
+
+def _val(folder: Path, wnids: list[str]) -> Album:
+    labels = _annotations(folder / _ANNOTATIONS, wnids)
+    files, _ = image_files(folder / "images")
+    strange = sorted(set(files).symmetric_difference(labels))
+    if strange:
+        where = (
+            f"is not in {_ANNOTATIONS}" if strange[0] in files else f"of {_ANNOTATIONS} is missing"
+        )
+        raise DataError(f"tiny-imagenet: {folder / 'images' / strange[0]} {where}")
+    shelf = FileShelf(folder, {"images": files})
+    return Album(Pictures.all_of(shelf), np.array([labels[name] for name in files], np.int64))
+
+
+def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:
+    number = {wnid: label for label, wnid in enumerate(wnids)}
+    labels: dict[str, int] = {}
+    for place, line in enumerate(_lines(path), start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if not wnid:
+            raise DataError(f"{path}, line {place}: expected FILE, tab, class; found {line!r}")
+        if name in labels:
+            raise DataError(f"{path}, line {place}: {name} comes a second time")
+        if wnid not in number:
+            raise UnknownNameError(f"class in {path}", wnid, wnids)
+        labels[name] = number[wnid]
+    return labels

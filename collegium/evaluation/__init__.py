@@ -1,0 +1,1 @@
+"""Predictions of networks on splits, and every metric."""

@@ -1,0 +1,106 @@
+"""What is exported of a student, and what is compared with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from collegium.export.load_student import Student
+from collegium.models.network import Network
+from collegium.models.outputs import logits_of
+from collegium.models.weights import network_metadata
+from collegium.types import MapShape
+
+
+class Answering(nn.Module):
+    """A network's body that returns its logits and nothing else."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.body, self.spec = network.body, network.spec
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images as the body wants them."""
+        return logits_of(self.body(images), self.spec)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Something that answers, in the two steps its user takes.
+
+    Attributes:
+        prepare: from a view in pixels, 0..1, to what it is given.
+        answer: from that to logits (B, C).
+    """
+
+    prepare: Callable[[Tensor], Tensor]
+    answer: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, views_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B C"]:
+        """Logits of a view in pixels."""
+        return self.answer(self.prepare(views_BDHW))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A student and how it is written.
+
+    Attributes:
+        student: whose student.
+        inside: whether a graph is given pixels in 0..1 and prepares them itself.
+    """
+
+    student: Student
+    inside: bool
+
+    @property
+    def network(self) -> Network:
+        """The student."""
+        return self.student.network
+
+    @cached_property
+    def original(self) -> Model:
+        """The student as it is, in PyTorch."""
+        if self.inside:
+            return Model(lambda views: views, self.network)
+        return Model(self.network.prepare, Answering(self.network).eval())
+
+    @property
+    def graph(self) -> nn.Module:
+        """The module a graph is made of."""
+        return self.network if self.inside else Answering(self.network).eval()
+
+    def example(self, count: int = 2) -> Tensor:
+        """So many blank inputs."""
+        with torch.no_grad():
+            return self.original.prepare(torch.zeros(count, *self.student.image_shape))
+
+    @property
+    def input_shape(self) -> MapShape:
+        """Channels, rows and columns of an input."""
+        channels, rows, columns = self.example(1).shape[1:]
+        return channels, rows, columns
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a weights file says of it."""
+        known = self.student.metadata
+        more = {key: known[key] for key in ("dataset", "split", "top1", "code") if key in known}
+        return network_metadata(self.network, **more)
+
+    @property
+    def graph_metadata(self) -> dict[str, str]:
+        """The same of a graph: how its input is to be prepared, if it does not do it itself."""
+        known = self.metadata
+        kept = {"architecture", "classes", "dataset", "split", "top1", "mean", "std"}
+        words = {key: value for key, value in known.items() if key in kept}
+        channels, rows, columns = self.input_shape
+        if self.inside:
+            plain = {"mean": " ".join("0" * channels), "std": " ".join("1" * channels)}
+            return words | plain | {"normalise": "inside"}
+        words |= {"size": f"{rows} {columns}", "normalise": "outside"}
+        return words | {"interpolation": self.network.preprocess.interpolation}

@@ -1,0 +1,131 @@
+"""What a run's student says of image files, prepared exactly as evaluation would."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from collegium.data import ImageData
+from collegium.data.images.decode import LEAVE_OUT, Picture, decode, read_headers, read_looks
+from collegium.data.images.find import image_files
+from collegium.data.images.inspect import Looked, find_rule
+from collegium.data.images.modes import PixelRule
+from collegium.data.images.options import Reading
+from collegium.errors import DataError
+from collegium.evaluation.predict import predict as run_over
+from collegium.export.load_student import Student, open_student
+from collegium.export.options import Which
+from collegium.export.paths import check_images
+from collegium.export.verify import check_finite
+from collegium.records.run_folder import Json
+from collegium.utils.torch_state import as_ever
+
+CHUNK = 500
+"""Images at a time, as in evaluation."""
+
+
+@as_ever
+def predict(
+    folder: Path | str,
+    images: Sequence[Path | str],
+    *,
+    top: int = 5,
+    weights: Which = "last",
+    student: nn.Module | None = None,
+    tell: Callable[[str], None] = warnings.warn,
+) -> list[Json]:
+    """Classes and probabilities of a run's student for image files.
+
+    A picture is brought to the run's images as its data were: upright, its largest centred part of
+    their shape scaled to their size, grey or colour as they are, depth and transparency as the run
+    read them; then as the student wants its pixels.
+
+    Args:
+        folder: of a finished run.
+        images: files, or folders of them at any depth.
+        top: so many classes, the most probable first.
+        weights: the student after the last epoch, or of the best.
+        student: a network like the student, where it was given from Python.
+        tell: told what is passed over or guessed, a line each; by default a warning.
+
+    Returns:
+        For each image `image` (its path), `classes` (names) and `probabilities` (0..1).
+
+    Raises:
+        FolderError: no finished run.
+        DataError: an image that is missing or cannot be read, by its name.
+        NumericsError: the student gives NaN or infinite logits.
+    """
+    check_images(images, top)
+    pictures = [Picture(str(path), path) for path in _files(images, tell)]
+    opened = open_student(folder, weights, student)
+    opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
+    answers: list[Json] = []
+    for chunk in _chunks(pictures):
+        probabilities_BC = _logits(opened, chunk).softmax(dim=1)
+        found = probabilities_BC.topk(min(top, probabilities_BC.shape[1]), dim=1)
+        rows = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
+        for picture, values, places in rows:
+            names = [opened.network.classes[place] for place in places]
+            answers.append({"image": picture.name, "classes": names, "probabilities": values})
+    return answers
+
+
+def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, images):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        names, passed = image_files(path)
+        files += [path / name for name in names]
+        if passed:
+            tell(passed)
+    return files
+
+
+def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None]) -> PixelRule:
+    """The run's rule; where its pictures were of eight bits and these are not, theirs."""
+    if rule.scale is not None:
+        return rule
+    with _named():
+        headers = read_headers(pictures)
+        if not any(header.deep for header in headers):
+            return rule
+        looks = read_looks(pictures, headers)
+    looked = Looked(headers, looks, lambda at: pictures[at].name)
+    found, notes = find_rule({"images": looked}, "images", Reading(alpha=rule.alpha))
+    for note in notes:
+        tell(note)
+    return found
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Drop advice that applies to a data set but not to the few images given to predict."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
+
+
+def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
+    for start in range(0, len(pictures), CHUNK):
+        yield pictures[start : start + CHUNK]
+
+
+def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
+    """By the very way evaluation goes."""
+    with _named():
+        images_BDHW = decode(pictures, opened.image_shape, opened.rule)
+    index_B = torch.arange(len(pictures))
+    classes = opened.network.classes
+    data = ImageData(images_BDHW, index_B * 0, index_B, classes, "images", "none")
+    logits_BC = run_over(opened.network, data, batch_size=CHUNK).logits_NC
+    check_finite(logits_BC)
+    return logits_BC

@@ -1,0 +1,102 @@
+"""Bodies with a random start, with their library's weights, or with a file's."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from collegium.errors import RequestError, WeightsError
+from collegium.models.architectures import FOREIGN, Design
+from collegium.models.key_matching import LoadingReport, match_keys, size, some
+from collegium.models.model_string import PRETRAINED, ModelString, has_weights
+from collegium.models.network import Origin
+from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
+
+
+def make_body(
+    design: Design,
+    string: ModelString,
+    file: WeightsFile | None,
+    classes: Sequence[str],
+    learns: bool,
+) -> tuple[nn.Module, Origin]:
+    """The module a string names, and where it came from.
+
+    Args:
+        design: how it is built.
+        string: what was asked for.
+        file: of its weights, if one was named.
+        classes: of the data.
+        learns: it is a student: it has the data's classes.
+
+    Raises:
+        WeightsError: the weights do not fit, or cannot be had.
+        RequestError: the library has no weights for it.
+    """
+    if file is not None:
+        return _from_file(design, string, file, classes, learns)
+    from_library = string.weights == PRETRAINED or string.family in FOREIGN
+    if not (from_library and has_weights(string.text)):
+        return design.build(len(classes)), Origin(metadata=design.metadata)
+    if design.trained is None:
+        raise RequestError(f"{string.name} has no weights of its own; give {string.name}@FILE")
+    trained = design.trained(len(classes) if learns else None)
+    names = () if learns else design.classes
+    return trained.body, Origin(names, True, None, trained.notes, design.metadata)
+
+
+def _from_file(
+    design: Design, string: ModelString, file: WeightsFile, classes: Sequence[str], learns: bool
+) -> tuple[nn.Module, Origin]:
+    names = file.classes()
+    body = design.build(len(names or classes))
+    file, resampled = _resampled(design, body, file)
+    others = count_classes(body, file)
+    if others is not None and learns:
+        raise WeightsError(
+            f"weights file {file.source} does not fit the network: it knows {others} classes, the "
+            f"data has {len(classes)}; a student has the classes of the data"
+        )
+    if others is not None:
+        body = design.build(others)
+        names = design.classes if others == len(design.classes) else ()
+    body, report = _fitted(design, body, file, others or len(names or classes))
+    notes = (*report.lines(), *resampled)
+    return body, Origin(names, True, report, notes, design.metadata)
+
+
+def _resampled(
+    design: Design, body: nn.Module, file: WeightsFile
+) -> tuple[WeightsFile, tuple[str, ...]]:
+    """The file, its position embeddings brought to the body's size where its library can."""
+    if design.resample is None:
+        return file, ()
+    own, theirs = shapes_of(body), file.shapes()
+    match = match_keys(own, theirs, str(file.source))
+    if not match.wrong:
+        return file, ()
+    known = {name: file.tensors[full] for name, full in match.found.items()}
+    new = design.resample(body, known)
+    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == own[n]]
+    if not fitting:
+        return file, ()
+    changed = {match.found[name]: new[name] for name in fitting}
+    first = fitting[0]
+    note = (
+        f"{some(fitting)} of {file.source} interpolated: {size(theirs[match.found[first]])} is "
+        f"{size(own[first])} at this size"
+    )
+    return replace(file, tensors={**file.tensors, **changed}), (note,)
+
+
+def _fitted(
+    design: Design, body: nn.Module, file: WeightsFile, classes: int
+) -> tuple[nn.Module, LoadingReport]:
+    try:
+        return body, fit_weights(body, file)
+    except WeightsError:
+        other = design.convert(classes, file.tensors) if design.convert else None
+        if other is None:
+            raise
+        count = len(file.tensors)
+        return other, LoadingReport(str(file.source), file.taken, matched=count, converted=True)

@@ -1,0 +1,1 @@
+"""Features of layers: finding, reading, pairing and pooling them."""

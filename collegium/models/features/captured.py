@@ -1,0 +1,196 @@
+"""What layers returned, kept as it was returned.
+
+An operation in place that follows a layer, as `relu(inplace=True)` or `x += y`, writes over the
+tensor that the layer returned, so that a reference to it gives another value after the forward.
+Such a layer is copied when it returns. All others are kept as they are: torch counts the writes to
+a tensor's memory, so a layer is copied until a forward has shown that nothing writes over it, and
+the count is checked after every later forward.
+"""
+
+import contextlib
+import copy
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from collegium.errors import RequestError
+from collegium.models.features.layer_names import Reading, tensor_in
+from collegium.models.outputs import describe_output
+
+
+class _Value(NamedTuple):
+    """One layer in one forward.
+
+    Attributes:
+        feature: what is read: a map, a summary, or what the module returned or a copy of it.
+        reading: how the feature is still to be read; None where it is read.
+        returned: the very tensor the module returned; None where nothing is to be checked.
+        version: its count of writes when it was returned.
+        copied: whether the feature is a copy.
+        training: whether the module was in training mode.
+        wrong: why the layer cannot be read; nothing where it can.
+    """
+
+    feature: Tensor | None
+    reading: Reading | None = None
+    returned: Tensor | None = None
+    version: int = 0
+    copied: bool = True
+    training: bool = False
+    wrong: str = ""
+
+
+class Kept:
+    """The layers of one forward, from their hooks until they are taken.
+
+    Of a module that is called several times the last call counts.
+
+    Args:
+        whose: the network is, in messages.
+    """
+
+    def __init__(self, whose: str) -> None:
+        self._whose = whose
+        self._values: dict[str, _Value] = {}
+        self._written: dict[tuple[str, bool], bool] = {}
+        self.rehearsing = False
+
+    def put(self, layer: str, reading: Reading, module: nn.Module, output: object) -> None:
+        """Keep what a module returned."""
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            return  # a checkpoint computes it again for the backward
+        returned = tensor_in(output)
+        if returned is None or reading.shape(returned.shape[1:]) is None:
+            mode = "training" if module.training else "evaluation"
+            gave = f"gave {describe_output(output)} in {mode} mode"
+            self._values[layer] = _Value(None, wrong=gave)
+        elif reading.summary and not torch.is_grad_enabled() and not self.rehearsing:
+            self._values[layer] = _Value(reading.map(returned))
+        else:
+            self._values[layer] = self._value(layer, reading, module.training, returned)
+
+    def _value(self, layer: str, reading: Reading, training: bool, returned: Tensor) -> _Value:
+        safe = self._written.get((layer, training)) is False
+        feature = returned if safe else _copy(returned)
+        rest: Reading | None = reading
+        if torch.is_grad_enabled():
+            # A summary is made when it is taken: what it saves for its backward could be written
+            # over, or be missing where a checkpoint computes it again.
+            feature = reading.whole(feature)
+            rest = Reading("", summary=reading.summary) if reading.summary else None
+        # Else a view would have no gradient: the very tensor that a checkpoint with reentry
+        # returns gets one after the hook.
+        if torch.compiler.is_compiling() or returned.is_inference():  # nobody counts writes
+            return _Value(feature, rest)
+        return _Value(feature, rest, returned, returned._version, not safe, training)
+
+    def maps(self, layers: Iterable[str], examples: int | None = None) -> dict[str, Tensor]:
+        """These layers of the last forward of so many examples, by name.
+
+        Raises:
+            RequestError: a layer was not called, gave something else than its name says, or was
+                written over for the first time.
+        """
+        found = {}
+        for layer in layers:
+            if layer not in self._values:
+                raise RequestError(
+                    f"layer {layer!r} of {self._whose} was called on a blank image in evaluation "
+                    "mode, but not in this forward; name a layer that every forward calls"
+                )
+            value = self._values[layer]
+            if value.feature is None:
+                raise RequestError(
+                    f"layer {layer!r} of {self._whose} {value.wrong}, which cannot be read as it "
+                    "was on a blank image; name another layer"
+                )
+            if examples is not None and len(value.feature) != examples:
+                raise RequestError(
+                    f"layer {layer!r} of {self._whose} gave {len(value.feature)} rows for "
+                    f"{examples} images, so it is no map of each; name another layer"
+                )
+            self._check(layer, value)
+            found[layer] = value.reading.map(value.feature) if value.reading else value.feature
+        return found
+
+    def _check(self, layer: str, value: _Value) -> None:
+        if value.returned is None:
+            return
+        written = value.returned._version != value.version
+        if written and not value.copied:
+            raise RequestError(
+                f"layer {layer!r} of {self._whose} was written over in place in this forward and "
+                "not in earlier ones; use inplace=False after it, or name another layer"
+            )
+        key = layer, value.training
+        self._written[key] = written or self._written.get(key, False)
+
+    def clear(self) -> None:
+        """Forget the last forward, but not what is written over."""
+        self._values.clear()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """The same values in the same layout, which decides how sums over them round."""
+    if any(stride == 0 for stride in tensor.stride()):
+        return tensor.clone()
+    sizes, strides = tensor.shape, tensor.stride()
+    return tensor.detach().new_empty_strided(sizes, strides).copy_(tensor)
+
+
+def _counts(network: nn.Module) -> Callable[[], None]:
+    """What puts back attributes that are numbers or words, and extra state."""
+    parts = [part for part in network.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    plain = [
+        (vars(part), {n: v for n, v in vars(part).items() if isinstance(v, int | float | str)})
+        for part in parts
+    ]
+    extra = [
+        (part, copy.deepcopy(part.get_extra_state()))
+        for part in parts
+        if type(part).get_extra_state is not nn.Module.get_extra_state
+    ]
+
+    def put_back() -> None:
+        for held, values in plain:
+            held.update(values)
+        for part, state in extra:
+            part.set_extra_state(state)
+
+    return put_back
+
+
+@contextlib.contextmanager
+def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run a network once more than was asked for, and put back what that changes.
+
+    Buffers, numbers and words among its attributes (people count steps), extra state, and what
+    the random generators had drawn.
+    """
+    count_back = _counts(network)
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    states = random.getstate(), np.random.get_state()
+    devices = [] if device.type == "cpu" else [device.index or 0]
+    kind = "cuda" if device.type == "cpu" else device.type
+    try:
+        with torch.random.fork_rng(devices, device_type=kind), torch.no_grad():
+            yield
+    finally:
+        # Weights that were rounded without a gradient must not be found again.
+        torch.clear_autocast_cache()
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        count_back()
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer
+                buffer.copy_(value)

@@ -1,0 +1,125 @@
+"""How a network wants its pixels: by its string, its weights, its library, or the data."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from collegium.errors import RequestError, WeightsError
+from collegium.models.architectures import Design
+from collegium.models.model_string import ModelString, has_weights
+from collegium.models.network import Network, Preprocess, parse_size
+from collegium.types import MapShape
+
+NO_STUDENT = (
+    "{} {}, which an exported student cannot say of itself: it can be a teacher; a student starts "
+    "{}"
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a network is built for.
+
+    Attributes:
+        classes: names of the classes, in the order of the labels.
+        image_shape: channels, rows and columns of a view.
+        mean: per channel of the training pixels; the normalisation where weights bring none.
+        std: per channel of the training pixels.
+        any_classes: it may have been trained on other classes than these: a teacher, or something
+            that is only looked at. Its own are then those of its weights.
+        named: the names of its classes were given, whatever its weights say.
+    """
+
+    classes: tuple[str, ...]
+    image_shape: MapShape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    any_classes: bool = False
+    named: bool = False
+
+    def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation for a network of 1 or 3 channels, whatever the data has."""
+        if channels == len(self.mean):
+            return self.mean, self.std
+        mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
+        return (mean,) * channels, (std,) * channels
+
+
+def check_student(preprocess: Preprocess, name: str) -> None:
+    """Refuse a student whose files could not say how it wants its pixels.
+
+    Raises:
+        RequestError: its channels are turned round, or it looks at a part of a view.
+    """
+    if preprocess.channel_order == "bgr":
+        other = "from other weights, or from @random"
+        raise RequestError(NO_STUDENT.format(name, "sees channels in the order BGR", other))
+    if preprocess.resize is not None:
+        sees = f"looks at {preprocess.resizing}"
+        raise RequestError(NO_STUDENT.format(name, sees, "without resize, from the whole view"))
+
+
+def find_sight(
+    design: Design, setting: Setting, says: Mapping[str, str], string: ModelString
+) -> Preprocess:
+    """How it wants its pixels: by the string, else its weights, its library, or the data.
+
+    A weights file that gives a normalisation gives the size too, or wants none.
+
+    Raises:
+        WeightsError: the words of its file cannot be.
+        RequestError: those of its string cannot be.
+    """
+    channels = design.channels or len(setting.mean)
+    preprocess = Preprocess(*setting.statistics(channels), design.smallest)
+    stated = "mean" in says and "std" in says
+    if has_weights(string.text) and design.sees is not None and not stated:
+        preprocess = design.sees
+    if stated:
+        preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
+    preprocess = _with_words(preprocess, string.options, string.text, RequestError)
+    return preprocess.for_views(*setting.image_shape[1:])
+
+
+def sight_notes(network: Network, design: Design, setting: Setting) -> Iterator[str]:
+    """What a user should know of how a network looks at views."""
+    sees, (rows, columns) = network.preprocess, setting.image_shape[1:]
+    if sees.size not in (None, (rows, columns)) or sees.resize or sees.channel_order == "bgr":
+        yield f"looks at every view as {sees.resizing}"
+    if sees.size is None or sees.resize is not None:
+        return
+    if design.keeps_ratio and rows != columns:
+        yield f"its library keeps the ratio of sides; {rows}x{columns} becomes a square"
+    if setting.any_classes and network.origin.trained and sees == design.sees and design.evaluated:
+        whole = replace(sees, resize=design.evaluated).for_views(rows, columns).resize
+        if whole is not None:
+            size, of = (
+                ",".join(map(str, dict.fromkeys(sides))) for sides in (sees.size, design.evaluated)
+            )
+            yield (
+                f"its library shows the centre of views resized to {of}, here the whole view is "
+                f"shown; ?size={size}&resize={of} does as its library"
+            )
+
+
+def _with_words(
+    preprocess: Preprocess, words: Mapping[str, str], source: str, error: type[RequestError]
+) -> Preprocess:
+    try:
+        changes = {key: _numbers(words[key]) for key in ("mean", "std") if key in words}
+        # Whoever gives a size gives what is cut out of what, or wants nothing cut off.
+        size: dict[str, Any] = {}
+        if "size" in words:
+            size = {"size": parse_size(words["size"]), "resize": None}
+        if "resize" in words:
+            size["resize"] = tuple(int(part) for part in words["resize"].split())
+    except ValueError:
+        raise error(f"{source}: its mean, std, size or resize is not numbers") from None
+    if preprocess.channels == 3:  # one number stands for all three
+        changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
+    how = {key: words[key] for key in ("interpolation", "channel_order") if key in words}
+    return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split())

@@ -1,0 +1,337 @@
+"""`hf:NAME_OR_DIR`: any image classifier of transformers, from the hub or from a folder."""
+
+import contextlib
+import inspect
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from collegium.errors import RequestError, WeightsError
+from collegium.models.architectures import Design, Trained
+from collegium.models.libraries.processors import Sight, read_processor
+from collegium.models.libraries.timm_config import preprocess_of
+from collegium.models.model_string import ModelString, has_weights
+from collegium.models.network import parse_size
+from collegium.utils.extras import (
+    broken_torchvision,
+    hub_file,
+    import_extra,
+    reaching,
+    told_apart,
+)
+
+CONFIG = "hf_config"
+"""In a weights file's metadata: the configuration, so that it is built again without its folder."""
+PROCESSOR = "preprocessor_config.json"
+PROCESSORS = "processor_config.json"
+CARD = "README.md"
+SMALLEST = 32
+"""Most networks halve their input five times."""
+
+
+def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+    """A transformers classifier: its configuration decides; code in a repository is never run."""
+    import_extra("hf")
+    if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
+        raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
+    with quiet():
+        config = _configuration(member, metadata)
+        sight = None if CONFIG in metadata else _sight(member, string, config)
+    native = _native(config)
+    size = _asked_size(metadata) or (sight.preprocess.size if sight else None)
+    other = size is not None and native is not None and size != native
+    stretch = stretched if other else unchanged
+    said = () if sight is None else sight.notes
+    return Design(
+        lambda classes: stretch(_build(config, classes)),
+        channels=getattr(config, "num_channels", 3),
+        smallest=SMALLEST,
+        sees=None if sight is None else sight.preprocess,
+        native=native,
+        classes=_classes(config),
+        trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
+        metadata={CONFIG: _without_names(config)},
+        convert=lambda classes, tensors: _convert(config, classes, tensors),
+        keeps_ratio=sight is not None and sight.keeps_ratio,
+        notes=said,
+        licence="" if CONFIG in metadata else _licence(member),
+        unfit="" if CONFIG in metadata else _unfit(config),
+    )
+
+
+def unchanged(body: nn.Module) -> nn.Module:
+    """The same."""
+    return body
+
+
+def stretched(body: nn.Module) -> nn.Module:
+    """With position embeddings interpolated in every forward, where the library can do that."""
+    if "interpolate_pos_encoding" in inspect.signature(type(body).forward).parameters:
+        body.register_forward_pre_hook(_interpolate, with_kwargs=True)
+    return body
+
+
+def _interpolate(body: nn.Module, words: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return words, {**more, "interpolate_pos_encoding": True}
+
+
+def _stretched(
+    trained: Trained, stretch: Callable[[nn.Module], nn.Module], size: tuple[int, int] | None
+) -> Trained:
+    body = stretch(trained.body)
+    if stretch is unchanged or not body._forward_pre_hooks:
+        return Trained(body, trained.notes)
+    rows, columns = size or (0, 0)
+    note = f"position embeddings are interpolated to views of {rows}x{columns}"
+    return Trained(body, (*trained.notes, note))
+
+
+def _asked_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    try:
+        return parse_size(metadata["size"]) if "size" in metadata else None
+    except ValueError:
+        return None  # refused where all such words are read
+
+
+def _native(config: Any) -> tuple[int, int] | None:
+    """Rows and columns a network was made for; None where its configuration gives none."""
+    side = getattr(config, "image_size", None)
+    if side is None and getattr(config, "vision_config", None) is not None:
+        side = getattr(config.vision_config, "image_size", None)
+    if isinstance(side, int):
+        return side, side
+    return (int(side[0]), int(side[1])) if isinstance(side, (list, tuple)) else None
+
+
+def _unfit(config: Any) -> str:
+    """Why it is no classifier of one class among several; empty where it is one."""
+    kind = getattr(config, "problem_type", None)
+    if kind in ("multi_label_classification", "regression"):
+        return (
+            f"was trained for problem_type {kind}: only one class among several is taught; give a "
+            "network of single_label_classification"
+        )
+    if config.num_labels == 1:
+        return (
+            "gives one output, a yes or no of one class; a classifier gives one for each class: "
+            "give a network of at least two labels"
+        )
+    return ""
+
+
+def _licence(member: str) -> str:
+    """What the front matter of its README says; empty where there is none in reach."""
+    import huggingface_hub
+
+    folder = Path(member)
+    try:
+        kept = folder / CARD if folder.is_dir() else None
+        file = kept or huggingface_hub.try_to_load_from_cache(member, CARD)
+        words = huggingface_hub.metadata_load(file) if isinstance(file, (str, Path)) else None
+    except Exception:  # no front matter, or none that can be read: then nobody says
+        return ""
+    words = words or {}
+    named = words.get("license")
+    return str((words.get("license_name") or named) if named == "other" else named or "")
+
+
+def _without_names(config: Any) -> str:
+    """The configuration as JSON; the names of the classes stand beside it, in every family."""
+    words = json.loads(config.to_json_string(use_diff=True))
+    kept = {key: value for key, value in words.items() if key not in ("id2label", "label2id")}
+    return json.dumps(kept, sort_keys=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's progress bars and advice."""
+    from transformers.utils import logging
+
+    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        if CONFIG in metadata:
+            words = json.loads(metadata[CONFIG])
+            return AutoConfig.for_model(words.pop("model_type"), **words)
+        place = member if Path(member).is_dir() else hub_file(member, "config.json").parent
+        return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    except WeightsError:
+        raise
+    except Exception as error:
+        reason = f"its configuration cannot be read: {_why(error)}"
+        raise RequestError(f"hf:{member}: {reason}") from error
+
+
+def _looks_local(member: str) -> bool:
+    return member.startswith((".", "/", "~")) or member.count("/") != 1
+
+
+def _build(config: Any, classes: int) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    words = config.to_dict()
+    named = {} if config.num_labels == classes else {"id2label": None, "label2id": None}
+    kind = words.pop("model_type")
+    own = AutoConfig.for_model(kind, **(words | named))
+    if named:
+        own.num_labels = classes
+    with quiet():
+        try:
+            body: nn.Module = AutoModelForImageClassification.from_config(own)
+        except Exception as error:
+            raise RequestError(f"hf: a {kind} is no image classifier: {_why(error)}") from error
+    return body.float()
+
+
+def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
+    """With the weights beside the configuration, safetensors before anything else."""
+    words: dict[str, Any] = {} if classes in (None, config.num_labels) else {"num_labels": classes}
+    try:
+        with quiet():
+            body, info = _load(member, words)
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"hf:{member}: its weights cannot be loaded: {_why(error)}") from error
+    missing, wrong = info["missing_keys"], {entry[0] for entry in info["mismatched_keys"]}
+    fresh = sorted(wrong) if words else []
+    lost = sorted({*missing, *wrong} - set(fresh))
+    if lost:
+        raise WeightsError(
+            f"hf:{member}: {len(lost)} keys have no weights there ({', '.join(lost[:3])}): it is "
+            "no image classifier, or was saved without its last layer"
+        )
+    notes = [f"{', '.join(fresh)} start afresh for {classes} classes"] if fresh else []
+    unused = sorted(info["unexpected_keys"])
+    notes += [f"{len(unused)} keys of the file not used: {', '.join(unused[:3])}"] if unused else []
+    return Trained(body.float(), tuple(notes))
+
+
+def _load(member: str, words: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+    from transformers import AutoModelForImageClassification
+
+    def load(**more: Any) -> Any:
+        return AutoModelForImageClassification.from_pretrained(
+            member,
+            output_loading_info=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            **words,
+            **more,
+        )
+
+    if Path(member).is_dir():
+        return load(local_files_only=True)
+    try:
+        return load(local_files_only=True)
+    except OSError:
+        with reaching(member):
+            return load()
+
+
+def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module | None:
+    """A body with these tensors, if the library knows them under older names; else None."""
+    body = _build(config, classes)
+    kind: Any = type(body)
+    with quiet():
+        try:
+            loaded, info = kind.from_pretrained(
+                None,
+                config=body.config,
+                state_dict=dict(tensors),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except Exception:
+            return None
+    whole = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
+    return loaded.float() if whole else None
+
+
+def _sight(member: str, string: ModelString, config: Any) -> Sight | None:
+    """How its processor prepares pictures; None where there is none, or it is not needed.
+
+    Raises:
+        RequestError: it cannot be followed, and the string does not say all itself.
+    """
+    if not has_weights(string.text):
+        return None
+    channels = getattr(config, "num_channels", 3)
+    try:
+        if config.model_type == "timm_wrapper":
+            return _timms(config)
+        content = _processor(member)
+        return read_processor(content, config.model_type, channels, SMALLEST) if content else None
+    except RequestError as error:
+        if {"mean", "std"} <= set(string.options):
+            return None
+        raise RequestError(f"hf:{member}: {error}") from None
+
+
+def _timms(config: Any) -> Sight | None:
+    """Of a timm network inside transformers: its configuration says it itself."""
+    words = getattr(config, "pretrained_cfg", None) or {}
+    if "mean" not in words or "std" not in words:
+        return None
+    preprocess = preprocess_of(words, SMALLEST, "config.json")
+    return Sight(preprocess, keeps_ratio=words.get("crop_mode") == "border")
+
+
+def _processor(member: str) -> dict[str, Any]:
+    """How images are prepared, as the file says; empty where there is none."""
+    content = _json_of(member, PROCESSOR)
+    if not content:  # newer versions keep all processors of a network in one file
+        content = _json_of(member, PROCESSORS).get("image_processor") or {}
+    if not isinstance(content, dict):
+        raise RequestError(f"hf:{member}: {PROCESSORS} cannot be read")
+    return content
+
+
+def _json_of(member: str, name: str) -> dict[str, Any]:
+    folder = Path(member)
+    try:
+        file = folder / name if folder.is_dir() else hub_file(member, name)
+        content = json.loads(file.read_text())
+    except (OSError, WeightsError):
+        return {}
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise RequestError(f"hf:{member}: {name} cannot be read")
+    return content
+
+
+def _classes(config: Any) -> tuple[str, ...]:
+    places = sorted(config.id2label)
+    if places != list(range(len(places))):
+        raise RequestError(
+            f"its config.json names classes {places[0]} to {places[-1]} in id2label, expected 0 to "
+            f"{len(places) - 1}; correct it, or give the names by --labels NAME=FILE"
+        )
+    names = tuple(config.id2label[place] for place in places)
+    unnamed = all(str(name) == f"LABEL_{place}" for place, name in enumerate(names))
+    return () if unnamed else told_apart([str(name) for name in names])
+
+
+def _why(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    # Its image models need no torchvision, and fail without a word on it where it is broken.
+    return (broken_torchvision() if "Could not import" in reason else "") or reason

@@ -1,0 +1,312 @@
+"""What an image processor of transformers does to a picture, as a `Preprocess`.
+
+We run the processor on plain images and derive channel order, mean, standard deviation and size
+from its outputs, whatever its class and options are. A processor that does more than resize, crop
+and normalise is refused. The options themselves are read only for what outputs cannot show: the
+interpolation, and the exact numbers behind float32.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.errors import RequestError
+from collegium.models.libraries.config_keys import HF_PROCESSOR, refused, unknown
+from collegium.models.libraries.geometry import (
+    ADVICE,
+    SIDES,
+    Ask,
+    asker,
+    find_size,
+    plain,
+    with_crop,
+)
+from collegium.models.network import Preprocess
+
+RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers; every other filter is nearest to bicubic."""
+FILTERS = {1: "Lanczos", 4: "box", 5: "Hamming"}
+"""The others."""
+TELLING = {"do_flip_channel_order", "rescale_offset", "size_divisor"}
+"""Words of few classes, which change what a network sees."""
+CLASS = ("image_processor_type", "feature_extractor_type")
+"""Words that name a class."""
+PLAIN = "ViTImageProcessor"
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a processor prepares pictures.
+
+    Attributes:
+        preprocess: the same in our words.
+        keeps_ratio: pictures that are no squares keep the ratio of their sides.
+        notes: what a user should know of it.
+    """
+
+    preprocess: Preprocess
+    keeps_ratio: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_processor(content: Mapping[str, Any], model: str, channels: int, smallest: int) -> Sight:
+    """What a processor file means.
+
+    Args:
+        content: of preprocessor_config.json.
+        model: type of the network, which has a processor where the file names none.
+        channels: of the network.
+        smallest: rows and columns the network needs.
+
+    Raises:
+        RequestError: it is of no class of transformers, or does something to pictures that is no
+            normalisation of a resized view.
+    """
+    if reason := refused(HF_PROCESSOR, content):
+        raise RequestError(f"its processor cannot be followed ({reason}); {ADVICE}")
+    failed: RequestError | None = None
+    named = any(content.get(word) for word in CLASS)
+    for name, note in _classes(content, model):
+        try:
+            sight = _followed(name, content, channels, smallest, named)
+            return replace(sight, notes=(*note, *sight.notes))
+        except RequestError as error:
+            failed = failed or error
+    raise failed or RequestError(f"its processor file names no class; {ADVICE}")
+
+
+def _followed(
+    name: str, content: Mapping[str, Any], channels: int, smallest: int, named: bool
+) -> Sight:
+    """What a processor of this class does, which the file names or which is likely.
+
+    Raises:
+        RequestError: there is no such class, or it cannot be followed.
+    """
+    kind = _find(name)
+    try:
+        given, notes = _unpadded(kind, content)
+        if not named:
+            given, more = _uncut(kind, given, channels)
+            notes += more
+        processor = kind(**given)
+        ask = asker(processor, channels)
+        scale_C, shift_C, flipped = _colours(ask, channels)
+        size, keeps_ratio = find_size(ask)
+    except RequestError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise RequestError(f"its {name} cannot be used: {reason}; {ADVICE}") from error
+    mean, std = _numbers(processor, scale_C, shift_C)
+    if other := _unheeded(name, processor, content, (mean, std)):
+        if not named:
+            raise RequestError(f"{other}, and its file names no class; {ADVICE}")
+        notes += (other,)
+    how, other = _filter(processor)
+    notes += (other,) * bool(other)
+    order = "bgr" if flipped else "rgb"
+    preprocess = Preprocess(mean, std, smallest, size, interpolation=how, channel_order=order)
+    preprocess = with_crop(ask, preprocess, name)
+    return Sight(preprocess, keeps_ratio, (*notes, *_passed_over(name, kind, content)))
+
+
+def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The classes a file may mean, likeliest first: named, else its words', else the network's."""
+    named = next((str(content[word]) for word in CLASS if content.get(word)), "")
+    name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+    if name := name.removesuffix("Pil"):
+        yield name, ()
+        return
+    names = processor_names()
+    own = names.get(model, "")
+    # A word that the network's own class passes over tells whose file it is.
+    telling = TELLING & {word for word, value in content.items() if value}
+    said = f"its processor file names no class; {', '.join(sorted(telling))} is a word of "
+    for other in dict.fromkeys((own, *sorted(set(names.values())))) if telling else ():
+        if other and telling <= set(words_of(_find(other))):
+            yield other, (() if other == own else (f"{said}{other}, whose defaults are taken",))
+            return
+    if own:
+        yield own, ()
+    plain = f"its processor file names no class, so its words are taken as those of {PLAIN}"
+    yield PLAIN, (plain,)
+
+
+def processor_names() -> dict[str, str]:
+    """The processor class of each type of network that classifies images; empty for none."""
+    from transformers.models.auto import image_processing_auto, modeling_auto
+
+    named: Any = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+    kinds = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    return {kind: _base(named.get(kind)) for kind in kinds}
+
+
+def _base(entry: Any) -> str:
+    """Of a table's entry, which versions of the library write as a pair or a dictionary."""
+    names = entry.values() if isinstance(entry, Mapping) else entry or ()
+    found = [name for name in names if name]
+    return found[0].removesuffix("Pil").removesuffix("Fast") if found else ""
+
+
+def _find(name: str) -> Any:
+    """A class by its name, the one that needs no torchvision where there are two."""
+    import transformers
+
+    for full in (f"{name}Pil", name):
+        if (found := getattr(transformers, full, None)) is not None:
+            return found
+    raise RequestError(f"its processor {name!r} is none of transformers; {ADVICE}")
+
+
+def words_of(kind: Any) -> Sequence[str]:
+    """The words that a processor class knows."""
+    known = getattr(kind, "valid_kwargs", None)
+    if known is not None:
+        return list(known.__annotations__)
+    return list(inspect.signature(kind.__init__).parameters)
+
+
+def _unpadded(kind: Any, content: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The words, without a crop by default that is larger than the size the file gives."""
+    given = {word: value for word, value in content.items() if word != "auto_map"}
+    if "crop_size" in content or content.get("do_center_crop") or not content.get("size"):
+        return given, ()
+    blank = kind(**given)
+    if not getattr(blank, "do_center_crop", None):
+        return given, ()
+    size, crop = (_least(getattr(blank, word, None)) for word in ("size", "crop_size"))
+    if size is None or crop is None or crop <= size:
+        return given, ()
+    note = f"its processor file gives a size of {size} and no crop; the {crop} of its class is left"
+    return given | {"do_center_crop": False}, (note,)
+
+
+def _uncut(
+    kind: Any, given: dict[str, Any], channels: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The words, without a share that a class which nobody names would cut off by default."""
+    if "crop_pct" in given or "crop_pct" not in words_of(kind):
+        return given, ()
+    share = getattr(processor := kind(**given), "crop_pct", 1)
+    whole = given | {"crop_pct": 1.0}
+    picture = [np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)]
+    cut, uncut = (asker(one, channels)(picture) for one in (processor, kind(**whole)))
+    if cut.shape == uncut.shape and np.allclose(cut, uncut):
+        return given, ()
+    note = f"its processor file gives no crop_pct; the {share:g} of its network's class is left"
+    return whole, (note,)
+
+
+def _least(said: Any) -> int | None:
+    values = dict(said).values() if isinstance(said, Mapping) else vars(said or {}).values()
+    numbers = [value for value in values if isinstance(value, int)]
+    return min(numbers, default=None)
+
+
+def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """What pixels in 0..1 are multiplied by, what is added then, and whether RGB becomes BGR."""
+    pure = [[255 * (c == place) for c in range(3)] for place in range(3)]
+    colours = [[0] * 3, *(pure if channels == 3 else [[255] * 3]), [102, 153, 51], [255] * 3]
+    border = f"its processor puts a border around pictures; {ADVICE}"
+    if (one := ask([plain([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
+        np.ptp(one, axis=(2, 3)).max() > 0.1 * np.abs(one).max()
+    ):  # first of all, for it may be a large one
+        raise RequestError(border)
+    found = ask([plain(colour, SIDES[0], SIDES[0]) for colour in colours])
+    spread = np.ptp(found, axis=(2, 3)).max()
+    means_NC = found.mean(axis=(2, 3))
+    shift_C, slopes_CC = means_NC[0], (means_NC[1:-2] - means_NC[0]).T
+    reach = max(float(np.abs(slopes_CC).max()), 1e-12)
+    if spread > _TOLERANCE * reach:
+        raise RequestError(border)
+    flipped = bool(channels == 3 and abs(slopes_CC[0, 2]) > abs(slopes_CC[0, 0]))
+    scale_C = np.diag(slopes_CC[:, ::-1] if flipped else slopes_CC)
+    pixels_NC = np.array(colours)[:, :channels] / 255
+    expected_NC = pixels_NC[:, :: -1 if flipped else 1] * scale_C + shift_C
+    if not np.allclose(means_NC, expected_NC, atol=_TOLERANCE * reach) or scale_C.min() <= 0:
+        raise RequestError(f"its processor does not normalise channel by channel; {ADVICE}")
+    return scale_C, shift_C, flipped
+
+
+def _numbers(
+    processor: Any, scale_C: NDArray[np.float64], shift_C: NDArray[np.float64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of pixels in 0..1: the file's own digits where they are what was seen."""
+    seen = (-shift_C / scale_C, 1 / scale_C)
+    said = _said(processor, len(scale_C))
+    close = said is not None and all(
+        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE) for a, b in zip(seen, said, strict=True)
+    )
+    mean, std = said if said is not None and close else seen
+    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
+
+
+def _said(processor: Any, channels: int) -> tuple[list[float], list[float]] | None:
+    """The same by the words alone, for a processor without extras of its own."""
+    mean: Any = getattr(processor, "image_mean", None)
+    std: Any = getattr(processor, "image_std", None)
+    if not getattr(processor, "do_normalize", None):
+        mean, std = 0.0, 1.0
+    # It multiplies bytes by a factor before it normalises; our pixels are bytes divided by 255.
+    factor = processor.rescale_factor if getattr(processor, "do_rescale", None) else 1
+    try:
+        mean_C, std_C = (np.broadcast_to(v, (channels,)) for v in (mean, std))
+        return [v / (255 * factor) for v in mean_C], [v / (255 * factor) for v in std_C]
+    except (TypeError, ValueError):
+        return None
+
+
+def _unheeded(
+    name: str,
+    processor: Any,
+    content: Mapping[str, Any],
+    seen: tuple[tuple[float, ...], tuple[float, ...]],
+) -> str:
+    """What is to be said where the file says do_normalize, yes or no, and its class does not."""
+    asked = content.get("do_normalize")
+    said = _said(processor, len(seen[0]))
+    if asked is None or content.get("include_top") is not None or said is None:
+        return ""
+    mean_C, std_C = map(np.array, said)
+    if getattr(processor, "rescale_offset", False):  # 1 is taken off before all else
+        mean_C = mean_C + 1 / (255 * processor.rescale_factor)
+    if all(
+        np.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(seen, (mean_C, std_C), strict=True)
+    ):
+        return ""
+    shown = ", ".join(
+        f"{word} {value[0]:.4g}" for word, value in zip(("mean", "std"), seen, strict=True)
+    )
+    return f"its {name} heeds do_normalize {str(asked).lower()} in another way ({shown})"
+
+
+def _filter(processor: Any) -> tuple[str, str]:
+    """How it resizes, in our words; what is to be said where that is only the nearest."""
+    number = getattr(processor, "resample", None)
+    number = 2 if number is None else int(number)
+    if number in RESAMPLE:
+        return RESAMPLE[number], ""
+    other = FILTERS.get(number, str(number))
+    return "bicubic", f"its library resizes by the filter {other}, here bicubic stands for it"
+
+
+def _passed_over(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Words of the file that the class does not know, and we do not."""
+    known = set(words_of(kind))
+    strange = [word for word in unknown(HF_PROCESSOR, content) if word not in known]
+    foreign = [
+        word
+        for word, value in content.items()
+        if HF_PROCESSOR.get(word) == "read" and word not in known and value
+        if not word.endswith("_type")
+    ]
+    found = [*strange, *foreign]
+    if not found:
+        return ()
+    return (f"{name} passes over {', '.join(found)} of its processor file",)

@@ -1,0 +1,155 @@
+"""`timm:NAME`: any classifier of timm."""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from collegium.errors import RequestError, UnknownNameError
+from collegium.models.architectures import Design, Trained
+from collegium.models.libraries.timm_config import preprocess_of, words_beside
+from collegium.models.model_string import PRETRAINED, ModelString
+from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.utils.extras import hub_file, import_extra, told_apart
+
+SMALLEST = 32
+"""Most networks halve their input five times."""
+WEIGHTS = "model.safetensors"
+
+
+def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+    """A timm network, by its name with or without a tag (`resnet18`, `resnet18.a1_in1k`)."""
+    timm = import_extra("timm")
+    if not timm.is_model(member):
+        raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
+    config = _configuration(timm, member)
+    if config is None and string.weights == PRETRAINED:
+        raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
+    says, notes = _beside(member, string, metadata)
+    metadata = {**says, **metadata}
+    sized = takes_size(member) and "size" in metadata
+    words = {"img_size": parse_size(metadata["size"])} if sized else {}
+    return Design(
+        lambda classes: _create(member, num_classes=classes, **words),
+        channels=3 if config is None else config.input_size[0],
+        smallest=SMALLEST,
+        sees=None if config is None else _preprocess(config),
+        native=None if config is None else config.input_size[1:],
+        evaluated=None if config is None else _evaluated(config, member),
+        says=says,
+        notes=notes,
+        classes=() if config is None else _classes(member, config),
+        trained=lambda classes: _pretrained(member, config, classes, words),
+        resample=_resample,
+        licence="" if config is None else config.license or "",
+        unfit=_unfit(config, string),
+    )
+
+
+def _beside(
+    member: str, string: ModelString, metadata: Mapping[str, str]
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """What timm's own config.json beside a weights file says, and what is to be said of that."""
+    if string.file is None:
+        return {}, ()
+    words, notes = words_beside(string.file, member, SMALLEST)
+    if {"mean", "std"} <= {*metadata} - {*string.options}:  # the file itself comes first
+        words = {key: value for key, value in words.items() if key in ("classes", "license")}
+    return words, notes
+
+
+def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
+    """What timm resizes to before it cuts the centre out; None where it puts a border around."""
+    if (config.crop_pct or 1) > 1:
+        return None
+    return preprocess_of(config.to_dict(), SMALLEST, f"timm:{member}").resize
+
+
+def _unfit(config: Any, string: ModelString) -> str:
+    """Why its published weights can be no teacher; empty where they can."""
+    if config is None or string.weights != PRETRAINED or config.num_classes:
+        return ""
+    return (
+        "has weights without a classifier, which know no classes: give others of its weights, or "
+        "your own by @FILE; a student can start from them"
+    )
+
+
+def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With position embeddings interpolated as timm does it when it loads weights."""
+    change = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
+    if change is None:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Mapping[str, Any] = change(dict(tensors), body)
+    except Exception:  # then the shapes are refused, in the words of every other file
+        return {}
+    return found
+
+
+def takes_size(member: str) -> bool:
+    """Whether it is built for one size, as transformers are; others take any."""
+    config = _configuration(import_extra("timm"), member)
+    return config is not None and bool(config.fixed_input_size)
+
+
+def _configuration(timm: Any, member: str) -> Any:
+    """What timm says of its weights for this name and tag; None where it has none."""
+    try:
+        return timm.get_pretrained_cfg(member)
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{member.partition('.')[0]}.*")
+        raise UnknownNameError("timm weights", member, tags) from None
+
+
+def _create(member: str, **words: Any) -> nn.Module:
+    timm = import_extra("timm")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that moved inside timm
+            body: nn.Module = timm.create_model(member, **words)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"timm:{member} cannot be built: {reason}") from error
+    return body
+
+
+def _pretrained(member: str, config: Any, classes: int | None, words: Mapping[str, Any]) -> Trained:
+    repository = config.hf_hub_id
+    if not repository:
+        raise RequestError(f"timm has no weights for {member} on the hub; give timm:{member}@FILE")
+    file = hub_file(repository, config.hf_hub_filename or WEIGHTS)
+    own = {} if classes is None else {"num_classes": classes}
+    overlay = {"file": str(Path(file))}
+    body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **words)
+    fresh = classes not in (None, config.num_classes)
+    note = f"; its last layer starts afresh for {classes} classes" if fresh else ""
+    if (size := words.get("img_size")) not in (None, tuple(config.input_size[1:])):
+        note += f"; what depends on positions is interpolated to {size[0]}x{size[1]}"
+    return Trained(body, (f"weights {repository} of the hub{note}",))
+
+
+def _preprocess(config: Any) -> Preprocess:
+    how = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
+    rows, columns = config.input_size[1:]
+    return Preprocess(
+        tuple(config.mean), tuple(config.std), SMALLEST, (rows, columns), interpolation=how
+    )
+
+
+def _classes(member: str, config: Any) -> tuple[str, ...]:
+    """The names of ImageNet's classes in the words of timm, where the weights are for ImageNet."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    if config.label_names:
+        return tuple(config.label_names)
+    subset = infer_imagenet_subset(config.to_dict() | {"architecture": member})
+    if not subset:
+        return ()
+    info = ImageNetInfo(subset)
+    return told_apart([info.index_to_description(place) for place in range(config.num_classes)])

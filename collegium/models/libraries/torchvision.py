@@ -1,0 +1,161 @@
+"""`torchvision:NAME`: any classifier of torchvision."""
+
+import contextlib
+import io
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from collegium.errors import RequestError, UnknownNameError, WeightsError
+from collegium.models.architectures import Design, Trained
+from collegium.models.libraries.config_keys import TORCHVISION_META, refused
+from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
+from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.utils.extras import import_extra, told_apart
+
+SMALLEST = 32
+"""Most networks halve their input five times."""
+TAUGHT_OTHERWISE = ("googlenet", "inception_v3")
+"""Whose published weights expect another normalisation, which they make themselves if told to."""
+TRANSFORMERS = "vit_"
+"""How names of networks begin that are built for one size."""
+POSITIONS = "encoder.pos_embedding"
+LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}
+"""Of addresses in place of a name."""
+
+
+def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+    """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
+    models = import_extra("torchvision").models
+    names = models.list_models(module=models)
+    if member not in names:
+        raise UnknownNameError("torchvision model", member, names)
+    weights = _weights(models, member, string)
+    sees = _preprocess(member, weights)
+    sized = _sized(member, metadata, sees)
+    return Design(
+        lambda classes: _create(models, member, num_classes=classes, **sized),
+        smallest=SMALLEST,
+        sees=sees,
+        native=sees.size,
+        evaluated=tuple(weights.transforms().resize_size[:1]),
+        classes=told_apart(weights.meta["categories"]),
+        trained=lambda classes: _pretrained(models, member, weights, classes, sized),
+        resample=_resample if sized else None,
+        licence=LICENCES.get(found := weights.meta.get("license", ""), found),
+    )
+
+
+def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[str, int]:
+    """Keyword arguments for a vision transformer that is built for one image size."""
+    if not member.startswith(TRANSFORMERS):
+        return {}
+    try:
+        rows, columns = parse_size(metadata["size"]) if "size" in metadata else sees.size or (0, 0)
+    except ValueError:
+        rows, columns = sees.size or (0, 0)  # refused where all such words are read
+    if rows != columns:
+        raise RequestError(
+            f"torchvision:{member} takes squares only, found size {rows}x{columns}: give ?size="
+            f"{min(rows, columns)}"
+        )
+    return {"image_size": rows}
+
+
+def _resample(body: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """With position embeddings interpolated as torchvision does it."""
+    interpolate = import_extra("torchvision").models.vision_transformer.interpolate_embeddings
+    made: Any = body
+    try:
+        found: Mapping[str, torch.Tensor] = interpolate(
+            made.image_size, made.patch_size, OrderedDict(tensors)
+        )
+    except (KeyError, ValueError):
+        return {}
+    return found
+
+
+def _weights(models: Any, member: str, string: ModelString) -> Any:
+    known = models.get_model_weights(member)
+    if string.weights in known.__members__:
+        return known[string.weights]
+    if string.file is None and string.weights not in ("", PRETRAINED, RANDOM):
+        names = [*known.__members__, PRETRAINED, RANDOM]
+        raise UnknownNameError(f"weights of torchvision:{member}", string.weights, names)
+    return known.DEFAULT
+
+
+def _create(models: Any, member: str, **words: Any) -> nn.Module:
+    if member in TAUGHT_OTHERWISE:
+        words["init_weights"] = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arguments that will move inside torchvision
+            body: nn.Module = models.get_model(member, weights=None, **words)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"torchvision:{member} cannot be built: {reason}") from error
+    return body
+
+
+def _pretrained(
+    models: Any, member: str, weights: Any, classes: int | None, sized: Mapping[str, int]
+) -> Trained:
+    known = len(weights.meta["categories"])
+    words = {**sized, "transform_input": True} if member in TAUGHT_OTHERWISE else {**sized}
+    body = _create(models, member, num_classes=known if classes is None else classes, **words)
+    state = {_modern(name): value for name, value in _download(member, weights).items()}
+    own = body.state_dict()
+    place, note = POSITIONS, ""
+    if sized and place in state and state[place].shape != own[place].shape:
+        state |= _resample(body, state)
+        note = f"; position embeddings interpolated to {sized['image_size']} pixels"
+    fresh = {name for name in own if name in state and own[name].shape != state[name].shape}
+    if fresh and classes is None:
+        raise WeightsError(
+            f"{weights} does not fit torchvision:{member} at this size: {', '.join(sorted(fresh))} "
+            "would start afresh, and a teacher has no part that was not trained; leave out ?size"
+        )
+    body.load_state_dict({**own, **{n: v for n, v in state.items() if n not in fresh}})
+    note += f"; {', '.join(sorted(fresh))} start afresh for {classes} classes" if fresh else ""
+    return Trained(body, (f"weights {weights} of torchvision{note}",))
+
+
+def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
+    """From torch's cache or the network; never through a pickle, which torchvision would take."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it announces itself, asked or not
+            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+    except Exception as error:
+        raise WeightsError(
+            f"cannot get {weights} for torchvision:{member}: {error}; it is not in torch's cache "
+            "either. Check the network, or give @FILE"
+        ) from error
+    return state
+
+
+def _modern(name: str) -> str:
+    """DenseNet's weights were saved when a dot could stand in a module's name."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+
+
+def _preprocess(member: str, weights: Any) -> Preprocess:
+    if reason := refused(TORCHVISION_META, weights.meta):
+        raise RequestError(f"{weights} of torchvision:{member} cannot be used ({reason})")
+    recipe = weights.transforms()
+    side = recipe.crop_size[0]
+    how = recipe.interpolation.value
+    return Preprocess(
+        tuple(recipe.mean),
+        tuple(recipe.std),
+        SMALLEST,
+        (side, side),
+        interpolation=how if how in INTERPOLATIONS else "bicubic",
+    )

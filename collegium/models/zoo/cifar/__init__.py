@@ -1,0 +1,49 @@
+"""The CIFAR networks of the field, by name.
+
+Each takes float images (B, 3, H, W), H and W at least 32, and returns logits (B, C). `resnet8` to
+`resnet110` have shortcuts without parameters (option A of the paper); a final `b` means projection
+shortcuts (option B). All but option A and `densenet121` have RepDistiller's layers and keys, so
+that its published checkpoints load.
+
+>>> sorted(CIFAR_MODELS)[:3]
+['densenet121', 'mobilenetv2', 'resnet110']
+>>> sum(p.numel() for p in CIFAR_MODELS["resnet20"](10).parameters())
+269722
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from torch import nn
+
+from collegium.models.zoo.cifar.densenet import densenet121
+from collegium.models.zoo.cifar.mobilenet import mobilenet_v2
+from collegium.models.zoo.cifar.resnet import resnet_a, resnet_b
+from collegium.models.zoo.cifar.shufflenet import shufflenet_v1, shufflenet_v2
+from collegium.models.zoo.cifar.vgg import vgg
+from collegium.models.zoo.cifar.wide import wide_resnet
+
+__all__ = ["CIFAR_MODELS"]
+
+_BLOCKS = (1, 2, 3, 5, 7, 9, 18)  # residual blocks a stage: depths 8 to 110
+
+CIFAR_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
+    **{f"resnet{6 * n + 2}": partial(resnet_a, n) for n in _BLOCKS},
+    **{f"resnet{6 * n + 2}b": partial(resnet_b, n, (16, 16, 32, 64)) for n in _BLOCKS},
+    "resnet8x4": partial(resnet_b, 1, (32, 64, 128, 256)),
+    "resnet32x4": partial(resnet_b, 5, (32, 64, 128, 256)),
+    "wrn-16-1": partial(wide_resnet, 2, 1),
+    "wrn-16-2": partial(wide_resnet, 2, 2),
+    "wrn-40-1": partial(wide_resnet, 6, 1),
+    "wrn-40-2": partial(wide_resnet, 6, 2),
+    "vgg8": partial(vgg, (1, 1, 1, 1, 1)),
+    "vgg11": partial(vgg, (1, 1, 2, 2, 2)),
+    "vgg13": partial(vgg, (2, 2, 2, 2, 2)),
+    "vgg16": partial(vgg, (2, 2, 3, 3, 3)),
+    "vgg19": partial(vgg, (2, 2, 4, 4, 4)),
+    "densenet121": densenet121,
+    "mobilenetv2": mobilenet_v2,
+    "shufflenetv1": shufflenet_v1,
+    "shufflenetv2": shufflenet_v2,
+}
+"""Builders by name: `CIFAR_MODELS["resnet20"](classes)` is a fresh network."""

@@ -1,0 +1,58 @@
+"""MobileNetV2 (Sandler et al., Inverted residuals and linear bottlenecks, CVPR 2018).
+
+RepDistiller's half-width form for small images. Bottlenecks are linear by design: no ReLU ends
+`blocks.1`, `blocks.2`, `blocks.4` and `blocks.6`, the last of their resolution; one ends `conv2`.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn_relu, network
+
+_STAGES = (
+    # expansion, channels (half of the paper's), blocks, stride
+    (1, 8, 1, 1),
+    (6, 12, 2, 1),  # stride 1, not the paper's 2: the images are small
+    (6, 16, 3, 2),
+    (6, 32, 4, 2),
+    (6, 48, 3, 1),
+    (6, 80, 3, 2),
+    (6, 160, 1, 1),
+)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project without ReLU; a shortcut where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.conv = nn.Sequential(
+            *conv_bn_relu(inputs, hidden, 1),
+            *conv_bn_relu(hidden, hidden, 3, stride, groups=hidden),
+            conv(hidden, outputs, 1),
+            nn.BatchNorm2d(outputs),
+        )
+        self.keeps_shape = stride == 1 and inputs == outputs
+
+    def forward(self, x_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
+        """Return the bottleneck, not activated, with x added where shapes agree."""
+        out_BDHW: Tensor = self.conv(x_BDHW)
+        return x_BDHW + out_BDHW if self.keeps_shape else out_BDHW
+
+
+def mobilenet_v2(classes: int) -> nn.Module:
+    """MobileNetV2 at half width, first stride 2, for 32x32 images (Sandler et al., CVPR 2018)."""
+    width, blocks = 16, []
+    for expansion, channels, depth, stride in _STAGES:
+        first = InvertedResidual(width, channels, stride, expansion)
+        rest = (InvertedResidual(channels, channels, 1, expansion) for _ in range(depth - 1))
+        blocks.append(nn.Sequential(first, *rest))
+        width = channels
+    return network(
+        conv1=conv_bn_relu(3, 16, stride=2),
+        blocks=nn.Sequential(*blocks),
+        conv2=conv_bn_relu(width, 1280, 1),
+        pool=GlobalAveragePool(),
+        classifier=nn.Sequential(nn.Linear(1280, classes)),
+    )

@@ -1,0 +1,53 @@
+"""Terms on relations between the examples of a batch."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from collegium.losses import angle, distance, soften
+from collegium.objectives.objective import AbstractTerm, Given, among_rows
+
+Relation = Literal["angle", "distance"]
+RelationInput = Literal["probs", "logits", "log_probs"]
+
+
+class RelationToTarget(AbstractTerm):
+    """scale * RKD between the student's outputs and the integrated target.
+
+    Args:
+        relation: angles of triples or distances of pairs.
+        temperature: of the target and, softened, of the student.
+        scale: its weight.
+        student_side: what stands for the student; with "probs" a perfect student has loss 0.
+        until: part of the epochs in which the term counts.
+    """
+
+    pointwise = False
+
+    def __init__(
+        self,
+        relation: Relation,
+        temperature: float,
+        scale: float,
+        student_side: RelationInput = "probs",
+        until: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.relation = {"angle": angle, "distance": distance}[relation]
+        self.temperature, self.scale, self.until = temperature, scale, until
+        self.student_side = student_side
+
+    def forward(self, given: Given) -> Float[Tensor, " B"]:
+        """The target carries no gradient: relations teach the student, not the weights."""
+        target_BC = given.target(self.temperature).detach()
+        student_BP = self._embed(given.student.logits_BC)
+        return self.scale * among_rows(given.taught(), self.relation, student_BP, target_BC)
+
+    def _embed(self, logits_BC: Tensor) -> Tensor:
+        if self.student_side == "logits":
+            return logits_BC
+        if self.student_side == "probs":
+            return soften(logits_BC, self.temperature)
+        return torch.log_softmax(logits_BC / self.temperature, dim=1)

@@ -1,0 +1,377 @@
+"""One chart as inline SVG, and the numbers a script reads off it.
+
+Colours are Okabe and Ito's, which people with any kind of colour vision tell apart; lines differ
+in their dashes too. They are CSS variables of the page, so that one drawing is dark or light.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from collegium.plots.figure import AbstractFigure
+
+_APART = 0.1
+"""Part of an axis that is left between two numbers."""
+SERIES = 7
+"""Colours of teachers, terms and runs; they repeat, with other dashes."""
+DASHES = ("", "7 3", "2.5 2.5", "8 3 2 3")
+CROWD = 8
+"""As many series as are still told apart in one chart."""
+_WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 7.9
+"""A letter is as wide as on a phone, where text is larger for the drawing is smaller."""
+_RIGHT, _BOTTOM, _ROW = 450.0, 238.0, 15.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named series.
+
+    Attributes:
+        name: in the legend.
+        x: places, ascending.
+        y: values.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point.
+
+    Attributes:
+        kind: the name in the legend.
+        x: place.
+        y: value.
+        tip: said when pointed at.
+        series: place in the series of colours.
+        cross: a cross, not a circle.
+        name: written beside it.
+        size: of the circle.
+    """
+
+    kind: str
+    x: float
+    y: float
+    tip: str
+    series: int = 0
+    cross: bool = False
+    name: str = ""
+    size: float = 5.5
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is laid out along one side.
+
+    Attributes:
+        label: what it is.
+        low: value at its start.
+        high: value at its end.
+        whole: ticks are whole numbers.
+        log: by powers of ten.
+        names: written at 0, 1, 2, ... in the place of ticks.
+    """
+
+    label: str
+    low: float
+    high: float
+    whole: bool = False
+    log: bool = False
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def around(cls, label: str, values: Sequence[float], margin: float, **rest: Any) -> "Axis":
+        """An axis that holds these values, with a part of their range left at both ends."""
+        finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+        low, high = min(finite), max(finite)
+        if rest.get("log"):
+            room = (high / low) ** margin if high > low else 3.0
+            return cls(label, low / room, high * room, **rest)
+        flat = high - low <= 1e-5 * abs(high)  # rounding alone
+        room = (abs(high) * 0.1 or 0.5) if flat else margin * (high - low)
+        return cls(label, low - room, high + room, **rest)
+
+    def part(self, value: float) -> float:
+        """Where a value lies, 0 at the start to 1 at the end."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and what is written there."""
+        if self.names:
+            return [(float(place), shorten(name, 14)) for place, name in enumerate(self.names)]
+        if self.log:
+            return [(value, _engineering(value)) for value in self._powers()]
+        raw = (self.high - self.low) / 6
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= raw)
+        step = max(step, 1.0) if self.whole else step
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        form = f".{digits}f" if digits <= 6 else ".4g"
+        return [(k * step, format(k * step, form)) for k in range(first, last + 1)]
+
+    def _powers(self) -> list[float]:
+        """Round numbers within a logarithmic axis, those that would touch left out."""
+        span = self.high / self.low
+        steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else range(1, 10)
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        places = [nice * 10.0**power for power in range(first, last + 1) for nice in steps]
+        kept: list[float] = []
+        for value in (value for value in places if self.low <= value <= self.high):
+            if not kept or self.part(value) - self.part(kept[-1]) > _APART:
+                kept.append(value)
+        return kept
+
+
+@dataclass(frozen=True)
+class Chart(AbstractFigure):
+    """A drawing and what is said about it.
+
+    Attributes:
+        key: its name on a page.
+        title: what it shows.
+        x: the horizontal axis.
+        y: the vertical axis.
+        lines: series, drawn as lines and read off by a script.
+        marks: single points.
+        levels: horizontal lines to compare with, by name.
+        note: how to read it.
+        percent: whether values of lines and levels are parts of 1 that are told as percentages.
+        steps: draw lines as steps, as of a histogram.
+    """
+
+    key: str
+    title: str
+    x: Axis
+    y: Axis
+    lines: tuple[Line, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    levels: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    percent: bool = False
+    steps: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it shows."""
+        return self.title
+
+    @property
+    def about(self) -> str:
+        """How to read it."""
+        return self.note
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return _WIDTH, _HEIGHT
+
+    def svg(self) -> str:
+        """The drawing, to be put into a page."""
+        parts = [*self._axes(), *self._levels(), *self._joined(), *self._paths(), *self._points()]
+        size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}"'
+        start = f'<svg role="img" aria-label="{escape(self.title)}" {size}>'
+        return "".join((start, *parts, *self._legend(), "</svg>"))
+
+    def numbers(self) -> dict[str, Any]:
+        """What a script needs to tell values under the pointer: series, and where x lies."""
+        ends = (self._left / _WIDTH, _RIGHT / _WIDTH, self.x.low, self.x.high)
+        return {
+            "percent": self.percent,
+            "frame": [_short(value) for value in ends],
+            "lines": [
+                {"name": line.name, "x": list(line.x), "y": [_short(v) for v in line.y]}
+                for line in self.lines
+            ],
+        }
+
+    @property
+    def _left(self) -> float:
+        longest = max((len(text) for _, text in self.y.ticks()), default=0)
+        return 12 + (16 if self.y.label else 0) + _LETTER * longest
+
+    def _entries(self) -> list[tuple[str, str]]:
+        """Names of the legend and the strokes or shapes beside them, at 0, 0."""
+        found = [(ln.name, f'<path d="M0 0H20"{_stroke(n)}/>') for n, ln in enumerate(self.lines)]
+        dots = '<path d="M0 0H20" stroke="var(--ink)" stroke-dasharray="{}"/>'
+        marks = (dots.format(dash) for dash in ("2 2", "6 2"))
+        found += list(zip(self.levels, marks, strict=False))
+        kinds = {mark.kind: mark for mark in sorted(self.marks, key=lambda mark: mark.size)}
+        order = dict.fromkeys(mark.kind for mark in self.marks)
+        return found + [(kind, _shape(kinds[kind], 10.0, 0.0)) for kind in order]
+
+    def _rows(self) -> list[list[tuple[str, str, float]]]:
+        """The legend in rows: name, shape and width of each entry."""
+        rows: list[list[tuple[str, str, float]]] = [[]]
+        for name, shape in self._entries():
+            text = shorten(name, 28)
+            width = 40 + _LETTER * len(text)
+            if rows[-1] and self._left + sum(e[2] for e in rows[-1]) + width > _RIGHT + 8:
+                rows.append([])
+            rows[-1].append((text, shape, width))
+        return rows
+
+    @property
+    def _top(self) -> float:
+        return 8.0 + _ROW * len(self._rows())
+
+    def _legend(self) -> list[str]:
+        found = []
+        for row, entries in enumerate(self._rows()):
+            x = self._left
+            for text, shape, width in entries:
+                move = f'<g transform="translate({x:.1f} {8 + _ROW * row})" fill="none">'
+                found.append(f"{move}{shape}{_text(text, 26.0, 4.0)}</g>")
+                x += width
+        return found
+
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        across = self._left + self.x.part(x) * (_RIGHT - self._left)
+        return across, _BOTTOM - self.y.part(y) * (_BOTTOM - self._top)
+
+    def _axes(self) -> list[str]:
+        found, grid = [], 'stroke="var(--grid)"'
+        for value, text in self.x.ticks():
+            x, _ = self._at(value, self.y.low)
+            found.append(f'<path d="M{x:.1f} {self._top:.1f}V{_BOTTOM}" {grid}/>')
+            found.append(_text(text, x, _BOTTOM + 15, "middle"))
+        for value, text in self.y.ticks():
+            _, y = self._at(self.x.low, value)
+            found.append(f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {grid}/>')
+            found.append(_text(text, self._left - 5, y + 4, "end"))
+        frame = f"M{self._left:.1f} {self._top:.1f}V{_BOTTOM}H{_RIGHT}"
+        found.append(f'<path d="{frame}" fill="none" stroke="var(--soft)"/>')
+        found.append(_text(self.x.label, (self._left + _RIGHT) / 2, _HEIGHT - 8, "middle"))
+        turned = f'transform="translate(12 {(self._top + _BOTTOM) / 2:.1f}) rotate(-90)"'
+        return [*found, f"<g {turned}>{_text(self.y.label, 0.0, 0.0, 'middle')}</g>"]
+
+    def _levels(self) -> list[str]:
+        found = []
+        for dash, value in zip(("2 2", "6 2"), self.levels.values(), strict=False):
+            _, y = self._at(self.x.low, self._shown(value))
+            look = f'stroke="var(--ink)" stroke-dasharray="{dash}"'
+            found.append(f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {look}/>')
+        return found
+
+    def _shown(self, value: float) -> float:
+        return 100 * value if self.percent else value
+
+    def _paths(self) -> list[str]:
+        return [f'<path d="{self._path(ln)}"{_stroke(n)}/>' for n, ln in enumerate(self.lines)]
+
+    def _path(self, line: Line) -> str:
+        """The line's path; what is not finite leaves a gap, a lone point is a dot."""
+        pen, parts = "M", []
+        half = (line.x[1] - line.x[0]) / 2 if self.steps and len(line.x) > 1 else 0.0
+        for x, value in zip(line.x, line.y, strict=True):
+            if not math.isfinite(value):
+                pen = "M"
+                continue
+            (start, y), (end, _) = (self._at(x + d, self._shown(value)) for d in (-half, half))
+            parts.append(f"{pen}{start:.1f} {y:.1f}" + (f"H{end:.1f}" if half else ""))
+            pen = "L"
+        return f"{parts[0]}h.01" if len(parts) == 1 else "".join(parts)
+
+    def _joined(self) -> list[str]:
+        """A thin line between marks of one height, where heights are names."""
+        found = []
+        for place in range(len(self.y.names)):
+            ends = [self._at(m.x, m.y) for m in self.marks if m.y == place]
+            if len(ends) > 1:
+                (x, y), (other, _) = ends[0], ends[-1]
+                found.append(f'<path d="M{x:.1f} {y:.1f}H{other:.1f}" stroke="var(--soft)"/>')
+        return found
+
+    def _points(self) -> list[str]:
+        found = []
+        for mark in self.marks:
+            x, y = self._at(mark.x, mark.y)
+            tip = f"<title>{escape(mark.tip)}</title>"
+            found.append(f'<g class="mark">{tip}{_shape(mark, x, y)}</g>')
+            if mark.name and len(self.marks) <= CROWD:
+                end = x > 0.7 * _WIDTH
+                beside = (x - 9 if end else x + 9, y - 6, "end" if end else "start")
+                found.append(_text(shorten(mark.name, 18), *beside))
+        return found
+
+
+def draw(
+    key: str,
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x: str = "epoch",
+    y: str = "",
+    note: str = "",
+    percent: bool = False,
+    levels: Mapping[str, float] | None = None,
+    steps: bool = False,
+) -> Chart:
+    """A chart of lines, whose axes hold all of them.
+
+    Args:
+        key: its name on a page.
+        title: what it shows.
+        lines: the series.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        note: how to read it.
+        percent: values are parts of 1, told as percentages.
+        levels: horizontal lines to compare with, by name.
+        steps: draw steps, as of a histogram.
+    """
+    named = dict(levels or {})
+    values = [*(v for line in lines for v in line.y), *named.values()]
+    places = [place for line in lines for place in line.x]
+    across = Axis.around(x, places, 0.03, whole=x == "epoch")
+    up = Axis.around(y, [100 * v if percent else v for v in values], 0.06)
+    return Chart(key, title, across, up, tuple(lines), (), named, note, percent, steps)
+
+
+def shorten(name: str, letters: int) -> str:
+    """A name that fits."""
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
+def script_json(content: Any) -> str:
+    """JSON that can stand in a page's script element, whatever names are in it."""
+    text = json.dumps(content, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _stroke(place: int) -> str:
+    dash = DASHES[(place + 2 * (place // SERIES)) % len(DASHES)]
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return f' class="line" stroke="var(--c{place % SERIES})"{dashes}'
+
+
+def _shape(mark: Mark, x: float, y: float) -> str:
+    colour = f"var(--c{mark.series % SERIES})"
+    if mark.cross:
+        path = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0-10l-10 10"
+        return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="3"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{mark.size:g}" fill="{colour}"/>'
+
+
+def _text(text: str, x: float, y: float, anchor: str = "start") -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {where} fill="var(--ink)">{escape(text)}</text>'
+
+
+def _engineering(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -1,0 +1,192 @@
+"""What can be drawn of a run, whoever holds its numbers."""
+
+import abc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.errors import FolderError, UnknownNameError
+from collegium.plots import plots, words
+from collegium.plots.chart import Chart
+from collegium.plots.figure import AbstractFigure
+from collegium.plots.heat import Heat
+from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
+from collegium.plots.notebook import card
+from collegium.plots.tables import Table, teachers_table
+
+_Part = TypeVar("_Part")
+
+_NOBODY, _FEW = "nobody was heard so far", "fewer than two teachers were heard so far"
+_EARLY = "the run did not get there"
+
+
+class AbstractDrawing(abc.ABC):
+    """Figures of a run: each shows itself in a notebook, and `save` writes it as SVG.
+
+    A figure of what is not there raises `FolderError`, which says why.
+    """
+
+    folder: Path
+
+    @property
+    @abc.abstractmethod
+    def run(self) -> dict[str, Any]:
+        """run.json."""
+
+    @property
+    @abc.abstractmethod
+    def teachers(self) -> list[dict[str, Any]]:
+        """teachers.json."""
+
+    @property
+    @abc.abstractmethod
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """weights.npz; empty where there is none."""
+
+    @property
+    @abc.abstractmethod
+    def predictions(self) -> dict[str, NDArray[Any]]:
+        """predictions.npz; empty where there is none."""
+
+    @abc.abstractmethod
+    def metrics(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, of one split or all."""
+
+    @abc.abstractmethod
+    def found(self) -> dict[str, Any]:
+        """summary.json; empty while the run is not finished."""
+
+    def plot_accuracy(self) -> Chart:
+        """Accuracy by epoch, between the worst and the best teacher."""
+        chart = plots.accuracy_chart(self.metrics(), self.teacher_accuracy())
+        return self._there(chart, _EARLY)
+
+    def plot_losses(self) -> Chart:
+        """Every term of the loss by epoch."""
+        return self._there(plots.loss_chart(self.metrics()), _EARLY)
+
+    def plot_hints(self) -> Chart:
+        """The hint losses by pair of teacher and layer."""
+        return self._there(plots.hint_chart(self.metrics()), "no layers were compared so far")
+
+    def plot_gradients(self) -> Chart:
+        """Each term's share of the student's gradient by epoch."""
+        return self._there(plots.gradient_chart(self.metrics()), "there are no two terms so far")
+
+    def plot_weights(self) -> Chart:
+        """Mean weight of each teacher by epoch."""
+        return self._there(plots.weights_chart(self.metrics()), _NOBODY)
+
+    def plot_entropy(self) -> Chart:
+        """How decided the weights are, and how much they depend on the example."""
+        return self._there(plots.entropy_chart(self.metrics()), _FEW)
+
+    def plot_distribution(self) -> Chart:
+        """How the weights of each teacher lie over the training examples."""
+        arrays = self.weights
+        weights_NT = arrays.get("weights", np.empty((0, 0)))
+        chart = plots.distribution_chart(weights_NT, names_in(arrays, "teachers"))
+        return self._there(chart, self._late(_FEW))
+
+    def plot_correctness(self) -> Chart:
+        """Mean weight of each teacher where it is right, and where it is wrong."""
+        chart = plots.correctness_of(self.predictions, self._teacher_names())
+        return self._there(chart, self._late(_FEW))
+
+    def plot_classes(self) -> Heat:
+        """Mean weight of each teacher by class."""
+        arrays, classes = self.weights, names_in(self.predictions, "classes")
+        nothing = np.empty((0, 0))
+        labels_N, weights_NT = arrays.get("labels", nothing), arrays.get("weights", nothing)
+        table = class_matrix(labels_N, weights_NT, names_in(arrays, "teachers"), classes)
+        return Heat(self._there(table, self._late(_FEW)))
+
+    def plot_confusions(self, teacher: str | None = None) -> Heat:
+        """The student's classes against the truth, or against a teacher's, in percent of a row.
+
+        Args:
+            teacher: its name; None for the truth.
+
+        Raises:
+            UnknownNameError: there is no such teacher.
+        """
+        said, names = self.predictions, self._teacher_names()
+        if teacher is not None and teacher not in names:
+            raise UnknownNameError("teacher", teacher, names)
+        self._there(said, _EARLY)
+        other_N = said["labels"] if teacher is None else said["teachers"][names.index(teacher)]
+        classes = names_in(said, "classes")
+        return Heat(confusion_matrix(teacher or "the truth", other_N, said["student"], classes))
+
+    def plot_agreement(self) -> Heat:
+        """How often each two of truth, student and teachers give the same class."""
+        said = self._there(self.predictions, _EARLY)
+        return Heat(agreement_matrix(self._teacher_names(), said))
+
+    def teacher_accuracy(self) -> dict[str, float]:
+        """Of each teacher: on the evaluation split, or before the end on validation."""
+        ends = self.found()
+        rows = self.teachers
+        found = {row["name"]: ends.get(f"accuracy.{row['name']}") for row in rows}
+        if not ends:
+            found = {row["name"]: row.get("accuracy") for row in rows}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _teacher_names(self) -> list[str]:
+        return [str(row["name"]) for row in self.teachers]
+
+    def _late(self, why: str) -> str:
+        """Why something that is written at the end is not there."""
+        return why if self.found() else _EARLY
+
+    def _there(self, part: _Part | None, why: str) -> _Part:
+        """A part that is there.
+
+        Raises:
+            FolderError: it is not; says why.
+        """
+        if not part:
+            raise FolderError(f"{self.folder} has nothing to draw here: {why}")
+        return part
+
+    def _repr_html_(self) -> str:
+        problems: list[str] = []
+
+        def part(make: Callable[[], _Part]) -> _Part | None:
+            try:
+                return make()
+            except (AttributeError, LookupError, TypeError, ValueError, FolderError) as error:
+                problems.append(str(error))
+                return None
+
+        answer = part(self._answer) or "This run cannot be summed up."
+        table = part(self._teachers_table) if part(lambda: self.teachers) else None
+        made = [part(self.plot_accuracy)]
+        made += [part(self.plot_weights)] if table else []
+        figures: list[AbstractFigure] = [figure for figure in made if figure is not None]
+        return card(str(self.folder), answer, table, figures, list(dict.fromkeys(problems)))
+
+    def _answer(self) -> str:
+        ends = self.found()
+        if ends:
+            return words.about_one(self.run, ends)
+        lines = self.metrics()
+        done = max((line["epoch"] + 1 for line in lines), default=0)
+        epochs = int(self.run.get("optimisation", {}).get("epochs", done))
+        last = lines[-1] if lines else None
+        return words.about_unfinished((done, epochs), last, "this run is not finished")
+
+    def _teachers_table(self) -> Table:
+        ends, train = self.found(), self.metrics("train")
+        numbers = (train[-1] if train else {}) | ends
+        heard = [key[8:] for key in numbers if key.startswith("weights.")]
+        split = str(ends.get("split", "validation"))
+        return teachers_table(self.teachers, numbers, self.teacher_accuracy(), heard, split)
+
+
+def names_in(arrays: dict[str, NDArray[Any]], key: str) -> Sequence[str]:
+    """Names that are kept in an array; none where it is not there."""
+    return [str(name) for name in arrays.get(key, ())]

@@ -1,0 +1,137 @@
+"""Matrices of what was said and who was heard: plain arrays in, tables of coloured cells out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.plots.tables import Cell, Scale, Table, heat, number
+
+SHOWN_CLASSES = 20
+"""As many classes as are shown in a matrix; of more, a rule chooses."""
+SHOWN_CONFUSIONS = 20
+
+
+def class_matrix(
+    labels_N: NDArray[Any],
+    weights_NT: NDArray[Any],
+    heard: Sequence[str],
+    classes: Sequence[str],
+) -> Table | None:
+    """Mean weight of each teacher by class; None for fewer than two teachers.
+
+    Args:
+        labels_N: of the examples.
+        weights_NT: what each teacher got of each.
+        heard: names of the teachers.
+        classes: names of the classes.
+    """
+    if len(heard) < 2 or not len(labels_N):
+        return None
+    present, place = np.unique(labels_N, return_inverse=True)
+    counts = np.bincount(place)
+    sums = [np.bincount(place, weights_NT[:, t]) for t in range(len(heard))]
+    means = np.stack(sums, axis=1) / counts[:, None]
+    chosen, note = _varied(means)
+    return heat(
+        "Mean weight by class",
+        means[chosen],
+        [class_name(classes, int(present[row])) for row in chosen],
+        heard,
+        axes="class / teacher",
+        note=f"Over the training examples of the last epoch.{note}",
+        scale=Scale(0.0, float(max(means.max(), 1e-9))),
+    )
+
+
+def _varied(means: NDArray[Any]) -> tuple[NDArray[Any], str]:
+    if len(means) <= SHOWN_CLASSES:
+        return np.arange(len(means)), ""
+    distance = np.abs(means - means.mean(axis=0)).sum(axis=1)
+    chosen = np.sort(np.argsort(-distance, kind="stable")[:SHOWN_CLASSES])
+    return chosen, f" The {SHOWN_CLASSES} of {len(means)} classes that are furthest from the mean."
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """The name of a class, or its number."""
+    return classes[label] if 0 <= label < len(classes) else str(label)
+
+
+def confusion_matrix(
+    name: str, other_N: NDArray[Any], student_N: NDArray[Any], classes: Sequence[str]
+) -> Table:
+    """The student's classes against somebody else's, in percent of each row.
+
+    Args:
+        name: whose classes the rows are.
+        other_N: these, -1 where it does not know the example's class.
+        student_N: the student's.
+        classes: their names.
+    """
+    known_N = other_N >= 0
+    size = max(len(classes), 1 + int(max(other_N.max(), student_N.max())))
+    counts = np.zeros((size, size), dtype=int)
+    np.add.at(counts, (other_N[known_N], student_N[known_N]), 1)
+    parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [class_name(classes, label) for label in range(size)]
+    return heat(
+        f"Student against {name}",
+        np.where(counts > 0, 100 * parts, np.nan),
+        names,
+        names,
+        axes=f"rows: {name}; columns: the student",
+        form="{:.0f}",
+        scale=Scale(0.0, 100.0),
+        counts=counts,
+    )
+
+
+def commonest_confusions(
+    others: Sequence[tuple[str, NDArray[Any]]], student_N: NDArray[Any], classes: Sequence[str]
+) -> Table:
+    """Where the student says something else than others most often, for many classes.
+
+    Args:
+        others: names and classes given, -1 where one does not know the example's class.
+        student_N: the student's classes.
+        classes: their names.
+    """
+    rows = []
+    for name, other_N in others:
+        apart = (other_N != student_N) & (other_N >= 0)
+        pairs = np.stack([other_N[apart], student_N[apart]], axis=1)
+        kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:SHOWN_CONFUSIONS]
+        for (said, student), count in zip(
+            kinds[order].tolist(), counts[order].tolist(), strict=True
+        ):
+            cells = [Cell(name), Cell(class_name(classes, said))]
+            rows.append([*cells, Cell(class_name(classes, student)), number(int(count))])
+    head = ["against", "it says", "the student says", "examples"]
+    note = f"With {len(classes)} classes: the {SHOWN_CONFUSIONS} commonest of each."
+    return Table("Where the student differs", head, rows, note)
+
+
+def agreement_matrix(teachers: Sequence[str], said: Mapping[str, NDArray[Any]]) -> Table:
+    """How often each two of truth, student and teachers give the same class, where both know it.
+
+    Args:
+        teachers: their names.
+        said: predictions.npz.
+    """
+    names = ["truth", "student", *teachers]
+    answers_WN = np.stack([said["labels"], said["student"], *said["teachers"]])
+    known = (answers_WN[:, None] >= 0) & (answers_WN[None] >= 0)
+    equal = (answers_WN[:, None] == answers_WN[None]) & known
+    same = 100 * equal.sum(axis=2) / np.maximum(known.sum(axis=2), 1)
+    apart = same[~np.eye(len(same), dtype=bool)]
+    return heat(
+        "Who agrees with whom",
+        same,
+        names,
+        names,
+        axes="same class, % of the evaluation split",
+        form="{:.1f}",
+        scale=Scale(float(apart.min()), 100.0),
+    )

@@ -1,0 +1,325 @@
+"""What a comparison found: means, spreads, paired differences; as words, Markdown, CSV and JSON."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collegium.errors import FolderError
+from collegium.plots.chart import Chart
+from collegium.plots.notebook import card
+from collegium.plots.plots import differences_chart
+from collegium.plots.tables import Cell, Table
+from collegium.records.schema import parse
+from collegium.utils.from_json import fits
+
+Json = dict[str, Any]
+BASELINE = "vanilla"
+"""The row of the student without teachers, which every comparison has."""
+_SEEDS_FOR_AN_INTERVAL = 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference, in points of accuracy.
+
+    Attributes:
+        mean: over the seeds both have.
+        half_width: of the 95 % interval of the mean (Student's t); None for one seed.
+        p: of a two-sided paired t-test; None for one seed.
+        n: number of seeds.
+    """
+
+    mean: float
+    half_width: float | None
+    p: float | None
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse, or not to be told."""
+        if self.half_width is None or abs(self.mean) <= self.half_width:
+            return "no difference that can be told"
+        return "better" if self.mean > 0 else "worse"
+
+    def __str__(self) -> str:
+        spread = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        return f"{self.mean:+.2f}{spread}"
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
+    """The difference of two rows over the seeds they share; None where they share none.
+
+    >>> str(paired({0: 0.91, 1: 0.93}, {0: 0.90, 1: 0.90}))
+    '+2.00 ± 12.71'
+    """
+    from scipy import stats
+
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return None
+    gaps = [100 * (first[seed] - second[seed]) for seed in seeds]
+    mean, count = statistics.fmean(gaps), len(gaps)
+    if count < _SEEDS_FOR_AN_INTERVAL:
+        return Difference(mean, None, None, count)
+    error = statistics.stdev(gaps) / math.sqrt(count)
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    if not error:
+        return Difference(mean, 0.0, 1.0 if not mean else 0.0, count)
+    return Difference(mean, half, float(2 * stats.t.sf(abs(mean) / error, count - 1)), count)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The runs of one row.
+
+    Attributes:
+        name: of the row.
+        published: whether it kept its paper's temperature, alpha and label weight.
+        runs: summaries by seed.
+        failures: what went wrong, by seed.
+    """
+
+    name: str
+    published: bool
+    runs: Mapping[int, Json]
+    failures: Mapping[int, str]
+
+    def of(self, key: str) -> dict[int, float]:
+        """One number of each run that has it."""
+        return {seed: run[key] for seed, run in self.runs.items() if run.get(key) is not None}
+
+    def mean(self, key: str) -> float | None:
+        """Mean over the runs."""
+        found = self.of(key).values()
+        return statistics.fmean(found) if found else None
+
+    def deviation(self, key: str) -> float | None:
+        """Standard deviation over the runs, n - 1 in the denominator; None for fewer than two."""
+        found = list(self.of(key).values())
+        return statistics.stdev(found) if len(found) > 1 else None
+
+
+class Comparison(dict[str, Any]):
+    """What a comparison found: compare.json, which a notebook shows as its answer and a table."""
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Comparison":
+        """That of a folder made by `collegium compare`.
+
+        Raises:
+            FolderError: it holds none, or its table is damaged.
+        """
+        path = Path(folder) / "compare.json"
+        try:
+            content = parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise FolderError(f"{path} cannot be read: {error}; did compare get there?") from None
+        if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
+            raise FolderError(f"{path} is no table of a comparison")
+        texts = isinstance(content.get("answer"), str) and isinstance(content.get("control"), str)
+        if not texts or not all(map(_is_row, content["rows"])):
+            raise FolderError(f"{path} is damaged: a row of it is not what compare writes")
+        return cls(content)
+
+    def plot_differences(self) -> Chart:
+        """Each row minus the student alone, with the 95 % interval of the difference.
+
+        Raises:
+            FolderError: no row can be compared with the student alone.
+        """
+        if (chart := differences_chart(self._gaps())) is None:
+            raise FolderError("no row of this comparison shares a seed with the student alone")
+        return chart
+
+    def _gaps(self) -> dict[str, tuple[float, float | None]]:
+        rows = [row for row in self["rows"] if row["minus_alone"] is not None]
+        return {r["method"]: (r["minus_alone"], r["minus_alone_half_width"]) for r in rows}
+
+    def _repr_html_(self) -> str:
+        rows = [[Cell(text) for text in _row_cells(line)] for line in self["rows"]]
+        head = [cell.format(control=self["control"]) for cell in _HEAD]
+        chart = differences_chart(self._gaps())
+        shown = [chart] if chart else []
+        return card("Comparison", self["answer"], Table("", head, rows, legend(self)), shown)
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a row has the keys that are shown, with numbers where there should be numbers."""
+    names = ("accuracy_last", "accuracy_at_best_validation", BEST_TEST)
+    keys = [f"{name}{end}" for name in names for end in ("", "_sd")]
+    keys += [f"minus_{of}{end}" for of in ("control", "alone") for end in ("", "_half_width", "_p")]
+    keys += ["agreement", "ece", "weights_entropy", "images_per_s", "seconds"]
+    if not isinstance(row, dict) or not {*keys, "method", "n", "failures"} <= row.keys():
+        return False
+    sound = all(fits(row[key], float | None) for key in keys)
+    named = isinstance(row["method"], str) and fits(row["n"], int)
+    return sound and named and fits(row["failures"], dict[str, str])
+
+
+def make_table(rows: Sequence[Outcomes], control: str) -> Json:
+    """Everything a comparison says, as JSON."""
+    by_name = {row.name: row for row in rows}
+    return {
+        "control": control,
+        "answer": answer(by_name),
+        "rows": [_line(row, by_name[control], by_name[BASELINE]) for row in rows],
+    }
+
+
+def answer(rows: Mapping[str, Outcomes]) -> str:
+    """Did distillation help? In words, the best row first."""
+    alone = rows[BASELINE].of("accuracy_last")
+    found = {
+        name: gap
+        for name, row in rows.items()
+        if name != BASELINE and (gap := paired(row.of("accuracy_last"), alone)) is not None
+    }
+    if not found:
+        return (
+            "Did distillation help? Nothing can be said: no seed has both a student alone and a "
+            "taught one."
+        )
+    best = max(found, key=lambda name: found[name].mean)
+    gap = found[best]
+    seeds = f"{gap.n} seed{'s' * (gap.n > 1)}"
+    if gap.half_width is None:
+        return (
+            f"Did distillation help? {best} is {gap} points from the student alone in {seeds}; "
+            "one seed says nothing about chance."
+        )
+    helped = {"better": "Yes", "worse": "No"}.get(gap.verdict, "That cannot be told")
+    return (
+        f"Did distillation help? {helped}: {best}, the best of {len(found)}, is {gap} points from "
+        f"the student alone (95 % interval, {seeds})."
+    )
+
+
+def _line(row: Outcomes, control: Outcomes, alone: Outcomes) -> Json:
+    last = row.of("accuracy_last")
+    line: Json = {"method": row.name, "published": row.published, "n": len(last)}
+    for key in ("accuracy_last", "accuracy_at_best_validation", BEST_TEST):
+        line |= {key: row.mean(key), f"{key}_sd": row.deviation(key)}
+    for what, other in (("control", control), ("alone", alone)):
+        gap = paired(last, other.of("accuracy_last")) if other is not row else None
+        line |= {
+            f"minus_{what}": gap and gap.mean,
+            f"minus_{what}_half_width": gap and gap.half_width,
+            f"minus_{what}_p": gap and gap.p,
+        }
+    for key in ("agreement", "ece", "weights_entropy", "images_per_s", "seconds"):
+        line[key] = row.mean(key)
+    return line | {"failures": {str(seed): text for seed, text in row.failures.items()}}
+
+
+BEST_TEST = "accuracy_best_test"
+"""The best epoch on the test split: there where it was asked for, and chosen by nobody."""
+_HEAD = (
+    "method",
+    "test, last epoch",
+    "n",
+    "minus {control}",
+    "p",
+    "minus alone",
+    "at best validation",
+    "agreement",
+    "ECE",
+    "entropy of weights",
+    "images/s",
+)
+
+
+def markdown(table: Json) -> str:
+    """The answer in words, then a table for people."""
+    head = [cell.format(control=table["control"]) for cell in _HEAD]
+    watched = any(line[BEST_TEST] is not None for line in table["rows"])
+    head += ["best test epoch (optimistic)"] * watched
+    lines = [table["answer"], "", _cells(head), _cells(["---"] * len(head))]
+    lines += [
+        _cells(_row_cells(line) + [_spread(line, BEST_TEST)] * watched) for line in table["rows"]
+    ]
+    failures = [
+        f"- {line['method']}, seed {seed}: {text}"
+        for line in table["rows"]
+        for seed, text in line["failures"].items()
+    ]
+    lines += ["", "Failed:", *failures] if failures else []
+    lines += ["", legend(table)]
+    return "\n".join(lines) + "\n"
+
+
+_LEGEND = (
+    "Accuracies in %, mean (standard deviation) over n seeds; differences are paired by seed, in "
+    "points, ± half a 95 % interval (Student's t); p of a two-sided paired t-test. Rows with "
+    "preset=published or preset=figure have their paper's temperature, alpha (weight of the soft "
+    "target) and label weight; all others share one of each, unless they name their own"
+)
+
+
+def legend(table: Json) -> str:
+    """What the columns are, and what the rows share."""
+    strength = table.get("strength") or {}
+    words = {"temperature": "temperature", "alpha": "alpha", "label_weight": "label weight"}
+    shared = [
+        f"{name} {'1 - alpha' if strength[key] is None else f'{strength[key]:g}'}"
+        for key, name in words.items()
+        if key in strength
+    ]
+    smoothing, weights = table.get("label_smoothing"), table.get("class_weights")
+    label = [f"label smoothing {smoothing:g}"] if smoothing else []
+    label += ["weights of classes"] if weights else []
+    return (
+        f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}."
+        + f" The label's loss has {' and '.join(label)} in all rows." * bool(label)
+    )
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _row_cells(line: Json) -> list[str]:
+    return [
+        line["method"] if line["method"] != BASELINE else f"{BASELINE} (student alone)",
+        _spread(line, "accuracy_last"),
+        str(line["n"]),
+        _gap(line, "control"),
+        _number(line["minus_control_p"], "{:.3f}"),
+        _gap(line, "alone"),
+        _spread(line, "accuracy_at_best_validation"),
+        _number(line["agreement"], "{:.1%}"),
+        _number(line["ece"], "{:.3f}"),
+        _number(line["weights_entropy"], "{:.3f}"),
+        _number(line["images_per_s"], "{:,.0f}"),
+    ]
+
+
+def _spread(line: Json, key: str) -> str:
+    mean, deviation = line[key], line[f"{key}_sd"]
+    if mean is None:
+        return "failed" if line["failures"] else "-"
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ({100 * deviation:.2f})")
+
+
+def _gap(line: Json, what: str) -> str:
+    mean = line[f"minus_{what}"]
+    return "-" if mean is None else str(Difference(mean, line[f"minus_{what}_half_width"], None, 0))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def comma_separated(table: Json) -> str:
+    """One line a row, every number as it is."""
+    keys = [key for key in table["rows"][0] if key != "failures"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*keys, "failures"], lineterminator="\n")
+    writer.writeheader()
+    for line in table["rows"]:
+        writer.writerow({**line, "failures": "; ".join(line["failures"].values())})
+    return text.getvalue()

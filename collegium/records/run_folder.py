@@ -1,0 +1,308 @@
+"""What a run leaves behind: the run folder, written and read here alone.
+
+run.json              everything that decides the result
+teachers.json         for each teacher: name, spec, SHA-256, classes, normalisation, accuracy
+metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
+summary.json          the answer
+weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
+predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M), ...
+examples.npz          the few examples a report shows
+student.safetensors   the student alone
+manifest.json         whose the files of a finished run are: their SHA-256
+checkpoint/           what `resume` needs
+report.html           one file, no network
+tensorboard/          the lines of metrics.jsonl as events, where they were asked for
+previous/             the run that was there, while the one that replaces it has no checkpoint
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collegium.errors import FolderError
+from collegium.plots.drawing import AbstractDrawing
+from collegium.records.schema import (
+    SUMMARY_NEEDS,
+    TEACHER_KINDS,
+    is_line,
+    parse,
+    shown,
+    wrong,
+    wrong_arrays,
+    wrong_in_summary,
+)
+from collegium.utils.files import MANIFEST, bursting, file_digest, flush_folder, write_whole
+
+Json = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+RUN, TEACHERS, METRICS, SUMMARY = "run.json", "teachers.json", "metrics.jsonl", "summary.json"
+WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz"
+STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
+PREVIOUS, EVENTS = "previous", "tensorboard"
+WATCHED = "watched"
+"""What lines of metrics.jsonl call the test split after an epoch that is not the end."""
+_UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT, MANIFEST)
+
+
+class Record(AbstractDrawing):
+    """A run folder; in a notebook it shows its answer, its teachers and its main curves.
+
+    Args:
+        folder: where it is; `create` makes one, `Record(folder)` opens one.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.doubts: tuple[str, ...] = ()
+        """What whoever opened it found wrong with it; a report tells."""
+
+    def __repr__(self) -> str:
+        return f"Record({str(self.folder)!r})"
+
+    @classmethod
+    def create(cls, folder: Path, *, overwrite: bool = False) -> "Record":
+        """A new, empty run folder.
+
+        Args:
+            folder: may exist, if it holds no run.
+            overwrite: put the run it holds aside first (its files, nothing else in the folder);
+                `drop_previous` removes it.
+
+        Raises:
+            FolderError: it holds a run, is a file, or cannot be written.
+        """
+        record = cls(folder)
+        if record.holds_run() and not overwrite:
+            raise FolderError(
+                f"{folder} holds a run already; choose another --out, give --overwrite, or go on "
+                f"with: collegium resume {folder}"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if overwrite and record.holds_run():
+                record._put_aside()
+            (folder / CHECKPOINT).mkdir(exist_ok=True)
+        except OSError as error:
+            raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
+        return record
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Record":
+        """A run folder that is there.
+
+        Raises:
+            FolderError: it is not one.
+        """
+        record = cls(folder)
+        if not record.holds_run():
+            raise FolderError(f"{folder} is no run folder: it has no {RUN}")
+        return record
+
+    def holds_run(self) -> bool:
+        """Whether any part of a run is in the folder; what is written before run.json is none."""
+        return any((self.folder / part).exists() for part in PARTS if part != TEACHERS)
+
+    def _put_aside(self) -> None:
+        """Move the run into `previous`, unless it came less far than what is there already."""
+        moving, kept = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
+        if kept.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
+            self._remove()
+            return
+        self.drop_previous()
+        moving.mkdir(exist_ok=True)
+        for part in (*PARTS, CHECKPOINT, EVENTS):
+            if self.path(part).exists() and not (moving / part).exists():
+                self.path(part).rename(moving / part)
+        moving.rename(kept)
+        flush_folder(self.folder)
+
+    def _remove(self) -> None:
+        for part in PARTS:
+            self.path(part).unlink(missing_ok=True)
+        for part in (CHECKPOINT, EVENTS):
+            shutil.rmtree(self.path(part), ignore_errors=True)
+
+    def drop_previous(self) -> None:
+        """Remove the run that was put aside, if there is one."""
+        shutil.rmtree(self.path(PREVIOUS), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove half-written files that a killed process has left."""
+        for part in PARTS:
+            for left in self.folder.glob(f".{part}.*"):
+                left.unlink(missing_ok=True)
+        for left in self.path(CHECKPOINT).glob(".*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def path(self, part: str) -> Path:
+        """Where a part of the run is or will be."""
+        return self.folder / part
+
+    def write_json(self, part: str, content: Any) -> None:
+        """Write run.json, teachers.json or summary.json, whole or not at all."""
+        write_whole(self.path(part), _as_bytes(content))
+
+    def write_manifest(self, summary: Json) -> None:
+        """Write down what the files of a run that is over are; before its summary, the last."""
+        parts = (part for part in PARTS if part not in (RUN, SUMMARY, REPORT, MANIFEST))
+        files = {part: file_digest(self.path(part)) for part in parts if self.path(part).is_file()}
+        files[SUMMARY] = hashlib.sha256(_as_bytes(summary)).hexdigest()
+        self.write_json(MANIFEST, {"run": self.run.get("id"), "files": files})
+
+    def read_json(self, part: str) -> Any:
+        """Read a JSON part.
+
+        Raises:
+            FolderError: it is missing or no JSON, or has a key twice.
+        """
+        try:
+            return parse(self.path(part).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
+        except (ValueError, OSError, RecursionError) as error:
+            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    def _object(self, part: str) -> Json:
+        content = self.read_json(part)
+        if not isinstance(content, dict):
+            raise FolderError(f"{self.path(part)} is no JSON object")
+        return content
+
+    def append_metrics(self, line: Json) -> None:
+        """Add one line to metrics.jsonl; it is on the disk when this returns."""
+        with self.path(METRICS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self, split: str | None = None) -> list[Json]:
+        """The lines of metrics.jsonl, of one split or all; what is no line of a run is left out."""
+        if not self.path(METRICS).is_file():
+            return []
+        text = self.path(METRICS).read_text(errors="replace")
+        lines = [_parse(line) for line in text.split("\n")]
+        return [line for line in lines if line and split in (None, line.get("split"))]
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Forget the lines of epochs that will be run again, and of the end, which will come."""
+        lines = (line for line in self.metrics() if line.get("split") != "test")
+        kept = [line for line in lines if line.get("epoch") in range(epochs)]
+        content = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(self.path(METRICS), content.encode())
+
+    def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write weights.npz, predictions.npz or examples.npz, whole or not at all."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        write_whole(self.path(part), content.getvalue())
+
+    def read_arrays(self, part: str) -> Arrays:
+        """Read an array part, never unpickling; empty where the run has none.
+
+        Raises:
+            FolderError: it is damaged.
+        """
+        if not self.path(part).is_file():
+            return {}
+        try:
+            if reason := bursting(self.path(part)):
+                raise ValueError(reason)
+            with np.load(self.path(part), allow_pickle=False) as file:
+                found = {key: file[key] for key in file.files}
+            if reason := wrong_arrays(part, found):
+                raise ValueError(f"it is not what a run writes: {reason}")
+            return found
+        except (*_UNREADABLE, MemoryError) as error:
+            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+
+    @property
+    def run(self) -> Json:
+        """run.json."""
+        return self._object(RUN)
+
+    @property
+    def teachers(self) -> list[Json]:
+        """teachers.json: one object a teacher, in order; empty for a network trained alone."""
+        if not self.path(TEACHERS).is_file():
+            return []
+        rows = self.read_json(TEACHERS)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise FolderError(f"{self.path(TEACHERS)} is no list of teachers")
+        for row in rows:
+            if bad := next(wrong(row, TEACHER_KINDS), None):
+                raise FolderError(
+                    f"{self.path(TEACHERS)} is damaged: a teacher has {bad} {shown(row[bad])}"
+                )
+            if "name" not in row:
+                raise FolderError(f"{self.path(TEACHERS)} is damaged: a teacher has no name")
+        return rows
+
+    @property
+    def summary(self) -> Json:
+        """summary.json: the answer.
+
+        Raises:
+            FolderError: it is missing, or a value in it cannot be what a run has found.
+        """
+        found = self._object(SUMMARY)
+        for key in wrong_in_summary(found):
+            raise FolderError(f"{self.path(SUMMARY)} is damaged: {key} is {shown(found[key])}")
+        return found
+
+    def answer(self) -> Json:
+        """summary.json, with all that a finished run is told by.
+
+        Raises:
+            FolderError: as `summary`, or one of these is missing.
+        """
+        found = self.summary
+        if missing := [key for key in SUMMARY_NEEDS if key not in found]:
+            raise FolderError(f"{self.path(SUMMARY)} is damaged: it has no {', '.join(missing)}")
+        return found
+
+    @property
+    def weights(self) -> Arrays:
+        """weights.npz: what each teacher got of each example in the last epoch."""
+        return self.read_arrays(WEIGHTS)
+
+    @property
+    def predictions(self) -> Arrays:
+        """predictions.npz: what student and teachers said of the evaluation split."""
+        return self.read_arrays(PREDICTIONS)
+
+    def found(self) -> Json:
+        """summary.json; empty while the run is not finished."""
+        return self.summary if self.path(SUMMARY).is_file() else {}
+
+
+def _as_bytes(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _parse(line: str) -> Json:
+    try:
+        parsed = parse(line)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if is_line(parsed) else {}
+
+
+def next_free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that holds no run."""
+    candidates: Iterable[Path] = (
+        folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        for number in range(1, 100_000)
+    )
+    return next(path for path in candidates if not Record(path).holds_run())

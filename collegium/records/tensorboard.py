@@ -1,0 +1,111 @@
+"""A run's metrics for TensorBoard: the lines of metrics.jsonl once more, as events."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from collegium.records.run_folder import EVENTS, Json, Record
+from collegium.utils.extras import import_extra
+
+_PLACES = ("epoch", "step", "split")
+
+
+class EventRecord(Record):
+    """A run folder whose lines of metrics are written as events too, into `tensorboard/`.
+
+    What is there is written anew by the first line of a session, from metrics.jsonl: a run that
+    goes on after a stop has every step once, whatever was written of the epoch it was stopped in.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(folder)
+        self._writer: Any = None
+
+    def append_metrics(self, line: Json) -> None:
+        """Add one line to metrics.jsonl and to the events; both are on their way to the disk."""
+        super().append_metrics(line)
+        if self._writer is None:
+            self._begin()
+        else:
+            self._write(line, time.time())
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Nothing more will be written in this session."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _begin(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        shutil.rmtree(self.path(EVENTS), ignore_errors=True)
+        # A viewer that is open forgets what it has read, from step 0 on.
+        self._writer = SummaryWriter(str(self.path(EVENTS)), purge_step=0)
+        settings = _flat(self.run)
+        table = "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in settings.items())])
+        self._writer.add_text("run", table)
+        results = dict.fromkeys(("accuracy/validation", "accuracy/test"), 0.0)
+        for summary in hparams(settings, results):
+            self._writer.file_writer.add_summary(summary)
+        lines = self.metrics()
+        at = time.time() - sum(line.get("seconds", 0.0) for line in lines)
+        for line in lines:
+            at += line.get("seconds", 0.0)
+            self._write(line, at)
+
+    def _write(self, line: Json, at: float) -> None:
+        for key, value in line.items():
+            if key in _PLACES:
+                continue
+            if isinstance(value, str):
+                self._writer.add_text(key, value, line["step"], walltime=at)
+            else:
+                self._writer.add_scalar(tag(key, line["split"]), value, line["step"], walltime=at)
+
+
+def tag(key: str, split: str) -> str:
+    """What a key of metrics.jsonl is called in TensorBoard.
+
+    >>> tag("accuracy", "validation"), tag("loss.kd", "train"), tag("loss.hint.a.layer1", "train")
+    ('accuracy/validation', 'loss/kd', 'loss/hint.a.layer1')
+    """
+    group, dot, part = key.partition(".")
+    return f"{group}/{part if dot else split}"
+
+
+def _flat(run: Json) -> dict[str, Any]:
+    """The settings of run.json that a table can hold: numbers, words, and what is left out said."""
+    nested = {key: run.get(key, {}) for key in ("options", "optimisation")}
+    plain = {key: run[key] for key in ("data", "student", "method", "seed", "views") if key in run}
+    found = plain | {key: value for part in nested.values() for key, value in part.items()}
+    found["teachers"] = ", ".join(run.get("teachers", {}))
+    return {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in found.items()}
+
+
+@contextlib.contextmanager
+def written_to(folder: Path, events: bool) -> Iterator[Record]:
+    """The record a session writes to; with events, if they are asked for or there already."""
+    if not events:
+        yield Record(folder)
+        return
+    record = EventRecord(folder)
+    try:
+        yield record
+    finally:
+        record.close()
+
+
+def wants_events(folder: Path, asked: bool, resume: bool) -> bool:
+    """Whether a session writes events: where it was asked to, or goes on with a run that has some.
+
+    Raises:
+        RequestError: it does, and TensorBoard is not installed.
+    """
+    wanted = asked or (resume and (folder / EVENTS).is_dir())
+    if wanted:
+        import_extra("tensorboard")
+    return wanted

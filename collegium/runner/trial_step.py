@@ -1,0 +1,323 @@
+"""One training step of the student on a copy, before anything is written.
+
+Evaluation and training can take different ways through a network: auxiliary classifiers, statistics
+over the batch, a layout of memory that `view` does not take. What would stop the first step is
+refused here, and a layout that the network does not survive is dropped with a note. Neither weights
+nor buffers nor random states change.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from collegium.errors import RequestError
+from collegium.models.network import Network
+from collegium.models.outputs import describe_output, logits_of
+from collegium.models.state import pack_state, unpack_state
+from collegium.models.user_modules import evaluating, first_line, spare
+from collegium.objectives.objective import Objective
+from collegium.teachers.optimize import EXACT, moved, to_channels_last
+from collegium.types import MapShape
+from collegium.utils.memory import ran_out
+from collegium.weighting.gradient import GradientWeighting
+
+LONGEST = 20.0
+"""Seconds that a step is tried for, about: larger batches are left out, or cut."""
+STEP = 4
+"""A step takes so many times as long as a forward in evaluation, about."""
+
+
+def rehearse(
+    student: Network,
+    image_shape: MapShape,
+    sizes: Sequence[int],
+    precision: Callable[[], AbstractContextManager[object]],
+    channels_last: bool,
+    low: bool = False,
+) -> tuple[bool, list[str]]:
+    """Try one step of training.
+
+    Args:
+        student: as it will be trained, on its device; left as it is.
+        image_shape: of the views.
+        sizes: numbers of views that one forward will have.
+        precision: gives the context a forward runs in.
+        channels_last: whether this layout is wanted.
+        low: whether the precision is lower than float32.
+
+    Returns:
+        Whether the layout can be used, and notes for the user.
+
+    Raises:
+        RequestError: the step fails, no parameter learns, or the state cannot be saved.
+    """
+    trial = _Trial(student, image_shape, sorted({min(sizes), max(sizes)}), precision)
+    problem = trial.attempt(channels_last)
+    notes = trial.notes
+    if channels_last and problem:
+        trial.notes = []
+        dropped, problem = trial.reason or problem, trial.attempt(channels_last=False)
+        notes = [f"not channels-last: {dropped}", *trial.notes]
+        channels_last = False
+    if problem:
+        full = _Trial(student, image_shape, trial.sizes, nullcontext)
+        if low and not full.attempt(channels_last=False):
+            problem = f"{problem}; it does in float32: leave out --precision"
+        raise RequestError(problem)
+    return channels_last, notes
+
+
+def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
+    """Numbers of views in the parts that batches are worked off in; see `Lesson.parts`.
+
+    >>> part_sizes([8, 5], 2)
+    [4, 4, 3, 2]
+    """
+    found = []
+    for size in batches:
+        most = -(-size // parts)
+        found += [min(most, size - at) for at in range(0, size, most)]
+    return found
+
+
+def parts_warning(
+    student: nn.Module, objective: Objective, size: int, micro_batches: int, processes: int
+) -> str:
+    """A warning if a batch is split into parts and this changes the step; empty otherwise."""
+    option = f"--micro-batches {micro_batches}"
+    if micro_batches == 1:
+        option = f"--devices {processes}" if processes > 1 else ""
+    note = parts_note(student, objective, size) if option else ""
+    return note and f"{option}: {note}"
+
+
+def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
+    """Why a step on parts of a batch differs from one on the whole; empty where it is the same."""
+    norms = sum(isinstance(m, _BatchNorm) and m.training for m in student.modules())
+    why = [f"BatchNorm ({norms}) takes its statistics"] if norms else []
+    related = [name for name, term in objective.terms.items() if not term.pointwise]
+    why += [f"{' and '.join(related)} compare examples"] if related else []
+    shared = isinstance(objective.weighting, GradientWeighting)
+    why += ["the teachers' weights are found once for all examples"] if shared else []
+    if not why:
+        return ""
+    return (
+        f"not the same step as with whole batches, so accuracy can differ: {', and '.join(why)} "
+        f"within parts of {size} examples"
+    )
+
+
+class _Trial:
+    """Attempts on copies of a student; see `rehearse`."""
+
+    def __init__(
+        self,
+        student: Network,
+        image_shape: MapShape,
+        sizes: Sequence[int],
+        precision: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self.student, self.shape, self.sizes = student, image_shape, sizes
+        self.precision = precision
+        self.notes: list[str] = []
+        self.reason = ""  # what was raised, alone
+
+    def attempt(self, channels_last: bool) -> str:
+        """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
+        with spare(self.student, "the student") as twin:
+            try:
+                self.sizes = self._affordable(twin)
+                if channels_last and (problem := self._lay_out(twin)):
+                    return problem
+                return self._steps(twin, channels_last)
+            except RequestError as error:
+                return str(error)
+            except Exception as error:  # Whatever a user's forward or backward raises.
+                if ran_out(error):  # The run itself says what helps.
+                    return ""
+                self.reason = first_line(error)
+                return self._refusal()
+
+    def _refusal(self) -> str:
+        size, counts = "x".join(map(str, self.shape)), " and ".join(map(str, self.sizes))
+        return (
+            f"the student {self.student.spec} takes one view in evaluation and does not survive a "
+            f"step of training on {counts} views of {size}: {self.reason}"
+        )
+
+    def _views(self, count: int, twin: Network, channels_last: bool = False) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        views_BDHW = torch.rand(count, *self.shape, generator=generator).to(twin.mean.device)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return views_BDHW.contiguous(memory_format=layout)
+
+    def _affordable(self, twin: Network) -> list[int]:
+        """The sizes that can be tried in time, by the time of one view."""
+        views_BDHW = self._views(1, twin)
+        with torch.no_grad(), self.precision(), evaluating(twin):
+            twin(views_BDHW)  # the first call sets things up
+            started = time.perf_counter(), time.process_time()
+            twin(views_BDHW).cpu()  # waits for a device that answers later
+        # On a busy machine the processor's time counts, not that of the others.
+        seconds = min(time.perf_counter() - started[0], time.process_time() - started[1])
+        most = LONGEST / (STEP * seconds + 1e-9)
+        few = [size for size in self.sizes if size <= most]
+        return few or [min([*self.sizes, max(2, int(most))])]
+
+    def _lay_out(self, twin: Network) -> str:
+        """Convert the layout, and compare the logits of both layouts of images in evaluation."""
+        count = self.sizes[0]
+        with torch.no_grad(), self.precision(), evaluating(twin):
+            torch.manual_seed(0)
+            before_BC = twin(self._views(count, twin)).float()
+            to_channels_last(twin)
+            for layout in (False, True):
+                torch.manual_seed(0)
+                after_BC = twin(self._views(count, twin, layout)).float()
+                change = moved(before_BC, after_BC).amax().item()
+                if change > EXACT:
+                    return f"a logit moved by {change:.2g} deviations, bound {EXACT:g}"
+        return ""
+
+    def _steps(self, twin: Network, channels_last: bool) -> str:
+        # A file has the state of the body, a checkpoint that of the whole.
+        if problem := _state_problem(twin.body) or _state_problem(twin):
+            return problem
+        before, trained = _Saved(twin), dict(twin.body.named_parameters())
+        twin.train()
+        unsaved = {name: buffer.clone() for name, buffer in _unsaved(twin.body)}
+        problem = self._batches(twin, channels_last) or before.problem(twin)
+        for name, parameter in twin.body.named_parameters():
+            if not problem and trained.get(name, parameter) is not parameter:
+                problem = (
+                    f"the student gives {name} a new parameter in training, which no optimiser "
+                    "would train: write to its .data"
+                )
+        moving = [name for name, buffer in _unsaved(twin.body) if _differs(buffer, unsaved[name])]
+        if moving:
+            self.notes.append(
+                f"buffer {moving[0]} changes in training and is not saved (persistent=False): "
+                "a resumed or exported student begins without it"
+            )
+        return problem
+
+    def _batches(self, twin: Network, channels_last: bool) -> str:
+        for size in self.sizes:
+            views_BDHW = self._views(size, twin, channels_last)
+            with self.precision():
+                output = twin.body(twin.prepare(views_BDHW))
+                logits_BC = logits_of(output, f"{twin.spec} in training", training=True)
+            if problem := self._backward(twin, logits_BC, size):
+                return problem
+            several = size == self.sizes[0] and not isinstance(output, Tensor)
+            if several and (problem := self._check_parts(twin, output)):
+                return problem
+        return ""
+
+    def _backward(self, twin: Network, logits_BC: Tensor, size: int) -> str:
+        expected = (size, len(twin.classes))
+        if tuple(logits_BC.shape) != expected:
+            return (
+                f"the student {twin.spec} gives {tuple(logits_BC.shape)} in training, expected "
+                f"logits of shape {expected} as in evaluation"
+            )
+        if not logits_BC.requires_grad:
+            return (
+                f"no parameter of the student {twin.spec} can learn: its logits carry no gradient; "
+                "call requires_grad_() on what is to be trained, and leave out no_grad() and int8"
+            )
+        logits_BC.float().square().mean().backward()
+        return ""
+
+    def _check_parts(self, twin: Network, output: object) -> str:
+        """Where training gives several things: all that decides evaluation must learn."""
+        taught = _reached(twin)
+        twin.zero_grad()
+        with self.precision(), evaluating(twin):
+            twin(self._views(self.sizes[0], twin)).float().square().mean().backward()
+        left = [name for name in _reached(twin) if name not in taught]
+        found = describe_output(output)
+        if left:
+            return (
+                f"the student {twin.spec} gives {found} in training; of its first part {left[0]} "
+                "learns nothing, although it decides the logits in evaluation: return (B, C) "
+                "logits, or a dictionary with the key 'logits', in training too"
+            )
+        self.notes.append(f"gives {found} in training: the main logits alone are trained")
+        return ""
+
+
+class _Saved:
+    """The state of a module as a checkpoint has it."""
+
+    def __init__(self, twin: nn.Module) -> None:
+        tensors, self.extra = pack_state(twin.state_dict(), "the student")
+        self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def put_back(self, twin: nn.Module) -> None:
+        """Load it."""
+        twin.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
+
+    def problem(self, twin: nn.Module) -> str:
+        """Why the state after a step cannot be loaded where this one was, or the other way."""
+        after = _Saved(twin)
+        try:
+            self.put_back(twin)
+            after.put_back(twin)
+        except Exception as error:  # Whatever a user's load_state_dict or hooks raise.
+            return (
+                "a step of training gives the student a state that it cannot be resumed with: "
+                f"{first_line(error)}; keep the shapes and names of parameters and buffers, or "
+                "register them with persistent=False"
+            )
+        return ""
+
+
+def _state_problem(twin: nn.Module) -> str:
+    """Why a checkpoint would not bring this network back; empty where it does."""
+    trained = {n: p for n, p in twin.named_parameters() if p.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    try:
+        saved = _Saved(twin)
+        with torch.no_grad():
+            for parameter in trained.values():
+                parameter.add_(1)
+        saved.put_back(twin)
+    except RequestError:
+        raise
+    except Exception as error:  # Whatever a user's state_dict, set_extra_state or hooks raise.
+        return (
+            "the student cannot be resumed: load_state_dict() refuses its own state: "
+            f"{first_line(error)}"
+        )
+    for name, parameter in trained.items():
+        if not torch.allclose(parameter, before[name], rtol=0, atol=0, equal_nan=True):
+            return (
+                f"the student's state_dict() leaves out or changes {name}, which is trained: a "
+                "checkpoint would not bring it back"
+            )
+    return ""
+
+
+def _unsaved(body: nn.Module) -> list[tuple[str, Tensor]]:
+    return [
+        (f"{path}.{name}".lstrip("."), buffer)
+        for path, part in body.named_modules()
+        if not isinstance(part, torch.jit.ScriptModule)
+        for name, buffer in part._buffers.items()
+        if name in part._non_persistent_buffers_set and buffer is not None
+    ]
+
+
+def _differs(now: Tensor, before: Tensor) -> bool:
+    # Another shape is a table that was made for other sizes: it is made again when it is needed.
+    return now.shape == before.shape and not torch.equal(now, before)
+
+
+def _reached(module: nn.Module) -> list[str]:
+    return [name for name, p in module.named_parameters() if p.grad is not None]

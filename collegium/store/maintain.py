@@ -1,0 +1,302 @@
+"""A store by itself, without a run: built, described, verified."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from collegium.build import Labels, make_fabric, make_faculty, make_splits
+from collegium.config.options import Machine
+from collegium.data import Splits, Views, keep_classes
+from collegium.errors import FolderError, RequestError
+from collegium.models.features.layer_names import find_layer, wholes
+from collegium.store import Store
+from collegium.store.identity import Codecs, check_answers, fill_views
+from collegium.store.open import Inquiry
+from collegium.store.plan import human_bytes
+from collegium.store.store import LOGITS, parse_layer
+from collegium.teachers.ensemble import Faculty
+from collegium.utils.from_json import ImageSize
+from collegium.utils.progress import Display
+
+Json = dict[str, Any]
+
+
+def build(
+    folder: Path,
+    data: str,
+    teachers: Mapping[str, str],
+    *,
+    views: int = 8,
+    augment: str | None = None,
+    view_seed: int = 0,
+    image_size: ImageSize = None,
+    logits: str = "fp16",
+    layers: tuple[str, ...] = (),
+    maps: str = "int8",
+    batch_size: int = 128,
+    labels: Mapping[str, Labels] = {},
+    classes: tuple[str, ...] = (),
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    quiet: bool = False,
+) -> Json:
+    """Fill a store ahead of training; what it has already is left.
+
+    Args:
+        folder: of the store.
+        data: a data string; all its training examples are asked about, held out or not.
+        teachers: model strings by name.
+        views: how many views of each example, numbered from 0.
+        augment: view recipe; by default what suits the data.
+        view_seed: of the views' pixels.
+        image_size: rows and columns of a folder's images.
+        logits: how logits are kept: fp16, fp32, topK.
+        layers: "TEACHER:LAYER" strings, hidden layers to keep.
+        maps: how these are kept: int8, fp16, fp32.
+        batch_size: views of one forward.
+        labels: label maps, for teachers with other classes than the data's.
+        classes: those whose examples are asked about; by default all.
+        machine: where teachers run; several processes share the work.
+        quiet: show no progress.
+
+    Raises:
+        RequestError: no teachers, no views, or a layer there is not.
+        FolderError: the folder holds other answers, or the disk cannot hold these.
+    """
+    if not teachers or views < 1:
+        raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
+    asked: dict[str, list[str]] = {}
+    for name, path in map(parse_layer, layers):
+        asked.setdefault(name, []).extend(wholes(path))
+    inquiry = _inquire(
+        data,
+        image_size,
+        augment,
+        view_seed,
+        teachers,
+        views,
+        batch_size,
+        machine,
+        quiet,
+        labels,
+        asked,
+        lambda splits: keep_classes(splits, classes),
+    )
+    numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
+    _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
+    inquiry.plan(folder, volumes, numbers, len(numbers))
+    started = time.perf_counter()
+    fill_views(filler, volumes, numbers)
+    inquiry.fabric.barrier()
+    return {
+        "folder": str(folder),
+        "views": len(numbers),
+        "examples": len(inquiry.views.data),
+        "computed": filler.tally.computed,
+        "seconds": time.perf_counter() - started,
+        "teacher_seconds": filler.tally.seconds,
+        "bytes": sum(volume.bytes() for kinds in volumes.values() for volume in kinds.values()),
+    }
+
+
+def _inquire(
+    data: str,
+    image_size: ImageSize,
+    recipe: str | None,
+    view_seed: int,
+    teachers: Mapping[str, str],
+    count: int,
+    batch_size: int,
+    machine: Machine,
+    quiet: bool,
+    labels: Mapping[str, Labels],
+    layers: Mapping[str, Sequence[str]],
+    choose: Callable[[Splits], Splits],
+) -> Inquiry:
+    """About so many views of all training examples of some data, held out or not."""
+    fabric = make_fabric(machine)
+    display = Display(quiet or not fabric.is_global_zero, "store")
+    splits = choose(make_splits(data, 0.0, 0, image_size, machine, display))
+    pixels = splits.train.to(fabric.device)
+    views = Views(
+        pixels,
+        recipe or splits.train.augment,
+        view_seed,
+        machine.channels_last,
+        machine.decoders,
+    )
+    steps = count * -(-len(splits.train) // batch_size)
+    faculty = make_faculty(
+        teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers, display
+    )
+    return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
+
+
+def _codecs(faculty: Faculty, logits: str, layers: tuple[str, ...], maps: str) -> dict[str, Codecs]:
+    codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in faculty.names}
+    for text in layers:
+        name, path = parse_layer(text)
+        layer = find_layer(faculty.profiles[name].maps, path) if name in codecs else None
+        if layer is None:
+            known = [f"{n}:{p}" for n in faculty.names for p in faculty.profiles[n].maps]
+            raise RequestError(f"no layer {text!r}; there are: {', '.join(known)}")
+        codecs[name][layer] = maps
+    return dict(codecs)
+
+
+def info(folder: Path) -> Json:
+    """What a store holds: views, teachers, coverage, size, what was lost by rounding, hit rate.
+
+    Raises:
+        FolderError: it is no store.
+    """
+    damaged: list[str] = []
+    store = Store(folder, None, damaged.append)
+    teachers: dict[str, Json] = {
+        name: {
+            "spec": identity.spec,
+            "sha256": identity.sha256,
+            "precision": identity.precision,
+            "answers": {kind: _about(store, name, kind) for kind in store.kinds(name)},
+        }
+        for name, identity in store.teachers().items()
+    }
+    uses = store.uses()
+    asked, computed = (sum(int(use.get(key, 0)) for use in uses) for key in ("asked", "computed"))
+    return {
+        "folder": str(folder),
+        "data": store.views.data,
+        "examples": store.views.examples,
+        "classes": len(store.views.classes),
+        "recipe": store.views.recipe,
+        "view_seed": store.views.view_seed,
+        "teachers": teachers,
+        "bytes": sum(a["bytes"] for t in teachers.values() for a in t["answers"].values()),
+        "runs": len(uses),
+        "hits": 1 - computed / asked if asked else None,
+        "damaged": damaged,
+    }
+
+
+def _about(store: Store, name: str, kind: str) -> Json:
+    volume = store.stored(name, kind)
+    coverage = volume.coverage()
+    return {
+        "codec": volume.codec.name,
+        "shape": list(volume.codec.shape),
+        "views": {str(view): count for view, count in coverage.items()},
+        "answers": sum(coverage.values()),
+        "bytes": volume.bytes(),
+        "error": volume.error(),
+    }
+
+
+def describe(found: Json) -> str:
+    """The result of `info` for people."""
+    lines = [
+        f"{found['folder']}: {found['data']}, {found['examples']:,} examples, {found['classes']} "
+        f"classes, views {found['recipe']} of seed {found['view_seed']}"
+    ]
+    for name, teacher in found["teachers"].items():
+        weights, precision = teacher["sha256"][:12], teacher["precision"]
+        lines.append(f"{name}: {teacher['spec']} ({weights}), precision {precision}")
+        for kind, about in teacher["answers"].items():
+            whole = len(about["views"]) * found["examples"]
+            share = 100 * about["answers"] / whole if whole else 0.0
+            lost = "KL at most" if about["codec"].startswith("top") else "off by at most"
+            lines.append(
+                f"  {kind} {about['codec']}: {about['answers']:,} answers on {len(about['views'])} "
+                f"views ({share:.1f} %), {human_bytes(about['bytes'])}, {lost} {about['error']:.2g}"
+            )
+    hits = "-" if found["hits"] is None else f"{100 * found['hits']:.1f} %"
+    size = human_bytes(found["bytes"])
+    lines.append(f"{size}; {found['runs']} runs, answers found without asking: {hits}")
+    return "\n".join([*lines, *(f"damaged: {text}" for text in found["damaged"])])
+
+
+def verify(
+    folder: Path,
+    *,
+    data: str | None = None,
+    teachers: Mapping[str, str] | None = None,
+    labels: Mapping[str, Labels] = {},
+    image_size: ImageSize = None,
+    sample: int = 128,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    quiet: bool = False,
+) -> Json:
+    """Check every shard's checksum, and ask the teachers again about a sample.
+
+    Args:
+        folder: of the store.
+        data: a data string; by default the one the store was made with.
+        teachers: model strings by name; by default those the store was made with.
+        labels: label maps, for teachers that had one when the store was made.
+        image_size: rows and columns of a folder's images.
+        sample: answers of each teacher that are asked for again; 0 for checksums alone.
+        machine: where teachers run.
+        quiet: show no progress.
+
+    Raises:
+        FolderError: it is no store, or of other data or teachers than given.
+    """
+    started = time.perf_counter()
+    store = Store(folder, None, lambda text: None)
+    damaged = [
+        text
+        for name in store.teachers()
+        for kind in store.kinds(name)
+        for text in store.stored(name, kind).damaged()
+    ]
+    compared: dict[str, float] = {}
+    wrong: list[str] = []
+    for name, identity in store.teachers().items() if sample else ():
+        spec = (teachers or {}).get(name, identity.spec)
+        known = data or store.views.data
+        _refuse_foreign(store, spec, known)
+        precision: Any = identity.precision
+        inquiry = _inquire(
+            known,
+            image_size,
+            store.views.recipe,
+            store.views.view_seed,
+            {name: spec},
+            1,
+            128,
+            replace(machine, precision=precision),
+            quiet,
+            {known_by: told for known_by, told in labels.items() if known_by == name},
+            {name: [part for kind in store.kinds(name) if kind != LOGITS for part in wholes(kind)]},
+            partial(_as_stored, store),
+        )
+        codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
+        _, volumes, filler = inquiry.open(folder, {name: codecs})
+        try:
+            compared[name] = check_answers(filler, name, volumes[name], sample)
+        except FolderError as problem:
+            wrong.append(str(problem))
+    return {
+        "folder": str(folder),
+        "sound": not damaged and not wrong,
+        "damaged": damaged,
+        "compared": compared,
+        "wrong": wrong,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _as_stored(store: Store, splits: Splits) -> Splits:
+    """Of the classes a store is about; those of other data are left, and refused later."""
+    classes = store.views.classes
+    return keep_classes(splits, classes) if set(classes) <= set(splits.train.classes) else splits
+
+
+def _refuse_foreign(store: Store, *specs: str) -> None:
+    foreign = [spec for spec in specs if spec.startswith("<")]
+    if foreign:
+        raise FolderError(
+            f"{store.folder} was filled from Python with {foreign[0]}: give --data and --teacher, "
+            "or --sample 0 for checksums alone"
+        )

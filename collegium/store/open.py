@@ -1,0 +1,159 @@
+"""Who is asked about what, and a store that answers for them in a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from collegium.config.options import Machine, Storage
+from collegium.data import Views
+from collegium.errors import RequestError
+from collegium.store import Filler, Share, Store, StoredTeachers
+from collegium.store.identity import (
+    Codecs,
+    check_answers,
+    open_store,
+    open_volumes,
+    writes_down,
+)
+from collegium.store.plan import make_plan
+from collegium.store.source import Volumes
+from collegium.store.store import LOGITS
+from collegium.teachers.ensemble import Faculty
+from collegium.types import Layers
+from collegium.utils.progress import Display
+
+Json = dict[str, Any]
+CHECKED = 16
+"""Answers of each teacher that a run asks for again, to see that they are its own."""
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Who is asked about what, and where.
+
+    Attributes:
+        data: what the data are called by the user.
+        views: of them.
+        faculty: the teachers.
+        machine: what they compute in.
+        batch_size: views of one forward.
+        fabric: processes and devices.
+        display: where progress is shown.
+    """
+
+    data: str
+    views: Views
+    faculty: Faculty
+    machine: Machine
+    batch_size: int
+    fabric: Fabric
+    display: Display
+
+    def open(
+        self, folder: Path, codecs: Mapping[str, Codecs]
+    ) -> tuple[Store, dict[str, Volumes], Filler]:
+        """A store, the volumes of these teachers, and what fills them.
+
+        Raises:
+            FolderError: the store is for something else.
+        """
+        store = open_store(folder, self.views, self.display.warn, self.data)
+        volumes = open_volumes(store, self.faculty, codecs, self.machine.precision)
+        filler = Filler(
+            self.faculty,
+            self.views,
+            self.batch_size,
+            Share(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
+            writes_down(store, self.faculty, volumes, self.machine.precision),
+            self.display.asked,
+        )
+        return store, volumes, filler
+
+    def plan(
+        self, folder: Path, volumes: Mapping[str, Volumes], views: Sequence[int], epochs: int
+    ) -> None:
+        """Say what filling these views will cost and spare.
+
+        Raises:
+            FolderError: the disk cannot hold it.
+        """
+        if not volumes:
+            return
+        index_N = self.views.data.index_N.cpu().numpy()
+        plan = make_plan(folder, volumes, self.faculty, index_N, views, epochs)
+        self.display.say(plan.table())
+        plan.check()
+
+
+def check_storage(storage: Storage, machine: Machine, views: int | None) -> None:
+    """Refuse what makes no sense together, before anything is loaded.
+
+    Raises:
+        RequestError: a store without a limit on views, or bounded memory without a store.
+    """
+    if storage.store is not None and views == 0:
+        raise RequestError(
+            "--store keeps answers to be found again, and with --views 0 no view comes twice; "
+            "give a number of views"
+        )
+    if storage.store is None and machine.teacher_memory == "bounded":
+        raise RequestError(
+            "--teacher-memory bounded hears teachers one by one, ahead of training: it needs "
+            "--store DIR"
+        )
+
+
+def stored_teachers(
+    inquiry: Inquiry,
+    storage: Storage,
+    names: tuple[str, ...],
+    layers: Layers,
+    views_by_epoch: Sequence[int],
+) -> tuple[StoredTeachers, Store]:
+    """A source for a run that answers from a store; says what that will cost before it is done.
+
+    Args:
+        inquiry: who is asked about what.
+        storage: which store, and how answers are kept.
+        names: of the teachers that are heard.
+        layers: hidden layers that are read.
+        views_by_epoch: the view each epoch uses.
+
+    Raises:
+        FolderError: the store is for something else, or the disk cannot hold it.
+        RequestError: it makes no sense together.
+    """
+    live = _live(storage, names, layers, inquiry.faculty)
+    codecs: dict[str, Codecs] = {
+        name: {LOGITS: storage.store_logits}
+        | dict.fromkeys(layers.teachers.get(name, ()), storage.store_hints)
+        for name in names
+        if name not in live
+    }
+    folder = Path(str(storage.store))
+    store, volumes, filler = inquiry.open(folder, codecs)
+    for name, kinds in volumes.items():
+        check_answers(filler, name, kinds, CHECKED)
+    inquiry.plan(folder, volumes, sorted(set(views_by_epoch)), len(views_by_epoch))
+    if live:
+        inquiry.display.say(
+            f"teachers {', '.join(live)} run in every step: their hints are not stored "
+            "(--store-hints int8, fp16 or fp32)"
+        )
+    said = {name: inquiry.faculty.teacher(name, layers.teachers[name]) for name in live}
+    return StoredTeachers(names, volumes, said, filler, layers), store
+
+
+def _live(storage: Storage, names: tuple[str, ...], layers: Layers, faculty: Faculty) -> list[str]:
+    """Who must run in every step: teachers whose hidden layers are read and not stored."""
+    hinting = [name for name in names if layers.teachers.get(name)]
+    live = hinting if storage.store_hints == "none" else []
+    if live and faculty.bounded:
+        raise RequestError(
+            f"the hints of {', '.join(live)} are not stored, so these teachers run in every step: "
+            "with --teacher-memory bounded give --store-hints, or a method without hints"
+        )
+    return live

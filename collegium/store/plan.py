@@ -1,0 +1,176 @@
+"""What a store will cost and spare, before anything is started."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from collegium.errors import FolderError
+from collegium.store.source import Volumes
+from collegium.store.volume import Index
+from collegium.teachers.ensemble import Faculty
+
+
+@dataclass(frozen=True)
+class Row:
+    """One teacher.
+
+    Attributes:
+        name: of the teacher.
+        kept: how its answers are kept.
+        wanted: views it must have answered.
+        stored: those it has answered before.
+        row_bytes: of one answer.
+        rate: views a second, measured on a few.
+        live: views it would answer without a store.
+    """
+
+    name: str
+    kept: str
+    wanted: int
+    stored: int
+    row_bytes: int
+    rate: float
+    live: int
+
+    @property
+    def missing_bytes(self) -> int:
+        """What will be written."""
+        return (self.wanted - self.stored) * self.row_bytes
+
+    @property
+    def seconds(self) -> float:
+        """Time this teacher takes with the store."""
+        return (self.wanted - self.stored) / self.rate
+
+    @property
+    def live_seconds(self) -> float:
+        """Time this teacher takes without."""
+        return self.live / self.rate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All teachers of a run.
+
+    Attributes:
+        folder: of the store.
+        rows: one for each teacher.
+        views: of each example.
+        examples: number of them.
+        free: bytes left on the disk.
+    """
+
+    folder: Path
+    rows: Sequence[Row]
+    views: int
+    examples: int
+    free: int
+
+    def table(self) -> str:
+        """The plan in words and columns."""
+        head = f"store {self.folder}: {self.views} views of {self.examples:,} examples"
+        columns = ["teacher", "kept", "wanted", "stored", "to write", "images/s", "time", "live"]
+        body = [
+            [
+                row.name,
+                row.kept,
+                f"{row.wanted:,}",
+                f"{row.stored:,}",
+                human_bytes(row.missing_bytes),
+                f"{row.rate:,.0f}",
+                clock(row.seconds),
+                clock(row.live_seconds),
+            ]
+            for row in self.rows
+        ]
+        seconds = clock(sum(row.seconds for row in self.rows))
+        without = clock(sum(row.live_seconds for row in self.rows))
+        need, free = human_bytes(self.missing_bytes), human_bytes(self.free)
+        foot = f"to write {need} of {free} free; teachers take {seconds}, without a store {without}"
+        return "\n".join([head, *_aligned([columns, *body]), foot])
+
+    @property
+    def missing_bytes(self) -> int:
+        """What will be written, all together."""
+        return sum(row.missing_bytes for row in self.rows)
+
+    def check(self) -> None:
+        """Refuse what the disk cannot hold.
+
+        Raises:
+            FolderError: saying what is needed and what is free.
+        """
+        if self.missing_bytes > self.free:
+            raise FolderError(
+                f"store {self.folder} would take {human_bytes(self.missing_bytes)} more and "
+                f"{human_bytes(self.free)} are free: fewer --views, --store-hints int8 or none, or "
+                "another --store"
+            )
+
+
+def make_plan(
+    folder: Path,
+    volumes: Mapping[str, Volumes],
+    faculty: Faculty,
+    index_N: Index,
+    views: Sequence[int],
+    epochs: int,
+) -> Plan:
+    """What a run of some epochs over these views will cost."""
+    rows = []
+    for name, kinds in volumes.items():
+        absent = [_absent(kinds, index_N, view) for view in views]
+        rows.append(
+            Row(
+                name,
+                ", ".join(f"{kind} {volume.codec.name}" for kind, volume in kinds.items()),
+                len(index_N) * len(views),
+                len(index_N) * len(views) - sum(absent),
+                sum(volume.codec.row_bytes for volume in kinds.values()),
+                faculty.profiles[name].images_per_s,
+                len(index_N) * epochs,
+            )
+        )
+    return Plan(folder, rows, len(views), len(index_N), _free(folder))
+
+
+def _absent(kinds: Volumes, index_N: Index, view: int) -> int:
+    absent = [volume.absent(index_N, view) for volume in kinds.values()]
+    return int(np.logical_or.reduce(absent).sum())
+
+
+def _free(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+
+
+def human_bytes(count: int | float) -> str:
+    """Bytes for people.
+
+    >>> human_bytes(21_600_000)
+    '21.6 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def clock(seconds: int | float) -> str:
+    """Seconds for people.
+
+    >>> clock(75.2), clock(5000)
+    ('1:15', '1:23:20')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,260 @@
+"""Teachers that were asked before, or are asked once."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from collegium.data import Views
+from collegium.errors import NumericsError
+from collegium.store.store import LOGITS
+from collegium.store.volume import Index, Volume
+from collegium.teachers.ensemble import Faculty
+from collegium.teachers.source import AbstractTeacherSource, together
+from collegium.teachers.teacher import Answer, Teacher
+from collegium.types import Batch, Layers, TeacherOutputs
+
+FLUSH_SECONDS = 20.0
+"""Answers older than this are on the disk: what a kill can cost."""
+
+Volumes = Mapping[str, Volume]
+"""The kinds of answer of one teacher: "logits" and layers."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work is this process's.
+
+    Attributes:
+        rank: which process this is, from 0.
+        world: number of processes.
+        wait: returns when all processes have come to it.
+    """
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], object] = lambda: None
+
+
+@dataclass
+class Tally:
+    """What a store was good for.
+
+    Attributes:
+        asked: answers of one teacher on one view that were wanted.
+        computed: those a teacher had to be run for, by this process.
+        seconds: spent running them.
+    """
+
+    asked: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def hits(self) -> float:
+        """Part of the answers nobody had to be run for, 0..1."""
+        return 1 - self.computed / self.asked if self.asked else 0.0
+
+
+@dataclass
+class Filler:
+    """Runs teachers where answers are missing.
+
+    Attributes:
+        faculty: who is asked.
+        views: makes the pixels.
+        chunk: views of one forward.
+        share: of this process.
+        begin: called before the first answer is kept.
+        tell: told how many views of how many a teacher has answered, by its name.
+        tally: what was done.
+    """
+
+    faculty: Faculty
+    views: Views
+    chunk: int = 128
+    share: Share = field(default_factory=Share)
+    begin: Callable[[], None] = lambda: None
+    tell: Callable[[str, int, int], None] = lambda name, done, of: None
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._begun = False
+
+    def fill(
+        self, name: str, volumes: Volumes, index_N: Index, view: int, *, alone: bool = False
+    ) -> None:
+        """Have one teacher answer one view of these examples, where any kind is missing.
+
+        Args:
+            name: of the teacher.
+            volumes: of its answers.
+            index_N: examples.
+            view: of all of them.
+            alone: this process does all of it, whatever its share is.
+
+        Raises:
+            NumericsError: a NaN or an infinity, which is not stored.
+            ResourceError: the disk is full.
+        """
+        absent = np.zeros(len(index_N), bool)
+        for volume in volumes.values():
+            absent |= volume.absent(index_N, view)
+        missing = np.unique(index_N[absent])
+        self.tally.computed += len(missing)
+        missing = missing if alone else self._mine(missing, volumes)
+        if not len(missing):
+            return
+        if not self._begun:
+            self.begin()
+            self._begun = True
+        started = time.perf_counter()
+        paths = tuple(kind for kind in volumes if kind != LOGITS)
+        with self.faculty.hear(name, paths) as teacher:
+            self._ask(name, teacher, volumes, missing, view)
+        self.tally.seconds += time.perf_counter() - started
+
+    def _mine(self, missing: Index, volumes: Volumes) -> Index:
+        """Whole shards of the largest kind, so that no two processes write one file."""
+        rows = max(volume.rows for volume in volumes.values())
+        return missing[(missing // rows) % self.share.world == self.share.rank]
+
+    def _ask(
+        self, name: str, teacher: Teacher, volumes: Volumes, missing: Index, view: int
+    ) -> None:
+        rows, done = min(volume.rows for volume in volumes.values()), 0
+        for shard in np.split(missing, np.flatnonzero(np.diff(missing // rows)) + 1):
+            flushed, waiting = time.perf_counter(), _Waiting()
+            chunks = np.split(shard, range(self.chunk, len(shard), self.chunk))
+            pixels = self.views.stream([self._positions(index) for index in chunks], view)
+            for index, views_BDHW in zip(chunks, pixels, strict=True):
+                waiting.take(index, _answer(name, teacher, index, view, views_BDHW))
+                done += len(index)
+                self.tell(name, done, len(missing))
+                if time.perf_counter() - flushed > FLUSH_SECONDS:
+                    waiting.flush(volumes, view)
+                    flushed = time.perf_counter()
+            waiting.flush(volumes, view)
+
+    def ask_again(self, name: str, index_B: Index, view_B: Index) -> Tensor:
+        """Logits of views as they are kept, whether they are or not."""
+        with self.faculty.hear(name) as teacher:
+            device = self.views.data.labels_N.device
+            index, view = (torch.from_numpy(keys).to(device) for keys in (index_B, view_B))
+            return _packed(teacher, teacher.answer(self.views.of(index, view))).logits_BC
+
+    def _positions(self, index_B: Index) -> Tensor:
+        return self.views.positions(torch.from_numpy(index_B).to(self.views.data.labels_N.device))
+
+
+def _answer(name: str, teacher: Teacher, index: Index, view: int, views_BDHW: Tensor) -> Answer:
+    answer = teacher.answer(views_BDHW)
+    finite_B = answer.logits_BC.isfinite().all(dim=1)
+    if not finite_B.all():
+        raise NumericsError(
+            f"teacher {name} gave NaN or infinite logits for example "
+            f"{int(index[~finite_B.cpu().numpy()][0])}, view {view}; it is not stored"
+        )
+    return _packed(teacher, answer)
+
+
+def _packed(teacher: Teacher, answer: Answer) -> Answer:
+    """What is kept: one logit for each group of classes that the teacher knows."""
+    if teacher.labels is None:
+        return answer
+    return replace(answer, logits_BC=teacher.labels.pack(answer.logits_BC))
+
+
+class _Waiting:
+    """Answers that are not on the disk yet."""
+
+    def __init__(self) -> None:
+        self._index: list[Index] = []
+        self._answers: list[Mapping[str, Tensor]] = []
+
+    def take(self, index: Index, answer: Answer) -> None:
+        self._index.append(index)
+        kinds = {LOGITS: answer.logits_BC, **answer.maps}
+        self._answers.append({kind: values.cpu() for kind, values in kinds.items()})
+
+    def flush(self, volumes: Volumes, view: int) -> None:
+        if not self._index:
+            return
+        index = np.concatenate(self._index)
+        for kind, volume in volumes.items():
+            volume.add(index, view, torch.cat([answers[kind] for answers in self._answers]))
+        self.__init__()  # type: ignore[misc]
+
+
+class StoredTeachers(AbstractTeacherSource):
+    """Answers from a store, which is filled where it has none.
+
+    Args:
+        names: of all teachers.
+        volumes: of those whose answers are stored.
+        live: the others, who run in every step.
+        filler: runs who is missing.
+        layers: hidden layers that are read, by teacher.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        volumes: Mapping[str, Volumes],
+        live: Mapping[str, Teacher],
+        filler: Filler,
+        layers: Layers,
+    ) -> None:
+        self.names = tuple(names)
+        self._volumes, self._filler = dict(volumes), filler
+        self._layers, self._live = layers, dict(live)
+        self._labels = {name: filler.faculty.profiles[name].labels for name in names}
+        self._groups_TC = filler.faculty.groups(names, len(filler.views.data.classes))
+
+    @property
+    def tally(self) -> Tally:
+        """What the store was good for so far."""
+        return self._filler.tally
+
+    def expect(self, index_N: Tensor, view_N: Tensor) -> None:
+        """Ask every teacher what is missing, each process its shards, one teacher after another."""
+        index, view = index_N.cpu().numpy(), view_N.cpu().numpy()
+        for name in self.names:
+            if name in self._live:
+                continue
+            self.tally.asked += len(index)
+            for one in np.unique(view):
+                self._filler.fill(name, self._volumes[name], index[view == one], int(one))
+        self._filler.share.wait()
+
+    def outputs(self, batch: Batch) -> TeacherOutputs:
+        """What was said before; views that nobody expected are asked for now."""
+        index, view = batch.index_B.cpu().numpy(), batch.view_B.cpu().numpy()
+        try:
+            answers = {name: self._answer(name, batch, index, view) for name in self.names}
+        except KeyError:
+            self._fill_now(index, view)
+            answers = {name: self._answer(name, batch, index, view) for name in self.names}
+        return together(answers, self._groups_TC)
+
+    def _fill_now(self, index: Index, view: Index) -> None:
+        for name in self.names:
+            for one in np.unique(view):
+                if name not in self._live:
+                    part = index[view == one]
+                    self._filler.fill(name, self._volumes[name], part, int(one), alone=True)
+
+    def _answer(self, name: str, batch: Batch, index: Index, view: Index) -> Answer:
+        if name in self._live:
+            return self._live[name].answer(batch.images_BDHW)
+        device = batch.images_BDHW.device
+        kinds = {
+            kind: volume.look_up(index, view).to(device)
+            for kind, volume in self._volumes[name].items()
+        }
+        paths, labels = self._layers.teachers.get(name, ()), self._labels[name]
+        logits_BC = kinds[LOGITS] if labels is None else labels.spread(kinds[LOGITS])
+        return Answer(logits_BC, {path: kinds[path] for path in paths})

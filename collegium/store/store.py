@@ -1,0 +1,322 @@
+"""The store: what teachers said of views, kept so that nobody has to ask them again.
+
+    manifest.json                    which data and which views: written first, read by all
+    teachers/NAME/manifest.json      which teacher, and how each kind of answer is kept
+    teachers/NAME/logits/view00003-0000011.safetensors
+    teachers/NAME/LAYER/...          hidden layers, if they are kept
+    uses.jsonl                       one line a run: how many answers were there already
+    plain/...                        stores of the same form, of plain views of whole splits
+
+A shard counts once its file has its name: it is written elsewhere, flushed and renamed. All of a
+store can be removed at any time; it is computed again when it is asked for.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import quote, unquote
+
+from collegium.errors import FolderError, RequestError
+from collegium.records.schema import parse, shown
+from collegium.store.codecs import AbstractCodec, make_codec
+from collegium.store.volume import Volume, rows_per_shard
+from collegium.utils.files import write_whole
+from collegium.utils.from_json import fits, tuples
+
+FORMAT = 1
+MANIFEST, TEACHERS, USES = "manifest.json", "teachers", "uses.jsonl"
+PLAIN = "plain"
+LOGITS = "logits"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ViewsIdentity:
+    """Which views answers are about.
+
+    Attributes:
+        data: what the data are called.
+        fingerprint: of all examples the views are made of.
+        examples: their number.
+        classes: names, in the order of the logits.
+        recipe: of the views.
+        view_seed: of the views.
+        view_version: of the function that makes them.
+    """
+
+    data: str
+    fingerprint: str
+    examples: int
+    classes: tuple[str, ...]
+    recipe: str
+    view_seed: int
+    view_version: int
+
+
+@dataclass(frozen=True)
+class TeacherIdentity:
+    """Whose answers they are.
+
+    Attributes:
+        spec: the model string, or what the object was.
+        sha256: of its weights.
+        mean: of its normalisation.
+        std: of its normalisation.
+        precision: "32", "bf16" or "16": what it computed in.
+        labels: how its classes were put into the student's; empty where they are the same.
+        resizing: what it brought every view to; empty where it took them as they are.
+        code: digest of its sources, where a user's file or class makes it; else empty.
+    """
+
+    spec: str
+    sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: str
+    labels: str = ""
+    resizing: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+
+
+class Store:
+    """A folder of answers.
+
+    Args:
+        folder: made when the first answer is kept.
+        views: what is asked for; None to take what the folder holds.
+        warn: told of damaged shards.
+
+    Raises:
+        FolderError: it holds answers on other views, or cannot be read.
+    """
+
+    def __init__(
+        self, folder: Path, views: ViewsIdentity | None, warn: Callable[[str], None] = print
+    ) -> None:
+        self.folder, self._warn = folder, warn
+        there = (folder / MANIFEST).is_file()
+        if not there and (views is None or _holds_something_else(folder)):
+            raise FolderError(f"{folder} is no store of answers: it has no {MANIFEST}")
+        found = _read(folder / MANIFEST, ViewsIdentity) if there else None
+        if views is not None and found is not None:
+            _refuse_other(f"store {folder}", found, views, ignore=("data",))
+        self.views: ViewsIdentity = found or views  # type: ignore[assignment]
+
+    def create(self) -> None:
+        """Make the folder and say which views it is for.
+
+        Raises:
+            FolderError: it cannot be written.
+        """
+        _write(self.folder / MANIFEST, dataclasses.asdict(self.views))
+
+    def teachers(self) -> dict[str, TeacherIdentity]:
+        """Everybody whose answers are there."""
+        folders = sorted((self.folder / TEACHERS).glob(f"*/{MANIFEST}"))
+        return {unquote(path.parent.name): _read(path, TeacherIdentity) for path in folders}
+
+    def kinds(self, name: str) -> dict[str, Json]:
+        """How each kind of answer of a teacher is kept: codec, shape and rows of a shard."""
+        path = self._place(name) / MANIFEST
+        answers = _content(path).get("answers", {}) if path.is_file() else {}
+        if not isinstance(answers, dict) or not all(map(_is_answer, answers.values())):
+            raise FolderError(f"{path} is damaged: its answers are not codec, shape and rows")
+        return dict(answers)
+
+    def as_known(self, name: str, identity: TeacherIdentity) -> TeacherIdentity:
+        """The identity without what a store that is older than it cannot say of this teacher."""
+        path = self._place(name) / MANIFEST
+        if path.is_file() and "code" not in _content(path):
+            return dataclasses.replace(identity, code="")
+        return identity
+
+    def check(self, name: str, identity: TeacherIdentity) -> None:
+        """Refuse a teacher who is not the one of that name here.
+
+        Raises:
+            FolderError: saying what was asked and what was found.
+        """
+        path = self._place(name) / MANIFEST
+        if path.is_file():
+            where = f"teacher {name} of store {self.folder}"
+            _refuse_other(where, _read(path, TeacherIdentity), identity, ignore=("spec",))
+
+    def volume(
+        self, name: str, identity: TeacherIdentity, kind: str, shape: tuple[int, ...], codec: str
+    ) -> Volume:
+        """The answers of one kind, in a store that has them or will.
+
+        Args:
+            name: of the teacher.
+            identity: who that is.
+            kind: "logits", or the path of a hidden layer.
+            shape: of one answer.
+            codec: "fp16", "fp32", "topK", "int8".
+
+        Raises:
+            FolderError: they are kept by another codec, or have another shape.
+        """
+        how = make_codec(codec, shape)
+        wanted = {"codec": codec, "shape": list(shape), "rows": rows_per_shard(how)}
+        found = self.kinds(name).get(kind, wanted)
+        if found != wanted:
+            raise FolderError(
+                f"store {self.folder} keeps {kind} of {name} as {found.get('codec')} of shape "
+                f"{found.get('shape')}, asked for {codec} of shape {list(shape)}; ask for what is "
+                "there, or give another folder"
+            )
+        return self._open(name, identity, kind, how)
+
+    def stored(self, name: str, kind: str) -> Volume:
+        """The answers of a kind that is there."""
+        entry = self.kinds(name)[kind]
+        how = make_codec(entry["codec"], tuple(entry["shape"]))
+        return self._open(name, self.teachers()[name], kind, how)
+
+    def _open(self, name: str, identity: TeacherIdentity, kind: str, how: AbstractCodec) -> Volume:
+        views = dataclasses.replace(self.views, data="")
+        who = dataclasses.replace(identity, spec="")
+        # Shards of stores older than label maps and resizing are owned by teachers that say nothing
+        # of them.
+        sees: tuple[Any, ...] = (identity.resizing,) if identity.resizing else ()
+        sees += (("code", identity.code),) if identity.code else ()
+        answers = repr((views, who, kind, how.name, how.shape, *sees))
+        owner = hashlib.sha256(answers.replace(", labels='')", ")").encode()).hexdigest()
+        folder = self._place(name) / _as_file_name(kind)
+        return Volume(folder, owner, how, rows_per_shard(how), self._warn)
+
+    def enrol(self, name: str, identity: TeacherIdentity, volumes: Mapping[str, Volume]) -> None:
+        """Write down whose answers are about to be kept, and how."""
+        known = self.kinds(name)
+        answers = {
+            kind: {
+                "codec": volume.codec.name,
+                "shape": list(volume.codec.shape),
+                "rows": volume.rows,
+            }
+            for kind, volume in volumes.items()
+        }
+        if answers.items() <= known.items():
+            return
+        content = dataclasses.asdict(identity) | {"answers": known | answers}
+        _write(self._place(name) / MANIFEST, content)
+
+    def note_use(self, asked: int, computed: int, seconds: float) -> None:
+        """Add a line on a run: answers it asked for, and had computed."""
+        line = {"time": time.time(), "asked": asked, "computed": computed, "seconds": seconds}
+        with (self.folder / USES).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def uses(self) -> list[Json]:
+        """The lines of `note_use`; torn ones are left out."""
+        path = self.folder / USES
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [use for use in map(_parsed, lines) if use]
+
+    def _place(self, name: str) -> Path:
+        return self.folder / TEACHERS / _as_file_name(name)
+
+
+def _as_file_name(name: str) -> str:
+    """A name a user chose, so that no part of it leads out of a folder."""
+    return quote(name, safe="").replace(".", "%2E") or "%"
+
+
+def _holds_something_else(folder: Path) -> bool:
+    if not folder.is_dir():
+        return folder.exists()
+    # A store whose making was cut short has a manifest that has not got its name.
+    begun = set(folder.glob(f".{MANIFEST}.*.tmp"))
+    return any(path.name != PLAIN and path not in begun for path in folder.iterdir())
+
+
+def _parsed(line: str) -> Json:
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return {}
+    sound = isinstance(content, dict) and all(
+        fits(content[key], float) and content[key] >= 0 for key in _COUNTED if key in content
+    )
+    return content if sound else {}
+
+
+_COUNTED = ("asked", "computed", "seconds")
+
+
+def _is_answer(how: Any) -> bool:
+    if not isinstance(how, dict) or not {"codec", "shape", "rows"} <= how.keys():
+        return False
+    sizes = [*how["shape"], how["rows"]] if isinstance(how["shape"], list) else [0]
+    sound = all(fits(size, int) and 0 < size < 1 << 32 for size in sizes)
+    return sound and re.fullmatch(r"fp16|fp32|int8|top[1-9]\d*", str(how["codec"])) is not None
+
+
+def _content(path: Path) -> Json:
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise FolderError(f"{path} cannot be read: {problem}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FolderError(f"{path} is no manifest of format {FORMAT}: of another version?")
+    return content
+
+
+def _read(path: Path, kind: type) -> Any:
+    content = _content(path)
+    items = {item.name: item.default for item in dataclasses.fields(kind)}
+    required = [name for name, default in items.items() if default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in content]:
+        raise FolderError(f"{path} does not say {', '.join(missing)}")
+    values = tuples({name: content[name] for name in items if name in content})
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not fits(value, hints[name]):
+            raise FolderError(f"{path} is damaged: {name} is {shown(value)}")
+    return kind(**values)
+
+
+def _write(path: Path, content: Json) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps({"format": FORMAT, **content}, indent=2) + "\n").encode())
+    except OSError as problem:
+        raise FolderError(f"cannot write to {path.parent}: {problem.strerror}") from None
+
+
+def _refuse_other(where: str, found: Any, asked: Any, ignore: tuple[str, ...]) -> None:
+    differing = [
+        f"{item.name} {_short(getattr(found, item.name))} (asked for "
+        f"{_short(getattr(asked, item.name))})"
+        for item in dataclasses.fields(asked)
+        if item.name not in ignore and getattr(found, item.name) != getattr(asked, item.name)
+    ]
+    if differing:
+        raise FolderError(f"{where} is for {', '.join(differing)}; give another folder")
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 40 else text[:24] + "..."
+
+
+def parse_layer(text: str) -> tuple[str, str]:
+    """A "TEACHER:LAYER" string.
+
+    Raises:
+        RequestError: it is not of that form.
+
+    >>> parse_layer("r56:stage3")
+    ('r56', 'stage3')
+    """
+    name, separator, path = text.partition(":")
+    if not (name and separator and path):
+        raise RequestError(f"--layers takes TEACHER:LAYER, got {text!r}")
+    return name, path

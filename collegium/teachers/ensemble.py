@@ -1,0 +1,270 @@
+"""The teachers of a run: built, looked at and made fast, all at once or one at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from collegium.errors import CollegiumError, RequestError
+from collegium.models.features.discover import survey
+from collegium.models.features.hooks import Taps
+from collegium.models.features.trace import readable
+from collegium.models.key_matching import LoadingReport
+from collegium.models.licences import UNKNOWN, read_licence
+from collegium.models.network import Network, body_of, parameter_count, weights_hash
+from collegium.models.outputs import logits_of
+from collegium.models.state import snapshot, state_tensors
+from collegium.models.user_modules import first_line, first_tensor
+from collegium.teachers.label_map import LabelMap, group_table
+from collegium.teachers.optimize import Wishes, prepare
+from collegium.teachers.teacher import Prepared, Teacher
+from collegium.types import Head, MapShape
+from collegium.utils.memory import ran_out, return_freed_memory
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What there is to know of a teacher without asking it.
+
+    Attributes:
+        name: in this run.
+        spec: the model string, or what the object was.
+        sha256: of every parameter and buffer as they came.
+        classes: its own names, in the order its network has them.
+        mean: of the normalisation.
+        std: of the normalisation.
+        resizing: what every view is brought to ("224x224 bicubic"); empty where it stays as it is.
+        parameters: number of trained values.
+        maps: shape of each hidden layer a hint can use.
+        changes: how it was made fast.
+        notes: how it was loaded; what was tried to make it fast and left, with the reason.
+        images_per_s: how fast it answers, measured on a few.
+        head: the linear classifier it puts on the mean of its last map, if it is that simple; of
+            the student's classes.
+        labels: how its classes are the student's; None where they are the same.
+        loading: how its weights file fitted; None where none was loaded.
+        licence: of its weights; "unknown" where nobody says.
+        code: digests of the sources that it is made by, where these are no library's.
+        doubts: why it may not be the network it is taken for.
+    """
+
+    name: str
+    spec: str
+    sha256: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resizing: str
+    parameters: int
+    maps: Mapping[str, MapShape]
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    images_per_s: float
+    head: Head | None
+    labels: LabelMap | None = None
+    loading: LoadingReport | None = None
+    licence: str = UNKNOWN
+    code: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+class Faculty:
+    """Teachers by name, each heard through a `Teacher`.
+
+    Args:
+        builders: make each network as it came, on the CPU.
+        specs: what each is called by the user.
+        images_BDHW: real views, for checking what makes teachers fast; on the CPU.
+        wishes: what may be done to them.
+        device: where they answer.
+        bounded: keep none in memory but the one that is being heard.
+        relate: gives how the classes of a teacher, by its name and theirs, are the student's.
+        layers: of each teacher, hidden layers that are asked for beside those of `survey`.
+
+    Raises:
+        RequestError: a teacher has no such layer.
+    """
+
+    def __init__(
+        self,
+        builders: Mapping[str, Callable[[], Network]],
+        specs: Mapping[str, str],
+        images_BDHW: Tensor,
+        wishes: Wishes = Wishes(),  # noqa: B008 - frozen
+        *,
+        device: torch.device | str = "cpu",
+        bounded: bool = False,
+        relate: Callable[[str, tuple[str, ...]], LabelMap | None] = lambda name, classes: None,
+        layers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.names = tuple(builders)
+        self._builders, self._specs = dict(builders), dict(specs)
+        self._images_BDHW = images_BDHW.to(device)
+        self._wishes, self._device, self.bounded = wishes, device, bounded
+        self._relate = relate
+        self._layers = layers or {}
+        self._kept: dict[str, Prepared] = {}
+        self._hashes: dict[str, str] = {}
+        self.profiles: dict[str, Profile] = {}
+        for name in self.names:
+            self.profiles[name] = self._meet(name)
+            self._let_go()
+
+    def _meet(self, name: str) -> Profile:
+        network = self._build(name)
+        self._try(name, network)
+        labels = self._relate(name, network.classes)
+        channels, rows, columns = self._images_BDHW.shape[1:]
+        asked = self._layers.get(name, ())
+        maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
+        sha256, parameters = weights_hash(network), parameter_count(network)
+        origin = network.origin
+        head = linear_head(network, maps, self._images_BDHW[:8])
+        prepared = self._prepare(name, maps, network)
+        if not self.bounded:
+            self._kept[name] = prepared
+            self._hashes[name] = weights_hash(prepared.network)
+        return Profile(
+            name,
+            self._specs[name],
+            sha256,
+            network.classes,
+            network.preprocess.mean,
+            network.preprocess.std,
+            network.preprocess.resizing,
+            parameters,
+            maps,
+            tuple(prepared.changes),
+            (*origin.notes, *prepared.notes),
+            prepared.images_per_s,
+            labels.head(head) if labels is not None and head is not None else head,
+            labels,
+            origin.loading,
+            read_licence(origin.licence).name,
+            origin.code,
+            origin.doubts,
+        )
+
+    def _try(self, name: str, network: Network) -> None:
+        """Ask for as many real images as will be asked for: blank ones were taken one at a time.
+
+        Raises:
+            RequestError: the network fails.
+        """
+        block_BDHW = self._images_BDHW[: self._wishes.most]
+        asked = Prepared(network, blocks=(self._wishes.most,), shrunk=self._wishes.shrunk)
+        versions = _versions(network)
+        try:
+            asked.ask(block_BDHW)
+            if _versions(network) != versions:
+                _refuse_changing(name, network, lambda: asked.ask(block_BDHW))
+        except Exception as error:  # whatever a user's forward raises
+            if ran_out(error) or isinstance(error, CollegiumError):
+                raise
+            raise RequestError(
+                f"teacher {name} takes one view and fails on {self._wishes.most} at a time: "
+                f"{first_line(error)}; its forward must take batches of any size"
+            ) from error
+
+    def _build(self, name: str) -> Network:
+        return self._builders[name]().to(self._device)
+
+    def _prepare(
+        self, name: str, maps: Mapping[str, MapShape], network: Network | None = None
+    ) -> Prepared:
+        first = [network] if network is not None else []
+
+        def build() -> Network:
+            return first.pop() if first else self._build(name)
+
+        wishes, say = self._wishes, self._wishes.shrunk
+        if say is not None:
+            wishes = replace(wishes, shrunk=lambda text: say(f"teacher {name}: {text}"))
+        return prepare(build, self._images_BDHW, wishes, tuple(maps))
+
+    @contextmanager
+    def hear(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:
+        """One teacher, on the device, until the end of the context.
+
+        Args:
+            name: of the teacher.
+            paths: hidden layers to read.
+        """
+        teacher = self.teacher(name, paths)
+        try:
+            yield teacher
+        finally:
+            teacher.close()
+            del teacher
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self.bounded:
+            return_freed_memory()
+
+    def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
+        """One teacher, on the device, for as long as it is held."""
+        profile = self.profiles[name]
+        prepared = self._kept.get(name) or self._prepare(name, profile.maps)
+        return Teacher(prepared, paths, profile.labels)
+
+    def groups(self, names: Sequence[str], classes: int) -> Tensor | None:
+        """What these teachers tell apart of C classes: the `groups_TC` of their answers."""
+        return group_table([self.profiles[name].labels for name in names], classes)
+
+    def unchanged(self, name: str) -> bool:
+        """Whether a teacher's weights are, to the byte, what they were when training began."""
+        return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
+
+
+def _versions(network: nn.Module) -> dict[str, int]:
+    """How often each tensor of the state was written to."""
+    return {name: tensor._version for name, tensor in state_tensors(network).items()}
+
+
+def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -> None:
+    """Refuse a teacher that writes into its own state when it is asked, as observers do.
+
+    Raises:
+        RequestError: naming the first tensor that becomes another.
+    """
+    before = snapshot(network)
+    ask()
+    for key, tensor in state_tensors(network).items():
+        if tensor.shape != before[key].shape or not torch.equal(tensor, before[key]):
+            raise RequestError(
+                f"teacher {name} changes its {key} whenever it is asked, also in evaluation mode; "
+                "freeze it first (of quantisation: apply torch.ao.quantization.disable_observer)"
+            )
+
+
+def linear_head(
+    network: nn.Module, maps: Mapping[str, MapShape], images_BDHW: Tensor
+) -> Head | None:
+    """The last linear layer, if the mean of the last map through it is what the network says.
+
+    Args:
+        network: asked in evaluation mode, and left in it.
+        maps: its hidden layers, of the body where it is a `Network`.
+        images_BDHW: a few, unlike each other.
+    """
+    body = body_of(network)
+    modules = (module for _, module in readable(body))
+    linear = [m for m in modules if isinstance(m, nn.Linear) and isinstance(m.weight, Tensor)]
+    if not maps or not linear or linear[-1].in_features != list(maps.values())[-1][0]:
+        return None
+    path, last = list(maps)[-1], linear[-1]
+    like = first_tensor(body)
+    images_BDHW = images_BDHW.to(last.weight.device, copy=True)
+    if body is network and like is not None:
+        images_BDHW = images_BDHW.to(like.dtype)
+    with torch.no_grad(), Taps(body, (path,)) as taps:
+        said = network.eval()(images_BDHW)
+        logits_BC = logits_of(said, "of the teacher")
+        found_BC = last(taps.take()[path].mean(dim=(2, 3)).to(last.weight.dtype))
+    if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):
+        return None
+    bias_C = torch.zeros(len(found_BC[0])) if last.bias is None else last.bias
+    return last.weight.detach().float().cpu().clone(), bias_C.detach().float().cpu().clone()

@@ -1,0 +1,310 @@
+"""Networks that will never change again, made fast; what moves their answers is not done.
+
+Normalisation after a convolution is folded into it (half of a small ResNet's time on CPUs), layouts
+are made channels-last, and low precision or compilation are used where asked. Each change is
+compared with the network as it came, on real images, and dropped with a note when it moves what the
+network says.
+"""
+
+import functools
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from collegium.models.features.hooks import Taps
+from collegium.models.features.layer_names import Reading, tensor_in, wholes
+from collegium.models.features.trace import readable
+from collegium.models.network import Network
+from collegium.models.user_modules import first_line
+from collegium.teachers.teacher import BLOCKS, Precision, Prepared
+from collegium.utils.memory import ran_out
+
+SAMPLE = 128
+"""Images each change is checked on."""
+EXACT = 1e-3
+"""Largest change of any logit by what only reorders arithmetic, in deviations of the logits."""
+ROUNDED = 0.05
+"""Largest root mean square change of the logits by low precision, in deviations of the logits."""
+COMPARED = 4
+"""Images that hidden layers are compared on, which are large."""
+AGREEMENT = 0.95
+"""Least part of the images whose class stays what it was in low precision."""
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What may be done to a teacher.
+
+    Attributes:
+        fold: BatchNorm into the convolution before it.
+        channels_last: the layout CPUs and tensor cores prefer.
+        low: context of low precision, or None.
+        compile: by torch.compile, for blocks of so many views; 0 is not.
+        most: views that it is asked about at a time.
+        shrunk: told when memory ran out and fewer are asked; None to give up then.
+    """
+
+    fold: bool = True
+    channels_last: bool = True
+    low: Precision | None = None
+    compile: int = 0
+    most: int = BLOCKS[-1]
+    shrunk: Callable[[str], None] | None = None
+
+
+def prepare(
+    build: Callable[[], Network],
+    images_BDHW: Float[Tensor, "B D H W"],
+    wishes: Wishes,
+    tapped: Collection[str] = (),
+) -> Prepared:
+    """Make a network fast, change by change.
+
+    Args:
+        build: makes the network, on its device; called again when a change has to be taken back.
+        images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough.
+        wishes: what to try.
+        tapped: hidden layers whose outputs are read, and must stay what they are.
+    """
+    done = Prepared(build(), blocks=(wishes.most,), shrunk=wishes.shrunk)
+    before_BC = done.ask(images_BDHW)
+    maps = _maps(done, images_BDHW, tapped)
+    steps: dict[str, Callable[[Prepared], object]] = {
+        "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
+        "channels-last": _lay_out,
+    }
+    asked = (wishes.fold, wishes.channels_last)
+    for (name, change), wanted in zip(steps.items(), asked, strict=True):
+        if wanted:
+            done = _try(done, name, change, build, images_BDHW, before_BC, maps, steps)
+    if wishes.low is not None:
+        _try_low(done, wishes.low, images_BDHW, before_BC)
+    if wishes.compile:
+        _try_compiled(done, min(wishes.compile, done.blocks[-1]), images_BDHW)
+    if done.compiled is None:
+        done.blocks = _same_bits(done, images_BDHW)
+    started = time.perf_counter()
+    done.ask(images_BDHW).cpu()  # waits for a device that answers later
+    done.images_per_s = len(images_BDHW) / (time.perf_counter() - started)
+    return done
+
+
+def _try(
+    done: Prepared,
+    name: str,
+    change: Callable[[Prepared], object],
+    build: Callable[[], Network],
+    images_BDHW: Tensor,
+    before_BC: Tensor,
+    maps: Mapping[str, Tensor],
+    steps: dict[str, Callable[[Prepared], object]],
+) -> Prepared:
+    try:
+        if change(done) == 0:  # nothing to change
+            return done
+        distance, what = moved(before_BC, done.ask(images_BDHW)).amax().item(), "a logit"
+        layer = _worst(maps, _maps(done, images_BDHW, maps))
+        if distance <= EXACT and layer is not None:
+            distance, what = layer
+        reason = f"{what} moved by {distance:.2g} deviations, bound {EXACT:g}"
+    except Exception as problem:  # whatever a network raises that does not survive the change
+        if ran_out(problem):
+            raise
+        distance, reason = math.inf, first_line(problem)
+    if distance <= EXACT or not before_BC.isfinite().all():
+        done.changes.append(name)
+        return done
+    again = replace(done, network=build(), layout=torch.contiguous_format)
+    for kept in done.changes:
+        steps[kept](again)
+    again.notes.append(f"not {name}: {reason}")
+    return again
+
+
+def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[str, Tensor]:
+    """The layers that are read, of a few images."""
+    if not tapped:
+        return {}
+    taps = Taps(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
+    block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
+    try:
+        with torch.no_grad():
+            done.network(block_BDHW)
+        return taps.take(len(block_BDHW))
+    finally:
+        taps.close()
+
+
+def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
+    """How far the layer moved that moved most, and its name; None without finite layers."""
+    distances = [
+        (moved(map_BDHW, after[layer]).amax().item(), f"layer {layer!r}")
+        for layer, map_BDHW in before.items()
+        if map_BDHW.numel() > 1 and map_BDHW.isfinite().all()
+    ]
+    return max(distances, default=None)
+
+
+def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
+    done.precision = low
+    try:
+        after_BC = done.ask(images_BDHW)
+    except Exception as problem:  # an operation that has no low precision
+        if ran_out(problem):
+            raise
+        done.precision = nullcontext
+        done.notes.append(f"not in low precision: {first_line(problem)}")
+        return
+    if torch.equal(after_BC, before_BC):  # not computed by torch: precision is not ours to choose
+        done.precision = nullcontext
+        return
+    distance = moved(before_BC, after_BC).square().mean().sqrt().item()
+    same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
+    if distance <= ROUNDED and same >= AGREEMENT:
+        done.changes.append("low precision")
+        return
+    done.precision = nullcontext
+    done.notes.append(
+        f"not in low precision: logits moved by {distance:.2g} deviations (bound {ROUNDED:g}), "
+        f"{100 * same:.1f} % of classes stayed (bound {100 * AGREEMENT:g})"
+    )
+
+
+def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
+    before_BC = done.ask(images_BDHW)
+    bound = EXACT if done.precision is nullcontext else ROUNDED
+    started = time.perf_counter()
+    # Hidden layers are read by hooks that come and go: look whether they are there.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    torch._dynamo.config.recompile_limit = 64  # counted over all teachers and the student
+    done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
+    try:
+        distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
+    except Exception as problem:  # compilers fail in every way there is
+        distance, reason = math.inf, first_line(problem)
+    else:
+        reason = f"a logit moved by {distance:.2g} deviations, bound {bound:g}"
+    if distance <= bound:
+        done.changes.append(f"compiled in {time.perf_counter() - started:.0f} s")
+        return
+    done.compiled = None
+    done.notes.append(f"not compiled: {reason}")
+
+
+def _same_bits(done: Prepared, images_BDHW: Tensor) -> tuple[int, ...]:
+    """Blocks that give the very bits of the largest; elsewhere than on CPUs none are promised."""
+    most = done.blocks[-1]
+    sizes = (*(size for size in BLOCKS if size < most), most)
+    if images_BDHW.device.type != "cpu":
+        return sizes
+    asked = {size: replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in sizes}
+    whole_BC = asked[most]
+    same = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
+    return tuple(size for size, part in asked.items() if same(part, whole_BC[:size]))
+
+
+def moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
+    """Change of each logit, in standard deviations of all of them."""
+    return (after_BC - before_BC).abs() / before_BC.std().clamp_min(1e-12)
+
+
+def to_channels_last(network: Network) -> int:
+    """Lay convolutions out channels-last; gives their number."""
+    count = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    if count:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return count
+
+
+def _lay_out(done: Prepared) -> int:
+    count = to_channels_last(done.network)
+    if count:
+        done.layout = torch.channels_last
+    return count
+
+
+def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) -> int:
+    """Fold every BatchNorm that follows a convolution into it; gives how many there were.
+
+    Pairs are found by watching one forward: a norm whose input is the very tensor that a
+    convolution gave, both used once, and nothing else computed from that tensor.
+    """
+    names = {module: path for path, module in network.body.named_modules()}
+    wholes_read = itertools.chain.from_iterable(map(wholes, tapped))
+    read = {Reading.of(layer).path for layer in wholes_read}
+    pairs = _pairs(network, images_BDHW[:2], [network.body.get_submodule(path) for path in read])
+    for convolution, norm in pairs:
+        network.body.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
+        network.body.set_submodule(names[norm], nn.Identity())
+    return len(pairs)
+
+
+def _pairs(
+    network: Network, images_BDHW: Tensor, read: Collection[nn.Module]
+) -> list[tuple[Any, Any]]:
+    made: list[tuple[Any, nn.Module]] = []
+    taken: list[tuple[Any, nn.Module]] = []
+    kept: set[int] = set()  # memory of outputs that are read: of what a container returns, too
+
+    def watch(module: nn.Module, inputs: Any, output: Any) -> None:
+        if module in read and (feature := tensor_in(output)) is not None:
+            kept.add(feature.untyped_storage().data_ptr())
+        # A subclass may do more than its parent: only the plain kinds.
+        # A hook may do more too: the older weight_norm computes the weight in one.
+        if type(module) in _CONVOLUTIONS and _is_plain(module):
+            made.append((output, module))
+        elif type(module) in _NORMS and module.running_mean is not None and _is_plain(module):
+            taken.append((inputs[0], module))
+
+    handles = [module.register_forward_hook(watch) for _, module in readable(network.body)]
+    try:
+        # With gradients: their graph knows what every tensor was used for.
+        with torch.enable_grad():
+            logits_BC = network(images_BDHW.clone().requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    uses = _uses(logits_BC.grad_fn)
+    calls = [module for _, module in (*made, *taken)]
+    once = {module for module in calls if calls.count(module) == 1}
+    return [
+        (convolution, norm)
+        for output, convolution in made
+        for given, norm in taken
+        if given is output
+        and {convolution, norm} <= once
+        and uses[output.grad_fn] == 1
+        and output.untyped_storage().data_ptr() not in kept
+    ]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether what it gives is the convolution or norm alone: no hook changes it."""
+    hooks = (module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return not any(hooks)
+
+
+def _uses(end: Any) -> Counter[Any]:
+    """How many operations took the result of each operation that led to `end`."""
+    uses: Counter[Any] = Counter()
+    waiting = [] if end is None else [end]
+    seen = set(waiting)
+    while waiting:
+        before = [node for node, _ in waiting.pop().next_functions if node is not None]
+        uses.update(before)
+        waiting += [node for node in dict.fromkeys(before) if node not in seen]
+        seen.update(before)
+    return uses

@@ -1,0 +1,119 @@
+"""What an epoch was like: sums over its steps, turned into one line of metrics."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from collegium.objectives.objective import Terms
+from collegium.types import Batch
+
+UNIFORM, ONE_HOT = 1e-3, 0.05
+"""Alarms: mean distance from uniform below, normalised entropy below."""
+
+
+@dataclass
+class Meter:
+    """Adds up one epoch on the device; numbers are read off once, at its end.
+
+    Args:
+        teachers: names of those that are heard.
+        keep_weights: keep every example's weights too, for weights.npz.
+    """
+
+    teachers: Sequence[str]
+    keep_weights: bool = False
+    _sums: dict[str, Tensor] = field(default_factory=dict)
+    _kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def add(self, batch: Batch, terms: Terms, weights_BT: Tensor, logits_BC: Tensor) -> None:
+        """Take in one step."""
+        right_B = logits_BC.argmax(dim=1) == batch.labels_B
+        self._sum("count", torch.ones_like(right_B))
+        self._sum("accuracy", right_B)
+        for name, term_B in terms.items():
+            self._sum(f"loss.{name}", term_B)
+        self._sum("loss", torch.stack(list(terms.values())).sum(dim=0))
+        if self.teachers:
+            self._add_weights(weights_BT.detach())
+        if self.keep_weights:
+            self._kept.append((batch.index_B, weights_BT.detach()))
+
+    def _add_weights(self, weights_BT: Tensor) -> None:
+        for name, weight_B in zip(self.teachers, weights_BT.unbind(dim=1), strict=True):
+            self._sum(f"weights.{name}", weight_B)
+            self._sum(f"square.{name}", weight_B.double().square())
+        self._sum("entropy", torch.special.entr(weights_BT).sum(dim=1))
+        uniform = 1 / len(self.teachers)
+        self._sum("from_uniform", (weights_BT - uniform).abs().sum(dim=1) / 2)
+
+    def _sum(self, name: str, values_B: Tensor) -> None:
+        value = values_B.detach().sum(dtype=torch.float64)
+        self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+
+    def sums(self) -> dict[str, Tensor]:
+        """The sums so far, for a reduction over processes."""
+        return self._sums
+
+    def means(self) -> dict[str, float]:
+        """Means so far of accuracy, loss and weights, and the count; waits for the device once."""
+        wanted = [k for k in self._sums if k in ("accuracy", "loss") or k.startswith("weights.")]
+        if not wanted:
+            return {}
+        count, *values = torch.stack([self._sums[key] for key in ("count", *wanted)]).tolist()
+        means = (value / count for value in values)
+        return {"count": count, **dict(zip(wanted, means, strict=True))}
+
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Index (N,) and weights (N, T) of every example of the epoch."""
+        index, weights = zip(*self._kept, strict=True)
+        return torch.cat(index), torch.cat(weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for a checkpoint."""
+        sums = {f"sum.{name}": value for name, value in self._sums.items()}
+        if not self._kept:
+            return sums
+        index, weights = self.kept()
+        return sums | {"kept.index": index, "kept.weights": weights}
+
+    def load(self, shares: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
+        """Take in what `state` gave, of one process, of several together, or nothing."""
+        self._sums, self._kept = {}, []
+        if not shares:
+            nothing = torch.zeros(0, len(self.teachers), device=device)
+            self._kept.append((nothing.new_zeros(0, dtype=torch.long), nothing))
+        for share in shares:
+            tensors = {name: value.to(device) for name, value in share.items()}
+            for name, value in tensors.items():
+                if name.startswith("sum."):
+                    self._sum(name.removeprefix("sum."), value)
+            if "kept.index" in tensors:
+                self._kept.append((tensors["kept.index"], tensors["kept.weights"]))
+
+
+def epoch_line(sums: dict[str, float], teachers: Sequence[str]) -> dict[str, float]:
+    """Means over the examples under the names of metrics.jsonl."""
+    count = max(sums["count"], 1.0)
+    mean = {name: value / count for name, value in sums.items() if name != "count"}
+    line = {k: v for k, v in mean.items() if k == "accuracy" or k.startswith(("loss", "weights"))}
+    if len(teachers) > 1:
+        variances = [mean[f"square.{n}"] - mean[f"weights.{n}"] ** 2 for n in teachers]
+        line["weights_entropy"] = mean["entropy"] / math.log(len(teachers))
+        line["weights_variance"] = max(sum(variances) / len(teachers), 0.0)
+        line["weights_from_uniform"] = mean["from_uniform"]
+    return line
+
+
+def collapse(line: Mapping[str, Any]) -> str | None:
+    """A warning where learned weights no longer say anything, or None."""
+    if "weights_entropy" not in line:
+        return None
+    if line["weights_from_uniform"] < UNIFORM:
+        return "the weights have collapsed to uniform: this is the plain mean of the teachers"
+    if line["weights_entropy"] < ONE_HOT:
+        return "the weights have collapsed to one teacher for every example"
+    return None

@@ -1,0 +1,147 @@
+"""Numbers that go wrong stop a run, with the name of what went wrong, the step and the examples."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from collegium.errors import NumericsError
+from collegium.models.state import separate, state_tensors
+from collegium.objectives.objective import Terms
+from collegium.training.packing import prefixed
+from collegium.types import Batch, TeacherOutputs
+from collegium.utils.files import write_whole
+
+DUMPS = "nonfinite"
+"""Folder in a run folder: what led to numbers that are none."""
+SHOWN = 5
+IN_A_ROW = 10
+"""Steps that may be left out one after the other."""
+
+
+def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
+    """Stop before the student learns nonsense.
+
+    Raises:
+        NumericsError: naming the first teacher that gave it, the step and an example.
+    """
+    if torch.isfinite(answers.logits_BTC).all():
+        return
+    bad_BT = ~torch.isfinite(answers.logits_BTC).all(dim=2)
+    name = names[int(bad_BT.any(dim=0).nonzero()[0])]
+    raise NumericsError(
+        f"teacher {name} gave NaN or infinite logits at step {step} for "
+        f"{_examples(batch, bad_BT.any(dim=1))}; stopped before the student learnt it"
+    )
+
+
+def check_loss(
+    loss: Tensor, terms: Terms, logits_BC: Tensor, batch: Batch, answers: TeacherOutputs, step: int
+) -> None:
+    """Stop before a loss that is no number reaches the parameters.
+
+    Raises:
+        NumericsError: naming the terms, the step, the examples, and a teacher if it is one.
+    """
+    if torch.isfinite(loss):
+        return
+    bad = {name: ~torch.isfinite(term_B) for name, term_B in terms.items()}
+    named = ", ".join(name for name, bad_B in bad.items() if bad_B.any()) or "their sum"
+    student_B = ~torch.isfinite(logits_BC).all(dim=1)
+    if student_B.any():
+        cause, bad_B = "the student's logits", student_B
+    else:
+        cause = _ill_layers(answers) or "the loss"
+        bad_B = torch.stack(list(bad.values())).any(dim=0)
+    raise NumericsError(
+        f"{cause} became NaN or infinite at step {step} for {_examples(batch, bad_B)} "
+        f"(terms: {named})"
+    )
+
+
+def _ill_layers(answers: TeacherOutputs) -> str:
+    """Hidden layers of a teacher that are no numbers, or nothing."""
+    for name, layers in answers.maps.items():
+        for path, map_BDHW in layers.items():
+            if not torch.isfinite(map_BDHW).all():
+                return f"layer {path} of teacher {name}"
+    return ""
+
+
+def check_gradients(learner: nn.Module, step: int) -> None:
+    """Stop before a gradient that is no number reaches the parameters.
+
+    Raises:
+        NumericsError: naming the first parameter and the step.
+    """
+    given = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+    if not given or torch.isfinite(torch.nn.utils.get_total_norm(given.values())):
+        return
+    for name, gradient in given.items():
+        if not torch.isfinite(gradient).all():
+            raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
+
+
+def check_state(learner: nn.Module, step: int) -> None:
+    """Stop before a broken student is saved: the last step of an epoch shows in no loss.
+
+    Raises:
+        NumericsError: naming the first parameter or buffer and the step.
+    """
+    for name, value in state_tensors(learner).items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise NumericsError(f"{name} became NaN or infinite at step {step}")
+
+
+def check_scale(scaler: Any, step: int) -> None:
+    """Stop where gradients overflow float16 whatever they are multiplied by.
+
+    Raises:
+        NumericsError: naming the step.
+    """
+    if scaler is not None and scaler.get_scale() < 1:
+        raise NumericsError(
+            f"gradients overflow float16 again and again, the last time at step {step}: use "
+            "--precision bf16"
+        )
+
+
+def _examples(batch: Batch, bad_B: Tensor) -> str:
+    index = batch.index_B[bad_B].tolist()
+    more = ", ..." if len(index) > SHOWN else ""
+    word = "example" if len(index) == 1 else f"{len(index)} examples:"
+    return f"{word} {', '.join(map(str, index[:SHOWN]))}{more}"
+
+
+def write_dump(
+    folder: Path, about: dict[str, Any], learner: nn.Module, batch: Batch, logits_BTC: Tensor
+) -> Path:
+    """Keep what a step that went wrong was given: tensors and JSON.
+
+    Args:
+        folder: of the run.
+        about: what is known of the step; `step` and `process` name the files.
+        learner: student and objective, as they were.
+        batch: the views.
+        logits_BTC: what the teachers said of them.
+
+    Returns:
+        Where the tensors are; what is known lies beside them as .json.
+    """
+    place = folder / DUMPS / f"step-{about['step']:06d}-process-{about['process']}.safetensors"
+    place.parent.mkdir(exist_ok=True)
+    tensors = {
+        **prefixed("learner", state_tensors(learner)),
+        "images": batch.images_BDHW,
+        "labels": batch.labels_B,
+        "index": batch.index_B,
+        "view": batch.view_B,
+        "teachers": logits_BTC,
+    }
+    write_whole(place, save(separate(tensors)))
+    write_whole(place.with_suffix(".json"), json.dumps(about, indent=2).encode())
+    return place

@@ -1,0 +1,62 @@
+"""Work in several processes that stop when told to and do not outlive who started them."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+from collegium.utils.signals import end_with_parent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_stopped: Event | None = None
+"""In a worker: whether it was told to stop, and begins nothing new."""
+
+
+def in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int
+) -> Iterator[Result]:
+    """Results in the order of the items, several at a time.
+
+    Args:
+        function: of a module, as it is sent to other processes.
+        items: what it is given, one by one.
+        jobs: processes.
+
+    Raises:
+        KeyboardInterrupt: stopped; every worker was given the time to stop well.
+        BrokenProcessPool: a worker died.
+    """
+    context = multiprocessing.get_context("spawn")
+    stopped, others = context.Event(), set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        min(jobs, len(items)), mp_context=context, initializer=_begin, initargs=(stopped,)
+    )
+    with pool:
+        try:
+            yield from pool.map(_do, [(function, item) for item in items])
+        except KeyboardInterrupt:
+            stopped.set()
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(stopped: Event) -> None:
+    """Ctrl-C reaches all processes of a terminal: the first one hears it, and tells the others."""
+    global _stopped
+    _stopped = stopped
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _do(work: tuple[Callable[[Any], Any], Any]) -> Any:
+    if _stopped is not None and _stopped.is_set():
+        raise KeyboardInterrupt
+    function, item = work
+    return function(item)
