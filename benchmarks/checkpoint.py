@@ -16,22 +16,22 @@ from collegium.api import execute
 from collegium.config.options import Machine, Optimisation
 from collegium.config.run import Run
 from collegium.data import Splits, load_data
-from collegium.training.checkpoint_policy import Keeper
+from collegium.training.checkpoint_policy import CheckpointScheduler
 
 
 class Watch:
     """Adds up the time that writing checkpoints takes."""
 
     def __init__(self) -> None:
-        self.seconds, self.count, save = 0.0, 0, Keeper.save
+        self.seconds, self.count, save = 0.0, 0, CheckpointScheduler.save
 
-        def timed(keeper: Keeper, state: object) -> None:
+        def timed(checkpoint_scheduler: CheckpointScheduler, state: object) -> None:
             started = time.perf_counter()
-            save(keeper, state)  # type: ignore[arg-type]
+            save(checkpoint_scheduler, state)  # type: ignore[arg-type]
             self.seconds += time.perf_counter() - started
             self.count += 1
 
-        Keeper.save = timed  # type: ignore[method-assign,assignment]
+        CheckpointScheduler.save = timed  # type: ignore[method-assign,assignment]
 
     def take(self) -> tuple[float, int]:
         """Seconds and number since it was last asked."""

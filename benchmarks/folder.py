@@ -26,7 +26,7 @@ from PIL import Image
 from collegium.data import ImageData, Loader, load_data
 from collegium.data.images import load as albums
 from collegium.data.images.decode import decode_one
-from collegium.data.images.lazy import Gallery
+from collegium.data.images.lazy import LazyImages
 
 CLASSES = 10
 
@@ -52,7 +52,7 @@ def load(folder: str, image_size: int | None, workers: int) -> ImageData:
     ).train
 
 
-def decode_some(gallery: Gallery, batches: list[torch.Tensor]) -> None:
+def decode_some(gallery: LazyImages, batches: list[torch.Tensor]) -> None:
     """What one process does that only decodes."""
     for positions_B in batches:
         pictures = gallery.pictures.subset(positions_B.numpy())

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.data import load_data
 from collegium.models.network import parameter_count
 from collegium.models.registry import build_network
@@ -53,7 +53,7 @@ def peak(model: str, count: int, mode: str) -> int:
 
 def save(spec: str, folder: str) -> tuple[str, int]:
     """A model string with weights, and the bytes of its parameters."""
-    network = build_network(spec, setting_of(load_data("digits").train), 0)
+    network = build_network(spec, input_spec_of(load_data("digits").train), 0)
     path = Path(folder) / f"{spec.rpartition(':')[2]}.safetensors"
     path.write_bytes(network_bytes(network))
     return f"{spec}@{path}", 4 * parameter_count(network)

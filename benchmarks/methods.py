@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 from step import make_session, noise, step_of
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, info
 
 import collegium as cg
 from collegium.losses import angle
@@ -37,9 +37,9 @@ def objective_step(
     """One forward and backward of a method's objective, given whole maps or what it names."""
     batch, classes, teachers = options.batch_size, options.classes, TEACHERS[: options.teachers]
     method = all_methods()[slug]()
-    if method.hears_teachers:
+    if method.uses_teachers:
         method = method.heard(teachers, dict.fromkeys(teachers, 0.9))
-        teachers = method.listens_to(teachers)
+        teachers = method.active_teachers(teachers)
     heads = {name: (torch.randn(classes, 64), torch.randn(classes)) for name in teachers}
     dims = cg.Dims(classes, teachers, MAPS, dict.fromkeys(teachers, MAPS), heads=heads)
     objective = method.build(dims)
@@ -98,7 +98,7 @@ def angle_memory(examples: int, classes: int) -> int:
     """Peak bytes that angles over all triples take beyond their inputs, forward and backward."""
     student_BC = torch.randn(examples, classes, requires_grad=True)
     teacher_BC = torch.randn(examples, classes)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with info(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         angle(student_BC, teacher_BC).mean().backward()
     held, most = 0, 0
     for event in sorted(seen.profiler.kineto_results.events(), key=lambda e: e.start_ns()):

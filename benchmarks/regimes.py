@@ -32,7 +32,7 @@ from safetensors.torch import safe_open, save_file
 from torch import Tensor
 
 from collegium.api import execute
-from collegium.build import make_splits, make_teacher, relate, setting_of
+from collegium.build import input_spec_of, make_splits, make_teacher, relate
 from collegium.comparison.run import compare
 from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
@@ -291,10 +291,10 @@ def _summaries(out: Path, row: str) -> Iterator[tuple[int, Json]]:
 def head_room(bench: Bench, regime: str) -> Json:
     """What the teachers are worth on the test images, alone and together."""
     splits = make_splits(f"folder:{bench.folder(regime)}", 0.1, 0, None)
-    setting, data = setting_of(splits.train), splits.evaluation
+    input_spec, data = input_spec_of(splits.train), splits.evaluation
     logits = {}
     for name, spec in bench.teachers(regime).items():
-        teacher = make_teacher(name, spec, setting)
+        teacher = make_teacher(name, spec, input_spec)
         labels = relate(name, teacher.classes, data.classes)
         logits[name] = predict(teacher, data, labels=labels).logits_NC
     probs_NTC = torch.stack(list(logits.values()), dim=1).softmax(dim=2)

@@ -47,7 +47,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.zoo.cifar import CIFAR_MODELS
 
 TEACHERS = ("resnet32", "resnet56", "resnet110")
@@ -105,10 +105,10 @@ class Adapter(nn.Module):
         return score_BT.softmax(dim=1)
 
 
-def make_body(name: str, classes: int, *, training: bool) -> tuple[nn.Module, Taps]:
+def make_body(name: str, classes: int, *, training: bool) -> tuple[nn.Module, FeatureHooks]:
     """A network with random weights, and what reads its hinted maps."""
     body = CIFAR_MODELS[name](classes).train(training)
-    return body, Taps(body, list(HINTS))
+    return body, FeatureHooks(body, list(HINTS))
 
 
 def make_regressor(channels: int) -> nn.Conv2d:
@@ -183,7 +183,7 @@ class Rival(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.teachers = [make_body(name, classes, training=False) for name in TEACHERS]
-        self.student, self.taps = make_body(STUDENT, classes, training=True)
+        self.student, self.hooks = make_body(STUDENT, classes, training=True)
         self.adapter = Adapter(len(TEACHERS), WIDTH)
         self.regressors = nn.ModuleDict({name: make_regressor(n) for name, n in HINTS.items()})
 
@@ -191,13 +191,13 @@ class Rival(nn.Module):
         """What the teachers answer, (B, T, C), and the maps they hint with."""
         with torch.no_grad():
             logits_BTC = torch.stack([body(images_BDHW) for body, _ in self.teachers], dim=1)
-        return logits_BTC, [taps.take() for _, taps in self.teachers]
+        return logits_BTC, [hooks.take() for _, hooks in self.teachers]
 
     def forward(self, images_BDHW: Tensor, labels_B: Tensor) -> Tensor:
         """The loss of one batch."""
         teacher_BTC, teacher_maps = self.ask(images_BDHW)
         logits_BC = self.student(images_BDHW)
-        maps = self.taps.take()
+        maps = self.hooks.take()
         weights_BT = self.adapter(maps["pool"].flatten(1))
         soft_BTC = F.softmax(teacher_BTC / TEMPERATURE, dim=2)
         target_BC = (weights_BT[..., None] * soft_BTC).sum(dim=1)

@@ -35,7 +35,7 @@ from rival import make_rival_step
 
 import collegium as cg
 import collegium.build
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
 from collegium.data import ImageData, Splits
@@ -77,7 +77,7 @@ def make_session(
     run = Run(
         data=Splits(data, data.subset(range(options.batch_size)), None),
         student=options.student,
-        teachers=teachers if method.hears_teachers else {},
+        teachers=teachers if method.uses_teachers else {},
         method=method,
         optimisation=Optimisation(epochs=1, batch_size=options.batch_size),
         machine=Machine(
@@ -96,7 +96,7 @@ def step_of(session: Session) -> Work:
     """The loop's own step on the next batch."""
     training = session.make_training()
     training.module.train()
-    training.learner.objective.start_epoch(0, 1)
+    training.module.objective.start_epoch(0, 1)
     training.teachers.expect(*training.loader.keys(0))
     meter = Meter(training.teachers.names)
     batches = iter(training.loader.epoch(0))
@@ -159,8 +159,8 @@ def main() -> None:
         collegium.build.keep_freed_memory = lambda: False
     torch.manual_seed(0)
     data = noise(options.batch_size * (options.repeats + 3))
-    setting = setting_of(data)
-    teachers = {spec: calm(build_network(spec, setting, 0), data) for spec in options.teachers}
+    input_spec = input_spec_of(data)
+    teachers = {spec: calm(build_network(spec, input_spec, 0), data) for spec in options.teachers}
     bare = cg.AMTML(hint_weight=0.0)
     with tempfile.TemporaryDirectory() as folder:
         kept = Storage(f"{folder}/logits"), Storage(f"{folder}/hints", store_hints="int8")
@@ -177,8 +177,8 @@ def main() -> None:
             pictures = data.images_NDHW.permute(0, 2, 3, 1).contiguous().numpy()
             rows["rival"] = make_rival_step(pictures, data.labels_N.numpy(), options.batch_size)
         seconds = measure(rows, options.repeats)
-    for name, profile in live.profiles.items():
-        about_teacher = {"changes": profile.changes, "notes": profile.notes}
+    for name, info in live.infos.items():
+        about_teacher = {"changes": info.changes, "notes": info.notes}
         print(json.dumps({"row": f"teacher {name}", **about_teacher}))
     about = {
         "precision": options.precision,

@@ -23,7 +23,7 @@ import step
 import torch
 
 import collegium as cg
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.config.options import Storage
 from collegium.data import ImageData
 from collegium.models.network import Network
@@ -44,9 +44,9 @@ def main() -> None:
 
 def named(specs: list[str], data: ImageData) -> dict[str, Network]:
     """Random teachers with the data's statistics in their norms."""
-    setting = setting_of(data)
+    input_spec = input_spec_of(data)
     return {
-        f"{place} {spec}": step.calm(build_network(spec, setting, place), data)
+        f"{place} {spec}": step.calm(build_network(spec, input_spec, place), data)
         for place, spec in enumerate(specs)
     }
 
@@ -82,8 +82,8 @@ def filling(
 def asked(session: Any) -> None:
     """Every teacher's inference alone, in the chunks that fill a store."""
     positions = torch.arange(len(session.loader.data))
-    for name in session.faculty.names:
-        with session.faculty.hear(name) as teacher:
+    for name in session.ensemble.names:
+        with session.ensemble.loaded(name) as teacher:
             for chunk in positions.split(session.request.optimisation.batch_size):
                 teacher.answer(session.loader.views.of(chunk, torch.zeros_like(chunk)))
 

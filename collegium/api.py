@@ -77,7 +77,7 @@ def distill(
             each of their classes to the student's it stands for, the names of their classes in the
             order of their logits, or a JSON file with either. Not needed where names agree.
         class_weights: of the label's cross entropy: "balanced", a mapping from class names, or a
-            JSON or CSV file of one; only their ratios matter, see `settle_class_weights`.
+            JSON or CSV file of one; only their ratios matter, see `resolve_class_weights`.
         label_smoothing: part of the label that all classes share equally, at least 0, below 1.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
@@ -162,16 +162,16 @@ def execute(
     events = wants_events(out, tensorboard, resume)
     from collegium.models.user_modules import left_as_it_was
     from collegium.runner.setup import Session
-    from collegium.utils.os_errors import explain
-    from collegium.utils.signals import Stopper, end_with_parent
+    from collegium.utils.os_errors import describe
+    from collegium.utils.signals import GracefulInterrupt, end_with_parent
 
     label = label or run.method.slug
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
         end_with_parent()
     try:
-        with Stopper() as stopper, left_as_it_was(run.student):
+        with GracefulInterrupt() as interrupt, left_as_it_was(run.student):
             shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
-            session = Session(run, out, stopper=stopper, **shown)
+            session = Session(run, out, interrupt=interrupt, **shown)
             allowed = Allowed(epochs, changed_code)
             return session.carry_out(overwrite=overwrite, resume=resume, allowed=allowed)
     except KeyboardInterrupt:
@@ -179,7 +179,7 @@ def execute(
     except ResourceError as error:
         raise ResourceError(f"{error}{go_on(run.to_json(), out)}") from error
     except (OSError, MemoryError, RuntimeError) as error:
-        if (reason := explain(error)) is None:
+        if (reason := describe(error)) is None:
             raise
         raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
 
@@ -268,7 +268,7 @@ def evaluate(
     """
     import time
 
-    from collegium.build import make_fabric, make_splits, make_teacher, relate, setting_of
+    from collegium.build import input_spec_of, make_fabric, make_splits, make_teacher, relate
     from collegium.evaluation.predict import check_measurable, predict
     from collegium.models.network import parameter_count
     from collegium.utils.progress import Display
@@ -278,7 +278,7 @@ def evaluate(
     chosen = split or splits.names()[-1]
     examined = splits.get(chosen)
     told = None if labels is None else as_labels(labels)
-    network = make_teacher("model", model, setting_of(splits.train), told)
+    network = make_teacher("model", model, input_spec_of(splits.train), told)
     for doubt in network.origin.doubts:
         Display(label="evaluate").warn(doubt)
     mapped = relate("model", network.classes, splits.train.classes, told)

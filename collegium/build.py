@@ -29,13 +29,13 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.methods.base import AbstractMethod
 from collegium.models.architectures import check_family
 from collegium.models.features.discover import every_layer, survey
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, freeze
 from collegium.models.registry import build_network, has_weights, seeded, wrap_module, wrap_teacher
-from collegium.teachers.ensemble import Faculty, Profile
+from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 from collegium.teachers.label_map import LabelMap, match
-from collegium.teachers.optimize import SAMPLE, Wishes
+from collegium.teachers.optimize import SAMPLE, InferenceOptions
 from collegium.types import Dims, MapShape
 from collegium.utils.from_json import ImageSize
 from collegium.utils.memory import keep_freed_memory
@@ -148,7 +148,7 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     return dataclasses.replace(splits, train=train_data, validation=held_out)
 
 
-def setting_of(train: ImageData) -> Setting:
+def input_spec_of(train: ImageData) -> InputSpec:
     """What networks for this data are built for.
 
     Statistics are those of all training data, so that what is held out, and with it the seed,
@@ -157,15 +157,15 @@ def setting_of(train: ImageData) -> Setting:
     mean, std = train.whole.mean, train.whole.std
     # A constant channel would be divided by 0.
     std = tuple(max(value, 1e-3) for value in std)
-    return Setting(train.classes, train.shape, mean, std)
+    return InputSpec(train.classes, train.shape, mean, std)
 
 
-def make_student(model: str | nn.Module, setting: Setting, seed: int) -> Network:
+def make_student(model: str | nn.Module, input_spec: InputSpec, seed: int) -> Network:
     """The network that is trained."""
     if isinstance(model, str):
-        return build_network(model, setting, seed, learns=True)
+        return build_network(model, input_spec, seed, trainable=True)
     with seeded(seed):  # A lazy module draws its weights when it is first run.
-        return wrap_module(model, setting, learns=True)
+        return wrap_module(model, input_spec, trainable=True)
 
 
 def hidden_layers(
@@ -176,31 +176,31 @@ def hidden_layers(
     Raises:
         RequestError: no such model or data.
     """
-    setting = setting_of(make_splits(data, 0.0, 0, image_size).train)
-    network = make_student(model, setting, seed=0)
-    return survey(network, setting.image_shape), every_layer(network, setting.image_shape)
+    input_spec = input_spec_of(make_splits(data, 0.0, 0, image_size).train)
+    network = make_student(model, input_spec, seed=0)
+    return survey(network, input_spec.image_shape), every_layer(network, input_spec.image_shape)
 
 
 def make_teacher(
-    name: str, model: str | nn.Module, setting: Setting, labels: Labels | None = None
+    name: str, model: str | nn.Module, input_spec: InputSpec, labels: Labels | None = None
 ) -> Network:
     """A frozen network; a module given from Python is copied, so that ours stays frozen.
 
     Args:
         name: of the teacher.
         model: a model string, or a module.
-        setting: what it looks at; its own classes may be others.
+        input_spec: what it looks at; its own classes may be others.
         labels: its classes, where it does not say them itself: their order is that of its logits.
 
     Raises:
         RequestError: a teacher that was never trained, or whose answers are not finite.
     """
-    classes = tuple(labels) if labels else setting.classes
-    setting = dataclasses.replace(
-        setting, any_classes=True, classes=classes, named=labels is not None
+    classes = tuple(labels) if labels else input_spec.classes
+    input_spec = dataclasses.replace(
+        input_spec, any_classes=True, classes=classes, named=labels is not None
     )
     with _named(name):
-        return freeze(_teacher(model, setting))
+        return freeze(_teacher(model, input_spec))
 
 
 def relate(
@@ -239,7 +239,7 @@ def _named(name: str) -> Iterator[None]:
         raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
 
 
-def make_faculty(
+def make_ensemble(
     models: Mapping[str, str | nn.Module],
     specs: Mapping[str, str],
     splits: Splits,
@@ -250,21 +250,21 @@ def make_faculty(
     labels: Mapping[str, Labels] = {},
     layers: Mapping[str, Sequence[str]] | None = None,
     display: Display | None = None,
-) -> Faculty:
+) -> TeacherEnsemble:
     """The teachers of a run of so many steps, made as fast as their answers allow.
 
     Raises:
         RequestError: a teacher that cannot be had, or has none of the layers asked of it.
     """
     check_labels(labels, models)
-    setting = setting_of(splits.train)
+    input_spec = input_spec_of(splits.train)
     builders = {
-        name: functools.partial(make_teacher, name, model, setting, labels.get(name))
+        name: functools.partial(make_teacher, name, model, input_spec, labels.get(name))
         for name, model in models.items()
     }
     sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
     images_BDHW = next(sample.epoch(0)).images_BDHW
-    wishes = Wishes(
+    inference = InferenceOptions(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
@@ -273,21 +273,21 @@ def make_faculty(
         (display or Display(quiet=True)).warn if machine.teacher_batch == "auto" else None,
     )
     bounded = machine.teacher_memory == "bounded"
-    return Faculty(
+    return TeacherEnsemble(
         builders,
         specs,
         images_BDHW,
-        wishes,
+        inference,
         device=fabric.device,
         bounded=bounded,
-        relate=lambda name, theirs: relate(name, theirs, setting.classes, labels.get(name)),
+        relate=lambda name, theirs: relate(name, theirs, input_spec.classes, labels.get(name)),
         layers=layers,
     )
 
 
-def _teacher(model: str | nn.Module, setting: Setting) -> Network:
+def _teacher(model: str | nn.Module, input_spec: InputSpec) -> Network:
     if isinstance(model, nn.Module):
-        return wrap_teacher(model, setting)
+        return wrap_teacher(model, input_spec)
     if not has_weights(model):
         check_family(ModelString.read(model))
         name = model.partition("?")[0]
@@ -295,13 +295,13 @@ def _teacher(model: str | nn.Module, setting: Setting) -> Network:
             f"{model} has no weights, so it has nothing to teach; give {name}@FILE, "
             f"{name}@pretrained (timm, torchvision, hf) or a run folder"
         )
-    return build_network(model, setting)
+    return build_network(model, input_spec)
 
 
 def make_dims(
     student: Network,
-    teachers: Mapping[str, Profile],
-    setting: Setting,
+    teachers: Mapping[str, TeacherInfo],
+    input_spec: InputSpec,
     seed: int,
     layers: Sequence[str] = (),
 ) -> Dims:
@@ -310,7 +310,7 @@ def make_dims(
     Args:
         student: the network that is trained.
         teachers: what is known of each.
-        setting: of the data.
+        input_spec: of the data.
         seed: of the method's random starts.
         layers: of the student, asked for beside those of `survey`.
 
@@ -318,16 +318,16 @@ def make_dims(
         RequestError: the student has no such layer.
     """
     return Dims(
-        classes=len(setting.classes),
+        classes=len(input_spec.classes),
         teachers=tuple(teachers),
-        student_maps=survey(student, setting.image_shape, layers, "the student"),
-        teacher_maps={name: profile.maps for name, profile in teachers.items()},
+        student_maps=survey(student, input_spec.image_shape, layers, "the student"),
+        teacher_maps={name: info.maps for name, info in teachers.items()},
         seed=seed,
-        heads={name: profile.head for name, profile in teachers.items() if profile.head},
+        heads={name: info.head for name, info in teachers.items() if info.head},
     )
 
 
-def settle(
+def resolve(
     method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
 ) -> AbstractMethod:
     """The method, having chosen whom it hears.
@@ -335,7 +335,7 @@ def settle(
     Raises:
         RequestError: it hears teachers and none was given.
     """
-    if method.hears_teachers and not teachers:
+    if method.uses_teachers and not teachers:
         raise RequestError(
             f"method {method.slug} hears teachers and none was given: add --teacher NAME=MODEL, "
             "or use vanilla"
@@ -343,7 +343,7 @@ def settle(
     return method.heard(teachers, accuracy)
 
 
-def settle_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
+def resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
     """How many views an example has: a quarter of the epochs where teachers are heard.
 
     So that their answers can be kept; whether they are is no matter, lest keeping them should
@@ -351,4 +351,4 @@ def settle_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
     """
     if views is not None:
         return views
-    return -(-epochs // 4) if method.hears_teachers else 0
+    return -(-epochs // 4) if method.uses_teachers else 0

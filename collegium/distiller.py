@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from collegium.errors import RequestError
 from collegium.methods.base import AbstractMethod, check_parts
 from collegium.models.features.discover import survey
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.pairing import asked_layers
 from collegium.models.features.trace import watch
 from collegium.models.network import Network, body_of
@@ -100,7 +100,7 @@ class Distiller(nn.Module):
         super().__init__()
         check_parts(teachers, method, "modules")
         _check_sizes(image_shape)
-        if method.hears_teachers and not teachers:
+        if method.uses_teachers and not teachers:
             raise RequestError(f"method {method.slug} hears teachers and none was given")
         if isinstance(student, PARALLEL):
             raise RequestError(
@@ -108,22 +108,22 @@ class Distiller(nn.Module):
                 f"through: wrap the distiller, {type(student).__name__}(Distiller(...))"
             )
         student, _ = unwrapped(student)
-        check_tensors(student, "the student", learns=True)
+        check_tensors(student, "the student", trainable=True)
         self.student = student
         _check_learns(student, image_shape)
         method = method.heard(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
             name: _frozen(name, teachers[name], image_shape)
-            for name in method.listens_to(tuple(teachers))
+            for name in method.active_teachers(tuple(teachers))
         }
         dims = _dims(student, self._teachers, image_shape, method.pairs_asked(), seed)
         self.objective = method.build(dims)
         self._classes = dims.classes
         read = self.objective.layers.teachers
-        self._taps = _taps(student, student_layers(self.objective, dims), "the student")
-        self._teacher_taps = {
-            name: _taps(teacher, read.get(name, ()), f"teacher {name}")
+        self._hooks = _hooks(student, student_layers(self.objective, dims), "the student")
+        self._teacher_hooks = {
+            name: _hooks(teacher, read.get(name, ()), f"teacher {name}")
             for name, teacher in self._teachers.items()
         }
         found = first_tensor(student)
@@ -171,7 +171,7 @@ class Distiller(nn.Module):
         return DistillerOutputs(terms, weights_BT, student.logits_BC)
 
     def _observe(self, images_BDHW: Tensor) -> StudentOutputs:
-        student = StudentOutputs(*_read(self.student, self._taps, images_BDHW, "the student"))
+        student = StudentOutputs(*_read(self.student, self._hooks, images_BDHW, "the student"))
         # Somebody's own loop may freeze the whole student, to train what the method learns.
         if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
             check_reached(self.student, self.objective, student)
@@ -181,7 +181,7 @@ class Distiller(nn.Module):
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """What the teachers say of some images."""
         said = {
-            name: _read(teacher, self._teacher_taps[name], images_BDHW, f"of teacher {name}")
+            name: _read(teacher, self._teacher_hooks[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
         }
         if not said:
@@ -243,35 +243,35 @@ def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
 def _frozen(name: str, teacher: nn.Module, image_shape: MapShape) -> nn.Module:
     whose = f"teacher {name}"
     teacher, _ = unwrapped(teacher)
-    check_tensors(teacher, whose, learns=False)
+    check_tensors(teacher, whose, trainable=False)
     frozen = freeze_module(copied(teacher, whose))
     with torch.no_grad():
         _check_gives(frozen, image_shape, whose)
     return frozen
 
 
-def _taps(network: nn.Module, layers: Sequence[str], whose: str) -> Taps:
+def _hooks(network: nn.Module, layers: Sequence[str], whose: str) -> FeatureHooks:
     """Hooks that are there during a forward alone.
 
     So that the network can be copied, pickled, scripted and used as ever between two batches.
     """
     with uncompiled(network):  # layers have the names that they have without
-        taps = Taps(body_of(network), layers, whose)
-    taps.close()
-    return taps
+        hooks = FeatureHooks(body_of(network), layers, whose)
+    hooks.close()
+    return hooks
 
 
 def _read(
-    network: nn.Module, taps: Taps, images_BDHW: Tensor, whose: str
+    network: nn.Module, hooks: FeatureHooks, images_BDHW: Tensor, whose: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits and layers in float32."""
     images_BDHW = _own(network, images_BDHW)
     # Compiled code does not know of later hooks.
-    plain = uncompiled(network) if taps.layers else contextlib.nullcontext()
-    with plain, taps:
-        rehearsed(taps, network, images_BDHW)
+    plain = uncompiled(network) if hooks.layers else contextlib.nullcontext()
+    with plain, hooks:
+        rehearsed(hooks, network, images_BDHW)
         logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
-        return logits_BC, {path: m.float() for path, m in taps.take(len(images_BDHW)).items()}
+        return logits_BC, {path: m.float() for path, m in hooks.take(len(images_BDHW)).items()}
 
 
 def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:

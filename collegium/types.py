@@ -84,7 +84,7 @@ class TeacherOutputs:
             said_BTC = self.logits_BTC.masked_fill(self.groups_TC < 0, UNKNOWN)
             object.__setattr__(self, "logits_BTC", said_BTC)  # frozen once made
 
-    def knowing(self, labels_B: Int[Tensor, " B"]) -> Bool[Tensor, "B T"] | None:
+    def known_mask(self, labels_B: Int[Tensor, " B"]) -> Bool[Tensor, "B T"] | None:
         """Whether each teacher knows each example's class; None where all know all."""
         return None if self.groups_TC is None else (self.groups_TC >= 0)[:, labels_B].mT
 

@@ -460,7 +460,7 @@ class FeaturesFirst(Plain):
 
 
 @dataclass
-class Given:
+class TermInputs:
     """Logits in an object of somebody's own."""
 
     logits: Tensor
@@ -470,7 +470,7 @@ class AsDataclass(Plain):
     """The same in an object."""
 
     def forward(self, x: Tensor) -> Any:
-        return Given(super().forward(x))
+        return TermInputs(super().forward(x))
 
 
 def replaced_forward() -> nn.Module:

@@ -11,22 +11,22 @@ def advise(
     room: HeadRoom | None,
     findings: Sequence[Finding],
     sound: HeadRoom | None = None,
-    knowing: HeadRoom | None = None,
+    known_mask: HeadRoom | None = None,
 ) -> list[str]:
     """Who is worth having, what adaptive weighting could gain at most, whom to drop, what to fix.
 
     Args:
-        teachers: names along T of `room` and `knowing`.
+        teachers: names along T of `room` and `known_mask`.
         room: of the teachers with finite logits; None if there are none.
         findings: of all teachers.
         sound: head-room of those without an alarm, where these are fewer.
-        knowing: head-room over the teachers that know each image's class, where not all know all.
+        known_mask: head-room over the teachers that know each image's class; None if all know all.
     """
     lines = [*_fix(findings)]
     lines += ["No teacher has finite logits."] if room is None else _together(teachers, room)
     if room is not None and len(teachers) > 1:
-        lines += [] if knowing is None else _knowing(knowing)
-        lines += _worth(teachers, room if knowing is None else knowing)
+        lines += [] if known_mask is None else _knowing(known_mask)
+        lines += _worth(teachers, room if known_mask is None else known_mask)
     if sound is not None:
         count = len(sound.single_T)
         who = f"the {count} that look sound" if count > 1 else "the only one that looks sound"

@@ -23,13 +23,13 @@ class Ensemble:
         labels_N: true classes.
         groups_TC: for each teacher and class the first of the classes that it does not tell from
             it, -1 where it does not know the class; None where all tell all apart.
-        knowing: count for each example only the teachers that know its class, as training does.
+        known_mask: count for each example only the teachers that know its class, as training does.
     """
 
     logits_NTC: Float[Tensor, "N T C"]
     labels_N: Int[Tensor, " N"]
     groups_TC: Int[Tensor, "T C"] | None = None
-    knowing: bool = False
+    known_mask: bool = False
 
     @property
     def teachers(self) -> int:
@@ -64,7 +64,7 @@ class Ensemble:
     def rows(self, rows: Int[Tensor, " M"]) -> "Ensemble":
         """The same on some of the examples."""
         logits_MTC, labels_M = self.logits_NTC[rows], self.labels_N[rows]
-        return Ensemble(logits_MTC, labels_M, self.groups_TC, self.knowing)
+        return Ensemble(logits_MTC, labels_M, self.groups_TC, self.known_mask)
 
     def equal(self) -> Float[Tensor, " T"]:
         """Equal shares."""
@@ -85,7 +85,7 @@ class Ensemble:
         Or one that none of the teachers with a share tells from it.
         """
         used_T = shares_T > 0
-        if used_T.sum() == 1 and not self.knowing:  # to the bit what the teacher says alone
+        if used_T.sum() == 1 and not self.known_mask:  # to the bit what the teacher says alone
             return self.single_right_NT[:, int(used_T.nonzero())]
         weights_NT = self._weights(shares_T).to(self.probabilities_NTC)
         return self._names(torch.einsum("ntc,nt->nc", self.probabilities_NTC, weights_NT), used_T)
@@ -98,7 +98,7 @@ class Ensemble:
 
     def _weights(self, shares_T: Float[Tensor, " T"]) -> Float[Tensor, "N T"]:
         shares_NT = shares_T.expand(len(self.labels_N), -1)
-        if not self.knowing:
+        if not self.known_mask:
             return shares_NT
         among_NT = shares_NT * self.known_NT
         nobody_N1 = (among_NT.sum(dim=1) == 0)[:, None]  # with a share: those that know count alike
@@ -114,7 +114,7 @@ class Ensemble:
         """Which classes (columns) none of the teachers that count tells from a class (rows)."""
         known_TC = groups_TC >= 0
         counts_TC = used_T[:, None].expand_as(known_TC)
-        if self.knowing:
+        if self.known_mask:
             among_TC = counts_TC & known_TC
             counts_TC = torch.where(among_TC.any(dim=0), among_TC, known_TC)
         same_CC = torch.ones(2 * groups_TC.shape[1:], dtype=torch.bool)

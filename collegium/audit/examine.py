@@ -17,15 +17,15 @@ from collegium.audit.headroom import HeadRoom, half_width, head_room
 from collegium.audit.loading import promise
 from collegium.audit.pairs import compare_pairs
 from collegium.audit.record import without_nan
-from collegium.audit.symptoms import FEW, find_twins
+from collegium.audit.symptoms import FEW, find_duplicates
 from collegium.audit.teacher_check import SIZE_PROBE, Examination, Panel
 from collegium.build import (
     Labels,
+    input_spec_of,
+    make_ensemble,
     make_fabric,
-    make_faculty,
     make_splits,
     make_student,
-    setting_of,
 )
 from collegium.config.options import Machine
 from collegium.config.run import describe
@@ -34,7 +34,7 @@ from collegium.errors import RequestError
 from collegium.evaluation.predict import Predictions, predict
 from collegium.models.registry import has_weights
 from collegium.models.user_modules import left_as_it_was
-from collegium.store.whole_splits import PlainAnswers
+from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers.label_map import group_table
 from collegium.utils.from_json import ImageSize
 from collegium.utils.progress import Display
@@ -94,14 +94,14 @@ def audit(
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
     examined = splits.get(split)
     specs = {name: describe(model) for name, model in teachers.items()}
-    faculty = make_faculty(
+    ensemble = make_ensemble(
         teachers, specs, splits, machine, 0, 128, fabric, labels, display=display
     )
-    setting = setting_of(splits.train)
-    panel = Panel(examined, setting, teachers, specs, faculty, display, fabric.device, labels)
-    asked = PlainAnswers(faculty, machine, fabric, display, store, describe(data))
+    input_spec = input_spec_of(splits.train)
+    panel = Panel(examined, input_spec, teachers, specs, ensemble, display, fabric.device, labels)
+    asked = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
     said = {}
-    for name in faculty.names:
+    for name in ensemble.names:
         display.say(f"teacher {name}: measuring on {len(examined):,} images")
         said[name] = asked(name, examined)
     report = _report(panel, said, probe)
@@ -122,19 +122,19 @@ def _report(panel: Panel, said: Mapping[str, Predictions], probe: int) -> Json:
         cost = measure_cost(network, panel.blank())
         rows.append(_row(panel, name, said[name], cost))
         findings += Examination(panel, name, network, said[name], cost, best).findings(probe)
-    hashes = {name: panel.faculty.profiles[name].sha256 for name in finite}
-    findings += find_twins({name: said[name] for name in finite}, hashes)
+    hashes = {name: panel.ensemble.infos[name].sha256 for name in finite}
+    findings += find_duplicates({name: said[name] for name in finite}, hashes)
     alarmed = {finding.teacher for finding in findings if finding.alarm}
     sound = [name for name in finite if name not in alarmed]
-    room, knowing = _room(said, finite), _room_of_knowing(said, finite)
+    room, known_mask = _room(said, finite), _room_of_knowing(said, finite)
     fewer = _room(said, sound) if sound != finite else None
-    advice = advise(finite, room, findings, fewer, knowing)
+    advice = advise(finite, room, findings, fewer, known_mask)
     left_out = [name for name in said if name not in finite]
     return {
         "teachers": rows,
         "pairs": _pairs(said),
         "head_room": _room_json(finite, room),
-        "head_room_of_knowing": _room_json(finite, knowing),
+        "head_room_of_knowing": _room_json(finite, known_mask),
         "head_room_of_sound": _room_json(sound, fewer),
         "findings": [dataclasses.asdict(f) | {"alarm": f.alarm} for f in findings],
         "advice": [advice[0], *_caveats(len(panel.data), left_out), *advice[1:]],
@@ -150,24 +150,24 @@ def _caveats(examples: int, left_out: Sequence[str]) -> Iterator[str]:
 
 def _row(panel: Panel, name: str, said: Predictions, cost: Cost) -> Json:
     """What is measured of one teacher."""
-    profile, count, accuracy = panel.faculty.profiles[name], len(said.labels_N), said.accuracy
+    info, count, accuracy = panel.ensemble.infos[name], len(said.labels_N), said.accuracy
     return {
         "name": name,
-        "spec": profile.spec,
-        "sha256": profile.sha256,
+        "spec": info.spec,
+        "sha256": info.sha256,
         "accuracy": accuracy,
         "accuracy_half_width": half_width(accuracy, count),
         **said.of_known(),
         "top5": said.top5,
-        "promised": promise(profile.spec, panel.data.name),
+        "promised": promise(info.spec, panel.data.name),
         **_calibration(said),
-        "classes": len(profile.classes),
+        "classes": len(info.classes),
         **dataclasses.asdict(cost),
-        "images_per_s": profile.images_per_s,
-        "mean": list(profile.mean),
-        "std": list(profile.std),
-        "changes": list(profile.changes),
-        "notes": list(profile.notes),
+        "images_per_s": info.images_per_s,
+        "mean": list(info.mean),
+        "std": list(info.std),
+        "changes": list(info.changes),
+        "notes": list(info.notes),
     }
 
 
@@ -209,7 +209,7 @@ def _room_of_knowing(said: Mapping[str, Predictions], teachers: Sequence[str]) -
         return None
     logits_MTC = torch.stack([said[name].logits_NC[rows_N] for name in teachers], dim=1)
     labels_M = said[teachers[0]].labels_N[rows_N]
-    return head_room(logits_MTC, labels_M, _groups(said, teachers), knowing=True)
+    return head_room(logits_MTC, labels_M, _groups(said, teachers), known_mask=True)
 
 
 def _room_json(teachers: Sequence[str], room: HeadRoom | None) -> Json | None:
@@ -223,7 +223,7 @@ def _student(panel: Panel, model: str | nn.Module, seed: int) -> Json:
 
 
 def _student_row(panel: Panel, model: str | nn.Module, seed: int) -> Json:
-    network = make_student(model, panel.setting, seed).to(panel.device)
+    network = make_student(model, panel.input_spec, seed).to(panel.device)
     images_BDHW = panel.sample(SIZE_PROBE).images_BDHW
     trained = not isinstance(model, str) or has_weights(model)
     found = predict(network, panel.data, device=panel.device) if trained else None

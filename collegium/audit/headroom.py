@@ -50,7 +50,7 @@ class HeadRoom:
     Attributes:
         examples: N.
         known_T: number of examples whose class each teacher knows.
-        single_T: accuracy of each teacher; of `knowing` on the examples whose class it knows.
+        single_T: accuracy of each teacher; of `known_mask` on the examples whose class it knows.
         best: place of the best of them.
         mean: accuracy of the mean of their probabilities.
         mean_of_logits: accuracy of the mean of their logits.
@@ -96,7 +96,7 @@ def head_room(
     labels_N: Int[Tensor, " N"],
     groups_TC: Int[Tensor, "T C"] | None = None,
     *,
-    knowing: bool = False,
+    known_mask: bool = False,
 ) -> HeadRoom:
     """What the mean, fixed weights and a perfect choice reach on these examples.
 
@@ -105,7 +105,7 @@ def head_room(
         labels_N: true classes; at least one.
         groups_TC: for each teacher and class the first of the classes that it does not tell from
             it, -1 where it does not know the class; None where all tell all apart.
-        knowing: count for each example only the teachers that know its class, as training does;
+        known_mask: count for each example only the teachers that know its class, as training does;
             at least one must.
 
     >>> import torch
@@ -116,9 +116,9 @@ def head_room(
     >>> found.single_T, found.mean, found.oracle, found.without_T
     ((0.5, 0.5), 0.5, 1.0, (0.5, 0.5))
     """
-    ensemble = Ensemble(logits_NTC, labels_N, groups_TC, knowing)
+    ensemble = Ensemble(logits_NTC, labels_N, groups_TC, known_mask)
     right_NT, several = ensemble.single_right_NT, ensemble.teachers > 1
-    counted_NT = ensemble.known_NT if knowing else torch.ones_like(right_NT)
+    counted_NT = ensemble.known_NT if known_mask else torch.ones_like(right_NT)
     single_T = _share((right_NT & counted_NT).sum(dim=0), counted_NT.sum(dim=0))
     best, shares_T = int(single_T.argmax()), best_shares(ensemble)
     mean, mixed = ensemble.right(ensemble.equal()), cross_fitted(ensemble)
@@ -148,7 +148,7 @@ def head_room(
 
 
 def _posterior(ensemble: Ensemble) -> tuple[float, ...]:
-    known_NT = ensemble.known_NT if ensemble.knowing else None
+    known_NT = ensemble.known_NT if ensemble.known_mask else None
     weights_NT = posterior_weights(ensemble.logits_NTC, ensemble.labels_N, known_BT=known_NT)
     return tuple(weights_NT.double().mean(dim=0).tolist())
 

@@ -266,7 +266,7 @@ def _same(first: Statistics, second: Statistics) -> bool:
     return all(abs(one - other) < 1e-3 for one, other in values)
 
 
-def mended_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
+def fixed_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
     """What the remedies that work say about a teacher."""
     if not trials:
         return

@@ -259,7 +259,9 @@ def compare_with_promise(name: str, said: Predictions, promised: float | None) -
         yield Finding(name, "above-promise", text)
 
 
-def find_twins(said: Mapping[str, Predictions], hashes: Mapping[str, str]) -> Iterator[Finding]:
+def find_duplicates(
+    said: Mapping[str, Predictions], hashes: Mapping[str, str]
+) -> Iterator[Finding]:
     """Teachers that are one and the same; the first of them is left in peace.
 
     Args:

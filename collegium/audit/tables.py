@@ -163,7 +163,7 @@ def _square(
     return [(name, *(_number(value, "{:.1f}", 100.0) for value in row)) for name, row in pairs]
 
 
-def _committee(room: Json, title: str) -> Table:
+def _ensemble(room: Json, title: str) -> Table:
     head = (
         "teacher",
         "alone, %",
@@ -199,7 +199,7 @@ def _committee(room: Json, title: str) -> Table:
 
 def _everybody(found: Json) -> Table:
     """All teachers on all images, with a word on logits that some of them do not have."""
-    made = _committee(found["head_room"], "Together")
+    made = _ensemble(found["head_room"], "Together")
     if not found.get("head_room_of_knowing"):
         return made
     note = (
@@ -212,7 +212,7 @@ def _everybody(found: Json) -> Table:
 def _knowing(found: Json) -> Table:
     """The same over the teachers that know each image's class."""
     room = found["head_room_of_knowing"]
-    made = _committee(room, "Together, each teacher on the classes it knows")
+    made = _ensemble(room, "Together, each teacher on the classes it knows")
     counts = zip(room["teachers"], room["known_T"], strict=True)
     known = ", ".join(f"{name} {count:,}" for name, count in counts)
     note = (

@@ -13,7 +13,7 @@ from collegium.audit.cost import Cost
 from collegium.audit.ensemble import shuffled
 from collegium.audit.finding import REMEDIES, Finding, most_likely
 from collegium.audit.loading import examine_network, promise
-from collegium.audit.remedies import mended_by, try_remedies, try_sizes
+from collegium.audit.remedies import fixed_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
 from collegium.audit.symptoms import (
     FEW,
@@ -25,10 +25,10 @@ from collegium.audit.symptoms import (
 from collegium.build import Labels, make_teacher
 from collegium.data import ImageData, Loader
 from collegium.evaluation.predict import Predictions
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.outputs import logits_of
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.label_map import LabelMap
 from collegium.utils.progress import Display
 
@@ -63,28 +63,28 @@ class Panel:
 
     Attributes:
         data: the split they are examined on.
-        setting: what networks are built for.
+        input_spec: what networks are built for.
         models: model strings or modules, by name.
         specs: what each is called by the user.
-        faculty: the teachers as they answer.
+        ensemble: the teachers as they answer.
         display: where progress is shown.
         device: where they run.
         labels: label maps of teachers whose class names are others.
     """
 
     data: ImageData
-    setting: Setting
+    input_spec: InputSpec
     models: Mapping[str, str | nn.Module]
     specs: Mapping[str, str]
-    faculty: Faculty
+    ensemble: TeacherEnsemble
     display: Display
     device: torch.device
     labels: Mapping[str, Labels]
 
     def network(self, name: str) -> Network:
         """A teacher as it was loaded; its logits are those of `Predictions.own`."""
-        network = make_teacher(name, self.models[name], self.setting, self.labels.get(name))
-        labels = self.faculty.profiles[name].labels
+        network = make_teacher(name, self.models[name], self.input_spec, self.labels.get(name))
+        labels = self.ensemble.infos[name].labels
         if labels is not None:
             network.body = Translated(network.body, labels, network.spec).eval()
         return network.to(self.device)
@@ -104,11 +104,11 @@ class Panel:
 
     def blank(self) -> Tensor:
         """One view of zeros."""
-        return torch.zeros(1, *self.setting.image_shape, device=self.device)
+        return torch.zeros(1, *self.input_spec.image_shape, device=self.device)
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Names of the classes of the data, or groups of them, that a teacher tells apart."""
-        labels = self.faculty.profiles[name].labels
+        labels = self.ensemble.infos[name].labels
         return tuple(self.data.classes) if labels is None else labels.group_names
 
 
@@ -139,7 +139,7 @@ class Examination:
             text = "knows the class of none of these images, so nothing was measured"
             return [Finding(name, "unknown-classes", text)]
         found = list(examine_answers(name, said, self.panel.classes(name)))
-        labels = self.panel.faculty.profiles[name].labels
+        labels = self.panel.ensemble.infos[name].labels
         sample = self.panel.sample(max(probe, SIZE_PROBE), labels)
         sample = dataclasses.replace(sample, block=fitting(self.cost))
         causes = examine_network(name, self.network, sample.images_BDHW, says_too_little(said))
@@ -167,8 +167,8 @@ class Examination:
     def _remedies(self, sample: Sample, said: Predictions) -> list[Finding]:
         name, network, panel = self.name, self.network, self.panel
         panel.display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
-        statistics = panel.setting.mean, panel.setting.std
-        found = list(mended_by(name, try_remedies(network, sample, statistics)))
+        statistics = panel.input_spec.mean, panel.input_spec.std
+        found = list(fixed_by(name, try_remedies(network, sample, statistics)))
         weak = said.accuracy < WEAK * max(self.best, self._promised() or 0.0, 0.5)
         far = misfit(network, sample.images_BDHW, sample.block)
         foreign = list(examine_statistics(name, network, sample, far, weak))
@@ -181,7 +181,7 @@ class Examination:
 
     def _sizes(self, sample: Sample) -> Iterator[Finding]:
         sizes = try_sizes(self.network, sample, self._enough())
-        yield from mended_by(self.name, sizes.trials, sizes.remark)
+        yield from fixed_by(self.name, sizes.trials, sizes.remark)
         if sizes.left_out and not sizes.trials:
             text = f"not tried, for what it would cost: {names(sizes.left_out)}"
             yield Finding(self.name, "not-tried", text)

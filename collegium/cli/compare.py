@@ -104,7 +104,7 @@ def compare(
             class_weights=label.weights,
             label_smoothing=label.label_smoothing,
         )
-        if not base.teachers and any(row.method.hears_teachers for row in rows):
+        if not base.teachers and any(row.method.uses_teachers for row in rows):
             raise RequestError("methods hear teachers and none was given: add --teacher NAME=MODEL")
         table = compare_runs(base, rows, seeds, out, control=control, jobs=jobs, quiet=quiet)
         failed = any(line["failures"] for line in table["rows"])

@@ -13,10 +13,10 @@ from typing import Any
 
 import tyro
 
-from collegium.cli import VERBS, Call, distill_with
+from collegium.cli.commands import VERBS, Call, distill_with
 from collegium.errors import CollegiumError, RequestError, UnknownNameError
 from collegium.methods import DEFAULT, all_methods, find_method
-from collegium.utils.os_errors import explain
+from collegium.utils.os_errors import describe
 from collegium.utils.version import VERSION
 
 UNREAD = 128 + 13
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(verb, "interrupted", 130)
     except (OSError, MemoryError, RuntimeError) as error:
-        reason = explain(error) or (error if isinstance(error, OSError) else None)
+        reason = describe(error) or (error if isinstance(error, OSError) else None)
         if reason is None:  # a fault of ours
             raise
         return _fail(verb, reason, 1)
@@ -136,7 +136,7 @@ def _check_teachers(words: list[str]) -> list[str]:
         if word.partition("=")[0] == "--teacher"
     )
     asked = {"--help", "-h"} & set(words)
-    if not given and not asked and find_method(slug).hears_teachers:
+    if not given and not asked and find_method(slug).uses_teachers:
         raise RequestError(
             f"method {slug} hears teachers and none was given: add --teacher NAME=MODEL, or use "
             "vanilla"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from collegium.api import execute
 from collegium.config.run import Run
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
-from collegium.methods.method_string import Row, check_control, folder_name, shared_strength
+from collegium.methods.method_string import MethodSpec, check_control, folder_name, shared_strength
 from collegium.records.comparison import (
     Comparison,
     Json,
@@ -32,7 +32,7 @@ ANSWERS = "answers"
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """One run of a comparison.
 
     Attributes:
@@ -52,7 +52,7 @@ _MOST_BY_CORE = 4
 
 def compare(
     base: Run,
-    rows: Sequence[Row],
+    rows: Sequence[MethodSpec],
     seeds: int,
     out: Path,
     *,
@@ -84,19 +84,19 @@ def compare(
     """
     _check_counts(seeds, jobs)
     control = check_control(control, rows)
-    tasks = [task for seed in range(seeds) for task in _tasks(base, rows, seed, out, jobs)]
-    for task in tasks:
-        _check_same(task)
+    todo = [job for seed in range(seeds) for job in _jobs(base, rows, seed, out, jobs)]
+    for job in todo:
+        _check_same(job)
     from collegium.utils.lock import only_writer
-    from collegium.utils.signals import Stopper
+    from collegium.utils.signals import GracefulInterrupt
 
     with only_writer(out):
         try:
-            with Stopper():
-                errors = dict(_carry_out(tasks, jobs or _cores(base), quiet))
+            with GracefulInterrupt():
+                errors = dict(_carry_out(todo, jobs or _cores(base), quiet))
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on") from None
-        found = [_outcomes(row, tasks, errors) for row in rows]
+        found = [_outcomes(row, todo, errors) for row in rows]
         parts = {
             "data": base.to_json()["data"],
             "student": base.to_json()["student"],
@@ -136,15 +136,15 @@ def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
 
 
-def _tasks(
-    base: Run, rows: Sequence[Row], seed: int, out: Path, jobs: int | None
-) -> Iterator[Task]:
+def _jobs(
+    base: Run, rows: Sequence[MethodSpec], seed: int, out: Path, jobs: int | None
+) -> Iterator[Job]:
     count = jobs or _cores(base)
     threads = base.machine.threads or (1 if count > 1 else None)
     # Everybody sees the same pixels: where views are limited, also the student alone.
     views = -(-base.optimisation.epochs // 4) if base.views is None else base.views
     for row in rows:
-        taught = row.method.hears_teachers
+        taught = row.method.uses_teachers
         run = replace(
             base,
             method=row.method,
@@ -158,10 +158,10 @@ def _tasks(
                 store=str(out / ANSWERS) if taught and views and not base.storage.store else None,
             ),
         )
-        yield Task(row.name, run, out / "runs" / folder_name(row.name) / f"seed-{seed}")
+        yield Job(row.name, run, out / "runs" / folder_name(row.name) / f"seed-{seed}")
 
 
-def _check_same(task: Task) -> None:
+def _check_same(job: Job) -> None:
     """Refuse to mix runs of two comparisons.
 
     Raises:
@@ -170,28 +170,28 @@ def _check_same(task: Task) -> None:
     from collegium.config.same_run import NAMED, differences, other_code, refuse_edited
     from collegium.runner.changes import in_words
 
-    record = Record(task.folder)
+    record = Record(job.folder)
     if not record.holds_run():
         return
     Run.of(record)
-    was, asked = Run.complete(record.run), task.run.to_json()
-    refuse_edited(str(task.folder), record.run)
+    was, asked = Run.complete(record.run), job.run.to_json()
+    refuse_edited(str(job.folder), record.run)
     if asked["options"].get("teacher", "") is None:  # chosen by the run itself
         asked["options"]["teacher"] = was["options"].get("teacher")
     if differ := differences(was, asked, NAMED):
         earlier = was["options"].get("label_weight", 1.0) is None
         kept = ", or go on with --label-weight None" if earlier else ""
         raise FolderError(
-            f"{task.folder} was run with other options: {'; '.join(differ)}; choose another "
+            f"{job.folder} was run with other options: {'; '.join(differ)}; choose another "
             f"--out{kept}"
         )
-    if changed := other_code(was, {"code": _code_now(task.run)}):
+    if changed := other_code(was, {"code": _code_now(job.run)}):
         raise FolderError(
-            f"{task.folder} was run with other code of {'; '.join(changed)}; choose another --out"
+            f"{job.folder} was run with other code of {'; '.join(changed)}; choose another --out"
         )
     if changes := in_words(was.get("changes", ())):
         raise FolderError(
-            f"{task.folder} was changed on the way ({'; '.join(changes)}), so it is not what a "
+            f"{job.folder} was changed on the way ({'; '.join(changes)}), so it is not what a "
             "new run would be; choose another --out"
         )
 
@@ -204,16 +204,16 @@ def _code_now(run: Run) -> Json:
     return {"student": code_of_string(str(run.student)), "teachers": teachers}
 
 
-def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
+def _carry_out(todo: Sequence[Job], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
     """Do what is left; gives the folder and the reason of each run that failed."""
     from collegium.training.precision import notes_on
     from collegium.utils.process_pool import in_processes
     from collegium.utils.progress import Display
 
     display = Display(quiet, "compare")
-    left = [task for task in tasks if not _is_finished(task)]
-    display.say(f"{len(tasks)} runs, {len(tasks) - len(left)} of them finished already")
-    for note in notes_on(tasks[0].run.machine):
+    left = [job for job in todo if not _is_finished(job)]
+    display.say(f"{len(todo)} runs, {len(todo) - len(left)} of them finished already")
+    for note in notes_on(todo[0].run.machine):
         display.say(note)
     if jobs == 1 or len(left) < 2:
         yield from _told(left, map(_attempt, left), display)
@@ -221,34 +221,32 @@ def _carry_out(tasks: Sequence[Task], jobs: int, quiet: bool) -> Iterator[tuple[
     try:
         yield from _told(left, in_processes(_attempt, left, jobs), display)
     except BrokenProcessPool:
-        done = (task for task in left if not _is_finished(task))
+        done = (job for job in left if not _is_finished(job))
         died = "its process died (out of memory?); the same command goes on"
-        yield from ((task.folder, died) for task in done)
+        yield from ((job.folder, died) for job in done)
 
 
 def _told(
-    tasks: Sequence[Task], results: Iterator[str | None], display: "Display"
+    todo: Sequence[Job], results: Iterator[str | None], display: "Display"
 ) -> Iterator[tuple[Path, str]]:
-    for place, (task, problem) in enumerate(zip(tasks, results, strict=True), 1):
-        summary = (
-            "" if problem else f": {100 * Record(task.folder).answer()['accuracy_last']:.2f} %"
-        )
+    for place, (job, problem) in enumerate(zip(todo, results, strict=True), 1):
+        summary = "" if problem else f": {100 * Record(job.folder).answer()['accuracy_last']:.2f} %"
         said = f" failed: {problem}" if problem else summary
-        display.say(f"{place}/{len(tasks)} {task.row}, seed {task.run.seed}{said}")
+        display.say(f"{place}/{len(todo)} {job.row}, seed {job.run.seed}{said}")
         if problem:
-            yield task.folder, problem
+            yield job.folder, problem
 
 
-def _is_finished(task: Task) -> bool:
-    return finished(task.folder)
+def _is_finished(job: Job) -> bool:
+    return finished(job.folder)
 
 
-def _attempt(task: Task) -> str | None:
+def _attempt(job: Job) -> str | None:
     """Run or go on; the reason where it cannot."""
     try:
-        there = Record(task.folder).holds_run()
-        label = f"{task.row}, seed {task.run.seed}"
-        execute(task.run, task.folder, resume=there, quiet=True, label=label)
+        there = Record(job.folder).holds_run()
+        label = f"{job.row}, seed {job.run.seed}"
+        execute(job.run, job.folder, resume=there, quiet=True, label=label)
     except Interrupted:
         raise KeyboardInterrupt from None
     except CollegiumError as error:
@@ -256,13 +254,13 @@ def _attempt(task: Task) -> str | None:
     return None
 
 
-def _outcomes(row: Row, tasks: Sequence[Task], errors: Mapping[Path, str]) -> Outcomes:
+def _outcomes(row: MethodSpec, todo: Sequence[Job], errors: Mapping[Path, str]) -> Outcomes:
     runs, failures = {}, {}
-    for task in (task for task in tasks if task.row == row.name):
-        if task.folder in errors:
-            failures[task.run.seed] = errors[task.folder]
+    for job in (job for job in todo if job.row == row.name):
+        if job.folder in errors:
+            failures[job.run.seed] = errors[job.folder]
         else:
-            runs[task.run.seed] = _summary(Record(task.folder))
+            runs[job.run.seed] = _summary(Record(job.folder))
     return Outcomes(row.name, row.published, runs, failures)
 
 

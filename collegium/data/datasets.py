@@ -11,7 +11,7 @@ import torch
 from collegium.data.data_string import DataSpec, parse_spec
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import thread_count
-from collegium.data.images.options import Reading, silent
+from collegium.data.images.options import ImageOptions, silent
 from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, CifarFormat, load_cifar
 from collegium.data.readers.folder import load_folder
@@ -45,7 +45,7 @@ class _Kind:
         options: what may come after a question mark.
     """
 
-    load: Callable[[DataSpec, Reading], Splits]
+    load: Callable[[DataSpec, ImageOptions], Splits]
     needs: str = ""
     options: tuple[str, ...] = ()
 
@@ -95,7 +95,7 @@ def load_data(
     check_size(image_size)
     count = thread_count() if workers is None else workers
     try:
-        splits = _load(spec, Reading(image_size, workers=count, tell=tell))
+        splits = _load(spec, ImageOptions(image_size, workers=count, tell=tell))
     except OSError as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     if len(splits.train.classes) == 1:
@@ -109,7 +109,7 @@ def load_data(
     return replace(splits, train=train, validation=held_out)
 
 
-def _load(text: str, reading: Reading) -> Splits:
+def _load(text: str, image_options: ImageOptions) -> Splits:
     spec = parse_spec(text)
     if spec.kind not in _KINDS:
         if Path(text).is_dir():
@@ -121,21 +121,21 @@ def _load(text: str, reading: Reading) -> Splits:
     _check_options(spec, kind)
     if kind.needs and not spec.place:
         raise DataError(f"{spec.kind} needs a place: {spec.kind}:{kind.needs}")
-    splits = kind.load(spec, _as_asked(text, spec.options, reading))
+    splits = kind.load(spec, _as_asked(text, spec.options, image_options))
     return _val_is_test(splits) if spec.options.get("val") == "test" else splits
 
 
-def _as_asked(text: str, options: Mapping[str, str], reading: Reading) -> Reading:
+def _as_asked(text: str, options: Mapping[str, str], image_options: ImageOptions) -> ImageOptions:
     """How pictures are read, with what the data string says of it."""
     asked: dict[str, Any] = {key: options[key] for key in ("corrupt", "alpha") if key in options}
     if "range" in options:
         asked["scale"] = as_scale(options["range"])
     if "size" in options:
         asked["image_size"] = as_size(options["size"])
-        if reading.image_size not in (None, asked["image_size"]):
-            said = reading.image_size
+        if image_options.image_size not in (None, asked["image_size"]):
+            said = image_options.image_size
             raise DataError(f"{text} says size={options['size']}, --image-size says {said}")
-    return replace(reading, **asked)
+    return replace(image_options, **asked)
 
 
 def _check_options(spec: DataSpec, kind: _Kind) -> None:
@@ -158,13 +158,13 @@ def _val_is_test(splits: Splits) -> Splits:
     return replace(splits, validation=None, test=splits.validation)
 
 
-def _load_digits(spec: DataSpec, reading: Reading) -> Splits:
+def _load_digits(spec: DataSpec, image_options: ImageOptions) -> Splits:
     """The 1,797 handwritten digits, 8x8 and grey, that scikit-learn brings along."""
     if spec.place:
         raise DataError(
             f"digits are embedded and take no folder; say digits, not digits:{spec.place}"
         )
-    _refuse_size("digits", reading, 8)
+    _refuse_size("digits", image_options, 8)
     from sklearn.datasets import load_digits  # takes a second: only when asked for
 
     bunch = load_digits()
@@ -178,8 +178,8 @@ def _load_digits(spec: DataSpec, reading: Reading) -> Splits:
     return Splits(replace(train, origin=None), None, replace(test, origin=None))
 
 
-def _load_cifar(spec: DataSpec, reading: Reading) -> Splits:
-    _refuse_size(spec.kind, reading, 32)
+def _load_cifar(spec: DataSpec, image_options: ImageOptions) -> Splits:
+    _refuse_size(spec.kind, image_options, 32)
     coarse = spec.options.get("labels") == "coarse"
     layout: CifarFormat = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.kind]
     if spec.place:
@@ -187,28 +187,28 @@ def _load_cifar(spec: DataSpec, reading: Reading) -> Splits:
     return load_hub(
         _HUB_NAMES[spec.kind],
         name=spec.kind,
-        reading=reading,
+        image_options=image_options,
         choices=Choices(label="coarse_label" if coarse else ""),
         alternative=f"; or give the official binary folder, {spec.kind}:DIR",
     )
 
 
-def _load_idx(spec: DataSpec, reading: Reading) -> Splits:
-    _refuse_size(spec.kind, reading, 28)
+def _load_idx(spec: DataSpec, image_options: ImageOptions) -> Splits:
+    _refuse_size(spec.kind, image_options, 28)
     return load_idx(IDX_FORMATS[spec.kind], spec.path)
 
 
-def _load_hf(spec: DataSpec, reading: Reading) -> Splits:
+def _load_hf(spec: DataSpec, image_options: ImageOptions) -> Splits:
     choices = Choices(**{key: value for key, value in spec.options.items() if key in CHOICES})
     name = spec.path.stem if spec.path.suffix == ".parquet" else spec.path.name
-    return load_hub(spec.place, name=name, reading=reading, choices=choices)
+    return load_hub(spec.place, name=name, image_options=image_options, choices=choices)
 
 
-def _refuse_size(name: str, reading: Reading, side: int) -> None:
-    if reading.image_size not in (None, side, (side, side)):
+def _refuse_size(name: str, image_options: ImageOptions, side: int) -> None:
+    if image_options.image_size not in (None, side, (side, side)):
         raise DataError(
-            f"{name} images are {side}x{side}; image_size={reading.image_size} is for folder:, "
-            "tiny-imagenet: and hf: only"
+            f"{name} images are {side}x{side}; image_size={image_options.image_size} is for "
+            "folder:, tiny-imagenet: and hf: only"
         )
 
 
@@ -220,12 +220,12 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
         "fashion-mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
         "tiny-imagenet": _Kind(
-            lambda spec, reading: load_tiny_imagenet(spec.path, reading),
+            lambda spec, image_options: load_tiny_imagenet(spec.path, image_options),
             "DIR, the official folder tiny-imagenet-200",
             _OF_FOLDERS,
         ),
         "folder": _Kind(
-            lambda spec, reading: load_folder(spec.path, reading),
+            lambda spec, image_options: load_folder(spec.path, image_options),
             "DIR, with DIR/train/CLASS/*.png",
             _OF_FOLDERS,
         ),

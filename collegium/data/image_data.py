@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.augment import find_recipe
-from collegium.data.images.lazy import Gallery
+from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError
 from collegium.types import MapShape
 
@@ -58,7 +58,7 @@ class ImageData:
     """
 
     # Plain tensors: what is wrong with them is said below, in words meant for users.
-    images_NDHW: Tensor | Gallery = field(repr=False)
+    images_NDHW: Tensor | LazyImages = field(repr=False)
     labels_N: Tensor = field(repr=False)
     index_N: Tensor = field(repr=False)
     classes: tuple[str, ...]

@@ -18,7 +18,7 @@ from collegium.data.images.modes import PLAIN, PixelRule
 from collegium.errors import DataError, FolderError, RequestError
 from collegium.export.options import Which
 from collegium.export.paths import refuse_unfinished
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.registry import build_network, wrap_module
 from collegium.models.source_code import differing, in_words, recorded_code
@@ -57,9 +57,9 @@ class Student:
     rule: PixelRule = PLAIN
 
     @property
-    def setting(self) -> Setting:
+    def input_spec(self) -> InputSpec:
         """What it was built for."""
-        return _setting(self.network.classes, self.image_shape)
+        return _input_spec(self.network.classes, self.image_shape)
 
     def rebuilt(self, spec: str, file: Path) -> Network:
         """The network once more, with nothing of this one but what the file holds.
@@ -69,8 +69,8 @@ class Student:
             file: the weights, for a student that no string names.
         """
         if self.module is None:
-            return build_network(spec, self.setting, seed=1).eval()
-        return _from_module(self.module, read_weights(file), self.setting)
+            return build_network(spec, self.input_spec, seed=1).eval()
+        return _from_module(self.module, read_weights(file), self.input_spec)
 
 
 def open_student(
@@ -91,8 +91,8 @@ def open_student(
     run = Run.of(record)
     file = read_weights(record.path(STUDENT))
     shape = _image_shape(record)
-    setting = _setting(file.classes(), shape)
-    network = _network(record, run, file, setting, module)
+    input_spec = _input_spec(file.classes(), shape)
+    network = _network(record, run, file, input_spec, module)
     _warn(record, network, file)
     if which == "best":
         _take_best(network, record, run.optimisation.epochs)
@@ -124,30 +124,30 @@ def _image_shape(record: Record) -> MapShape:
     return channels, rows, columns
 
 
-def _setting(classes: tuple[str, ...], shape: MapShape) -> Setting:
+def _input_spec(classes: tuple[str, ...], shape: MapShape) -> InputSpec:
     """The normalisation stands in the weights file, so that here counts for nothing."""
-    return Setting(classes, shape, (0.5,) * shape[0], (0.5,) * shape[0])
+    return InputSpec(classes, shape, (0.5,) * shape[0], (0.5,) * shape[0])
 
 
 def _network(
-    record: Record, run: Run, file: WeightsFile, setting: Setting, module: nn.Module | None
+    record: Record, run: Run, file: WeightsFile, input_spec: InputSpec, module: nn.Module | None
 ) -> Network:
     if module is not None:
-        return _from_module(module, file, setting)
+        return _from_module(module, file, input_spec)
     if str(run.student).startswith("<"):
         raise RequestError(
             f"the student of {record.folder} was given from Python as {run.student}, which no "
             "string brings back: give it again from Python, by student=MODULE "
             "(collegium.export_student, collegium.predict)"
         )
-    return build_network(str(record.folder), setting)
+    return build_network(str(record.folder), input_spec)
 
 
-def _from_module(module: nn.Module, file: WeightsFile, setting: Setting) -> Network:
+def _from_module(module: nn.Module, file: WeightsFile, input_spec: InputSpec) -> Network:
     """A copy of a module with the file's weights, none of its own."""
     module, _ = unwrapped(module)
     module = module.body if isinstance(module, Network) else module
-    check_tensors(module, "student=MODULE", learns=False)
+    check_tensors(module, "student=MODULE", trainable=False)
     body = copied(module, "student=MODULE").cpu()
     with torch.no_grad():
         for tensor in state_tensors(body).values():
@@ -155,7 +155,9 @@ def _from_module(module: nn.Module, file: WeightsFile, setting: Setting) -> Netw
     fit_weights(body, file)
     says = file.metadata
     mean, std = (tuple(map(float, says[key].split())) for key in ("mean", "std"))
-    return wrap_module(body, Setting(setting.classes, setting.image_shape, mean, std)).eval()
+    return wrap_module(
+        body, InputSpec(input_spec.classes, input_spec.image_shape, mean, std)
+    ).eval()
 
 
 def _take_best(network: Network, record: Record, epochs: int) -> None:

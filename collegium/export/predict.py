@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from collegium.data import ImageData
 from collegium.data.images.decode import LEAVE_OUT, Picture, decode, read_headers, read_looks
 from collegium.data.images.find import image_files
-from collegium.data.images.inspect import Looked, find_rule
+from collegium.data.images.inspect import Inspected, find_rule
 from collegium.data.images.modes import PixelRule
-from collegium.data.images.options import Reading
+from collegium.data.images.options import ImageOptions
 from collegium.errors import DataError
 from collegium.evaluation.predict import predict as run_over
 from collegium.export.load_student import Student, open_student
@@ -98,8 +98,8 @@ def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None])
         if not any(header.deep for header in headers):
             return rule
         looks = read_looks(pictures, headers)
-    looked = Looked(headers, looks, lambda at: pictures[at].name)
-    found, notes = find_rule({"images": looked}, "images", Reading(alpha=rule.alpha))
+    looked = Inspected(headers, looks, lambda at: pictures[at].name)
+    found, notes = find_rule({"images": looked}, "images", ImageOptions(alpha=rule.alpha))
     for note in notes:
         tell(note)
     return found

@@ -135,7 +135,7 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
     if family not in ("cifar", "small"):
         raise RequestError(f"no lines load a {network.spec}")
     table = f"{family.upper()}_MODELS"
-    return [f"from collegium.models.{family} import {table}"], f'{table}["{member}"]({classes})'
+    return [f"from collegium.models.zoo.{family} import {table}"], f'{table}["{member}"]({classes})'
 
 
 def _classes_words(path: str, function: str, classes: int) -> str:

@@ -22,10 +22,10 @@ from collegium.losses.logits import (
     decoupled,
     kl_divergence,
     logit_error,
+    merge_classes,
     soft_target,
     soften,
     standardise,
-    told_apart,
 )
 from collegium.losses.relation import (
     distance,
@@ -53,11 +53,11 @@ __all__ = [
     "kl_divergence",
     "logit_error",
     "match_resolution",
+    "merge_classes",
     "similarity",
     "similarity_to_each",
     "soft_target",
     "soften",
     "standardise",
-    "told_apart",
     "unit_channels",
 ]

@@ -43,7 +43,7 @@ def standardise(
     return centred / (epsilon + deviation)
 
 
-def told_apart(
+def merge_classes(
     logits_BC: Float[Tensor, "B C"], groups_C: Int[Tensor, " C"], temperature: float
 ) -> Float[Tensor, "B G"]:
     """Logits of the classes one teacher knows, one for each group it tells from the others.
@@ -143,8 +143,8 @@ def decoupled(
     binary = binary + log_p_others.exp() * (log_p_others - log_q_others)
     binary = binary + _rounded_away(target, kind)
     gap = (among_p - among_q).scatter(-1, true, 0.0)  # -inf against -inf at the true class
-    among = (among_p.exp() * gap).sum(dim=-1)
-    return (temperature**2 * (alpha * binary + beta * among)).to(kind)
+    mask_scores = (among_p.exp() * gap).sum(dim=-1)
+    return (temperature**2 * (alpha * binary + beta * mask_scores)).to(kind)
 
 
 def _parts(log_p: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:

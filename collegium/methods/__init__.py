@@ -23,8 +23,9 @@ def all_methods() -> dict[str, type[AbstractMethod]]:
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for _, item in inspect.getmembers(module, inspect.isclass):
-            is_method = issubclass(item, AbstractMethod) and hasattr(item, "slug")
-            if is_method and item.__module__ == module.__name__:
+            if item.__module__ != module.__name__ or not issubclass(item, AbstractMethod):
+                continue
+            if hasattr(item, "slug"):
                 found[item.slug] = item
     return dict(sorted(found.items()))
 

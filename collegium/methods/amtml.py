@@ -164,11 +164,11 @@ class AMTML(AbstractSoftTarget):
         weighting = self.make_weighting(dims)
         ce_temperature = self.temperature if self.ce_softened else 1.0
         terms: dict[str, AbstractTerm] = {
-            "ce": HardLabel(self.labels_get, ce_temperature),
+            "ce": HardLabel(self.ce_weight, ce_temperature),
             "kd": self.soft_target(self.alpha * self.kl_factor, self.kl_over_classes),
         }
         terms |= self._relations() | self._hints(dims) | self._penalty(weighting)
-        terms |= self.more_terms(dims, weighting)
+        terms |= self.extra_terms(dims, weighting)
         if self.adapter_label_weight:
             terms["adapter_label"] = MixtureLabel(self.adapter_label_weight)
         return Objective(terms, weighting)

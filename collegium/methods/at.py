@@ -45,11 +45,13 @@ class AT(AbstractFeature):
     hint_weight: float = 10.0
     """Weight of the attention maps, >= 0; the teachers' shares sum to 1. Public code has 1000."""
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""
         from collegium.objectives import Compared, Comparison
 
         pairs = self.pairs(dims)
         comparison = Comparison("attention", pairs, dims)
         compared = {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
-        return super().more_terms(dims, weighting) | compared
+        return super().extra_terms(dims, weighting) | compared

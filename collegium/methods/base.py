@@ -33,7 +33,7 @@ class AbstractMethod(ABC):
     bibtex: ClassVar[str] = ""
     needs: ClassVar[str] = "logits"
     """What it reads of the teachers, in words."""
-    hears_teachers: ClassVar[bool] = True
+    uses_teachers: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named settings: what each changes from the defaults."""
 
@@ -53,7 +53,7 @@ class AbstractMethod(ABC):
         return cls(**{**cls.presets.get(name, {}), **changes})
 
     @property
-    def chooses(self) -> bool:
+    def needs_teacher_accuracy(self) -> bool:
         """Whether it settles whom it hears by the teachers' accuracy on the validation split."""
         return False
 
@@ -66,9 +66,9 @@ class AbstractMethod(ABC):
         """
         return self
 
-    def listens_to(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
+    def active_teachers(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
         """The names whose answers are read, of those given."""
-        return teachers if self.hears_teachers else ()
+        return teachers if self.uses_teachers else ()
 
     def pairs_asked(self) -> tuple[str, ...]:
         """Hidden layers a user pairs, STUDENT_LAYER=TEACHER:TEACHER_LAYER; none without hints."""

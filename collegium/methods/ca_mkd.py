@@ -93,11 +93,13 @@ class CAMKD(AbstractFeature):
             )
         return found
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """One term `hints` over all teachers."""
         from collegium.objectives import ClassifiedHints, Hint
 
-        terms = super().more_terms(dims, weighting)
+        terms = super().extra_terms(dims, weighting)
         if not self.hint_weight:
             return terms
         pairs = {name: found[0] for name, found in self.pairs(dims).items()}

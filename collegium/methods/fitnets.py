@@ -45,11 +45,13 @@ class FitNets(AbstractFeature):
     hint_weight: float = 1.0
     """Weight of the hints, >= 0; the teachers' shares sum to 1. Public code has 100."""
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
         from collegium.objectives import Hint
 
-        terms = super().more_terms(dims, weighting)
+        terms = super().extra_terms(dims, weighting)
         for name, pairs in self.pairs(dims).items():
             for own, theirs in pairs:
                 terms[f"hint.{name}" + f".{own}" * (len(pairs) > 1)] = Hint(

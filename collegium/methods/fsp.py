@@ -48,7 +48,9 @@ class FSP(AbstractFeature):
     hint_weight: float = 0.5
     """Weight of the flows, >= 0; the teachers' shares sum to 1. Public code has 50."""
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """A term `fsp.TEACHER.LAYER` for each pair of layers.
 
         Raises:
@@ -56,7 +58,7 @@ class FSP(AbstractFeature):
         """
         from collegium.objectives import Flow
 
-        terms = super().more_terms(dims, weighting)
+        terms = super().extra_terms(dims, weighting)
         for name, pairs in self.pairs(dims).items():
             require(
                 len(pairs) > 1,

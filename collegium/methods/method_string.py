@@ -17,7 +17,7 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodSpec:
     """One line of a table.
 
     Attributes:
@@ -37,7 +37,7 @@ def read_rows(
     alpha: float,
     published: bool = False,
     label_weight: float | None = AbstractSoftTarget.label_weight,
-) -> list[Row]:
+) -> list[MethodSpec]:
     """The rows a comma-separated list asks for, the student alone first, all at one strength.
 
     Args:
@@ -71,7 +71,7 @@ def read_row(
     temperature: float,
     alpha: float,
     label_weight: float | None = AbstractSoftTarget.label_weight,
-) -> Row:
+) -> MethodSpec:
     """One row; see `read_rows`."""
     slug, *words = name.split(":")
     kind = find_method(slug)
@@ -89,10 +89,10 @@ def read_row(
         if not isinstance(method, AbstractFeature) or method.alpha:
             shared["alpha"] = alpha
         changes = {**shared, **changes}
-    return Row(name, dataclasses.replace(method, **changes))
+    return MethodSpec(name, dataclasses.replace(method, **changes))
 
 
-def shared_strength(rows: Sequence[Row]) -> dict[str, float | None]:
+def shared_strength(rows: Sequence[MethodSpec]) -> dict[str, float | None]:
     """The temperature, alpha and label weight of the rows that name none of their own."""
     found: dict[str, float | None] = {}
     for row in rows:
@@ -106,12 +106,12 @@ def shared_strength(rows: Sequence[Row]) -> dict[str, float | None]:
     return found
 
 
-def _as_published(row: Row) -> Row | None:
+def _as_published(row: MethodSpec) -> MethodSpec | None:
     kind = type(row.method)
     if ":" in row.name:
         return None
     name = next((preset for preset in ("published", "figure") if preset in kind.presets), None)
-    return Row(f"{row.name}:preset={name}", kind.preset(name), True) if name else None
+    return MethodSpec(f"{row.name}:preset={name}", kind.preset(name), True) if name else None
 
 
 def _pair(word: str, row: str) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def folder_name(row: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in row)
 
 
-def check_control(control: str | None, rows: Sequence[Row]) -> str:
+def check_control(control: str | None, rows: Sequence[MethodSpec]) -> str:
     """The row others are compared with: the named one, else the plain mean, else the student alone.
 
     Raises:

@@ -54,7 +54,9 @@ class RKD(AbstractFeature):
         weights = self.distance_weight, self.angle_weight
         require(min(weights) >= 0, f"distance_weight and angle_weight must be >= 0, got {weights}")
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
         from collegium.objectives import Compared, Comparison, Relation
 
@@ -69,4 +71,4 @@ class RKD(AbstractFeature):
             for name in pairs
             for kind, comparison in kinds.items()
         }
-        return super().more_terms(dims, weighting) | compared
+        return super().extra_terms(dims, weighting) | compared

@@ -86,12 +86,12 @@ class AbstractSoftTarget(AbstractMethod):
         _read_shares(self.shares)
 
     @property
-    def labels_get(self) -> float:
+    def ce_weight(self) -> float:
         """The weight of the label's cross entropy."""
         return 1 - self.alpha if self.label_weight is None else self.label_weight
 
     @property
-    def chooses(self) -> bool:
+    def needs_teacher_accuracy(self) -> bool:
         """Where it hears the best teacher, and nobody has said which that is."""
         return self.weighting == "best" and self.teacher is None
 
@@ -115,7 +115,7 @@ class AbstractSoftTarget(AbstractMethod):
         best = self.teacher or max(teachers, key=lambda name: accuracy.get(name, 0.0))
         return dataclasses.replace(self, teacher=best)
 
-    def listens_to(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
+    def active_teachers(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
         """Only the chosen teacher is run, where one alone is heard."""
         return (self.teacher,) if self.weighting == "best" and self.teacher else teachers
 
@@ -129,10 +129,10 @@ class AbstractSoftTarget(AbstractMethod):
         from collegium.objectives.objective import Objective
 
         weighting = self.make_weighting(dims)
-        terms: dict[str, AbstractTerm] = {"ce": HardLabel(self.labels_get)}
+        terms: dict[str, AbstractTerm] = {"ce": HardLabel(self.ce_weight)}
         if self.alpha:
             terms["kd"] = self.soft_target(self.alpha)
-        return Objective(terms | self.more_terms(dims, weighting), weighting)
+        return Objective(terms | self.extra_terms(dims, weighting), weighting)
 
     def soft_target(self, scale: float, over_classes: bool = False) -> "SoftTarget":
         """The term `kd`."""
@@ -151,7 +151,9 @@ class AbstractSoftTarget(AbstractMethod):
         )
         return SoftTarget(loss, scale, over_classes=over_classes, warmup=self.warmup)
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """What belongs to the method beside label and soft target."""
         from collegium.objectives import GateLabel
         from collegium.weighting import GatedWeighting

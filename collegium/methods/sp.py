@@ -44,11 +44,13 @@ class SP(AbstractFeature):
     hint_weight: float = 300.0
     """Weight of the similarities, >= 0; the teachers' shares sum to 1. Public code has 3000."""
 
-    def more_terms(self, dims: "Dims", weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
         from collegium.objectives import Compared, Comparison
 
         pairs = self.pairs(dims)
         comparison = Comparison("similarity", pairs, dims)
         compared = {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
-        return super().more_terms(dims, weighting) | compared
+        return super().extra_terms(dims, weighting) | compared

@@ -26,7 +26,7 @@ class Vanilla(AbstractMethod):
 
     slug = "vanilla"
     needs = "labels only"
-    hears_teachers = False
+    uses_teachers = False
 
     def build(self, dims: "Dims") -> "Objective":
         """One term, `ce`."""

@@ -44,7 +44,7 @@ class Design:
         says: what its own file says of itself, in the words of a weights file.
         classes: names of the classes its library's weights know; empty where they have none.
         trained: with the library's weights, for that many classes (None: for its own).
-        learns: whether it can be a student.
+        trainable: whether it can be a student.
         metadata: what a weights file needs besides the usual to build it again.
         convert: loads tensors whose names are those of another version of the library.
         resample: gives tensors of a file, by the names of a body, the shapes of that body where its
@@ -66,7 +66,7 @@ class Design:
     says: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     trained: Callable[[int | None], Trained] | None = None
-    learns: bool = True
+    trainable: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[int, Mapping[str, Any]], nn.Module | None] | None = None
     resample: Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]] | None = None

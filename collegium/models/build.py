@@ -18,7 +18,7 @@ def make_body(
     string: ModelString,
     file: WeightsFile | None,
     classes: Sequence[str],
-    learns: bool,
+    trainable: bool,
 ) -> tuple[nn.Module, Origin]:
     """The module a string names, and where it came from.
 
@@ -27,32 +27,32 @@ def make_body(
         string: what was asked for.
         file: of its weights, if one was named.
         classes: of the data.
-        learns: it is a student: it has the data's classes.
+        trainable: it is a student: it has the data's classes.
 
     Raises:
         WeightsError: the weights do not fit, or cannot be had.
         RequestError: the library has no weights for it.
     """
     if file is not None:
-        return _from_file(design, string, file, classes, learns)
+        return _from_file(design, string, file, classes, trainable)
     from_library = string.weights == PRETRAINED or string.family in FOREIGN
     if not (from_library and has_weights(string.text)):
         return design.build(len(classes)), Origin(metadata=design.metadata)
     if design.trained is None:
         raise RequestError(f"{string.name} has no weights of its own; give {string.name}@FILE")
-    trained = design.trained(len(classes) if learns else None)
-    names = () if learns else design.classes
+    trained = design.trained(len(classes) if trainable else None)
+    names = () if trainable else design.classes
     return trained.body, Origin(names, True, None, trained.notes, design.metadata)
 
 
 def _from_file(
-    design: Design, string: ModelString, file: WeightsFile, classes: Sequence[str], learns: bool
+    design: Design, string: ModelString, file: WeightsFile, classes: Sequence[str], trainable: bool
 ) -> tuple[nn.Module, Origin]:
     names = file.classes()
     body = design.build(len(names or classes))
     file, resampled = _resampled(design, body, file)
     others = count_classes(body, file)
-    if others is not None and learns:
+    if others is not None and trainable:
         raise WeightsError(
             f"weights file {file.source} does not fit the network: it knows {others} classes, the "
             f"data has {len(classes)}; a student has the classes of the data"

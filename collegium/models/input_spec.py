@@ -17,7 +17,7 @@ NO_STUDENT = (
 
 
 @dataclass(frozen=True)
-class Setting:
+class InputSpec:
     """What a network is built for.
 
     Attributes:
@@ -59,8 +59,8 @@ def check_student(preprocess: Preprocess, name: str) -> None:
         raise RequestError(NO_STUDENT.format(name, sees, "without resize, from the whole view"))
 
 
-def find_sight(
-    design: Design, setting: Setting, says: Mapping[str, str], string: ModelString
+def find_preprocess(
+    design: Design, input_spec: InputSpec, says: Mapping[str, str], string: ModelString
 ) -> Preprocess:
     """How it wants its pixels: by the string, else its weights, its library, or the data.
 
@@ -70,27 +70,32 @@ def find_sight(
         WeightsError: the words of its file cannot be.
         RequestError: those of its string cannot be.
     """
-    channels = design.channels or len(setting.mean)
-    preprocess = Preprocess(*setting.statistics(channels), design.smallest)
+    channels = design.channels or len(input_spec.mean)
+    preprocess = Preprocess(*input_spec.statistics(channels), design.smallest)
     stated = "mean" in says and "std" in says
     if has_weights(string.text) and design.sees is not None and not stated:
         preprocess = design.sees
     if stated:
         preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
     preprocess = _with_words(preprocess, string.options, string.text, RequestError)
-    return preprocess.for_views(*setting.image_shape[1:])
+    return preprocess.for_views(*input_spec.image_shape[1:])
 
 
-def sight_notes(network: Network, design: Design, setting: Setting) -> Iterator[str]:
+def preprocess_notes(network: Network, design: Design, input_spec: InputSpec) -> Iterator[str]:
     """What a user should know of how a network looks at views."""
-    sees, (rows, columns) = network.preprocess, setting.image_shape[1:]
+    sees, (rows, columns) = network.preprocess, input_spec.image_shape[1:]
     if sees.size not in (None, (rows, columns)) or sees.resize or sees.channel_order == "bgr":
         yield f"looks at every view as {sees.resizing}"
     if sees.size is None or sees.resize is not None:
         return
     if design.keeps_ratio and rows != columns:
         yield f"its library keeps the ratio of sides; {rows}x{columns} becomes a square"
-    if setting.any_classes and network.origin.trained and sees == design.sees and design.evaluated:
+    if (
+        input_spec.any_classes
+        and network.origin.trained
+        and sees == design.sees
+        and design.evaluated
+    ):
         whole = replace(sees, resize=design.evaluated).for_views(rows, columns).resize
         if whole is not None:
             size, of = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import Design, find_design
 from collegium.models.build import make_body
-from collegium.models.input_spec import Setting, check_student, find_sight, sight_notes
+from collegium.models.input_spec import InputSpec, check_student, find_preprocess, preprocess_notes
 from collegium.models.model_string import ModelString, has_weights
 from collegium.models.network import Network, Origin, Preprocess, note_grey
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
@@ -33,20 +33,22 @@ __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_modul
 
 STUDENT_FILE = "student.safetensors"
 _TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
-UNKNOWN_SIGHT = (
+UNKNOWN_PREPROCESS = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
 )
 
 
-def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = False) -> Network:
+def build_network(
+    spec: str, input_spec: InputSpec, seed: int = 0, *, trainable: bool = False
+) -> Network:
     """The network a model string names, with its weights if the string brings some.
 
     Args:
         spec: see the module.
-        setting: what it is for.
+        input_spec: what it is for.
         seed: of the initial weights, where none are loaded.
-        learns: it is a student, so its classes are the data's; a teacher has those it knows.
+        trainable: it is a student, so its classes are the data's; a teacher has those it knows.
 
     Raises:
         UnknownNameError: no such family or name.
@@ -61,45 +63,45 @@ def build_network(spec: str, setting: Setting, seed: int = 0, *, learns: bool = 
     file = read_weights(string.file) if string.file else None
     says: Mapping[str, str] = file.metadata if file else {}
     design = find_design(string, {**says, **string.options})
-    if learns and not design.learns:
+    if trainable and not design.trainable:
         raise RequestError(f"{string.name} cannot learn: it can only be a teacher")
-    if setting.any_classes and design.unfit:
+    if input_spec.any_classes and design.unfit:
         raise RequestError(f"{string.name} {design.unfit}")
     source = Path(string.weights or string.name)
-    file, says, notes = _heed_names(file, {**design.says, **says}, setting, source)
-    setting = _check_classes(says, setting, source)
+    file, says, notes = _heed_names(file, {**design.says, **says}, input_spec, source)
+    input_spec = _check_classes(says, input_spec, source)
     with seeded(seed):
-        body, origin = make_body(design, string, file, setting.classes, learns)
-    check_tensors(body, "the student" if learns else string.name, learns, lazy=True)
+        body, origin = make_body(design, string, file, input_spec.classes, trainable)
+    check_tensors(body, "the student" if trainable else string.name, trainable, lazy=True)
     if origin.trained:
         check_finite(body, source)
     origin = replace(_described(origin, design, says, string, notes), doubts=doubts)
     if origin.classes:
-        setting = _check_classes({"classes": json.dumps(origin.classes)}, setting, source)
-    preprocess = find_sight(design, setting, says, string)
-    if learns:
+        input_spec = _check_classes({"classes": json.dumps(origin.classes)}, input_spec, source)
+    preprocess = find_preprocess(design, input_spec, says, string)
+    if trainable:
         if "resize" not in string.options:
             preprocess = replace(preprocess, resize=None)  # it learns from the whole view
         check_student(preprocess, string.name)
-    network = Network(body, preprocess, setting.classes, string.name, origin)
+    network = Network(body, preprocess, input_spec.classes, string.name, origin)
     with seeded(seed):  # A lazy module draws its weights when it is first run.
-        _finish(network, design, setting)
+        _finish(network, design, input_spec)
     if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
-        _note(network, UNKNOWN_SIGHT)
-    _check_outputs(network, setting)
-    check_logits(network, setting)
+        _note(network, UNKNOWN_PREPROCESS)
+    _check_outputs(network, input_spec)
+    check_logits(network, input_spec)
     _look_at_code(network, design, says)
     return network
 
 
 def _heed_names(
-    file: WeightsFile | None, says: Mapping[str, str], setting: Setting, source: Path
+    file: WeightsFile | None, says: Mapping[str, str], input_spec: InputSpec, source: Path
 ) -> tuple[WeightsFile | None, Mapping[str, str], tuple[str, ...]]:
     """Without an entry of classes that cannot be read, where their names were given."""
     try:
         read_classes(says, source)
     except WeightsError:
-        if not setting.named:
+        if not input_spec.named:
             raise
         says = {key: value for key, value in says.items() if key != "classes"}
         note = f"the classes in {source} cannot be read; those of --labels are taken"
@@ -124,12 +126,12 @@ def _described(
     return replace(origin, licence=licence, notes=(*origin.notes, *notes, *design.notes))
 
 
-def _check_outputs(network: Network, setting: Setting) -> None:
+def _check_outputs(network: Network, input_spec: InputSpec) -> None:
     """Take logarithms where a teacher gives probabilities; refuse what is no classifier."""
-    if not setting.any_classes or len(setting.classes) == 1:
+    if not input_spec.any_classes or len(input_spec.classes) == 1:
         return
     with evaluating(network):
-        network.gives = kind_of_outputs(network, setting.image_shape)
+        network.gives = kind_of_outputs(network, input_spec.image_shape)
     if network.gives != LOGITS:
         _note(network, "gives probabilities, not logits: their logarithms are taken")
 
@@ -177,31 +179,31 @@ def _doubts_of_run(string: ModelString) -> tuple[str, ...]:
     return (f"{Path(string.name) / STUDENT_FILE} is not what this run wrote",)
 
 
-def _check_classes(metadata: Mapping[str, str], setting: Setting, source: Path) -> Setting:
+def _check_classes(metadata: Mapping[str, str], input_spec: InputSpec, source: Path) -> InputSpec:
     """The setting with the classes that the network is built for."""
     known = read_classes(metadata, source)
-    if known and setting.any_classes:
-        return replace(setting, classes=known)
-    if known and known != setting.classes:
-        how = "in another order" if sorted(known) == sorted(setting.classes) else "others"
+    if known and input_spec.any_classes:
+        return replace(input_spec, classes=known)
+    if known and known != input_spec.classes:
+        how = "in another order" if sorted(known) == sorted(input_spec.classes) else "others"
         raise RequestError(
             f"{source} knows {len(known)} classes ({', '.join(known[:3])}, ...), the data has "
-            f"{len(setting.classes)} ({', '.join(setting.classes[:3])}, ...), {how}: "
+            f"{len(input_spec.classes)} ({', '.join(input_spec.classes[:3])}, ...), {how}: "
             "a student must have the classes of the data, in its order"
         )
-    return setting
+    return input_spec
 
 
-def _finish(network: Network, design: Design, setting: Setting) -> None:
+def _finish(network: Network, design: Design, input_spec: InputSpec) -> None:
     """What only trying tells: whether it takes the view's size, and how many classes it has."""
-    count = _outputs(network, setting)
+    count = _outputs(network, input_spec)
     if count is None and network.preprocess.size is None and design.native is not None:
         network.preprocess = replace(network.preprocess, size=design.native)
-        count = _outputs(network, setting)
-    for note in sight_notes(network, design, setting):
+        count = _outputs(network, input_spec)
+    for note in preprocess_notes(network, design, input_spec):
         _note(network, note)
-    note_grey(network, setting.image_shape)
-    name_classes(network, count, network.origin.classes, setting)
+    note_grey(network, input_spec.image_shape)
+    name_classes(network, count, network.origin.classes, input_spec)
 
 
 def _note(network: Network, text: str) -> None:
@@ -209,7 +211,7 @@ def _note(network: Network, text: str) -> None:
 
 
 def name_classes(
-    network: Network, count: int | None, names: Sequence[str], setting: Setting
+    network: Network, count: int | None, names: Sequence[str], input_spec: InputSpec
 ) -> None:
     """Give a network the names of its classes: those it knows, the data's, or places.
 
@@ -220,40 +222,40 @@ def name_classes(
         raise WeightsError(f"model {network.spec} names {len(names)} classes and gives {count}")
     if names:
         network.classes = tuple(names)
-    elif count is not None and count != len(setting.classes):
+    elif count is not None and count != len(input_spec.classes):
         network.classes = tuple(f"output {place}" for place in range(count))
 
 
-def _outputs(network: Network, setting: Setting) -> int | None:
+def _outputs(network: Network, input_spec: InputSpec) -> int | None:
     """Number of logits, by one blank view; None where there are none or it fails."""
     try:
         with torch.no_grad(), evaluating(network):
-            logits = network(_blank(network, setting))
+            logits = network(_blank(network, input_spec))
     except Exception:
         return None
     return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
-def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) -> Network:
+def wrap_module(module: nn.Module, input_spec: InputSpec, *, trainable: bool = False) -> Network:
     """A module given from Python, as a network; a `Network` stays as it is.
 
     Args:
         module: may be wrapped by torch.compile, DataParallel or the like; its training mode is
             left as it is.
-        setting: what it is for.
-        learns: it is a student.
+        input_spec: what it is for.
+        trainable: it is a student.
 
     Raises:
         RequestError: it does not give (B, C) logits for the data, or its tensors hold no numbers.
     """
     module, removed = unwrapped(module)
-    check_tensors(module, "the student" if learns else f"model {_kind(module)}", learns)
+    check_tensors(module, "the student" if trainable else f"model {_kind(module)}", trainable)
     if isinstance(module, Network):
-        if learns:
+        if trainable:
             check_student(module.preprocess, module.spec or "the student")
         return module
-    mean, std = setting.statistics(_first_channels(module) or len(setting.mean))
-    network = Network(module, Preprocess(mean, std), setting.classes, _kind(module))
+    mean, std = input_spec.statistics(_first_channels(module) or len(input_spec.mean))
+    network = Network(module, Preprocess(mean, std), input_spec.classes, _kind(module))
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))
     check_finite(module, _kind(module))
@@ -261,22 +263,22 @@ def wrap_module(module: nn.Module, setting: Setting, *, learns: bool = False) ->
         network.origin = replace(network.origin, doubts=(*network.origin.doubts, doubt))
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
-    note_grey(network, setting.image_shape)
-    name_classes(network, _outputs(network, setting), (), setting)
-    _check_outputs(network, setting)
-    check_logits(network, setting)
+    note_grey(network, input_spec.image_shape)
+    name_classes(network, _outputs(network, input_spec), (), input_spec)
+    _check_outputs(network, input_spec)
+    check_logits(network, input_spec)
     return network
 
 
-def wrap_teacher(module: nn.Module, setting: Setting) -> Network:
+def wrap_teacher(module: nn.Module, input_spec: InputSpec) -> Network:
     """A copy, on the CPU, of a module given from Python that is only looked at, as a network.
 
     Raises:
         RequestError: it cannot be copied, or as `wrap_module`.
     """
     inner, removed = unwrapped(module)
-    check_tensors(inner, "it", learns=False)
-    network = wrap_module(copied(inner, "it").cpu(), setting)
+    check_tensors(inner, "it", trainable=False)
+    network = wrap_module(copied(inner, "it").cpu(), input_spec)
     if removed:
         _note(network, f"taken out of {', '.join(removed)}")
     return network
@@ -292,7 +294,7 @@ def _first_channels(module: nn.Module) -> int | None:
     return next((m.in_channels for m in convolutions), None)
 
 
-def check_logits(network: Network, setting: Setting) -> None:
+def check_logits(network: Network, input_spec: InputSpec) -> None:
     """Run one blank view through the network and look at what comes back.
 
     Raises:
@@ -300,32 +302,32 @@ def check_logits(network: Network, setting: Setting) -> None:
     """
     try:
         with torch.no_grad(), evaluating(network):
-            logits = network(_blank(network, setting))
+            logits = network(_blank(network, input_spec))
     except RequestError:
         raise
     except Exception as error:
         raise RequestError(
-            f"model {network.spec} cannot take a view of {_shape(setting.image_shape)}: "
+            f"model {network.spec} cannot take a view of {_shape(input_spec.image_shape)}: "
             f"{first_line(error)}"
         ) from error
-    expected = (1, len(setting.classes))
+    expected = (1, len(input_spec.classes))
     if isinstance(logits, Tensor) and tuple(logits.shape) in ((1,), (1, 1)) and expected[1] > 1:
         raise RequestError(ONE_OUTPUT.format(network.spec))
     if not isinstance(logits, Tensor) or logits.shape != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise RequestError(
             f"model {network.spec} gave {found}, expected logits of shape {expected}: "
-            f"one for each of its classes{_TELL if setting.any_classes else ''}"
+            f"one for each of its classes{_TELL if input_spec.any_classes else ''}"
         )
 
 
-def _blank(network: Network, setting: Setting) -> Tensor:
+def _blank(network: Network, input_spec: InputSpec) -> Tensor:
     """A black view in pixels, where the network is."""
     found = first_tensor(network.body)
     device = network.mean.device if found is None else found.device
     if network.mean.device != device:
         network.mean, network.std = network.mean.to(device), network.std.to(device)
-    return torch.zeros(1, *setting.image_shape, device=device)
+    return torch.zeros(1, *input_spec.image_shape, device=device)
 
 
 def _shape(sizes: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from collegium.errors import WeightsError, printable
-from collegium.utils.files import bursting
+from collegium.utils.files import zip_bomb_reason
 
 ZIP, PICKLE, HDF5, TAR = b"PK", b"\x80", b"\x89HDF", b"ustar"
 """How files begin; a tar has its mark at byte 257."""
@@ -39,7 +39,7 @@ def read_pickle(path: Path) -> Any:
     if reason := _other_kind(path):
         raise WeightsError(f"weights file {path}: {reason}")
     try:
-        if zipfile.is_zipfile(path) and (reason := bursting(path) or ""):
+        if zipfile.is_zipfile(path) and (reason := zip_bomb_reason(path) or ""):
             raise WeightsError(reason)
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(_harmless())):
             warnings.simplefilter("ignore")  # on the pickle protocol; ours to refuse, not to note

@@ -26,8 +26,8 @@ def unregistered(module: nn.Module) -> str:
 
 
 def _matters(part: nn.Module) -> bool:
-    learns = any(parameter.requires_grad for _, parameter in part.named_parameters())
-    return learns or any(isinstance(m, _BatchNorm) and m.training for m in part.modules())
+    trainable = any(parameter.requires_grad for _, parameter in part.named_parameters())
+    return trainable or any(isinstance(m, _BatchNorm) and m.training for m in part.modules())
 
 
 def still_bound(twin: nn.Module, module: nn.Module) -> str:

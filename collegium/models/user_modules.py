@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from collegium.errors import RequestError
-from collegium.models.features.hooks import Taps, close_taps
+from collegium.models.features.hooks import FeatureHooks, close_hooks
 from collegium.models.unregistered import still_bound
 
 M = TypeVar("M", bound=nn.Module)
@@ -111,20 +111,20 @@ def copied(module: M, whose: str) -> M:
     memo = {id(tensor): tensor.detach().clone() for tensor in _computed(module)}
     try:
         with torch.no_grad():  # TorchScript copies its parameters by computing them.
-            twin: M = copy.deepcopy(module, memo)
+            trial_copy: M = copy.deepcopy(module, memo)
     except Exception as error:  # Whatever a user's attributes raise.
         raise RequestError(
             f"{whose} ({type(module).__name__}) cannot be copied: {first_line(error)}; remove what "
             "copy.deepcopy cannot take, or give the class a __deepcopy__"
         ) from error
-    if reason := still_bound(twin, module):
+    if reason := still_bound(trial_copy, module):
         raise RequestError(f"{whose} ({type(module).__name__}) cannot be copied: {reason}")
-    learns = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
-    for name, parameter in twin.named_parameters():
+    trainable = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    for name, parameter in trial_copy.named_parameters():
         parameter.grad = None
-        parameter.requires_grad_(learns.get(name, False))
-    uncompile(twin)
-    return twin
+        parameter.requires_grad_(trainable.get(name, False))
+    uncompile(trial_copy)
+    return trial_copy
 
 
 def _computed(module: nn.Module) -> Iterator[Tensor]:
@@ -151,13 +151,13 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
-def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = False) -> None:
+def check_tensors(module: nn.Module, whose: str, trainable: bool, lazy: bool = False) -> None:
     """Refuse a module whose tensors hold no numbers, or a student of low precision.
 
     Args:
         module: given from Python.
         whose: the module is, in messages.
-        learns: it is a student.
+        trainable: it is a student.
         lazy: whether it may have lazy layers, whose shapes come with the first view.
 
     Raises:
@@ -165,14 +165,14 @@ def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = Fals
     """
     if not isinstance(module, nn.Module):
         raise RequestError(f"{whose} is {_what(module)}, expected an nn.Module")
-    if learns and isinstance(module, torch.fx.GraphModule) and "train" in vars(module):
+    if trainable and isinstance(module, torch.fx.GraphModule) and "train" in vars(module):
         raise RequestError(
             f"{whose} is a graph of torch.export, which has no training mode: give the module that "
             "was exported"
         )
     for name, tensor in _named_tensors(module):
         if is_lazy(tensor):
-            if not (learns or lazy):
+            if not (trainable or lazy):
                 raise RequestError(
                     f"{whose} was never run: its lazy {name} has no shape yet; run it once and "
                     "load its weights"
@@ -182,12 +182,12 @@ def check_tensors(module: nn.Module, whose: str, learns: bool, lazy: bool = Fals
                 f"{whose} has {name} on the meta device, which holds no numbers: build it on the "
                 "CPU, or use to_empty() and load its weights"
             )
-        elif learns and isinstance(tensor, nn.Parameter) and tensor.is_inference():
+        elif trainable and isinstance(tensor, nn.Parameter) and tensor.is_inference():
             raise RequestError(
                 f"{whose} has {name} made under inference_mode, which cannot be trained: build it "
                 "outside of it, or give a copy.deepcopy() made outside"
             )
-        elif learns and isinstance(tensor, nn.Parameter) and tensor.dtype in _ROUNDED:
+        elif trainable and isinstance(tensor, nn.Parameter) and tensor.dtype in _ROUNDED:
             raise RequestError(
                 f"{whose} has {name} in {_short(tensor.dtype)}, in which small steps round to "
                 "nothing: give student.float(), and --precision bf16 for speed"
@@ -244,9 +244,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         _set_modes(modes)
-        for parameter, learns in learned:
-            if parameter.requires_grad != learns:
-                parameter.requires_grad_(learns)
+        for parameter, trainable in learned:
+            if parameter.requires_grad != trainable:
+                parameter.requires_grad_(trainable)
 
 
 def _modes(module: nn.Module) -> dict[nn.Module, bool]:
@@ -276,7 +276,7 @@ def left_as_it_was(given: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        close_taps(module)
+        close_hooks(module)
         for name, tensor in _named_tensors(module):
             if name in before:
                 _restore(tensor, *before[name])
@@ -318,16 +318,16 @@ def spare(module: M, whose: str) -> Iterator[M]:
     What the global generators of torch, NumPy and Python have drawn is put back too.
     """
     try:
-        twin = copied(module, whose)
+        trial_copy = copied(module, whose)
     except RequestError:
-        twin = module
-    kept = _kept(module) if twin is module else []
+        trial_copy = module
+    kept = _kept(module) if trial_copy is module else []
     states = random.getstate(), np.random.get_state()
     devices = {tensor.device for _, tensor in _named_tensors(module)}
     cuda = [device.index or 0 for device in devices if device.type == "cuda"]
     try:
-        with torch.random.fork_rng(devices=cuda), left_as_it_was(twin):
-            yield twin
+        with torch.random.fork_rng(devices=cuda), left_as_it_was(trial_copy):
+            yield trial_copy
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -364,15 +364,15 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def rehearsed(taps: Taps, network: nn.Module, images_BDHW: Tensor) -> Taps:
+def rehearsed(hooks: FeatureHooks, network: nn.Module, images_BDHW: Tensor) -> FeatureHooks:
     """Layers of a network that know what is written over in it, as a copy of it has shown.
 
     A copy, since what a network keeps beside tensors (a count of its calls) cannot be put back.
     """
-    if taps.wants_rehearsal(network.training):
+    if hooks.wants_rehearsal(network.training):
         try:
-            twin = copied(network, "the network")
+            trial_copy = copied(network, "the network")
         except RequestError:
-            twin = network
-        taps.rehearse(twin, images_BDHW)
-    return taps
+            trial_copy = network
+        hooks.try_step(trial_copy, images_BDHW)
+    return hooks

@@ -17,7 +17,7 @@ from collegium.losses import (
 )
 from collegium.models.features.layer_names import MEAN, STRENGTH, read, shape_of, wholes
 from collegium.objectives.hints import share
-from collegium.objectives.objective import AbstractTerm, Given, among_rows
+from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.types import Dims, HintPair, Layers
 
 ComparisonName = Literal["attention", "similarity", "distance", "angle"]
@@ -58,7 +58,7 @@ class Comparison:
                 tuple(HintPair(own, name, theirs) for own, theirs in layers),
             )
 
-    def __call__(self, given: Given) -> dict[str, Float[Tensor, " B"]]:
+    def __call__(self, given: TermInputs) -> dict[str, Float[Tensor, " B"]]:
         """The error per example, for each teacher."""
         errors: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         for own, others in self._others.items():
@@ -72,14 +72,14 @@ class Comparison:
         return {name: torch.stack(each).sum(dim=0) for name, each in errors.items()}
 
     def _compare(
-        self, given: Given, student: Tensor, targets: Mapping[tuple[str, str], Tensor]
+        self, given: TermInputs, student: Tensor, targets: Mapping[tuple[str, str], Tensor]
     ) -> Iterable[tuple[tuple[str, str], Tensor]]:
-        if given.teachers.knowing(given.labels_B) is None:
+        if given.teachers.known_mask(given.labels_B) is None:
             errors = self._to_each(student, list(targets.values())).unbind(1)
             return zip(targets, errors, strict=True)
         # Relations are taken among what a teacher knows, which each teacher has of its own.
         return [
-            (key, among_rows(given.taught_by(self.places[key[0]]), self._to_one, student, target))
+            (key, among_rows(given.known_by(self.places[key[0]]), self._to_one, student, target))
             for key, target in targets.items()
         ]
 
@@ -102,9 +102,9 @@ class Compared(AbstractTerm):
         self.pointwise = comparison.pointwise
         self.layers = comparison.layers[teacher]
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The sum over layers for each example."""
-        error_B = given.once(self.comparison)[self.teacher]
+        error_B = given.cached(self.comparison)[self.teacher]
         return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
 
 

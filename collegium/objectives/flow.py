@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from collegium.losses import flow, flow_error
 from collegium.models.features.layer_names import flow_between
 from collegium.objectives.hints import share
-from collegium.objectives.objective import AbstractTerm, Given
+from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.types import HintPair, Layers, MapShape
 from collegium.weighting.base import generator_for
 
@@ -59,11 +59,11 @@ class Flow(AbstractTerm):
             for (path, own), (_, target) in shapes
         )
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """One value per example."""
         first, second = self.regressors
         # 1x1 convolutions without bias commute with means and products over positions.
-        own_BDE = _carried(given.once(self._student_flow), first, second)
+        own_BDE = _carried(given.cached(self._student_flow), first, second)
         target_BDE = self._target(given.teachers.maps[self.teacher])
         return self.scale * share(given, self.place) * flow_error(own_BDE, target_BDE)
 
@@ -81,7 +81,7 @@ class _StudentFlow:
     first: str
     second: str
 
-    def __call__(self, given: Given) -> Tensor:
+    def __call__(self, given: TermInputs) -> Tensor:
         return flow(given.student.maps[self.first], given.student.maps[self.second])
 
 

@@ -13,7 +13,7 @@ from collegium.objectives.objective import Objective
 from collegium.utils.from_json import BALANCED
 
 
-def settle_class_weights(
+def resolve_class_weights(
     asked: Mapping[str, float] | Literal["balanced"],
     classes: Sequence[str],
     labels_N: Int[Tensor, " N"],

@@ -15,17 +15,17 @@ from collegium.losses import (
     match_resolution,
     unit_channels,
 )
-from collegium.objectives.objective import AbstractTerm, Given
+from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.types import Head, HintPair, Layers, MapShape
 from collegium.weighting import confidence_weights
 from collegium.weighting.base import generator_for
 
 
-def share(given: Given, place: int | None, weighted: bool = True) -> Tensor:
+def share(given: TermInputs, place: int | None, weighted: bool = True) -> Tensor:
     """What the teacher at a place gets of each example, or 1 where it knows it; 1 for no place."""
     if place is not None and weighted:
         return given.weights_BT[:, place]
-    rows_B = None if place is None else given.taught_by(place)
+    rows_B = None if place is None else given.known_by(place)
     return given.weights_BT.new_ones(()) if rows_B is None else rows_B.to(given.weights_BT)
 
 
@@ -100,7 +100,7 @@ class Hint(AbstractTerm):
             if self.regressor.bias is not None:
                 self.regressor.bias.zero_()
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The hint's error per example."""
         error_B = self.error(
             given.student.maps[self.student_path],
@@ -152,7 +152,7 @@ class ClassifiedHints(AbstractTerm):
         self._heads = tuple(heads)  # data of the teachers, not of the method: not saved with it
         self.layers = Layers.of(pair for hint in hints for pair in hint.layers.pairs)
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """One value per example."""
         errors, answers = [], []
         means: dict[tuple[str, torch.Size], Tensor] = {}
@@ -169,7 +169,7 @@ class ClassifiedHints(AbstractTerm):
             mean_BD = module.regressor(means[looked_at])[:, :, 0, 0]
             weight_CD, bias_C = (tensor.to(mean_BD) for tensor in head)
             answers.append(mean_BD @ weight_CD.mT + bias_C)
-        known_BT = given.teachers.knowing(given.labels_B)
+        known_BT = given.teachers.known_mask(given.labels_B)
         known_BT = None if known_BT is None else known_BT[:, self._places]
         weights_BT = confidence_weights(torch.stack(answers, dim=1), given.labels_B, known_BT)
         return self.scale * (weights_BT * torch.stack(errors, dim=1)).sum(dim=1)

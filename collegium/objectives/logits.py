@@ -13,12 +13,12 @@ from collegium.losses import (
     cross_entropy,
     decoupled,
     logit_error,
+    merge_classes,
     soft_target,
     soften,
     standardise,
-    told_apart,
 )
-from collegium.objectives.objective import AbstractTerm, Given, among_rows
+from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.weighting import mixture
 
 
@@ -37,7 +37,7 @@ class HardLabel(AbstractTerm):
         self.scale, self.temperature, self.smoothing = scale, temperature, 0.0
         self.register_buffer("weights_C", None, persistent=False)
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """Cross entropy per example."""
         logits_BC, labels_B = given.student.logits_BC, given.labels_B
         return self.scale * cross_entropy(
@@ -83,7 +83,7 @@ class SoftLoss:
         """Whether an example's value has nothing to do with the rest of the batch."""
         return self.name != "dist"
 
-    def __call__(self, given: Given) -> Float[Tensor, " B"]:
+    def __call__(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The loss of each example; its gradient reaches learned weights.
 
         Where a teacher does not know or not tell apart every class, each is compared with the
@@ -105,22 +105,22 @@ class SoftLoss:
             target_BC = mixture(given.weights_BT, self._soft(teachers_BTC))
         return self._compare(target_BC, logits_BC, given.labels_B)
 
-    def _of_some_classes(self, given: Given) -> Tensor:
+    def _of_some_classes(self, given: TermInputs) -> Tensor:
         if (self.name, self.mix, self.standardised) == ("kl", "probs", False):
             target_BC = given.target(self.temperature)
             return self._compare(target_BC, given.student.logits_BC, given.labels_B)
         losses = [self._of_one(given, place) for place in range(given.weights_BT.shape[1])]
         return (given.weights_BT * torch.stack(losses, dim=1)).sum(dim=1)
 
-    def _of_one(self, given: Given, place: int) -> Tensor:
+    def _of_one(self, given: TermInputs, place: int) -> Tensor:
         """The loss to one teacher over the classes it tells apart, 0 where it does not know."""
-        groups_TC, rows_B = given.teachers.groups_TC, given.taught_by(place)
+        groups_TC, rows_B = given.teachers.groups_TC, given.known_by(place)
         assert groups_TC is not None
         assert rows_B is not None
         groups_C = groups_TC[place]
         hot = 1.0 if self.name == "logits" else self.temperature
         both = (given.student.logits_BC, given.teachers.logits_BTC[:, place])
-        student_BG, said_BG = (told_apart(logits_BC, groups_C, hot) for logits_BC in both)
+        student_BG, said_BG = (merge_classes(logits_BC, groups_C, hot) for logits_BC in both)
         if self.standardised:
             student_BG, said_BG = standardise(student_BG), standardise(said_BG)
         firsts_G = groups_C[groups_C >= 0].unique()
@@ -166,7 +166,7 @@ class SoftTarget(AbstractTerm):
         self.loss, self.scale, self.over_classes, self.warmup = loss, scale, over_classes, warmup
         self.pointwise = loss.pointwise
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """Learned weights get their gradient here."""
         classes = given.student.logits_BC.shape[1]
         return self.scale / (classes if self.over_classes else 1) * self.loss(given)

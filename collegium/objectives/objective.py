@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from collegium.errors import RequestError
 from collegium.losses import soften
 from collegium.types import Layers, StudentOutputs, TeacherOutputs
-from collegium.weighting import AbstractWeighting, complete, mixture, only_known
+from collegium.weighting import AbstractWeighting, fill_unknown, mask_and_renormalize, mixture
 
 Terms = dict[str, Float[Tensor, " B"]]
 R = TypeVar("R")
@@ -30,7 +30,7 @@ def total(terms: Mapping[str, Float[Tensor, " B"]]) -> Float[Tensor, ""]:
 
 
 @dataclass(frozen=True)
-class Given:
+class TermInputs:
     """What a term is given for one batch.
 
     Attributes:
@@ -46,7 +46,7 @@ class Given:
     weights_BT: Float[Tensor, "B T"]
     _done: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def once(self, work: "Callable[[Given], R]") -> R:
+    def cached(self, work: "Callable[[TermInputs], R]") -> R:
         """What a piece of work makes of this batch; the terms that share it pay for it once.
 
         Args:
@@ -66,17 +66,17 @@ class Given:
         said_BTC = soften(self.teachers.logits_BTC, temperature)
         if self.teachers.groups_TC is not None:
             student_BC = soften(self.student.logits_BC, temperature)
-            said_BTC = complete(said_BTC, student_BC, self.teachers.groups_TC)
+            said_BTC = fill_unknown(said_BTC, student_BC, self.teachers.groups_TC)
         return mixture(self.weights_BT, said_BTC)
 
-    def taught_by(self, place: int) -> Bool[Tensor, " B"] | None:
+    def known_by(self, place: int) -> Bool[Tensor, " B"] | None:
         """Which examples' classes the teacher at a place knows; None where all know all."""
-        known_BT = self.teachers.knowing(self.labels_B)
+        known_BT = self.teachers.known_mask(self.labels_B)
         return None if known_BT is None else known_BT[:, place]
 
     def taught(self) -> Bool[Tensor, " B"] | None:
         """Which examples' classes some teacher knows; None where all know all."""
-        known_BT = self.teachers.knowing(self.labels_B)
+        known_BT = self.teachers.known_mask(self.labels_B)
         return None if known_BT is None else known_BT.any(dim=1)
 
 
@@ -128,7 +128,7 @@ class AbstractTerm(nn.Module, ABC):
     """Whether an example's value has nothing to do with the rest of the batch."""
 
     @abstractmethod
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The scaled value for each example."""
 
 
@@ -185,7 +185,7 @@ class Objective(nn.Module):
         if self.weighting is None:
             return student.logits_BC.new_empty(len(student.logits_BC), 0)
         weights_BT: Tensor = self.weighting(student, teachers, labels_B)
-        return only_known(weights_BT, teachers.knowing(labels_B))
+        return mask_and_renormalize(weights_BT, teachers.known_mask(labels_B))
 
     def forward(
         self,
@@ -202,7 +202,7 @@ class Objective(nn.Module):
         labels_B = class_numbers(labels_B, student.logits_BC)
         if weights_BT is None:
             weights_BT = self.weigh(student, teachers, labels_B)
-        given = Given(student, teachers, labels_B, weights_BT)
+        given = TermInputs(student, teachers, labels_B, weights_BT)
         return {
             name: term(given) * min(1.0, self.passed / term.warmup) if term.warmup else term(given)
             for name, term in self.terms.items()

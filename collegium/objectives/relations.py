@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.losses import angle, distance, soften
-from collegium.objectives.objective import AbstractTerm, Given, among_rows
+from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 
 Relation = Literal["angle", "distance"]
 RelationInput = Literal["probs", "logits", "log_probs"]
@@ -39,7 +39,7 @@ class RelationToTarget(AbstractTerm):
         self.temperature, self.scale, self.until = temperature, scale, until
         self.student_side = student_side
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The target carries no gradient: relations teach the student, not the weights."""
         target_BC = given.target(self.temperature).detach()
         student_BP = self._embed(given.student.logits_BC)

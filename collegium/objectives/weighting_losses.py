@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from collegium.objectives.objective import AbstractTerm, Given
+from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.weighting import GatedWeighting, LatentWeighting
 
 
@@ -18,7 +18,7 @@ class AdapterL2(AbstractTerm):
         # In a tuple, so that the weighting is not registered (and saved) a second time.
         self._weighting, self.scale, self.until = (weighting,), scale, until
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """A penalty on parameters has one value; every example carries it."""
         (weighting,) = self._weighting
         penalty = weighting.v_D.square().sum() + weighting.theta_TD.square().sum()
@@ -34,7 +34,7 @@ class MixtureLabel(AbstractTerm):
         super().__init__()
         self.scale = scale
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """Trains the weighting alone; the student does not enter."""
         target_BC = given.target(temperature=1.0)
         true_B = target_BC.gather(1, given.labels_B[:, None]).squeeze(1)
@@ -53,7 +53,7 @@ class GateLabel(AbstractTerm):
         # In a tuple, so that the weighting is not registered (and saved) a second time.
         self._weighting, self.scale = (weighting,), scale
 
-    def forward(self, given: Given) -> Float[Tensor, " B"]:
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The student does not enter but by its feature, which is held constant."""
         (weighting,) = self._weighting
         return self.scale * weighting.gate_loss(given.student, given.teachers, given.labels_B)

@@ -20,7 +20,7 @@ def span(values: Sequence[float]) -> str:
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def taught_by(accuracies: Sequence[float]) -> str:
+def known_by(accuracies: Sequence[float]) -> str:
     """The end of a sentence, about teachers."""
     if not accuracies:
         return ""
@@ -43,7 +43,7 @@ def about_one(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         name = f"The student {run.get('student', '')}, trained alone"
     return (
         f"{name}, reaches {percent(summary['accuracy_last'])} on the {summary['split']} split "
-        f"(one seed){taught_by(teachers)}."
+        f"(one seed){known_by(teachers)}."
     )
 
 
@@ -86,4 +86,4 @@ def about_difference(
     else:
         low, high = gap.mean - gap.half_width, gap.mean + gap.half_width
         said = f" [{low:+.2f}, {high:+.2f}] over {gap.n} seeds, {gap.verdict}"
-    return start + said + taught_by(teachers) + "."
+    return start + said + known_by(teachers) + "."

@@ -98,7 +98,7 @@ class Outcomes:
         found = self.of(key).values()
         return statistics.fmean(found) if found else None
 
-    def deviation(self, key: str) -> float | None:
+    def std(self, key: str) -> float | None:
         """Standard deviation over the runs, n - 1 in the denominator; None for fewer than two."""
         found = list(self.of(key).values())
         return statistics.stdev(found) if len(found) > 1 else None
@@ -203,7 +203,7 @@ def _line(row: Outcomes, control: Outcomes, alone: Outcomes) -> Json:
     last = row.of("accuracy_last")
     line: Json = {"method": row.name, "published": row.published, "n": len(last)}
     for key in ("accuracy_last", "accuracy_at_best_validation", BEST_TEST):
-        line |= {key: row.mean(key), f"{key}_sd": row.deviation(key)}
+        line |= {key: row.mean(key), f"{key}_sd": row.std(key)}
     for what, other in (("control", control), ("alone", alone)):
         gap = paired(last, other.of("accuracy_last")) if other is not row else None
         line |= {
@@ -299,10 +299,10 @@ def _row_cells(line: Json) -> list[str]:
 
 
 def _spread(line: Json, key: str) -> str:
-    mean, deviation = line[key], line[f"{key}_sd"]
+    mean, std = line[key], line[f"{key}_sd"]
     if mean is None:
         return "failed" if line["failures"] else "-"
-    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ({100 * deviation:.2f})")
+    return f"{100 * mean:.2f}" + ("" if std is None else f" ({100 * std:.2f})")
 
 
 def _gap(line: Json, what: str) -> str:

@@ -41,7 +41,7 @@ from collegium.records.schema import (
     wrong_arrays,
     wrong_in_summary,
 )
-from collegium.utils.files import MANIFEST, bursting, file_digest, flush_folder, write_whole
+from collegium.utils.files import MANIFEST, file_digest, flush_folder, write_whole, zip_bomb_reason
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -217,7 +217,7 @@ class Record(AbstractDrawing):
         if not self.path(part).is_file():
             return {}
         try:
-            if reason := bursting(self.path(part)):
+            if reason := zip_bomb_reason(self.path(part)):
                 raise ValueError(reason)
             with np.load(self.path(part), allow_pickle=False) as file:
                 found = {key: file[key] for key in file.files}

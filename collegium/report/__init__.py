@@ -1,1 +1,1 @@
-"""A page made of run folders: `reading`, `sections`, `comparison`, `page`; `watch` keeps it new."""
+"""Reports: one HTML page about runs or comparisons."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.report.load import Reading
+from collegium.report.load import RunData
 
 RULES = {
     "contested": "most contested: the teachers' answers differ most",
@@ -77,39 +77,39 @@ class Card:
     student: Voice
 
 
-def cards(reading: Reading) -> list[Card]:
+def cards(run_data: RunData) -> list[Card]:
     """The cards of examples.npz, in its order."""
-    arrays = reading.examples
+    arrays = run_data.examples
     needed = {"images", "labels", "teachers", "student", "weights", "rule", "index"}
     if not needed <= arrays.keys():
         return []
-    return [_card(reading, row) for row in range(len(arrays["labels"]))]
+    return [_card(run_data, row) for row in range(len(arrays["labels"]))]
 
 
-def temperature(reading: Reading) -> float:
+def temperature(run_data: RunData) -> float:
     """What the target was softened with."""
-    return float(reading.run.get("options", {}).get("temperature") or 1.0)
+    return float(run_data.run.get("options", {}).get("temperature") or 1.0)
 
 
-def _card(reading: Reading, row: int) -> Card:
-    arrays, label = reading.examples, int(reading.examples["labels"][row])
-    heard, names = reading.heard, [str(teacher["name"]) for teacher in reading.teachers]
+def _card(run_data: RunData, row: int) -> Card:
+    arrays, label = run_data.examples, int(run_data.examples["labels"][row])
+    heard, names = run_data.heard, [str(teacher["name"]) for teacher in run_data.teachers]
     weights = dict(zip(heard, arrays["weights"][row].tolist(), strict=False))
 
     def voice(name: str, parts_C: NDArray[Any], weight: float | None = None) -> Voice:
         order = np.argsort(-parts_C, kind="stable")[:_TOP].tolist()
-        answers = [Answer(_name(reading, c), float(parts_C[c]), c == label) for c in order]
+        answers = [Answer(_name(run_data, c), float(parts_C[c]), c == label) for c in order]
         return Voice(name, weight, tuple(answers), heard.index(name) if name in heard else None)
 
     said = dict(zip(names, arrays["teachers"][row], strict=False))
     teachers = [voice(name, parts_C, weights.get(name)) for name, parts_C in said.items()]
     mixed = [(weights[name], said[name]) for name in heard if name in said and name in weights]
-    target = voice("", _target(mixed, temperature(reading))) if mixed else None
+    target = voice("", _target(mixed, temperature(run_data))) if mixed else None
     picture, size = _picture(arrays["images"][row])
     return Card(
         str(arrays["rule"][row]),
         int(arrays["index"][row]),
-        _name(reading, label),
+        _name(run_data, label),
         picture,
         size,
         tuple(teachers),
@@ -124,8 +124,8 @@ def _target(mixed: list[tuple[float, NDArray[Any]]], softness: float) -> NDArray
     return np.asarray(sum(weight * parts_C / parts_C.sum() for weight, parts_C in softened))
 
 
-def _name(reading: Reading, label: int) -> str:
-    names = reading.classes
+def _name(run_data: RunData, label: int) -> str:
+    names = run_data.classes
     return names[label] if 0 <= label < len(names) else str(label)
 
 

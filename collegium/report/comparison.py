@@ -9,7 +9,7 @@ from collegium.plots.chart import Chart
 from collegium.plots.tables import Cell, Table, number
 from collegium.records.comparison import Difference, paired
 from collegium.records.run_folder import Json
-from collegium.report.load import Group, Reading, last_written
+from collegium.report.load import Group, RunData, last_written
 
 
 def answer(found: Sequence[Group]) -> str:
@@ -33,13 +33,13 @@ def answer(found: Sequence[Group]) -> str:
     return f"{said}{rest}"
 
 
-def single(reading: Reading) -> str:
+def single(run_data: RunData) -> str:
     """What one run has found, in words."""
-    if reading.finished:
-        return words.about_one(reading.run, reading.summary)
-    last = [line for line in reading.metrics if line.get("split") != "test"]
-    state = f"this run {reading.state} ({last_written(reading)})"
-    return words.about_unfinished(reading.epochs, last[-1] if last else None, state)
+    if run_data.finished:
+        return words.about_one(run_data.run, run_data.summary)
+    last = [line for line in run_data.metrics if line.get("split") != "test"]
+    state = f"this run {run_data.state} ({last_written(run_data)})"
+    return words.about_unfinished(run_data.epochs, last[-1] if last else None, state)
 
 
 def _without_control(found: Sequence[Group]) -> str:
@@ -146,8 +146,8 @@ def charts(found: Sequence[Group]) -> list[Chart]:
 def mean_curve(group: Group) -> list[Json]:
     """Accuracy by epoch and split, the mean over the seeds that have that epoch."""
     seen: dict[tuple[str, int], list[float]] = {}
-    for reading in group.readings.values():
-        for line in reading.metrics:
+    for run_data in group.readings.values():
+        for line in run_data.metrics:
             if "accuracy" in line:
                 seen.setdefault((str(line.get("split")), line["epoch"]), []).append(
                     line["accuracy"]

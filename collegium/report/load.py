@@ -28,7 +28,7 @@ _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunData:
     """What one run has left so far.
 
     Attributes:
@@ -124,7 +124,7 @@ class Reading:
         return [*(self.run.get(part) for part in parts), self.epochs[1], self.summary.get("split")]
 
 
-def read(record: Record) -> Reading:
+def read(record: Record) -> RunData:
     """Read a run folder; what is damaged becomes a problem that is told, not an error."""
     problems: list[str] = []
 
@@ -146,7 +146,7 @@ def read(record: Record) -> Reading:
         part(lambda: record.read_json(TEACHERS), []) if record.path(TEACHERS).is_file() else []
     )
     summary: Any = part(lambda: record.read_json(SUMMARY), {}) if finished else {}
-    return Reading(
+    return RunData(
         record.folder,
         record.folder.resolve().name,
         sound_run(run, record.path(RUN), problems),
@@ -161,9 +161,9 @@ def read(record: Record) -> Reading:
     )
 
 
-def last_written(reading: Reading) -> str:
+def last_written(run_data: RunData) -> str:
     """When the run last wrote a line of metrics, in words."""
-    path = reading.folder / METRICS
+    path = run_data.folder / METRICS
     if not path.is_file():
         return "no epoch is done yet"
     when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -180,10 +180,10 @@ class Group:
     """
 
     name: str
-    readings: Mapping[int, Reading]
+    readings: Mapping[int, RunData]
 
     @property
-    def first(self) -> Reading:
+    def first(self) -> RunData:
         """The run that is shown in full: the first finished one, else the first."""
         runs = list(self.readings.values())
         return next((run for run in runs if run.finished), runs[0])
@@ -199,12 +199,12 @@ class Group:
         return {seed: float(value) for seed, value in found.items() if value is not None}
 
 
-def groups(readings: Sequence[Reading]) -> list[Group]:
+def groups(readings: Sequence[RunData]) -> list[Group]:
     """Runs that differ in their seed alone, together; two of one seed are apart."""
-    kinds: dict[str, dict[int, Reading]] = {}
-    for reading in readings:
-        seed, key = int(reading.run.get("seed", 0)), reading.name
+    kinds: dict[str, dict[int, RunData]] = {}
+    for run_data in readings:
+        seed, key = int(run_data.run.get("seed", 0)), run_data.name
         while seed in kinds.get(key, {}):
             key += "'"
-        kinds.setdefault(key, {})[seed] = reading
+        kinds.setdefault(key, {})[seed] = run_data
     return [Group(name, runs) for name, runs in kinds.items()]

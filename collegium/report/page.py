@@ -13,7 +13,7 @@ from collegium.plots.tables import colours
 from collegium.records.run_folder import RUN, Json, Record
 from collegium.report import comparison, sections
 from collegium.report.cards import RULES, cards, temperature
-from collegium.report.load import Group, Reading, groups, read
+from collegium.report.load import Group, RunData, groups, read
 from collegium.utils.files import write_whole
 
 _Part = TypeVar("_Part")
@@ -92,7 +92,7 @@ def _page(
     readings = [replace(one, name=name) for one, name in zip(plain, called, strict=True)]
     found = groups(readings)
     shown = [group.first for group in found[:FULL]]
-    runs = [_run(f"run-{place}", reading) for place, reading in enumerate(shown)]
+    runs = [_run(f"run-{place}", run_data) for place, run_data in enumerate(shown)]
     overview = _overview(found)
     told = {problem: None for run in runs for problem in run["problems"]}
     problems = [*told, *(p for one in plain for p in one.problems if p not in told)]
@@ -114,8 +114,8 @@ def _page(
     return str(_environment().get_template("page.html").render(content)), problems
 
 
-def _title(readings: Sequence[Reading]) -> str:
-    data = dict.fromkeys(str(reading.run.get("data", "unknown data")) for reading in readings)
+def _title(readings: Sequence[RunData]) -> str:
+    data = dict.fromkeys(str(run_data.run.get("data", "unknown data")) for run_data in readings)
     what = readings[0].method if len(readings) == 1 else f"{len(readings)} runs"
     return f"{what} on {', '.join(data)}"
 
@@ -126,13 +126,13 @@ def _overview(found: Sequence[Group]) -> list[Chart]:
     return [*comparison.charts(found), *sections.cost_charts([group.first for group in found])]
 
 
-def _run(key: str, reading: Reading) -> Json:
-    part = _Parts(reading)
+def _run(key: str, run_data: RunData) -> Json:
+    part = _Parts(run_data)
     shown = part(cards) or []
-    end = "the run has not got to its end" if not reading.finished else "the run left none"
+    end = "the run has not got to its end" if not run_data.finished else "the run left none"
     return {
         "key": key,
-        "name": reading.name,
+        "name": run_data.name,
         "answer": part(comparison.single) or "This run cannot be summed up.",
         "teachers": part(sections.teachers_table),
         "curves": part(sections.curves) or [],
@@ -140,15 +140,15 @@ def _run(key: str, reading: Reading) -> Json:
         "class_heat": part(sections.class_heat),
         "cards": shown,
         "truths": sorted({card.truth for card in shown}),
-        "temperature": round(temperature(reading), 3) if any(c.target for c in shown) else None,
+        "temperature": round(temperature(run_data), 3) if any(c.target for c in shown) else None,
         "agreement": part(sections.agreement),
         "confusions": part(sections.confusions) or [],
         "confusion_note": "Percent of each row; the number of examples is shown when pointed at.",
         "cost": part(sections.cost_table),
         "cost_charts": part(lambda one: sections.cost_charts([one])) or [],
         "settings": part(sections.settings) or [],
-        "why_not_heard": _why_not_heard(reading),
-        "why_no_classes": _why_no_classes(reading, end),
+        "why_not_heard": _why_not_heard(run_data),
+        "why_no_classes": _why_no_classes(run_data, end),
         "why_no_examples": f"Nothing to show: {end}.",
         "problems": part.problems,
     }
@@ -160,30 +160,30 @@ class _Parts:
     A record may be damaged, or written by another version: the rest of it is worth a page.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
-        self.problems = list(reading.problems)
+    def __init__(self, run_data: RunData) -> None:
+        self.run_data = run_data
+        self.problems = list(run_data.problems)
 
-    def __call__(self, make: Callable[[Reading], _Part]) -> _Part | None:
+    def __call__(self, make: Callable[[RunData], _Part]) -> _Part | None:
         try:
-            return make(self.reading)
+            return make(self.run_data)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             what = make.__name__.strip("_<>").replace("_", " ")
             self.problems.append(
-                f"{self.reading.folder}: no {what}, for its record is not as expected "
+                f"{self.run_data.folder}: no {what}, for its record is not as expected "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
             )
             return None
 
 
-def _why_not_heard(reading: Reading) -> str:
-    if not reading.teachers:
+def _why_not_heard(run_data: RunData) -> str:
+    if not run_data.teachers:
         return "Nobody: the student was trained alone."
-    return "No weights yet: no epoch is done." if not reading.metrics else "Nobody got weights."
+    return "No weights yet: no epoch is done." if not run_data.metrics else "Nobody got weights."
 
 
-def _why_no_classes(reading: Reading, end: str) -> str:
-    if len(reading.heard) == 1:
+def _why_no_classes(run_data: RunData, end: str) -> str:
+    if len(run_data.heard) == 1:
         return "One teacher alone gets all of every example."
     return f"No weights by class: {end} with weights.npz and its labels."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from collegium.records.run_folder import CHECKPOINT, PARTS, REPORT, Record
 from collegium.report.page import write_page
 from collegium.utils.lock import is_taken
-from collegium.utils.signals import Stopper
+from collegium.utils.signals import GracefulInterrupt
 
 LOOK = 1.0
 """Seconds between two looks at the folders."""
@@ -39,15 +39,15 @@ def watch(
     Raises:
         KeyboardInterrupt: the user has seen enough.
     """
-    with Stopper() as stopper:
+    with GracefulInterrupt() as interrupt:
         try:
             for runs in _changes(folders, find, look):
-                with stopper.patience():  # nothing half-written is left
+                with interrupt.deferred():  # nothing half-written is left
                     write(runs, path, reload=RELOAD)
-                if stopper.wanted:
+                if interrupt.wanted:
                     raise KeyboardInterrupt
         finally:
-            with stopper.patience():
+            with interrupt.deferred():
                 runs = find()
                 write(runs, path)
     return runs

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from collegium.data import ImageData, Loader
 from collegium.evaluation.predict import Predictions
-from collegium.teachers.ensemble import Faculty, Profile
+from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 from collegium.teachers.label_map import LabelMap
 from collegium.teachers.teacher import Precision
-from collegium.training.module import Learner
+from collegium.training.module import DistillModule
 from collegium.types import HintPair, TeacherOutputs
 
 SHOWN = 8
@@ -23,7 +23,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Inspection:
+class EvaluationOutputs:
     """Everything said about an evaluation split, once.
 
     Attributes:
@@ -55,19 +55,19 @@ class Inspection:
 
 @torch.no_grad()
 def inspect_split(
-    learner: Learner,
-    faculty: Faculty,
+    module: DistillModule,
+    ensemble: TeacherEnsemble,
     asked: Callable[[str, ImageData], Predictions],
     heard: tuple[str, ...],
     data: ImageData,
     device: torch.device,
     precision: Precision,
-) -> Inspection:
+) -> EvaluationOutputs:
     """Run student and weighting over plain views of a split, beside what teachers say of it.
 
     Args:
-        learner: the student and its objective.
-        faculty: the teachers, heard or not.
+        module: the student and its objective.
+        ensemble: the teachers, heard or not.
         asked: gives what a teacher, by name, says of a split.
         heard: names of those the student hears.
         data: the split.
@@ -75,12 +75,12 @@ def inspect_split(
         precision: what it runs in.
     """
     answers_NTC = torch.empty(len(data), 0, len(data.classes))
-    if faculty.names:
-        answers_NTC = torch.stack([asked(name, data).logits_NC for name in faculty.names], dim=1)
-    columns = [faculty.names.index(name) for name in heard]
-    groups_TC = faculty.groups(heard, len(data.classes))
+    if ensemble.names:
+        answers_NTC = torch.stack([asked(name, data).logits_NC for name in ensemble.names], dim=1)
+    columns = [ensemble.names.index(name) for name in heard]
+    groups_TC = ensemble.groups(heard, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(device)
-    learner.eval()
+    module.eval()
     rows: list[tuple[Tensor, Tensor]] = []
     place, seconds = 0, 0.0
     for batch in Loader(data, 250, device=device).epoch(0):
@@ -88,20 +88,20 @@ def inspect_split(
         place += len(batch)
         started = time.perf_counter()
         with precision():
-            student = learner.observe(batch.images_BDHW)
+            student = module.forward_student(batch.images_BDHW)
         logits_BC = student.logits_BC.cpu()
         seconds += time.perf_counter() - started
         teachers = TeacherOutputs(said_BTC, groups_TC=groups_TC)
-        weights_BT = learner.objective.weigh(student, teachers, batch.labels_B)
+        weights_BT = module.objective.weigh(student, teachers, batch.labels_B)
         rows.append((logits_BC, weights_BT.cpu()))
     logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
     student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
-    labels = {name: faculty.profiles[name].labels for name in faculty.names}
-    return Inspection(
+    labels = {name: ensemble.infos[name].labels for name in ensemble.names}
+    return EvaluationOutputs(
         student_said,
         answers_NTC,
         weights.float(),
-        faculty.names,
+        ensemble.names,
         heard,
         labels,
         data.classes,
@@ -109,7 +109,7 @@ def inspect_split(
     )
 
 
-def predictions(seen: Inspection) -> dict[str, Any]:
+def predictions(seen: EvaluationOutputs) -> dict[str, Any]:
     """The arrays of predictions.npz; -1 where a teacher does not know the example's class."""
     said = [seen.teacher(name) for name in seen.teachers]
     classes = [torch.where(found.known_N, found.classes_N, -1) for found in said]
@@ -125,7 +125,7 @@ def predictions(seen: Inspection) -> dict[str, Any]:
     }
 
 
-def agreement(seen: Inspection) -> dict[str, float]:
+def agreement(seen: EvaluationOutputs) -> dict[str, float]:
     """For each teacher, how often the student gives the same class, 0..1; where it knows it."""
     found = {}
     for name in seen.teachers:
@@ -136,7 +136,7 @@ def agreement(seen: Inspection) -> dict[str, float]:
     return found
 
 
-def accuracies(seen: Inspection) -> dict[str, float]:
+def accuracies(seen: EvaluationOutputs) -> dict[str, float]:
     """For each teacher `accuracy.NAME`; `accuracy_known.NAME` too where it knows but some."""
     found = {}
     for name in seen.teachers:
@@ -147,7 +147,7 @@ def accuracies(seen: Inspection) -> dict[str, float]:
     return found
 
 
-def examples(seen: Inspection, data: ImageData) -> dict[str, Any]:
+def examples(seen: EvaluationOutputs, data: ImageData) -> dict[str, Any]:
     """The arrays of examples.npz: the most contested, the best corrected, the worst."""
     chosen = {rule: order[:SHOWN] for rule, order in _rules(seen).items()}
     rows = torch.cat(list(chosen.values()))
@@ -166,7 +166,7 @@ def examples(seen: Inspection, data: ImageData) -> dict[str, Any]:
     }
 
 
-def _rules(seen: Inspection) -> Mapping[str, Tensor]:
+def _rules(seen: EvaluationOutputs) -> Mapping[str, Tensor]:
     labels_N1 = seen.student.labels_N[:, None]
     student_N = seen.student.logits_NC.softmax(dim=1).gather(1, labels_N1).squeeze(1)
     if not seen.teachers:
@@ -188,7 +188,7 @@ def _rules(seen: Inspection) -> Mapping[str, Tensor]:
 
 
 def teacher_rows(
-    profiles: Mapping[str, Profile],
+    infos: Mapping[str, TeacherInfo],
     measured: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[HintPair],
 ) -> list[dict[str, Any]]:
@@ -196,21 +196,21 @@ def teacher_rows(
     return [
         {
             "name": name,
-            "spec": profile.spec,
-            "sha256": profile.sha256,
-            "classes": list(profile.classes),
-            "mean": list(profile.mean),
-            "std": list(profile.std),
-            "resizing": profile.resizing,
-            "parameters": profile.parameters,
-            "changes": list(profile.changes),
-            "licence": profile.licence,
+            "spec": info.spec,
+            "sha256": info.sha256,
+            "classes": list(info.classes),
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "resizing": info.resizing,
+            "parameters": info.parameters,
+            "changes": list(info.changes),
+            "licence": info.licence,
             **measured.get(name, {}),
-            **({} if profile.labels is None else {"labels": profile.labels.groups_by_name()}),
+            **({} if info.labels is None else {"labels": info.labels.groups_by_name()}),
             "hints": [str(pair) for pair in pairs if pair.teacher == name],
-            **({"code": dict(profile.code)} if profile.code else {}),
+            **({"code": dict(info.code)} if info.code else {}),
         }
-        for name, profile in profiles.items()
+        for name, info in infos.items()
     ]
 
 

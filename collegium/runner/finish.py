@@ -31,8 +31,8 @@ from collegium.report.page import write_page
 from collegium.runner import final_evaluation as outcome
 from collegium.runner.changes import in_words
 from collegium.store import Store, StoredTeachers
-from collegium.teachers.ensemble import Faculty
-from collegium.training.trainer import Training
+from collegium.teachers.ensemble import TeacherEnsemble
+from collegium.training.trainer import Trainer
 from collegium.utils.files import write_whole
 
 Weights = tuple[Int[Tensor, " N"], Float[Tensor, "N T"]]
@@ -46,16 +46,16 @@ class FinishedTraining:
         run: the request, with everything settled.
         training: its state is that of the last epoch.
         splits: the data.
-        faculty: every teacher.
+        ensemble: every teacher.
         asked: gives what a teacher, by name, says of a split.
         heard: names of the teachers that the student hears.
         store: the store of teachers' answers; None where there is none.
     """
 
     run: Run
-    training: Training
+    training: Trainer
     splits: Splits
-    faculty: Faculty
+    ensemble: TeacherEnsemble
     asked: Callable[[str, ImageData], Predictions]
     heard: tuple[str, ...]
     store: Store | None = None
@@ -63,7 +63,7 @@ class FinishedTraining:
     @property
     def student(self) -> Network:
         """The trained student."""
-        return self.training.learner.student
+        return self.training.module.student
 
 
 def close(done: FinishedTraining) -> None:
@@ -75,8 +75,8 @@ def close(done: FinishedTraining) -> None:
     if not done.training.fabric.is_global_zero:
         return
     seen = outcome.inspect_split(
-        done.training.learner,
-        done.faculty,
+        done.training.module,
+        done.ensemble,
         done.asked,
         done.heard,
         done.splits.evaluation,
@@ -125,7 +125,7 @@ def _labels(data: ImageData, index_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     return data.labels_N.cpu()[order][places]
 
 
-def _summary(done: FinishedTraining, seen: outcome.Inspection) -> Json:
+def _summary(done: FinishedTraining, seen: outcome.EvaluationOutputs) -> Json:
     progress = done.training.state.progress
     images = done.run.optimisation.epochs * len(done.splits.train)
     changes = in_words(done.training.record.run.get(CHANGES, []))
@@ -164,14 +164,14 @@ def _at_best(done: FinishedTraining) -> float | None:
 def _store_hits(done: FinishedTraining) -> float:
     if not isinstance(done.training.teachers, StoredTeachers) or done.store is None:
         return 0.0
-    tally = done.training.teachers.tally
-    if not tally.asked:
+    stats = done.training.teachers.stats
+    if not stats.asked:
         return 0.0
-    done.store.note_use(tally.asked, tally.computed, tally.seconds)
-    return tally.hits
+    done.store.log_usage(stats.asked, stats.computed, stats.seconds)
+    return stats.hits
 
 
-def _note_test(done: FinishedTraining, seen: outcome.Inspection, summary: Json) -> None:
+def _note_test(done: FinishedTraining, seen: outcome.EvaluationOutputs, summary: Json) -> None:
     """The test split's line of metrics.jsonl, and the best of those that were asked for."""
     if summary["split"] == "test":
         epochs = done.run.optimisation.epochs

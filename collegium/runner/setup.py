@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from collegium.build import (
+    input_spec_of,
     make_dims,
+    make_ensemble,
     make_fabric,
-    make_faculty,
     make_splits,
     make_student,
-    setting_of,
-    settle,
-    settle_views,
+    resolve,
+    resolve_views,
 )
 from collegium.config.run import Run
 from collegium.config.same_run import (
@@ -35,7 +35,7 @@ from collegium.errors import NumericsError
 from collegium.models.features.pairing import asked_layers, pair_table
 from collegium.models.licences import read_licence
 from collegium.models.network import SEES_GREY
-from collegium.objectives.hard_label import note_of, set_hard_label, settle_class_weights
+from collegium.objectives.hard_label import note_of, resolve_class_weights, set_hard_label
 from collegium.objectives.objective import Objective
 from collegium.records.run_folder import (
     RUN,
@@ -47,19 +47,19 @@ from collegium.records.tensorboard import written_to
 from collegium.runner import final_evaluation as outcome
 from collegium.runner.changes import Allowed, write_changes
 from collegium.runner.finish import FinishedTraining, close
-from collegium.runner.trial_step import part_sizes, parts_warning, rehearse
+from collegium.runner.trial_step import part_sizes, parts_warning, try_step
 from collegium.store import Store
-from collegium.store.open import Inquiry, check_storage, stored_teachers
-from collegium.store.whole_splits import PlainAnswers
+from collegium.store.open import StoreRequest, check_storage, stored_teachers
+from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.optimize import to_channels_last
-from collegium.training.module import Learner, student_layers, try_layers
+from collegium.training.module import DistillModule, student_layers, try_layers
 from collegium.training.precision import notes_on
-from collegium.training.trainer import Training
+from collegium.training.trainer import Trainer
 from collegium.types import Dims, Layers
 from collegium.utils.lock import only_writer
 from collegium.utils.progress import Display
-from collegium.utils.signals import Stopper
+from collegium.utils.signals import GracefulInterrupt
 from collegium.utils.version import VERSION
 
 SAMPLED = 1000
@@ -76,7 +76,7 @@ class Session:
         out: the run folder.
         quiet: show no progress.
         label: in front of progress lines.
-        stopper: knows whether somebody wants to stop; None for nobody.
+        interrupt: knows whether somebody wants to stop; None for nobody.
         events: write metrics for TensorBoard too.
     """
 
@@ -87,12 +87,12 @@ class Session:
         *,
         quiet: bool = False,
         label: str = "train",
-        stopper: Stopper | None = None,
+        interrupt: GracefulInterrupt | None = None,
         events: bool = False,
     ) -> None:
         check_storage(run.storage, run.machine, run.views)
         asked, asked_of = asked_layers(run.method.pairs_asked(), tuple(run.teachers))
-        self.stopper = stopper or Stopper()
+        self.interrupt = interrupt or GracefulInterrupt()
         self.out, self.events, self.record = out, events, Record(out)
         self.fabric = make_fabric(run.machine)
         self.display = Display(quiet or not self.fabric.is_global_zero, label)
@@ -107,21 +107,21 @@ class Session:
             self.display,
             run.classes,
         )
-        self.setting = setting_of(self.splits.train)
-        self.student = make_student(run.student, self.setting, run.seed)
+        self.input_spec = input_spec_of(self.splits.train)
+        self.student = make_student(run.student, self.input_spec, run.seed)
         for note in self.student.origin.notes:
             tell = self.display.warn if note == SEES_GREY else self.display.say
             tell(f"student: {note}")
         for doubt in self.student.origin.doubts:
             self.display.warn(f"student: {doubt}")
         self.student.to(self.fabric.device)
-        self.channels_last = self._rehearse(run)
+        self.channels_last = self._try_step(run)
         if self.channels_last:
             to_channels_last(self.student)
         specs = run.to_json()["teachers"]
         batch_size, epochs = run.optimisation.batch_size, run.optimisation.epochs
         self.steps = epochs * -(-len(self.splits.train) // batch_size)
-        self.faculty = make_faculty(
+        self.ensemble = make_ensemble(
             run.teachers,
             specs,
             self.splits,
@@ -133,32 +133,32 @@ class Session:
             asked_of,
             self.display,
         )
-        self.profiles = self.faculty.profiles
-        for profile in self.profiles.values():
-            known = () if profile.labels is None else (profile.labels.note(),)
-            for note in (*known, *profile.notes):
-                self.display.say(f"teacher {profile.name}: {note}")
-            if warning := read_licence(profile.licence).warning:
-                self.display.warn(f"teacher {profile.name}: {warning}")
-            for doubt in profile.doubts:
-                self.display.warn(f"teacher {profile.name}: {doubt}")
-        self.dims = make_dims(self.student, self.profiles, self.setting, run.seed, asked)
-        self.asked = PlainAnswers(
-            self.faculty,
+        self.infos = self.ensemble.infos
+        for info in self.infos.values():
+            known = () if info.labels is None else (info.labels.note(),)
+            for note in (*known, *info.notes):
+                self.display.say(f"teacher {info.name}: {note}")
+            if warning := read_licence(info.licence).warning:
+                self.display.warn(f"teacher {info.name}: {warning}")
+            for doubt in info.doubts:
+                self.display.warn(f"teacher {info.name}: {doubt}")
+        self.dims = make_dims(self.student, self.infos, self.input_spec, run.seed, asked)
+        self.asked = SplitPredictor(
+            self.ensemble,
             run.machine,
             self.fabric,
             self.display,
             None if run.storage.store is None else Path(run.storage.store),
             run.to_json()["data"],
         )
-        self.measured = self._measure_teachers(run.method.chooses)
+        self.measured = self._measure_teachers(run.method.needs_teacher_accuracy)
         accuracy = {name: found["accuracy"] for name, found in self.measured.items()}
-        method = settle(run.method, self.faculty.names, accuracy)
-        views = settle_views(run.views, method, run.optimisation.epochs)
+        method = resolve(run.method, self.ensemble.names, accuracy)
+        views = resolve_views(run.views, method, run.optimisation.epochs)
         self.request = dataclasses.replace(run, method=method, views=views)
-        self._build(method.listens_to(self.faculty.names))
+        self._build(method.active_teachers(self.ensemble.names))
 
-    def _rehearse(self, run: Run) -> bool:
+    def _try_step(self, run: Run) -> bool:
         """Try a step of training on a copy; gives whether the student takes channels-last."""
         loader = Loader(
             self.splits.train,
@@ -169,9 +169,9 @@ class Session:
             workers=0,
         )
         sizes = part_sizes(loader.sizes(), run.machine.micro_batches)
-        layout, notes = rehearse(
+        layout, notes = try_step(
             self.student,
-            self.setting.image_shape,
+            self.input_spec.image_shape,
             sizes,
             self.fabric.autocast,
             run.machine.channels_last,
@@ -182,16 +182,16 @@ class Session:
         self._part = max(sizes)
         return layout
 
-    def _measure_teachers(self, chooses: bool) -> dict[str, dict[str, Any]]:
+    def _measure_teachers(self, needs_teacher_accuracy: bool) -> dict[str, dict[str, Any]]:
         """Of each teacher on the validation split: for the record, and for methods that choose."""
         data = self.splits.validation
         if data is None:
             return {}
         # Thousands take longer than all else before the first step, and only a choice needs them.
-        if not chooses and len(data) > SAMPLED:
+        if not needs_teacher_accuracy and len(data) > SAMPLED:
             data = data.subset(torch.linspace(0, len(data) - 1, SAMPLED).long())
         found = {}
-        for name in self.faculty.names:
+        for name in self.ensemble.names:
             self.display.say(f"teacher {name}: measuring on {len(data)} images")
             # Nothing is written yet: what is wrong with the request may still be found.
             said = self.asked(name, data, fill=False)
@@ -222,9 +222,9 @@ class Session:
         compiled = run.machine.compiles(self.fabric.device.type, self.steps)
         size = -(-run.optimisation.batch_size // run.machine.micro_batches)
         layers = student_layers(objective, dims)
-        views = min(self._part, 2), *self.setting.image_shape
+        views = min(self._part, 2), *self.input_spec.image_shape
         try_layers(self.student, objective, layers, views, self.fabric)
-        self.learner = Learner(
+        self.module = DistillModule(
             self.student,
             objective,
             layers,
@@ -251,26 +251,26 @@ class Session:
         run, train = self.request, self.splits.train
         weights_C = None
         if run.class_weights is not None:
-            weights_C = settle_class_weights(run.class_weights, train.classes, train.labels_N)
+            weights_C = resolve_class_weights(run.class_weights, train.classes, train.labels_N)
             self.display.say(note_of(weights_C, train.classes))
         set_hard_label(objective, run.method.slug, weights_C, run.label_smoothing)
 
     def _make_source(self, layers: Layers, dims: Dims) -> AbstractTeacherSource:
         run = self.request
         if run.storage.store is None or not dims.teachers:
-            said = {n: self.faculty.teacher(n, layers.teachers.get(n, ())) for n in dims.teachers}
+            said = {n: self.ensemble.teacher(n, layers.teachers.get(n, ())) for n in dims.teachers}
             return LiveTeachers(said, dims.classes)
-        inquiry = Inquiry(
+        request = StoreRequest(
             run.to_json()["data"],
             self.loader.views,
-            self.faculty,
+            self.ensemble,
             run.machine,
             run.optimisation.batch_size,
             self.fabric,
             self.display,
         )
         views = [self.loader.view(epoch) for epoch in range(run.optimisation.epochs)]
-        source, self.store = stored_teachers(inquiry, run.storage, dims.teachers, layers, views)
+        source, self.store = stored_teachers(request, run.storage, dims.teachers, layers, views)
         return source
 
     def carry_out(
@@ -298,7 +298,7 @@ class Session:
                 self.request,
                 training,
                 self.splits,
-                self.faculty,
+                self.ensemble,
                 self.asked,
                 self.heard,
                 self.store,
@@ -307,11 +307,11 @@ class Session:
         self.fabric.barrier()
         return record
 
-    def make_training(self) -> Training:
+    def make_training(self) -> Trainer:
         """The loop over the parts, at its first step."""
-        return Training(
+        return Trainer(
             self.fabric,
-            self.learner,
+            self.module,
             self.source,
             self.loader,
             self.splits.validation,
@@ -319,8 +319,8 @@ class Session:
             self.request.machine,
             self.record,
             self.display,
-            {name: profile.sha256 for name, profile in self.profiles.items()},
-            self.stopper,
+            {name: info.sha256 for name, info in self.infos.items()},
+            self.interrupt,
             self.splits.test if self.request.watch_test else None,
             known_ids(self.record.run) if self.record.path(RUN).is_file() else (),
         )
@@ -346,7 +346,7 @@ class Session:
             "environment": _environment(),
         }
         content["id"] = run_id(content)
-        return content, outcome.teacher_rows(self.profiles, self.measured, self.pairs)
+        return content, outcome.teacher_rows(self.infos, self.measured, self.pairs)
 
     def _identity(self) -> dict[str, str]:
         """What else decides the result and is found in the data."""
@@ -356,7 +356,7 @@ class Session:
 
     def _code(self) -> Json:
         """Digests of the user's sources, where there are any."""
-        teachers = {name: dict(one.code) for name, one in self.profiles.items() if one.code}
+        teachers = {name: dict(one.code) for name, one in self.infos.items() if one.code}
         parts: Json = {"student": dict(self.student.origin.code), "teachers": teachers}
         found = {name: part for name, part in parts.items() if part}
         return {"code": found} if found else {}
@@ -385,7 +385,7 @@ class Session:
         for version in new_versions(was, content):
             self.display.warn(f"{version}: what follows may be rounded otherwise")
 
-    def _change(self, record: Record, training: Training, allowed: Allowed) -> None:
+    def _change(self, record: Record, training: Trainer, allowed: Allowed) -> None:
         """Write down what is changed on purpose: not before the checkpoint was found to fit."""
         if self.fabric.is_global_zero:
             for line in write_changes(record, *self._now(), allowed):
@@ -394,8 +394,8 @@ class Session:
         training.state.run = known_ids(record.run)
 
     def _check_frozen(self) -> None:
-        for name in self.faculty.names:
-            if not self.faculty.unchanged(name):
+        for name in self.ensemble.names:
+            if not self.ensemble.unchanged(name):
                 raise NumericsError(f"teacher {name} was changed by training: nothing kept")
 
 

@@ -32,7 +32,7 @@ STEP = 4
 """A step takes so many times as long as a forward in evaluation, about."""
 
 
-def rehearse(
+def try_step(
     student: Network,
     image_shape: MapShape,
     sizes: Sequence[int],
@@ -113,7 +113,7 @@ def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
 
 
 class _Trial:
-    """Attempts on copies of a student; see `rehearse`."""
+    """Attempts on copies of a student; see `try_step`."""
 
     def __init__(
         self,
@@ -129,12 +129,12 @@ class _Trial:
 
     def attempt(self, channels_last: bool) -> str:
         """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
-        with spare(self.student, "the student") as twin:
+        with spare(self.student, "the student") as trial:
             try:
-                self.sizes = self._affordable(twin)
-                if channels_last and (problem := self._lay_out(twin)):
+                self.sizes = self._affordable(trial)
+                if channels_last and (problem := self._lay_out(trial)):
                     return problem
-                return self._steps(twin, channels_last)
+                return self._steps(trial, channels_last)
             except RequestError as error:
                 return str(error)
             except Exception as error:  # Whatever a user's forward or backward raises.
@@ -150,55 +150,55 @@ class _Trial:
             f"step of training on {counts} views of {size}: {self.reason}"
         )
 
-    def _views(self, count: int, twin: Network, channels_last: bool = False) -> Tensor:
+    def _views(self, count: int, trial: Network, channels_last: bool = False) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        views_BDHW = torch.rand(count, *self.shape, generator=generator).to(twin.mean.device)
+        views_BDHW = torch.rand(count, *self.shape, generator=generator).to(trial.mean.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return views_BDHW.contiguous(memory_format=layout)
 
-    def _affordable(self, twin: Network) -> list[int]:
+    def _affordable(self, trial: Network) -> list[int]:
         """The sizes that can be tried in time, by the time of one view."""
-        views_BDHW = self._views(1, twin)
-        with torch.no_grad(), self.precision(), evaluating(twin):
-            twin(views_BDHW)  # the first call sets things up
+        views_BDHW = self._views(1, trial)
+        with torch.no_grad(), self.precision(), evaluating(trial):
+            trial(views_BDHW)  # the first call sets things up
             started = time.perf_counter(), time.process_time()
-            twin(views_BDHW).cpu()  # waits for a device that answers later
+            trial(views_BDHW).cpu()  # waits for a device that answers later
         # On a busy machine the processor's time counts, not that of the others.
         seconds = min(time.perf_counter() - started[0], time.process_time() - started[1])
         most = LONGEST / (STEP * seconds + 1e-9)
         few = [size for size in self.sizes if size <= most]
         return few or [min([*self.sizes, max(2, int(most))])]
 
-    def _lay_out(self, twin: Network) -> str:
+    def _lay_out(self, trial: Network) -> str:
         """Convert the layout, and compare the logits of both layouts of images in evaluation."""
         count = self.sizes[0]
-        with torch.no_grad(), self.precision(), evaluating(twin):
+        with torch.no_grad(), self.precision(), evaluating(trial):
             torch.manual_seed(0)
-            before_BC = twin(self._views(count, twin)).float()
-            to_channels_last(twin)
+            before_BC = trial(self._views(count, trial)).float()
+            to_channels_last(trial)
             for layout in (False, True):
                 torch.manual_seed(0)
-                after_BC = twin(self._views(count, twin, layout)).float()
+                after_BC = trial(self._views(count, trial, layout)).float()
                 change = moved(before_BC, after_BC).amax().item()
                 if change > EXACT:
                     return f"a logit moved by {change:.2g} deviations, bound {EXACT:g}"
         return ""
 
-    def _steps(self, twin: Network, channels_last: bool) -> str:
+    def _steps(self, trial: Network, channels_last: bool) -> str:
         # A file has the state of the body, a checkpoint that of the whole.
-        if problem := _state_problem(twin.body) or _state_problem(twin):
+        if problem := _state_problem(trial.body) or _state_problem(trial):
             return problem
-        before, trained = _Saved(twin), dict(twin.body.named_parameters())
-        twin.train()
-        unsaved = {name: buffer.clone() for name, buffer in _unsaved(twin.body)}
-        problem = self._batches(twin, channels_last) or before.problem(twin)
-        for name, parameter in twin.body.named_parameters():
+        before, trained = _Saved(trial), dict(trial.body.named_parameters())
+        trial.train()
+        unsaved = {name: buffer.clone() for name, buffer in _unsaved(trial.body)}
+        problem = self._batches(trial, channels_last) or before.problem(trial)
+        for name, parameter in trial.body.named_parameters():
             if not problem and trained.get(name, parameter) is not parameter:
                 problem = (
                     f"the student gives {name} a new parameter in training, which no optimiser "
                     "would train: write to its .data"
                 )
-        moving = [name for name, buffer in _unsaved(twin.body) if _differs(buffer, unsaved[name])]
+        moving = [name for name, buffer in _unsaved(trial.body) if _differs(buffer, unsaved[name])]
         if moving:
             self.notes.append(
                 f"buffer {moving[0]} changes in training and is not saved (persistent=False): "
@@ -206,45 +206,45 @@ class _Trial:
             )
         return problem
 
-    def _batches(self, twin: Network, channels_last: bool) -> str:
+    def _batches(self, trial: Network, channels_last: bool) -> str:
         for size in self.sizes:
-            views_BDHW = self._views(size, twin, channels_last)
+            views_BDHW = self._views(size, trial, channels_last)
             with self.precision():
-                output = twin.body(twin.prepare(views_BDHW))
-                logits_BC = logits_of(output, f"{twin.spec} in training", training=True)
-            if problem := self._backward(twin, logits_BC, size):
+                output = trial.body(trial.prepare(views_BDHW))
+                logits_BC = logits_of(output, f"{trial.spec} in training", training=True)
+            if problem := self._backward(trial, logits_BC, size):
                 return problem
             several = size == self.sizes[0] and not isinstance(output, Tensor)
-            if several and (problem := self._check_parts(twin, output)):
+            if several and (problem := self._check_parts(trial, output)):
                 return problem
         return ""
 
-    def _backward(self, twin: Network, logits_BC: Tensor, size: int) -> str:
-        expected = (size, len(twin.classes))
+    def _backward(self, trial: Network, logits_BC: Tensor, size: int) -> str:
+        expected = (size, len(trial.classes))
         if tuple(logits_BC.shape) != expected:
             return (
-                f"the student {twin.spec} gives {tuple(logits_BC.shape)} in training, expected "
+                f"the student {trial.spec} gives {tuple(logits_BC.shape)} in training, expected "
                 f"logits of shape {expected} as in evaluation"
             )
         if not logits_BC.requires_grad:
             return (
-                f"no parameter of the student {twin.spec} can learn: its logits carry no gradient; "
+                f"no parameter of the student {trial.spec} can learn: its logits have no gradient; "
                 "call requires_grad_() on what is to be trained, and leave out no_grad() and int8"
             )
         logits_BC.float().square().mean().backward()
         return ""
 
-    def _check_parts(self, twin: Network, output: object) -> str:
+    def _check_parts(self, trial: Network, output: object) -> str:
         """Where training gives several things: all that decides evaluation must learn."""
-        taught = _reached(twin)
-        twin.zero_grad()
-        with self.precision(), evaluating(twin):
-            twin(self._views(self.sizes[0], twin)).float().square().mean().backward()
-        left = [name for name in _reached(twin) if name not in taught]
+        taught = _reached(trial)
+        trial.zero_grad()
+        with self.precision(), evaluating(trial):
+            trial(self._views(self.sizes[0], trial)).float().square().mean().backward()
+        left = [name for name in _reached(trial) if name not in taught]
         found = describe_output(output)
         if left:
             return (
-                f"the student {twin.spec} gives {found} in training; of its first part {left[0]} "
+                f"the student {trial.spec} gives {found} in training; of its first part {left[0]} "
                 "learns nothing, although it decides the logits in evaluation: return (B, C) "
                 "logits, or a dictionary with the key 'logits', in training too"
             )
@@ -255,20 +255,20 @@ class _Trial:
 class _Saved:
     """The state of a module as a checkpoint has it."""
 
-    def __init__(self, twin: nn.Module) -> None:
-        tensors, self.extra = pack_state(twin.state_dict(), "the student")
+    def __init__(self, trial: nn.Module) -> None:
+        tensors, self.extra = pack_state(trial.state_dict(), "the student")
         self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
 
-    def put_back(self, twin: nn.Module) -> None:
+    def put_back(self, trial: nn.Module) -> None:
         """Load it."""
-        twin.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
+        trial.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
 
-    def problem(self, twin: nn.Module) -> str:
+    def problem(self, trial: nn.Module) -> str:
         """Why the state after a step cannot be loaded where this one was, or the other way."""
-        after = _Saved(twin)
+        after = _Saved(trial)
         try:
-            self.put_back(twin)
-            after.put_back(twin)
+            self.put_back(trial)
+            after.put_back(trial)
         except Exception as error:  # Whatever a user's load_state_dict or hooks raise.
             return (
                 "a step of training gives the student a state that it cannot be resumed with: "
@@ -278,16 +278,16 @@ class _Saved:
         return ""
 
 
-def _state_problem(twin: nn.Module) -> str:
+def _state_problem(trial: nn.Module) -> str:
     """Why a checkpoint would not bring this network back; empty where it does."""
-    trained = {n: p for n, p in twin.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in trial.named_parameters() if p.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
     try:
-        saved = _Saved(twin)
+        saved = _Saved(trial)
         with torch.no_grad():
             for parameter in trained.values():
                 parameter.add_(1)
-        saved.put_back(twin)
+        saved.put_back(trial)
     except RequestError:
         raise
     except Exception as error:  # Whatever a user's state_dict, set_extra_state or hooks raise.

@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from collegium.build import Labels, make_fabric, make_faculty, make_splits
+from collegium.build import Labels, make_ensemble, make_fabric, make_splits
 from collegium.config.options import Machine
 from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
 from collegium.models.features.layer_names import find_layer, wholes
 from collegium.store import Store
 from collegium.store.identity import Codecs, check_answers, fill_views
-from collegium.store.open import Inquiry
+from collegium.store.open import StoreRequest
 from collegium.store.plan import human_bytes
 from collegium.store.store import LOGITS, parse_layer
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.utils.from_json import ImageSize
 from collegium.utils.progress import Display
 
@@ -70,7 +70,7 @@ def build(
     asked: dict[str, list[str]] = {}
     for name, path in map(parse_layer, layers):
         asked.setdefault(name, []).extend(wholes(path))
-    inquiry = _inquire(
+    request = _inquire(
         data,
         image_size,
         augment,
@@ -84,19 +84,19 @@ def build(
         asked,
         lambda splits: keep_classes(splits, classes),
     )
-    numbers = [0] if inquiry.views.recipe == "none" else list(range(views))
-    _, volumes, filler = inquiry.open(folder, _codecs(inquiry.faculty, logits, layers, maps))
-    inquiry.plan(folder, volumes, numbers, len(numbers))
+    numbers = [0] if request.views.recipe == "none" else list(range(views))
+    _, volumes, writer = request.open(folder, _codecs(request.ensemble, logits, layers, maps))
+    request.plan(folder, volumes, numbers, len(numbers))
     started = time.perf_counter()
-    fill_views(filler, volumes, numbers)
-    inquiry.fabric.barrier()
+    fill_views(writer, volumes, numbers)
+    request.fabric.barrier()
     return {
         "folder": str(folder),
         "views": len(numbers),
-        "examples": len(inquiry.views.data),
-        "computed": filler.tally.computed,
+        "examples": len(request.views.data),
+        "computed": writer.stats.computed,
         "seconds": time.perf_counter() - started,
-        "teacher_seconds": filler.tally.seconds,
+        "teacher_seconds": writer.stats.seconds,
         "bytes": sum(volume.bytes() for kinds in volumes.values() for volume in kinds.values()),
     }
 
@@ -114,7 +114,7 @@ def _inquire(
     labels: Mapping[str, Labels],
     layers: Mapping[str, Sequence[str]],
     choose: Callable[[Splits], Splits],
-) -> Inquiry:
+) -> StoreRequest:
     """About so many views of all training examples of some data, held out or not."""
     fabric = make_fabric(machine)
     display = Display(quiet or not fabric.is_global_zero, "store")
@@ -128,19 +128,21 @@ def _inquire(
         machine.decoders,
     )
     steps = count * -(-len(splits.train) // batch_size)
-    faculty = make_faculty(
+    ensemble = make_ensemble(
         teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers, display
     )
-    return Inquiry(data, views, faculty, machine, batch_size, fabric, display)
+    return StoreRequest(data, views, ensemble, machine, batch_size, fabric, display)
 
 
-def _codecs(faculty: Faculty, logits: str, layers: tuple[str, ...], maps: str) -> dict[str, Codecs]:
-    codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in faculty.names}
+def _codecs(
+    ensemble: TeacherEnsemble, logits: str, layers: tuple[str, ...], maps: str
+) -> dict[str, Codecs]:
+    codecs: dict[str, dict[str, str]] = {name: {LOGITS: logits} for name in ensemble.names}
     for text in layers:
         name, path = parse_layer(text)
-        layer = find_layer(faculty.profiles[name].maps, path) if name in codecs else None
+        layer = find_layer(ensemble.infos[name].maps, path) if name in codecs else None
         if layer is None:
-            known = [f"{n}:{p}" for n in faculty.names for p in faculty.profiles[n].maps]
+            known = [f"{n}:{p}" for n in ensemble.names for p in ensemble.infos[n].maps]
             raise RequestError(f"no layer {text!r}; there are: {', '.join(known)}")
         codecs[name][layer] = maps
     return dict(codecs)
@@ -257,7 +259,7 @@ def verify(
         known = data or store.views.data
         _refuse_foreign(store, spec, known)
         precision: Any = identity.precision
-        inquiry = _inquire(
+        request = _inquire(
             known,
             image_size,
             store.views.recipe,
@@ -272,9 +274,9 @@ def verify(
             partial(_as_stored, store),
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
-        _, volumes, filler = inquiry.open(folder, {name: codecs})
+        _, volumes, writer = request.open(folder, {name: codecs})
         try:
-            compared[name] = check_answers(filler, name, volumes[name], sample)
+            compared[name] = check_answers(writer, name, volumes[name], sample)
         except FolderError as problem:
             wrong.append(str(problem))
     return {

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from collegium.config.options import Machine, Storage
 from collegium.data import Views
 from collegium.errors import RequestError
-from collegium.store import Filler, Share, Store, StoredTeachers
+from collegium.store import ProcessShard, Store, StoredTeachers, StoreWriter
 from collegium.store.identity import (
     Codecs,
     check_answers,
@@ -21,7 +21,7 @@ from collegium.store.identity import (
 from collegium.store.plan import make_plan
 from collegium.store.source import Volumes
 from collegium.store.store import LOGITS
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Layers
 from collegium.utils.progress import Display
 
@@ -31,13 +31,13 @@ CHECKED = 16
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class StoreRequest:
     """Who is asked about what, and where.
 
     Attributes:
         data: what the data are called by the user.
         views: of them.
-        faculty: the teachers.
+        ensemble: the teachers.
         machine: what they compute in.
         batch_size: views of one forward.
         fabric: processes and devices.
@@ -46,7 +46,7 @@ class Inquiry:
 
     data: str
     views: Views
-    faculty: Faculty
+    ensemble: TeacherEnsemble
     machine: Machine
     batch_size: int
     fabric: Fabric
@@ -54,23 +54,23 @@ class Inquiry:
 
     def open(
         self, folder: Path, codecs: Mapping[str, Codecs]
-    ) -> tuple[Store, dict[str, Volumes], Filler]:
+    ) -> tuple[Store, dict[str, Volumes], StoreWriter]:
         """A store, the volumes of these teachers, and what fills them.
 
         Raises:
             FolderError: the store is for something else.
         """
         store = open_store(folder, self.views, self.display.warn, self.data)
-        volumes = open_volumes(store, self.faculty, codecs, self.machine.precision)
-        filler = Filler(
-            self.faculty,
+        volumes = open_volumes(store, self.ensemble, codecs, self.machine.precision)
+        writer = StoreWriter(
+            self.ensemble,
             self.views,
             self.batch_size,
-            Share(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
-            writes_down(store, self.faculty, volumes, self.machine.precision),
+            ProcessShard(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
+            writes_down(store, self.ensemble, volumes, self.machine.precision),
             self.display.asked,
         )
-        return store, volumes, filler
+        return store, volumes, writer
 
     def plan(
         self, folder: Path, volumes: Mapping[str, Volumes], views: Sequence[int], epochs: int
@@ -83,7 +83,7 @@ class Inquiry:
         if not volumes:
             return
         index_N = self.views.data.index_N.cpu().numpy()
-        plan = make_plan(folder, volumes, self.faculty, index_N, views, epochs)
+        plan = make_plan(folder, volumes, self.ensemble, index_N, views, epochs)
         self.display.say(plan.table())
         plan.check()
 
@@ -107,7 +107,7 @@ def check_storage(storage: Storage, machine: Machine, views: int | None) -> None
 
 
 def stored_teachers(
-    inquiry: Inquiry,
+    request: StoreRequest,
     storage: Storage,
     names: tuple[str, ...],
     layers: Layers,
@@ -116,7 +116,7 @@ def stored_teachers(
     """A source for a run that answers from a store; says what that will cost before it is done.
 
     Args:
-        inquiry: who is asked about what.
+        request: who is asked about what.
         storage: which store, and how answers are kept.
         names: of the teachers that are heard.
         layers: hidden layers that are read.
@@ -126,7 +126,7 @@ def stored_teachers(
         FolderError: the store is for something else, or the disk cannot hold it.
         RequestError: it makes no sense together.
     """
-    live = _live(storage, names, layers, inquiry.faculty)
+    live = _live(storage, names, layers, request.ensemble)
     codecs: dict[str, Codecs] = {
         name: {LOGITS: storage.store_logits}
         | dict.fromkeys(layers.teachers.get(name, ()), storage.store_hints)
@@ -134,24 +134,26 @@ def stored_teachers(
         if name not in live
     }
     folder = Path(str(storage.store))
-    store, volumes, filler = inquiry.open(folder, codecs)
+    store, volumes, writer = request.open(folder, codecs)
     for name, kinds in volumes.items():
-        check_answers(filler, name, kinds, CHECKED)
-    inquiry.plan(folder, volumes, sorted(set(views_by_epoch)), len(views_by_epoch))
+        check_answers(writer, name, kinds, CHECKED)
+    request.plan(folder, volumes, sorted(set(views_by_epoch)), len(views_by_epoch))
     if live:
-        inquiry.display.say(
+        request.display.say(
             f"teachers {', '.join(live)} run in every step: their hints are not stored "
             "(--store-hints int8, fp16 or fp32)"
         )
-    said = {name: inquiry.faculty.teacher(name, layers.teachers[name]) for name in live}
-    return StoredTeachers(names, volumes, said, filler, layers), store
+    said = {name: request.ensemble.teacher(name, layers.teachers[name]) for name in live}
+    return StoredTeachers(names, volumes, said, writer, layers), store
 
 
-def _live(storage: Storage, names: tuple[str, ...], layers: Layers, faculty: Faculty) -> list[str]:
+def _live(
+    storage: Storage, names: tuple[str, ...], layers: Layers, ensemble: TeacherEnsemble
+) -> list[str]:
     """Who must run in every step: teachers whose hidden layers are read and not stored."""
     hinting = [name for name in names if layers.teachers.get(name)]
     live = hinting if storage.store_hints == "none" else []
-    if live and faculty.bounded:
+    if live and ensemble.bounded:
         raise RequestError(
             f"the hints of {', '.join(live)} are not stored, so these teachers run in every step: "
             "with --teacher-memory bounded give --store-hints, or a method without hints"

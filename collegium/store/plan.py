@@ -10,7 +10,7 @@ import numpy as np
 from collegium.errors import FolderError
 from collegium.store.source import Volumes
 from collegium.store.volume import Index
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Plan:
 def make_plan(
     folder: Path,
     volumes: Mapping[str, Volumes],
-    faculty: Faculty,
+    ensemble: TeacherEnsemble,
     index_N: Index,
     views: Sequence[int],
     epochs: int,
@@ -130,7 +130,7 @@ def make_plan(
                 len(index_N) * len(views),
                 len(index_N) * len(views) - sum(absent),
                 sum(volume.codec.row_bytes for volume in kinds.values()),
-                faculty.profiles[name].images_per_s,
+                ensemble.infos[name].images_per_s,
                 len(index_N) * epochs,
             )
         )

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from collegium.errors import ResourceError
 from collegium.store.codecs import AbstractCodec
-from collegium.utils.files import lacking, with_metadata
+from collegium.utils.files import is_transient, with_metadata
 
 PRESENT = "present"
 _KINDS = {"F32": "<f4", "F16": "<f2", "I8": "|i1", "U8": "|u1", "U16": "<u2", "U32": "<u4"}
@@ -112,7 +112,7 @@ def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as problem:  # an empty file cannot be mapped
-        if isinstance(problem, OSError) and lacking(problem):
+        if isinstance(problem, OSError) and is_transient(problem):
             raise
         raise DamagedShardError(str(problem)) from None
     arrays, about = _parse(mapped)

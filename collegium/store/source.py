@@ -12,7 +12,7 @@ from collegium.data import Views
 from collegium.errors import NumericsError
 from collegium.store.store import LOGITS
 from collegium.store.volume import Index, Volume
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.source import AbstractTeacherSource, together
 from collegium.teachers.teacher import Answer, Teacher
 from collegium.types import Batch, Layers, TeacherOutputs
@@ -25,7 +25,7 @@ Volumes = Mapping[str, Volume]
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShard:
     """Which part of the work is this process's.
 
     Attributes:
@@ -40,7 +40,7 @@ class Share:
 
 
 @dataclass
-class Tally:
+class StoreStats:
     """What a store was good for.
 
     Attributes:
@@ -60,26 +60,26 @@ class Tally:
 
 
 @dataclass
-class Filler:
+class StoreWriter:
     """Runs teachers where answers are missing.
 
     Attributes:
-        faculty: who is asked.
+        ensemble: who is asked.
         views: makes the pixels.
         chunk: views of one forward.
         share: of this process.
         begin: called before the first answer is kept.
         tell: told how many views of how many a teacher has answered, by its name.
-        tally: what was done.
+        stats: what was done.
     """
 
-    faculty: Faculty
+    ensemble: TeacherEnsemble
     views: Views
     chunk: int = 128
-    share: Share = field(default_factory=Share)
+    share: ProcessShard = field(default_factory=ProcessShard)
     begin: Callable[[], None] = lambda: None
     tell: Callable[[str, int, int], None] = lambda name, done, of: None
-    tally: Tally = field(default_factory=Tally)
+    stats: StoreStats = field(default_factory=StoreStats)
 
     def __post_init__(self) -> None:
         self._begun = False
@@ -104,7 +104,7 @@ class Filler:
         for volume in volumes.values():
             absent |= volume.absent(index_N, view)
         missing = np.unique(index_N[absent])
-        self.tally.computed += len(missing)
+        self.stats.computed += len(missing)
         missing = missing if alone else self._mine(missing, volumes)
         if not len(missing):
             return
@@ -113,9 +113,9 @@ class Filler:
             self._begun = True
         started = time.perf_counter()
         paths = tuple(kind for kind in volumes if kind != LOGITS)
-        with self.faculty.hear(name, paths) as teacher:
+        with self.ensemble.loaded(name, paths) as teacher:
             self._ask(name, teacher, volumes, missing, view)
-        self.tally.seconds += time.perf_counter() - started
+        self.stats.seconds += time.perf_counter() - started
 
     def _mine(self, missing: Index, volumes: Volumes) -> Index:
         """Whole shards of the largest kind, so that no two processes write one file."""
@@ -141,7 +141,7 @@ class Filler:
 
     def ask_again(self, name: str, index_B: Index, view_B: Index) -> Tensor:
         """Logits of views as they are kept, whether they are or not."""
-        with self.faculty.hear(name) as teacher:
+        with self.ensemble.loaded(name) as teacher:
             device = self.views.data.labels_N.device
             index, view = (torch.from_numpy(keys).to(device) for keys in (index_B, view_B))
             return _packed(teacher, teacher.answer(self.views.of(index, view))).logits_BC
@@ -196,7 +196,7 @@ class StoredTeachers(AbstractTeacherSource):
         names: of all teachers.
         volumes: of those whose answers are stored.
         live: the others, who run in every step.
-        filler: runs who is missing.
+        writer: runs who is missing.
         layers: hidden layers that are read, by teacher.
     """
 
@@ -205,19 +205,19 @@ class StoredTeachers(AbstractTeacherSource):
         names: Sequence[str],
         volumes: Mapping[str, Volumes],
         live: Mapping[str, Teacher],
-        filler: Filler,
+        writer: StoreWriter,
         layers: Layers,
     ) -> None:
         self.names = tuple(names)
-        self._volumes, self._filler = dict(volumes), filler
+        self._volumes, self._writer = dict(volumes), writer
         self._layers, self._live = layers, dict(live)
-        self._labels = {name: filler.faculty.profiles[name].labels for name in names}
-        self._groups_TC = filler.faculty.groups(names, len(filler.views.data.classes))
+        self._labels = {name: writer.ensemble.infos[name].labels for name in names}
+        self._groups_TC = writer.ensemble.groups(names, len(writer.views.data.classes))
 
     @property
-    def tally(self) -> Tally:
+    def stats(self) -> StoreStats:
         """What the store was good for so far."""
-        return self._filler.tally
+        return self._writer.stats
 
     def expect(self, index_N: Tensor, view_N: Tensor) -> None:
         """Ask every teacher what is missing, each process its shards, one teacher after another."""
@@ -225,10 +225,10 @@ class StoredTeachers(AbstractTeacherSource):
         for name in self.names:
             if name in self._live:
                 continue
-            self.tally.asked += len(index)
+            self.stats.asked += len(index)
             for one in np.unique(view):
-                self._filler.fill(name, self._volumes[name], index[view == one], int(one))
-        self._filler.share.wait()
+                self._writer.fill(name, self._volumes[name], index[view == one], int(one))
+        self._writer.share.wait()
 
     def outputs(self, batch: Batch) -> TeacherOutputs:
         """What was said before; views that nobody expected are asked for now."""
@@ -245,7 +245,7 @@ class StoredTeachers(AbstractTeacherSource):
             for one in np.unique(view):
                 if name not in self._live:
                     part = index[view == one]
-                    self._filler.fill(name, self._volumes[name], part, int(one), alone=True)
+                    self._writer.fill(name, self._volumes[name], part, int(one), alone=True)
 
     def _answer(self, name: str, batch: Batch, index: Index, view: Index) -> Answer:
         if name in self._live:

@@ -192,7 +192,7 @@ class Store:
         folder = self._place(name) / _as_file_name(kind)
         return Volume(folder, owner, how, rows_per_shard(how), self._warn)
 
-    def enrol(self, name: str, identity: TeacherIdentity, volumes: Mapping[str, Volume]) -> None:
+    def register(self, name: str, identity: TeacherIdentity, volumes: Mapping[str, Volume]) -> None:
         """Write down whose answers are about to be kept, and how."""
         known = self.kinds(name)
         answers = {
@@ -208,14 +208,14 @@ class Store:
         content = dataclasses.asdict(identity) | {"answers": known | answers}
         _write(self._place(name) / MANIFEST, content)
 
-    def note_use(self, asked: int, computed: int, seconds: float) -> None:
+    def log_usage(self, asked: int, computed: int, seconds: float) -> None:
         """Add a line on a run: answers it asked for, and had computed."""
         line = {"time": time.time(), "asked": asked, "computed": computed, "seconds": seconds}
         with (self.folder / USES).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def uses(self) -> list[Json]:
-        """The lines of `note_use`; torn ones are left out."""
+        """The lines of `log_usage`; torn ones are left out."""
         path = self.folder / USES
         lines = path.read_text().splitlines() if path.is_file() else []
         return [use for use in map(_parsed, lines) if use]

@@ -17,18 +17,18 @@ from collegium.data import ImageData, Views
 from collegium.errors import NumericsError
 from collegium.evaluation.predict import Predictions, collect
 from collegium.store.identity import check_answers
-from collegium.store.open import CHECKED, Inquiry
+from collegium.store.open import CHECKED, StoreRequest
 from collegium.store.store import LOGITS, PLAIN
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.utils.progress import Display
 
 
 @dataclass(frozen=True)
-class PlainAnswers:
+class SplitPredictor:
     """Asks teachers about splits.
 
     Attributes:
-        faculty: who is asked.
+        ensemble: who is asked.
         machine: what they compute in.
         fabric: processes and devices.
         display: where progress is shown.
@@ -36,7 +36,7 @@ class PlainAnswers:
         data: what the data are called by the user.
     """
 
-    faculty: Faculty
+    ensemble: TeacherEnsemble
     machine: Machine
     fabric: Fabric
     display: Display
@@ -61,7 +61,7 @@ class PlainAnswers:
                 found = None  # whoever looks at the answers decides what that means
             if found is not None:
                 return found
-        with self.faculty.hear(name) as teacher:
+        with self.ensemble.loaded(name) as teacher:
             return collect(
                 lambda images_BDHW: teacher.answer(images_BDHW).logits_BC,
                 data,
@@ -73,19 +73,19 @@ class PlainAnswers:
         whole = data.whole
         pixels = replace(data, origin=whole).to(self.fabric.device)
         views = Views(pixels, "none", 0, self.machine.channels_last, self.machine.decoders)
-        inquiry = Inquiry(
-            self.data, views, self.faculty, self.machine, 128, self.fabric, self.display
+        request = StoreRequest(
+            self.data, views, self.ensemble, self.machine, 128, self.fabric, self.display
         )
         folder = store / PLAIN / f"{whole.fingerprint[:16]}-{self.machine.precision}"
-        _, volumes, filler = inquiry.open(folder, {name: {LOGITS: "fp32"}})
+        _, volumes, writer = request.open(folder, {name: {LOGITS: "fp32"}})
         index_N = data.index_N.cpu().numpy()
         if not fill and volumes[name][LOGITS].absent(index_N, 0).any():
             return None
-        check_answers(filler, name, volumes[name], CHECKED)
+        check_answers(writer, name, volumes[name], CHECKED)
         # Every process needs all of it, at once: none waits for the others.
-        filler.fill(name, volumes[name], index_N, 0, alone=True)
+        writer.fill(name, volumes[name], index_N, 0, alone=True)
         logits_NC = volumes[name][LOGITS].look_up(index_N, np.zeros_like(index_N))
-        labels = self.faculty.profiles[name].labels
+        labels = self.ensemble.infos[name].labels
         if labels is not None:
             logits_NC = labels.spread(logits_NC)
         return Predictions(logits_NC, data.labels_N.cpu(), torch.from_numpy(index_N), labels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from collegium.errors import CollegiumError, RequestError
 from collegium.models.features.discover import survey
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.trace import readable
 from collegium.models.key_matching import LoadingReport
 from collegium.models.licences import UNKNOWN, read_licence
@@ -18,14 +18,14 @@ from collegium.models.outputs import logits_of
 from collegium.models.state import snapshot, state_tensors
 from collegium.models.user_modules import first_line, first_tensor
 from collegium.teachers.label_map import LabelMap, group_table
-from collegium.teachers.optimize import Wishes, prepare
-from collegium.teachers.teacher import Prepared, Teacher
+from collegium.teachers.optimize import InferenceOptions, prepare
+from collegium.teachers.teacher import OptimizedTeacher, Teacher
 from collegium.types import Head, MapShape
 from collegium.utils.memory import ran_out, return_freed_memory
 
 
 @dataclass(frozen=True)
-class Profile:
+class TeacherInfo:
     """What there is to know of a teacher without asking it.
 
     Attributes:
@@ -70,14 +70,14 @@ class Profile:
     doubts: tuple[str, ...] = ()
 
 
-class Faculty:
+class TeacherEnsemble:
     """Teachers by name, each heard through a `Teacher`.
 
     Args:
         builders: make each network as it came, on the CPU.
         specs: what each is called by the user.
         images_BDHW: real views, for checking what makes teachers fast; on the CPU.
-        wishes: what may be done to them.
+        inference: what may be done to them.
         device: where they answer.
         bounded: keep none in memory but the one that is being heard.
         relate: gives how the classes of a teacher, by its name and theirs, are the student's.
@@ -92,7 +92,7 @@ class Faculty:
         builders: Mapping[str, Callable[[], Network]],
         specs: Mapping[str, str],
         images_BDHW: Tensor,
-        wishes: Wishes = Wishes(),  # noqa: B008 - frozen
+        inference: InferenceOptions = InferenceOptions(),  # noqa: B008 - frozen
         *,
         device: torch.device | str = "cpu",
         bounded: bool = False,
@@ -102,17 +102,17 @@ class Faculty:
         self.names = tuple(builders)
         self._builders, self._specs = dict(builders), dict(specs)
         self._images_BDHW = images_BDHW.to(device)
-        self._wishes, self._device, self.bounded = wishes, device, bounded
+        self._inference, self._device, self.bounded = inference, device, bounded
         self._relate = relate
         self._layers = layers or {}
-        self._kept: dict[str, Prepared] = {}
+        self._kept: dict[str, OptimizedTeacher] = {}
         self._hashes: dict[str, str] = {}
-        self.profiles: dict[str, Profile] = {}
+        self.infos: dict[str, TeacherInfo] = {}
         for name in self.names:
-            self.profiles[name] = self._meet(name)
+            self.infos[name] = self._meet(name)
             self._let_go()
 
-    def _meet(self, name: str) -> Profile:
+    def _meet(self, name: str) -> TeacherInfo:
         network = self._build(name)
         self._try(name, network)
         labels = self._relate(name, network.classes)
@@ -126,7 +126,7 @@ class Faculty:
         if not self.bounded:
             self._kept[name] = prepared
             self._hashes[name] = weights_hash(prepared.network)
-        return Profile(
+        return TeacherInfo(
             name,
             self._specs[name],
             sha256,
@@ -153,8 +153,10 @@ class Faculty:
         Raises:
             RequestError: the network fails.
         """
-        block_BDHW = self._images_BDHW[: self._wishes.most]
-        asked = Prepared(network, blocks=(self._wishes.most,), shrunk=self._wishes.shrunk)
+        block_BDHW = self._images_BDHW[: self._inference.most]
+        asked = OptimizedTeacher(
+            network, blocks=(self._inference.most,), shrunk=self._inference.shrunk
+        )
         versions = _versions(network)
         try:
             asked.ask(block_BDHW)
@@ -164,7 +166,7 @@ class Faculty:
             if ran_out(error) or isinstance(error, CollegiumError):
                 raise
             raise RequestError(
-                f"teacher {name} takes one view and fails on {self._wishes.most} at a time: "
+                f"teacher {name} takes one view and fails on {self._inference.most} at a time: "
                 f"{first_line(error)}; its forward must take batches of any size"
             ) from error
 
@@ -173,19 +175,19 @@ class Faculty:
 
     def _prepare(
         self, name: str, maps: Mapping[str, MapShape], network: Network | None = None
-    ) -> Prepared:
+    ) -> OptimizedTeacher:
         first = [network] if network is not None else []
 
         def build() -> Network:
             return first.pop() if first else self._build(name)
 
-        wishes, say = self._wishes, self._wishes.shrunk
+        inference, say = self._inference, self._inference.shrunk
         if say is not None:
-            wishes = replace(wishes, shrunk=lambda text: say(f"teacher {name}: {text}"))
-        return prepare(build, self._images_BDHW, wishes, tuple(maps))
+            inference = replace(inference, shrunk=lambda text: say(f"teacher {name}: {text}"))
+        return prepare(build, self._images_BDHW, inference, tuple(maps))
 
     @contextmanager
-    def hear(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:
+    def loaded(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:
         """One teacher, on the device, until the end of the context.
 
         Args:
@@ -206,13 +208,13 @@ class Faculty:
 
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
         """One teacher, on the device, for as long as it is held."""
-        profile = self.profiles[name]
-        prepared = self._kept.get(name) or self._prepare(name, profile.maps)
-        return Teacher(prepared, paths, profile.labels)
+        info = self.infos[name]
+        prepared = self._kept.get(name) or self._prepare(name, info.maps)
+        return Teacher(prepared, paths, info.labels)
 
     def groups(self, names: Sequence[str], classes: int) -> Tensor | None:
         """What these teachers tell apart of C classes: the `groups_TC` of their answers."""
-        return group_table([self.profiles[name].labels for name in names], classes)
+        return group_table([self.infos[name].labels for name in names], classes)
 
     def unchanged(self, name: str) -> bool:
         """Whether a teacher's weights are, to the byte, what they were when training began."""
@@ -260,10 +262,10 @@ def linear_head(
     images_BDHW = images_BDHW.to(last.weight.device, copy=True)
     if body is network and like is not None:
         images_BDHW = images_BDHW.to(like.dtype)
-    with torch.no_grad(), Taps(body, (path,)) as taps:
+    with torch.no_grad(), FeatureHooks(body, (path,)) as hooks:
         said = network.eval()(images_BDHW)
         logits_BC = logits_of(said, "of the teacher")
-        found_BC = last(taps.take()[path].mean(dim=(2, 3)).to(last.weight.dtype))
+        found_BC = last(hooks.take()[path].mean(dim=(2, 3)).to(last.weight.dtype))
     if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):
         return None
     bias_C = torch.zeros(len(found_BC[0])) if last.bias is None else last.bias

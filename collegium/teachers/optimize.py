@@ -21,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from collegium.models.features.hooks import Taps
-from collegium.models.features.layer_names import Reading, tensor_in, wholes
+from collegium.models.features.hooks import FeatureHooks
+from collegium.models.features.layer_names import LayerSpec, tensor_in, wholes
 from collegium.models.features.trace import readable
 from collegium.models.network import Network
 from collegium.models.user_modules import first_line
-from collegium.teachers.teacher import BLOCKS, Precision, Prepared
+from collegium.teachers.teacher import BLOCKS, OptimizedTeacher, Precision
 from collegium.utils.memory import ran_out
 
 SAMPLE = 128
@@ -45,7 +45,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class InferenceOptions:
     """What may be done to a teacher.
 
     Attributes:
@@ -68,32 +68,32 @@ class Wishes:
 def prepare(
     build: Callable[[], Network],
     images_BDHW: Float[Tensor, "B D H W"],
-    wishes: Wishes,
+    inference: InferenceOptions,
     tapped: Collection[str] = (),
-) -> Prepared:
+) -> OptimizedTeacher:
     """Make a network fast, change by change.
 
     Args:
         build: makes the network, on its device; called again when a change has to be taken back.
         images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough.
-        wishes: what to try.
+        inference: what to try.
         tapped: hidden layers whose outputs are read, and must stay what they are.
     """
-    done = Prepared(build(), blocks=(wishes.most,), shrunk=wishes.shrunk)
+    done = OptimizedTeacher(build(), blocks=(inference.most,), shrunk=inference.shrunk)
     before_BC = done.ask(images_BDHW)
     maps = _maps(done, images_BDHW, tapped)
-    steps: dict[str, Callable[[Prepared], object]] = {
+    steps: dict[str, Callable[[OptimizedTeacher], object]] = {
         "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
         "channels-last": _lay_out,
     }
-    asked = (wishes.fold, wishes.channels_last)
+    asked = (inference.fold, inference.channels_last)
     for (name, change), wanted in zip(steps.items(), asked, strict=True):
         if wanted:
             done = _try(done, name, change, build, images_BDHW, before_BC, maps, steps)
-    if wishes.low is not None:
-        _try_low(done, wishes.low, images_BDHW, before_BC)
-    if wishes.compile:
-        _try_compiled(done, min(wishes.compile, done.blocks[-1]), images_BDHW)
+    if inference.low is not None:
+        _try_low(done, inference.low, images_BDHW, before_BC)
+    if inference.compile:
+        _try_compiled(done, min(inference.compile, done.blocks[-1]), images_BDHW)
     if done.compiled is None:
         done.blocks = _same_bits(done, images_BDHW)
     started = time.perf_counter()
@@ -103,15 +103,15 @@ def prepare(
 
 
 def _try(
-    done: Prepared,
+    done: OptimizedTeacher,
     name: str,
-    change: Callable[[Prepared], object],
+    change: Callable[[OptimizedTeacher], object],
     build: Callable[[], Network],
     images_BDHW: Tensor,
     before_BC: Tensor,
     maps: Mapping[str, Tensor],
-    steps: dict[str, Callable[[Prepared], object]],
-) -> Prepared:
+    steps: dict[str, Callable[[OptimizedTeacher], object]],
+) -> OptimizedTeacher:
     try:
         if change(done) == 0:  # nothing to change
             return done
@@ -134,18 +134,20 @@ def _try(
     return again
 
 
-def _maps(done: Prepared, images_BDHW: Tensor, tapped: Collection[str]) -> dict[str, Tensor]:
+def _maps(
+    done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]
+) -> dict[str, Tensor]:
     """The layers that are read, of a few images."""
     if not tapped:
         return {}
-    taps = Taps(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
+    hooks = FeatureHooks(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
     block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
     try:
         with torch.no_grad():
             done.network(block_BDHW)
-        return taps.take(len(block_BDHW))
+        return hooks.take(len(block_BDHW))
     finally:
-        taps.close()
+        hooks.close()
 
 
 def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
@@ -158,7 +160,9 @@ def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[f
     return max(distances, default=None)
 
 
-def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Tensor) -> None:
+def _try_low(
+    done: OptimizedTeacher, low: Precision, images_BDHW: Tensor, before_BC: Tensor
+) -> None:
     done.precision = low
     try:
         after_BC = done.ask(images_BDHW)
@@ -183,7 +187,7 @@ def _try_low(done: Prepared, low: Precision, images_BDHW: Tensor, before_BC: Ten
     )
 
 
-def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
+def _try_compiled(done: OptimizedTeacher, block: int, images_BDHW: Tensor) -> None:
     before_BC = done.ask(images_BDHW)
     bound = EXACT if done.precision is nullcontext else ROUNDED
     started = time.perf_counter()
@@ -204,7 +208,7 @@ def _try_compiled(done: Prepared, block: int, images_BDHW: Tensor) -> None:
     done.notes.append(f"not compiled: {reason}")
 
 
-def _same_bits(done: Prepared, images_BDHW: Tensor) -> tuple[int, ...]:
+def _same_bits(done: OptimizedTeacher, images_BDHW: Tensor) -> tuple[int, ...]:
     """Blocks that give the very bits of the largest; elsewhere than on CPUs none are promised."""
     most = done.blocks[-1]
     sizes = (*(size for size in BLOCKS if size < most), most)
@@ -229,7 +233,7 @@ def to_channels_last(network: Network) -> int:
     return count
 
 
-def _lay_out(done: Prepared) -> int:
+def _lay_out(done: OptimizedTeacher) -> int:
     count = to_channels_last(done.network)
     if count:
         done.layout = torch.channels_last
@@ -244,7 +248,7 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
     """
     names = {module: path for path, module in network.body.named_modules()}
     wholes_read = itertools.chain.from_iterable(map(wholes, tapped))
-    read = {Reading.of(layer).path for layer in wholes_read}
+    read = {LayerSpec.of(layer).path for layer in wholes_read}
     pairs = _pairs(network, images_BDHW[:2], [network.body.get_submodule(path) for path in read])
     for convolution, norm in pairs:
         network.body.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network, freeze
 from collegium.teachers.label_map import LabelMap
 from collegium.utils.memory import ran_out
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass
-class Prepared:
+class OptimizedTeacher:
     """A network that is asked in blocks, and how it is asked best.
 
     Attributes:
@@ -132,11 +132,11 @@ class Teacher:
     """
 
     def __init__(
-        self, prepared: Prepared, paths: Sequence[str] = (), labels: LabelMap | None = None
+        self, prepared: OptimizedTeacher, paths: Sequence[str] = (), labels: LabelMap | None = None
     ) -> None:
         self._prepared, self._paths, self.labels = prepared, tuple(paths), labels
         whose = f"the teacher {prepared.network.spec}".rstrip()
-        self._taps = Taps(prepared.network.body, paths, whose)
+        self._hooks = FeatureHooks(prepared.network.body, paths, whose)
 
     @property
     def network(self) -> Network:
@@ -147,11 +147,11 @@ class Teacher:
         """Logits and maps of views given as pixels in 0..1."""
         logits: list[Tensor] = []
         maps: dict[str, list[Tensor]] = {path: [] for path in self._paths}
-        self._taps.forget()
+        self._hooks.forget()
         for logits_BC, count in self._prepared.ask_blocks(images_BDHW):
             logits.append(logits_BC)
             whole = count == len(images_BDHW)  # which is copied below
-            for path, map_BDHW in self._taps.take().items():
+            for path, map_BDHW in self._hooks.take().items():
                 maps[path].append(map_BDHW[:count].to(torch.float32, copy=not whole))
         logits_BC = torch.cat(logits)
         if self.labels is not None:
@@ -160,4 +160,4 @@ class Teacher:
 
     def close(self) -> None:
         """Stop reading hidden layers; the network is as it was."""
-        self._taps.close()
+        self._hooks.close()

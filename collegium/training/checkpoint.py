@@ -39,9 +39,9 @@ from collegium.training.packing import (
     under,
     unpack_optimizer,
 )
-from collegium.utils.files import flush_folder, lacking, write_through
+from collegium.utils.files import flush_folder, is_transient, write_through
 from collegium.utils.memory import ran_out
-from collegium.utils.os_errors import explain
+from collegium.utils.os_errors import describe
 
 KEPT = 2
 TENSORS, STATE, MANIFEST = "tensors", "state.json", "manifest.json"
@@ -91,7 +91,7 @@ class State:
     """What a checkpoint holds.
 
     Attributes:
-        learner: student and objective.
+        module: student and objective.
         optimizer: the one optimiser.
         progress: see there.
         meter: measures of the epoch that goes on, and of a last one what every teacher got.
@@ -102,7 +102,7 @@ class State:
         run: the identities of this run, as it is now first; empty where nobody asks.
     """
 
-    learner: nn.Module
+    module: nn.Module
     optimizer: torch.optim.Optimizer
     progress: Progress
     meter: Meter
@@ -136,7 +136,7 @@ def save(folder: Path, state: State, fabric: Fabric) -> Path:
             _finish(temporary, target)
     except OSError as problem:
         shutil.rmtree(temporary, ignore_errors=True)
-        said = explain(problem) or problem
+        said = describe(problem) or problem
         raise ResourceError(f"cannot write a checkpoint: {said}; {last_good(folder)}") from None
     fabric.barrier()
     return target
@@ -147,7 +147,7 @@ def _write_common(temporary: Path, state: State) -> None:
     temporary.mkdir(parents=True)
     optimizer_tensors, optimizer_numbers = pack_optimizer(state.optimizer)
     parts = {
-        "learner": pack_state(state.learner.state_dict(), "the student"),
+        "learner": pack_state(state.module.state_dict(), "the student"),
         "best": pack_state(state.best, "the student"),
         "optimizer": (optimizer_tensors, {}),
     }
@@ -243,16 +243,16 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
         _refuse_others(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
         extra = content.get("extra", {})
-        learner = unpack_state(under("learner", tensors), extra.get("learner", {}))
-        _refuse_other_network(path, learner, state.learner.state_dict())
-        state.learner.load_state_dict(learner)
+        module = unpack_state(under("learner", tensors), extra.get("learner", {}))
+        _refuse_other_network(path, module, state.module.state_dict())
+        state.module.load_state_dict(module)
         packed = under("optimizer", tensors)
         unpack_optimizer(state.optimizer, packed, content["optimizer"])
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         _load_own(path, names, state, fabric)
     except (OSError, SafetensorError, RecursionError) as problem:
-        if isinstance(problem, OSError) and lacking(problem):
+        if isinstance(problem, OSError) and is_transient(problem):
             raise
         raise DamagedCheckpointError(str(problem)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as problem:

@@ -10,7 +10,7 @@ from collegium.config.options import Interval
 from collegium.records.run_folder import CHECKPOINT, Record
 from collegium.training import checkpoint
 from collegium.training.checkpoint import State
-from collegium.utils.signals import Stopper
+from collegium.utils.signals import GracefulInterrupt
 
 PATIENCE = 60
 """The end of an epoch is passed by for so many times as long as writing takes: below 2 %."""
@@ -19,21 +19,21 @@ FIRST = 0.05
 
 
 @dataclass
-class Keeper:
+class CheckpointScheduler:
     """Writes checkpoints at the ends of epochs, between them, and when somebody stops the run.
 
     Attributes:
         record: the run folder.
         every: what is asked for between the ends of epochs.
         fabric: the processes, which write together.
-        stopper: knows whether somebody wants to stop.
+        interrupt: knows whether somebody wants to stop.
         written: checkpoints of this session.
     """
 
     record: Record
     every: Interval
     fabric: Fabric
-    stopper: Stopper
+    interrupt: GracefulInterrupt
     written: int = 0
     _last: float = field(default_factory=time.monotonic)
     _cost: float = FIRST
@@ -44,7 +44,7 @@ class Keeper:
         Raises:
             KeyboardInterrupt: somebody wants to stop; there is a checkpoint.
         """
-        stop, due = self._agreed(self.stopper.wanted, self._is_due(state))
+        stop, due = self._agreed(self.interrupt.wanted, self._is_due(state))
         if stop or due:
             self.save(state)
         if stop:
@@ -57,7 +57,7 @@ class Keeper:
             KeyboardInterrupt: somebody wants to stop; there is a checkpoint.
         """
         cheap = time.monotonic() - self._last >= PATIENCE * self._cost
-        stop, due = self._agreed(self.stopper.wanted, last or cheap or self._is_due(state))
+        stop, due = self._agreed(self.interrupt.wanted, last or cheap or self._is_due(state))
         if stop or due:
             self.save(state)
         if stop:

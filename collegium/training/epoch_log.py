@@ -11,7 +11,7 @@ from collegium.data import ImageData
 from collegium.records.run_folder import METRICS, WATCHED, Json, Record
 from collegium.training.checkpoint import State
 from collegium.training.metrics import collapse, epoch_line
-from collegium.training.module import Learner, Lesson
+from collegium.training.module import DistillBatch, DistillModule
 from collegium.training.validate import measure, validate
 from collegium.utils.progress import Display
 
@@ -24,12 +24,12 @@ def over_processes(fabric: Fabric, value: Tensor) -> float:
 
 
 @dataclass
-class Ledger:
+class EpochLogger:
     """Writes the lines of an epoch.
 
     Attributes:
         fabric: the processes; the first one writes.
-        learner: what is trained.
+        module: what is trained.
         validation: what the best epoch is chosen on; None where there is none.
         record: where lines go.
         display: what the user sees of them.
@@ -38,7 +38,7 @@ class Ledger:
     """
 
     fabric: Fabric
-    learner: Learner
+    module: DistillModule
     validation: ImageData | None
     record: Record
     display: Display
@@ -48,24 +48,24 @@ class Ledger:
         self._warned = False
         self._idle: set[str] = set()
 
-    def close(self, state: State, learning_rate: float, lesson: Lesson | None) -> None:
+    def close(self, state: State, learning_rate: float, distill_batch: DistillBatch | None) -> None:
         """Write down an epoch whose steps are all done.
 
         Args:
             state: as its last step has left it.
             learning_rate: of that step.
-            lesson: of that step; None if it was left out.
+            distill_batch: of that step; None if it was left out.
         """
         line = self._line(state, learning_rate)
-        shares = self.learner.gradient_shares(lesson) if lesson is not None else {}
+        shares = self.module.gradient_shares(distill_batch) if distill_batch is not None else {}
         line |= {f"gradient_share.{name}": share for name, share in shares.items()}
-        for name in sorted({*self.learner.idle} - self._idle if shares else ()):
+        for name in sorted({*self.module.idle} - self._idle if shares else ()):
             self._idle.add(name)
             self.display.warn(
                 f"epoch {line['epoch']}: term {name} is not 0 and moves nothing: its gradient is 0"
             )
         if self.fabric.is_global_zero:
-            self._write(line, state, self._judges(lesson))
+            self._write(line, state, self._judges(distill_batch))
 
     def _line(self, state: State, learning_rate: float) -> dict[str, Any]:
         progress, meter = state.progress, state.meter
@@ -90,12 +90,12 @@ class Ledger:
         self._append(line | ({"warning": warning} if warning else {}), state)
         found = None
         if self.validation is not None:
-            student = self.learner.student
+            student = self.module.student
             found = validate(student, self.validation, self.fabric, state, line["step"])
             self._append(found, state)
         if self.watched is not None:
             at = state.progress.epoch, line["step"]
-            seen = measure(self.learner.student, self.watched, self.fabric, WATCHED, *at)
+            seen = measure(self.module.student, self.watched, self.fabric, WATCHED, *at)
             self._append(seen, state)
         self.display.epoch(line, found)
 
@@ -120,9 +120,9 @@ class Ledger:
         for line in state.metrics:
             self.record.append_metrics(line)
 
-    def _judges(self, lesson: Lesson | None) -> bool:
+    def _judges(self, distill_batch: DistillBatch | None) -> bool:
         """Whether weights of one teacher alone would be a sign that something is wrong."""
-        weighting = self.learner.objective.weighting
+        weighting = self.module.objective.weighting
         learns = weighting is not None and any(True for _ in weighting.parameters())
         # Of specialists one alone may know an example: its weight is 1 then, and nothing is wrong.
-        return learns and lesson is not None and lesson.answers.groups_TC is None
+        return learns and distill_batch is not None and distill_batch.answers.groups_TC is None

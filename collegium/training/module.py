@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from collegium.config.options import Optimisation
 from collegium.errors import RequestError
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network
 from collegium.models.user_modules import first_line, rehearsed, spare
 from collegium.objectives.objective import Objective, Terms
@@ -19,7 +19,7 @@ SHARE_EXAMPLES = 32
 """Examples on which the share of gradient per term is measured."""
 
 
-class Lesson:
+class DistillBatch:
     """A batch and what the teachers said of it.
 
     No dataclass and no tuple on purpose: a wrapper for mixed precision rounds every tensor it can
@@ -35,21 +35,21 @@ class Lesson:
     def __init__(self, batch: Batch, answers: TeacherOutputs) -> None:
         self.batch, self.answers = batch, answers
 
-    def parts(self, count: int) -> "list[Lesson]":
+    def parts(self, count: int) -> "list[DistillBatch]":
         """The lesson in parts of nearly equal size, at least one example each."""
         size = -(-len(self.batch) // count)
         return [self.part(slice(at, at + size)) for at in range(0, len(self.batch), size)]
 
-    def part(self, few: slice) -> "Lesson":
+    def part(self, few: slice) -> "DistillBatch":
         """The same for some of the examples."""
         batch = self.batch
         part = Batch(
             batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
         )
-        return Lesson(part, self.answers.some(few))
+        return DistillBatch(part, self.answers.some(few))
 
 
-class Learner(nn.Module):
+class DistillModule(nn.Module):
     """A student and an objective as one module, so that one wrapper synchronises both.
 
     Teachers are not in it: their answers come in as tensors.
@@ -70,7 +70,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
-        self._taps = Taps(student.body, map_layers, "the student")
+        self._hooks = FeatureHooks(student.body, map_layers, "the student")
         self._compiled_for = compiled_for
         self.idle: list[str] = []  # terms that were not 0 and moved nothing, when shares were taken
         # Kept in a list: as an attribute it would be a second child with the same parameters.
@@ -83,16 +83,16 @@ class Learner(nn.Module):
         """Whether the student is compiled, by its first step."""
         return bool(self._compiled)
 
-    def observe(self, images_BDHW: Tensor) -> StudentOutputs:
+    def forward_student(self, images_BDHW: Tensor) -> StudentOutputs:
         """Run the student and read its layers, in float32 whatever it computed in.
 
         Raises:
             RequestError: a term would move nothing of the student, or a layer cannot be read.
         """
-        rehearsed(self._taps, self.student, images_BDHW).forget()
+        rehearsed(self._hooks, self.student, images_BDHW).forget()
         logits_BC = self._run(images_BDHW)
         maps = {
-            path: feature.float() for path, feature in self._taps.take(len(images_BDHW)).items()
+            path: feature.float() for path, feature in self._hooks.take(len(images_BDHW)).items()
         }
         outputs = StudentOutputs(logits_BC.float(), maps)
         if self.training:
@@ -123,10 +123,10 @@ class Learner(nn.Module):
             logits_BC: Tensor = self._compiled[0](images_BDHW)
             return logits_BC
 
-    def forward(self, lesson: Lesson) -> tuple[Terms, Tensor, Tensor]:
+    def forward(self, distill_batch: DistillBatch) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
-        batch, teachers = lesson.batch, lesson.answers
-        student = self.observe(batch.images_BDHW)
+        batch, teachers = distill_batch.batch, distill_batch.answers
+        student = self.forward_student(batch.images_BDHW)
         # Losses are small next to the networks and need float32's range.
         with torch.autocast(batch.images_BDHW.device.type, enabled=False):
             weights_BT = self.objective.weigh(student, teachers, batch.labels_B)
@@ -137,13 +137,13 @@ class Learner(nn.Module):
         """Student and regressors with weight decay; the weighting at its own rate, without."""
         return groups_of(self, self.objective.weighting, options.weight_decay)
 
-    def gradient_shares(self, lesson: Lesson) -> dict[str, float]:
+    def gradient_shares(self, distill_batch: DistillBatch) -> dict[str, float]:
         """Each term's part of the student's gradient, by norm; the parts sum to 1.
 
         Measured on a few examples in evaluation mode, so that no statistic of the student moves.
         """
         self.eval()
-        terms, _, _ = self(lesson.part(slice(0, SHARE_EXAMPLES)))
+        terms, _, _ = self(distill_batch.part(slice(0, SHARE_EXAMPLES)))
         norms = {name: self._gradient_norm(term_B) for name, term_B in terms.items()}
         self.idle = [
             name
@@ -199,8 +199,8 @@ def try_layers(
     if not layers:
         return
     with spare(student, "the student") as twin, fabric.autocast():
-        trial = Learner(twin, objective, layers).train()
-        trial.observe(torch.zeros(sizes, device=fabric.device))
+        trial = DistillModule(twin, objective, layers).train()
+        trial.forward_student(torch.zeros(sizes, device=fabric.device))
 
 
 def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
@@ -259,14 +259,14 @@ def groups_of(
 
 
 def make_optimizer(
-    learner: Learner, options: Optimisation, fused: bool = False
+    module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The one optimiser of a run; fused where the device has a kernel for it."""
-    groups = learner.parameter_groups(options)
+    groups = module.parameter_groups(options)
     for group in groups:
         group["lr"] = options.peak_lr * group["rate"]
-    kinds = {parameter.device.type for parameter in learner.parameters()}
-    plain = all(parameter.is_floating_point() for parameter in learner.parameters())
+    kinds = {parameter.device.type for parameter in module.parameters()}
+    plain = all(parameter.is_floating_point() for parameter in module.parameters())
     fused = fused and plain and kinds <= {"cpu", "cuda"}
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, fused=fused)

@@ -72,13 +72,13 @@ def _ill_layers(answers: TeacherOutputs) -> str:
     return ""
 
 
-def check_gradients(learner: nn.Module, step: int) -> None:
+def check_gradients(module: nn.Module, step: int) -> None:
     """Stop before a gradient that is no number reaches the parameters.
 
     Raises:
         NumericsError: naming the first parameter and the step.
     """
-    given = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+    given = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     if not given or torch.isfinite(torch.nn.utils.get_total_norm(given.values())):
         return
     for name, gradient in given.items():
@@ -86,13 +86,13 @@ def check_gradients(learner: nn.Module, step: int) -> None:
             raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
 
 
-def check_state(learner: nn.Module, step: int) -> None:
+def check_state(module: nn.Module, step: int) -> None:
     """Stop before a broken student is saved: the last step of an epoch shows in no loss.
 
     Raises:
         NumericsError: naming the first parameter or buffer and the step.
     """
-    for name, value in state_tensors(learner).items():
+    for name, value in state_tensors(module).items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise NumericsError(f"{name} became NaN or infinite at step {step}")
 
@@ -118,14 +118,14 @@ def _examples(batch: Batch, bad_B: Tensor) -> str:
 
 
 def write_dump(
-    folder: Path, about: dict[str, Any], learner: nn.Module, batch: Batch, logits_BTC: Tensor
+    folder: Path, about: dict[str, Any], module: nn.Module, batch: Batch, logits_BTC: Tensor
 ) -> Path:
     """Keep what a step that went wrong was given: tensors and JSON.
 
     Args:
         folder: of the run.
         about: what is known of the step; `step` and `process` name the files.
-        learner: student and objective, as they were.
+        module: student and objective, as they were.
         batch: the views.
         logits_BTC: what the teachers said of them.
 
@@ -135,7 +135,7 @@ def write_dump(
     place = folder / DUMPS / f"step-{about['step']:06d}-process-{about['process']}.safetensors"
     place.parent.mkdir(exist_ok=True)
     tensors = {
-        **prefixed("learner", state_tensors(learner)),
+        **prefixed("learner", state_tensors(module)),
         "images": batch.images_BDHW,
         "labels": batch.labels_B,
         "index": batch.index_B,

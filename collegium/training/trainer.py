@@ -16,10 +16,15 @@ from collegium.records.run_folder import CHECKPOINT, Record
 from collegium.teachers import AbstractTeacherSource
 from collegium.training import checkpoint
 from collegium.training.checkpoint import Progress, State
-from collegium.training.checkpoint_policy import Keeper
-from collegium.training.epoch_log import Ledger, over_processes
+from collegium.training.checkpoint_policy import CheckpointScheduler
+from collegium.training.epoch_log import EpochLogger, over_processes
 from collegium.training.metrics import Meter
-from collegium.training.module import Learner, Lesson, make_optimizer, set_learning_rate
+from collegium.training.module import (
+    DistillBatch,
+    DistillModule,
+    make_optimizer,
+    set_learning_rate,
+)
 from collegium.training.nan_guard import (
     IN_A_ROW,
     check_answers,
@@ -32,16 +37,16 @@ from collegium.training.nan_guard import (
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
 from collegium.utils.progress import Display
-from collegium.utils.signals import Stopper
+from collegium.utils.signals import GracefulInterrupt
 
 
 @dataclass
-class Training:
+class Trainer:
     """One training, from its first step or from a checkpoint to its last epoch.
 
     Attributes:
         fabric: devices, precision and processes.
-        learner: student and objective.
+        module: student and objective.
         teachers: where answers come from.
         loader: this process's share of the training data.
         validation: what the best epoch is chosen on; None where there is none.
@@ -50,13 +55,13 @@ class Training:
         record: where metrics and checkpoints go.
         display: what the user sees meanwhile.
         identity: SHA-256 of the teachers' weights by name; checkpoints of others are refused.
-        stopper: knows whether somebody wants to stop.
+        interrupt: knows whether somebody wants to stop.
         watched: the test split, where it is to be looked at every epoch; nothing is chosen by it.
         run_ids: the identities of the run, as it is now first; checkpoints of others are refused.
     """
 
     fabric: Fabric
-    learner: Learner
+    module: DistillModule
     teachers: AbstractTeacherSource
     loader: Loader
     validation: ImageData | None
@@ -65,23 +70,25 @@ class Training:
     record: Record
     display: Display
     identity: Mapping[str, str] = field(default_factory=dict)
-    stopper: Stopper = field(default_factory=Stopper)
+    interrupt: GracefulInterrupt = field(default_factory=GracefulInterrupt)
     watched: ImageData | None = None
     run_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.options.skip_nonfinite and self.fabric.world_size > 1:
             raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
-        optimizer = make_optimizer(self.learner, self.options, self.machine.fused)
-        self.module, self.optimizer = self.fabric.setup(self.learner, optimizer)
+        optimizer = make_optimizer(self.module, self.options, self.machine.fused)
+        self.wrapped, self.optimizer = self.fabric.setup(self.module, optimizer)
         scaler = self.fabric.strategy.precision
         progress = Progress(steps=len(self.loader))
-        self.state = State(self.learner, optimizer, progress, self._meter(0), scaler, self.identity)
+        self.state = State(self.module, optimizer, progress, self._meter(0), scaler, self.identity)
         self.state.run = self.run_ids
         every = read_interval(self.machine.checkpoint_every)
-        self.keeper = Keeper(self.record, every, self.fabric, self.stopper)
-        self.ledger = Ledger(
-            self.fabric, self.learner, self.validation, self.record, self.display, self.watched
+        self.checkpoint_scheduler = CheckpointScheduler(
+            self.record, every, self.fabric, self.interrupt
+        )
+        self.epoch_logger = EpochLogger(
+            self.fabric, self.module, self.validation, self.record, self.display, self.watched
         )
         self._compiled = False
 
@@ -103,7 +110,7 @@ class Training:
             self.state.meter = self._meter(progress.epoch)
         self.state.meter.keep_weights = self._meter(progress.epoch).keep_weights
         if self.fabric.is_global_zero:
-            self.ledger.reopen(self.state)
+            self.epoch_logger.reopen(self.state)
 
     def run(self) -> None:
         """Everything that is left; checkpoints in between.
@@ -123,27 +130,27 @@ class Training:
     def _epoch(self, epoch: int) -> None:
         progress, began = self.state.progress, time.perf_counter()
         began -= progress.epoch_seconds
-        self.learner.objective.start_epoch(epoch, self.options.epochs)
-        self.module.train()
+        self.module.objective.start_epoch(epoch, self.options.epochs)
+        self.wrapped.train()
         self._expect(epoch)
-        with self.stopper.patience():
+        with self.interrupt.deferred():
             for batch in self.loader.epoch(epoch, progress.step):
-                lesson = self._try(epoch * progress.steps + progress.step, batch)
+                distill_batch = self._try(epoch * progress.steps + progress.step, batch)
                 progress.step += 1
                 progress.epoch_seconds = time.perf_counter() - began
                 self.display.step(progress, self.state.meter.means)
                 if progress.step < progress.steps:
-                    self.keeper.after_step(self.state)
-            self._close_epoch(lesson)
+                    self.checkpoint_scheduler.after_step(self.state)
+            self._close_epoch(distill_batch)
 
-    def _try(self, step: int, batch: Batch) -> Lesson | None:
+    def _try(self, step: int, batch: Batch) -> DistillBatch | None:
         """A step; None where it was left out, for numbers that were none.
 
         Raises:
             NumericsError: it went wrong, and may not be left out.
         """
         skips = self.options.skip_nonfinite
-        before = {n: b.clone() for n, b in self.learner.named_buffers()} if skips else {}
+        before = {n: b.clone() for n, b in self.module.named_buffers()} if skips else {}
         try:
             answers = self.ask(batch, step)
             self.step(step, batch, answers, self.state.meter)
@@ -151,7 +158,7 @@ class Training:
             self._leave_out(step, batch, error, before)
             return None
         self.state.progress.skipped_in_a_row = 0
-        return Lesson(batch, answers)
+        return DistillBatch(batch, answers)
 
     def _leave_out(
         self, step: int, batch: Batch, error: NumericsError, before: Mapping[str, Tensor]
@@ -165,11 +172,11 @@ class Training:
         about["process"] = self.fabric.global_rank
         if not self.options.skip_nonfinite or progress.skipped_in_a_row > IN_A_ROW:
             said = self.teachers.outputs(batch).logits_BTC
-            place = write_dump(self.record.folder, about, self.learner, batch, said)
+            place = write_dump(self.record.folder, about, self.module, batch, said)
             lower = f"a lower --lr than {self.options.peak_lr:g} may help"
             raise NumericsError(f"{error}; {self._last_good()}; see {place}; {lower}") from None
         self.display.warn(f"step {step} is left out: {error}")
-        for name, buffer in self.learner.named_buffers():
+        for name, buffer in self.module.named_buffers():
             buffer.copy_(before[name])
 
     def ask(self, batch: Batch, step: int) -> TeacherOutputs:
@@ -192,40 +199,40 @@ class Training:
         factor = learning_rate_factor(self.options.schedule, progress)
         set_learning_rate(self.optimizer, self.options.peak_lr * factor)
         self.optimizer.zero_grad()
-        *early, last = Lesson(batch, answers).parts(self.machine.micro_batches)
+        *early, last = DistillBatch(batch, answers).parts(self.machine.micro_batches)
         scale = self._scale(len(batch))
         learnt = []
         for part in early:
-            with self.fabric.no_backward_sync(self.module):
+            with self.fabric.no_backward_sync(self.wrapped):
                 learnt.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
         learnt.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
         self._move(step)
         for measures in learnt:
             meter.add(*measures)
-        if self.learner.dropped and not self._compiled:
-            self.display.warn(f"student {self.learner.dropped}")
+        if self.module.dropped and not self._compiled:
+            self.display.warn(f"student {self.module.dropped}")
             self._compiled = True
-        if self.learner.compiles and not self._compiled:
+        if self.module.compiles and not self._compiled:
             seconds = time.perf_counter() - started
             self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")
             self._compiled = True
 
     def _learn(
-        self, step: int, lesson: Lesson, scale: float
+        self, step: int, distill_batch: DistillBatch, scale: float
     ) -> tuple[Batch, Terms, Tensor, Tensor]:
         """Gradients of a part of a batch; gives what its meter is to be told."""
-        terms, weights_BT, logits_BC = self.module(lesson)
+        terms, weights_BT, logits_BC = self.wrapped(distill_batch)
         loss = total(terms)
-        check_loss(loss, terms, logits_BC, lesson.batch, lesson.answers, step)
+        check_loss(loss, terms, logits_BC, distill_batch.batch, distill_batch.answers, step)
         self.fabric.backward(loss * scale)
         known = {name: term_B.detach() for name, term_B in terms.items()}
-        return lesson.batch, known, weights_BT.detach(), logits_BC.detach()
+        return distill_batch.batch, known, weights_BT.detach(), logits_BC.detach()
 
     def _move(self, step: int) -> None:
         """Change the parameters, if the gradients are numbers; a scaler sees to that itself."""
         scaler = getattr(self.state.scaler, "scaler", None)
         if scaler is None:
-            check_gradients(self.learner, step)
+            check_gradients(self.module, step)
         self.optimizer.step()
         check_scale(scaler, step)
 
@@ -236,22 +243,22 @@ class Training:
         everybody = over_processes(self.fabric, torch.tensor(float(share)))
         return share * self.fabric.world_size / everybody
 
-    def _close_epoch(self, lesson: Lesson | None) -> None:
+    def _close_epoch(self, distill_batch: DistillBatch | None) -> None:
         """Metrics, validation and a checkpoint; the lesson is that of the last step."""
         progress = self.state.progress
         step = (progress.epoch + 1) * progress.steps
         if progress.skipped == progress.steps:
             raise NumericsError(f"every step of epoch {progress.epoch} was left out")
-        self.ledger.close(self.state, self.optimizer.param_groups[0]["lr"], lesson)
+        self.epoch_logger.close(self.state, self.optimizer.param_groups[0]["lr"], distill_batch)
         try:
-            check_state(self.learner, step)
+            check_state(self.module, step)
         except NumericsError as error:
             raise NumericsError(f"{error}; {self._last_good()}") from None
         progress.end_epoch()
         over = progress.epoch == self.options.epochs
         if not over:
             self.state.meter = self._meter(progress.epoch)
-        self.keeper.after_epoch(self.state, over)
+        self.checkpoint_scheduler.after_epoch(self.state, over)
         self.fabric.barrier()
 
     def _last_good(self) -> str:

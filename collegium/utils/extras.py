@@ -69,10 +69,10 @@ def broken_torchvision() -> str:
     return ""
 
 
-def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names, with its number after each that stands there twice ("crane" is two ImageNet classes).
 
-    >>> told_apart(["crane", "tench", "crane"])
+    >>> unique_names(["crane", "tench", "crane"])
     ('crane (0)', 'tench', 'crane (2)')
     """
     counts = Counter(names)

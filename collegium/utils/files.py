@@ -14,7 +14,7 @@ _ALWAYS, _GAIN = 1 << 28, 100
 _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 
 
-def lacking(error: OSError) -> bool:
+def is_transient(error: OSError) -> bool:
     """Whether a file was not read for want of something else: it may be as sound as ever."""
     return error.errno in _LACKING
 
@@ -52,7 +52,7 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def bursting(path: Path) -> str | None:
+def zip_bomb_reason(path: Path) -> str | None:
     """Why an archive is not to be unpacked: it would be far larger than it is; None if it may."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())

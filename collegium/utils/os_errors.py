@@ -18,7 +18,7 @@ _FILES = {
 _PROCESSES = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 
 
-def explain(error: BaseException) -> str | None:
+def describe(error: BaseException) -> str | None:
     """What is missing and what would help; None for an error of another kind."""
     text = str(error).lower()
     if ran_out(error):

@@ -11,10 +11,10 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopper:
+class GracefulInterrupt:
     """Listens for SIGINT and SIGTERM while it is entered.
 
-    The first one raises `KeyboardInterrupt`, but within `patience` it is only noted in `wanted`,
+    The first one raises `KeyboardInterrupt`, but within `deferred` it is only noted in `wanted`,
     for whoever is patient to look at. The second one does what it does to any program.
 
     Python hears signals in its main thread alone; elsewhere this does nothing. What the process was
@@ -26,7 +26,7 @@ class Stopper:
         self._patient = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "Stopper":
+    def __enter__(self) -> "GracefulInterrupt":
         if threading.current_thread() is threading.main_thread():
             heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._hear) for number in heard}
@@ -42,7 +42,7 @@ class Stopper:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def patience(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """A part that must not be torn apart."""
         self._patient = True
         try:

@@ -10,7 +10,7 @@ from collegium.weighting.entropy import EntropyWeighting, entropy_weights
 from collegium.weighting.fixed import FixedWeighting
 from collegium.weighting.gradient import GradientWeighting, gradient_weights, mean_gradients
 from collegium.weighting.latent import LatentWeighting, latent_weights, pool, unit_length
-from collegium.weighting.masking import among, complete, only_known
+from collegium.weighting.masking import fill_unknown, mask_and_renormalize, mask_scores
 from collegium.weighting.posterior import (
     GatedWeighting,
     PosteriorWeighting,
@@ -29,15 +29,15 @@ __all__ = [
     "LatentWeighting",
     "PosteriorWeighting",
     "RandomWeighting",
-    "among",
-    "complete",
     "confidence_weights",
     "entropy_weights",
+    "fill_unknown",
     "gradient_weights",
     "latent_weights",
+    "mask_and_renormalize",
+    "mask_scores",
     "mean_gradients",
     "mixture",
-    "only_known",
     "pool",
     "posterior_weights",
     "true_class_probability",

@@ -28,8 +28,8 @@ class AbstractWeighting(nn.Module, ABC):
     ) -> Float[Tensor, "B T"]:
         """Weights of shape (B, T), >= 0, summing to 1 over T.
 
-        Teachers that do not know an example's class are left out by whoever asks (`only_known`);
-        a weighting that compares answers leaves them out of the comparison.
+        The caller removes teachers that do not know an example's class
+        (`mask_and_renormalize`); a weighting that compares outputs leaves them out itself.
         """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:

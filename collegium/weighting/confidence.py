@@ -10,7 +10,7 @@ from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting, complement
-from collegium.weighting.masking import among
+from collegium.weighting.masking import mask_scores
 
 
 def confidence_weights(
@@ -35,7 +35,7 @@ def confidence_weights(
     log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
     places_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
     errors_BT = -log_p_BTC.gather(2, places_BT1).squeeze(2)
-    return complement(torch.softmax(among(errors_BT, known_BT), dim=1), known_BT)
+    return complement(torch.softmax(mask_scores(errors_BT, known_BT), dim=1), known_BT)
 
 
 class ConfidenceWeighting(AbstractWeighting):
@@ -45,4 +45,4 @@ class ConfidenceWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by the label."""
-        return confidence_weights(teachers.logits_BTC, labels_B, teachers.knowing(labels_B))
+        return confidence_weights(teachers.logits_BTC, labels_B, teachers.known_mask(labels_B))

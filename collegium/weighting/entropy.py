@@ -43,4 +43,4 @@ class EntropyWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by entropy."""
-        return entropy_weights(teachers.logits_BTC, teachers.knowing(labels_B))
+        return entropy_weights(teachers.logits_BTC, teachers.known_mask(labels_B))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
-from collegium.weighting.masking import complete
+from collegium.weighting.masking import fill_unknown
 
 Vector = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def mean_gradients(
     said_BTC = torch.softmax(logits_BTC / temperature, dim=-1)
     if known_BT is None or groups_TC is None:
         return temperature * (q_B1C - said_BTC).mean(dim=0)
-    gaps_BTC = q_B1C - complete(said_BTC, q_B1C[:, 0], groups_TC)
+    gaps_BTC = q_B1C - fill_unknown(said_BTC, q_B1C[:, 0], groups_TC)
     return temperature * torch.where(known_BT[:, :, None], gaps_BTC, 0).mean(dim=0)
 
 
@@ -163,7 +163,7 @@ class GradientWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """One row for all examples, without gradient; those who know a class share it."""
-        known_BT = teachers.knowing(labels_B)
+        known_BT = teachers.known_mask(labels_B)
         with torch.no_grad():
             gradients_TC = mean_gradients(
                 teachers.logits_BTC,

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def only_known(
+def mask_and_renormalize(
     weights_BT: Float[Tensor, "B T"], known_BT: Bool[Tensor, "B T"] | None
 ) -> Float[Tensor, "B T"]:
     """Weights of those alone that know an example's class, brought to sum 1; 0 where nobody does.
@@ -22,7 +22,7 @@ def only_known(
     return kept_BT / kept_BT.sum(dim=1, keepdim=True).clamp_min(torch.finfo(kept_BT.dtype).tiny)
 
 
-def among(
+def mask_scores(
     scores_BT: Float[Tensor, "B T"], known_BT: Bool[Tensor, "B T"] | None
 ) -> Float[Tensor, "B T"]:
     """Scores for a softmax over those that know an example's class; unchanged where nobody does."""
@@ -31,7 +31,7 @@ def among(
     return scores_BT.masked_fill(~known_BT & known_BT.any(dim=1, keepdim=True), -torch.inf)
 
 
-def complete(
+def fill_unknown(
     said_BTC: Float[Tensor, "B T C"],
     student_BC: Float[Tensor, "B C"],
     groups_TC: Int[Tensor, "T C"],

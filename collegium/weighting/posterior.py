@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
 from collegium.weighting.latent import pool, unit_length
-from collegium.weighting.masking import among, only_known
+from collegium.weighting.masking import mask_and_renormalize, mask_scores
 
 
 def true_class_probability(
@@ -51,7 +51,7 @@ def posterior_weights(
     score_BT = (true_class_probability(logits_BTC, labels_B) + least) ** power
     score_BT = score_BT if prior_BT is None else score_BT * prior_BT
     if known_BT is not None:
-        return only_known(score_BT, known_BT)
+        return mask_and_renormalize(score_BT, known_BT)
     return score_BT / score_BT.sum(dim=1, keepdim=True)
 
 
@@ -70,7 +70,7 @@ class PosteriorWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
         """Weights by the label."""
-        known_BT = teachers.knowing(labels_B)
+        known_BT = teachers.known_mask(labels_B)
         return posterior_weights(teachers.logits_BTC, labels_B, self.power, known_BT=known_BT)
 
 
@@ -113,12 +113,12 @@ class GatedWeighting(AbstractWeighting):
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, " B"]:
         """-log of what the gated mixture gives the true class, + shrinkage * KL(equal || gate)."""
-        log_gate_BT, known_BT = self.log_gate(student), teachers.knowing(labels_B)
+        log_gate_BT, known_BT = self.log_gate(student), teachers.known_mask(labels_B)
         right_BT = true_class_probability(teachers.logits_BTC, labels_B)
         tiny = torch.finfo(right_BT.dtype).tiny
         heard_BT = log_gate_BT
         if known_BT is not None:
-            heard_BT = among(log_gate_BT, known_BT).log_softmax(dim=1)
+            heard_BT = mask_scores(log_gate_BT, known_BT).log_softmax(dim=1)
         fit_B = -(heard_BT + right_BT.clamp_min(tiny).log()).logsumexp(dim=1)
         if known_BT is not None:
             fit_B = torch.where(known_BT.any(dim=1), fit_B, 0)
@@ -130,7 +130,7 @@ class GatedWeighting(AbstractWeighting):
     ) -> Float[Tensor, "B T"]:
         """The gate, corrected by the label."""
         prior_BT = self.log_gate(student).detach().exp()
-        known_BT = teachers.knowing(labels_B)
+        known_BT = teachers.known_mask(labels_B)
         return posterior_weights(
             teachers.logits_BTC, labels_B, self.power, prior_BT=prior_BT, known_BT=known_BT
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting, generator_for
-from collegium.weighting.masking import only_known
+from collegium.weighting.masking import mask_and_renormalize
 
 
 class RandomWeighting(AbstractWeighting):
@@ -51,8 +51,8 @@ class RandomWeighting(AbstractWeighting):
         # Exponential draws divided by their sum are evenly spread over the simplex.
         spread_BT = -torch.log1p(-torch.stack(draws, dim=1)).double() + 1e-30
         weights_BT = spread_BT / spread_BT.sum(dim=1, keepdim=True)
-        known_BT = teachers.knowing(labels_B)
-        weights_BT = only_known(weights_BT, None if known_BT is None else known_BT.cpu())
+        known_BT = teachers.known_mask(labels_B)
+        weights_BT = mask_and_renormalize(weights_BT, None if known_BT is None else known_BT.cpu())
         if self.kind == "one_hot":
             weights_BT = torch.nn.functional.one_hot(weights_BT.argmax(1), len(self.teachers))
         return weights_BT.to(teachers.logits_BTC)

@@ -350,14 +350,14 @@ def _make_parquet(path: Path) -> None:
 
 
 def _stop_late() -> None:
-    from collegium.training.trainer import Training
+    from collegium.training.trainer import Trainer
 
-    learn, calls = Training._learn, [0]
+    learn, calls = Trainer._learn, [0]
 
-    def counted(self: Training, *arguments: Any) -> Any:
+    def counted(self: Trainer, *arguments: Any) -> Any:
         calls[0] += 1
         if calls[0] == 55:
             os._exit(9)
         return learn(self, *arguments)
 
-    Training._learn = counted  # type: ignore[method-assign]
+    Trainer._learn = counted  # type: ignore[method-assign]

@@ -81,16 +81,16 @@ def _at_step(step: int, happens: Callable[[], object]) -> Callable[[], None]:
     """Something happens before the n-th step."""
 
     def prepare() -> None:
-        from collegium.training.trainer import Training
+        from collegium.training.trainer import Trainer
 
-        learn, calls = Training._learn, itertools.count(1)
+        learn, calls = Trainer._learn, itertools.count(1)
 
-        def counted(self: Training, *arguments: Any) -> Any:
+        def counted(self: Trainer, *arguments: Any) -> Any:
             if next(calls) == step:
                 happens()
             return learn(self, *arguments)
 
-        Training._learn = counted  # type: ignore[method-assign]
+        Trainer._learn = counted  # type: ignore[method-assign]
 
     return prepare
 

@@ -85,12 +85,12 @@ def test_figures_over_the_teachers_that_know_the_class(trained: Network, pattern
     parts = {"a": CLASSES[:2], "b": CLASSES[2:4], "c": CLASSES[4:]}
     teachers = {name: specialist(trained, part) for name, part in parts.items()}
     found = audit(teachers, patterns, quiet=True)
-    every, knowing = found["head_room"], found["head_room_of_knowing"]
-    assert knowing["examples"] == 600
-    assert knowing["known_T"] == [200, 200, 200]
-    assert knowing["mean"] == knowing["mixture"] == knowing["oracle"] > 0.99
-    assert knowing["mean"] >= every["mean"]
-    assert min(knowing["single_T"]) > 0.99
+    every, known_mask = found["head_room"], found["head_room_of_knowing"]
+    assert known_mask["examples"] == 600
+    assert known_mask["known_T"] == [200, 200, 200]
+    assert known_mask["mean"] == known_mask["mixture"] == known_mask["oracle"] > 0.99
+    assert known_mask["mean"] >= every["mean"]
+    assert min(known_mask["single_T"]) > 0.99
     assert max(every["single_T"]) < 0.4
     assert "only the teachers that know its class" in " ".join(found["advice"])
     for text in (terminal(found), markdown(found), page(found)):
@@ -113,26 +113,26 @@ def answers(seed: int, teachers: int, examples: int, skill: float) -> tuple[Tens
 
 @pytest.mark.parametrize("knowing", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_best_fixed_weights_are_no_worse_than_simple_ones(seed: int, knowing: bool) -> None:
+def test_the_best_fixed_weights_are_no_worse_than_simple_ones(seed: int, known_mask: bool) -> None:
     for case in itertools.product((seed,), (1, 2, 4), (1, 2, 60), (0.5, 4.0)):
-        check_weights(case, knowing)
+        check_weights(case, known_mask)
 
 
-def check_weights(case: Any, knowing: bool) -> None:
+def check_weights(case: Any, known_mask: bool) -> None:
     logits_NTC, labels_N = answers(*case)
     generator = torch.Generator().manual_seed(case[0])
     groups_TC = torch.randint(-1, 2, (case[1], 6), generator=generator) * 3
     groups_TC = torch.where(groups_TC < 0, -1, torch.arange(6) if case[0] == 0 else groups_TC)
     logits_NTC = torch.where(groups_TC < 0, -1e4, logits_NTC)
-    ensemble = Ensemble(logits_NTC, labels_N, groups_TC, knowing)
-    found = head_room(logits_NTC, labels_N, groups_TC, knowing=knowing)
+    ensemble = Ensemble(logits_NTC, labels_N, groups_TC, known_mask)
+    found = head_room(logits_NTC, labels_N, groups_TC, known_mask=known_mask)
     assert found.mixture >= found.mean
-    assert knowing or found.mixture >= max(found.single_T)
+    assert known_mask or found.mixture >= max(found.single_T)
     assert found.mixture == ensemble.right(torch.tensor(found.shares_T)).double().mean().item()
     shares_T = best_shares(ensemble)
     assert shares_T.min() >= 0
     assert shares_T.sum().item() == pytest.approx(1)
-    assert found.oracle >= max(found.single_T) or knowing
+    assert found.oracle >= max(found.single_T) or known_mask
 
 
 def test_no_advice_to_leave_out_whom_nobody_replaces() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from collegium.records.run_folder import Record
-from collegium.store import Filler
+from collegium.store import StoreWriter
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -81,7 +81,7 @@ def test_what_an_audit_asked_no_run_asks_again(audited, distil, monkeypatch) -> 
     def refuse(*arguments: object) -> None:
         pytest.fail("a teacher was asked for what is stored")
 
-    monkeypatch.setattr(Filler, "_ask", refuse)
+    monkeypatch.setattr(StoreWriter, "_ask", refuse)
     monkeypatch.setattr("collegium.store.whole_splits.collect", refuse)
     assert distil("--store answers --out second kd").code == 0
     live, second = Record("live"), Record("second")

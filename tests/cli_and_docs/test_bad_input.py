@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from collegium.models.zoo.cifar import CIFAR_MODELS
-from collegium.training.trainer import Training
+from collegium.training.trainer import Trainer
 
 DISTIL = "distill --data digits --student small:cnn"
 
@@ -223,13 +223,13 @@ def test_a_student_that_becomes_nan_stops_with_the_step(command) -> None:
 def test_a_last_step_that_breaks_the_student_is_not_saved(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = Training.step
+    take = Trainer.step
 
     def take_and_break(self, *arguments) -> None:
         take(self, *arguments)  # its loss is fine, what it leaves is not
-        next(self.learner.parameters()).data.fill_(float("nan"))
+        next(self.module.parameters()).data.fill_(float("nan"))
 
-    monkeypatch.setattr(Training, "step", take_and_break)
+    monkeypatch.setattr(Trainer, "step", take_and_break)
     told = command("train --data digits --model small:mlp --epochs 2 --batch-size 1051 --out run")
     assert told.code == 1
     assert "student.body.layer1.0.weight became NaN or infinite at step 1" in told.err

@@ -163,13 +163,13 @@ def test_a_row_is_read_into_a_method() -> None:
     row = read_row("aekd:tolerance=0.8:normalise-gradients=yes:mix=probs", 2.0, 0.7)
     method: Any = row.method
     assert (method.tolerance, method.normalise_gradients, method.mix) == (0.8, True, "probs")
-    assert (method.temperature, method.alpha, method.labels_get) == (2.0, 0.7, 1.0)
+    assert (method.temperature, method.alpha, method.ce_weight) == (2.0, 0.7, 1.0)
     fixed: Any = read_row("fixed:shares=a=1+b=2.5", 4.0, 0.9).method
     assert fixed.shares == ("a=1", "b=2.5")
     own: Any = read_row("kd:temperature=9", 4.0, 0.9).method
     assert (own.temperature, own.alpha) == (9.0, 0.9)
     hints: Any = read_row("fitnets", 4.0, 0.9).method
-    assert (hints.alpha, hints.labels_get) == (0.0, 1.0)
+    assert (hints.alpha, hints.ce_weight) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("label_weight", [None, 0.0, 0.4])
@@ -181,13 +181,13 @@ def test_the_label_has_one_weight_in_all_rows_that_name_none(label_weight: float
     for name in soft.split(","):
         method: Any = found[name]
         left = pytest.approx(1 - method.alpha)
-        assert method.labels_get == (left if label_weight is None else label_weight), name
+        assert method.ce_weight == (left if label_weight is None else label_weight), name
     own: Any = found["kd:label-weight=0.7"], found["avg_mkd:label_weight=none"]
-    assert [method.labels_get for method in own] == [0.7, pytest.approx(0.2)]
+    assert [method.ce_weight for method in own] == [0.7, pytest.approx(0.2)]
     hints: Any = found["rkd"]
-    assert hints.labels_get == (1.0 if label_weight is None else label_weight)
+    assert hints.ce_weight == (1.0 if label_weight is None else label_weight)
     figure: Any = found["amtml:preset=figure"]
-    assert (figure.alpha, figure.labels_get) == (0.7, pytest.approx(0.3))
+    assert (figure.alpha, figure.ce_weight) == (0.7, pytest.approx(0.3))
     strength = {"temperature": 4.0, "alpha": 0.8, "label_weight": label_weight}
     assert shared_strength(rows) == strength
     table = make_table([outcomes(name, 0.5) for name in ("vanilla", "kd")], "vanilla")

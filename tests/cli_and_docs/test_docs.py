@@ -208,12 +208,12 @@ def test_the_blocks_of_the_readme_run(command, teachers: dict[str, Path]) -> Non
     assert all(parameter.grad is not None for parameter in names["net"].parameters())
 
 
-def test_the_readme_names_every_file_and_every_room() -> None:
-    text = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+def test_the_map_names_every_file_and_folder() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where things are")[2]
     files = [path.relative_to(ROOT).parts for path in from_root("scripts/tidy.py").files()]
     names = {parts[0] for parts in files} | {p[1] for p in files if p[0] == "collegium"}
-    assert {"collegium", "Makefile", "losses", "cli.py"} <= names
-    for name in names - {"README.md"}:
+    assert {"collegium", "Makefile", "losses", "cli"} <= names
+    for name in names:
         assert re.search(rf"[`/]{re.escape(name)}[`/]", text), name
 
 

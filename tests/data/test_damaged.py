@@ -12,7 +12,7 @@ from collegium.data.images import corrupt as damaged
 from collegium.data.images import decode as pictures
 from collegium.data.images import lazy as gallery
 from collegium.data.images import load as albums
-from collegium.data.images.lazy import Gallery
+from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError
 from tests.making import write_folder
 
@@ -84,7 +84,7 @@ def test_a_bomb_nobody_looked_at_before_is_refused_when_it_is_decoded(
     monkeypatch.setattr(albums, "_HEADERS", 2)
     bomb = write_picture(folder / "train" / "dog" / "0003.jpg", (40, 40))
     train = load_data(f"folder:{folder}", image_size=32).train
-    assert isinstance(train.images_NDHW, Gallery)
+    assert isinstance(train.images_NDHW, LazyImages)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1100)
     place = [str(train.images_NDHW.pictures[row].content) for row in range(16)].index(str(bomb))
     for workers in (0, 1):

@@ -9,7 +9,7 @@ import torch
 from collegium.data import Loader, load_data
 from collegium.data.images import lazy as gallery
 from collegium.data.images import load as albums
-from collegium.data.images.lazy import Gallery, work_ahead
+from collegium.data.images.lazy import LazyImages, work_ahead
 from collegium.errors import DataError, ResourceError
 
 
@@ -28,7 +28,7 @@ def both(folder, monkeypatch):
     decoded = load_data(f"folder:{folder}").train
     monkeypatch.setattr(albums, "free_memory", lambda: 0)
     encoded = load_data(f"folder:{folder}").train
-    assert isinstance(encoded.images_NDHW, Gallery)
+    assert isinstance(encoded.images_NDHW, LazyImages)
     return decoded, encoded
 
 

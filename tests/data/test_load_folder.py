@@ -11,7 +11,7 @@ from collegium.data import load_data
 from collegium.data.images import decode as pictures
 from collegium.data.images import lazy as gallery
 from collegium.data.images import load as albums
-from collegium.data.images.lazy import Gallery
+from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError, RequestError, UnknownNameError
 
 
@@ -245,7 +245,7 @@ def test_decompression_bombs(picture_folder, side, monkeypatch):
 
 
 def test_what_fits_in_half_the_free_memory_is_decoded_at_once(picture_folder, monkeypatch):
-    for missing, kind in ((1, Gallery), (0, torch.Tensor)):
+    for missing, kind in ((1, LazyImages), (0, torch.Tensor)):
         monkeypatch.setattr(albums, "free_memory", lambda: 2 * (8 * 3 * 64 * 64 - missing))  # noqa: B023
         train = load_data(f"folder:{picture_folder}", image_size=64).train
         assert isinstance(train.images_NDHW, kind)

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from collegium.build import splits_from
 from collegium.data import load_data
 from collegium.data.images import load as albums
-from collegium.data.images.lazy import Gallery
+from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError, UnknownNameError
 
 datasets = pytest.importorskip("datasets")
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_decoded_from_the_memory_map_by_workers(tmp_path, m
     decoded = load_data(f"hf:{tmp_path / 'pets'}", validation=0.0).train
     monkeypatch.setattr(albums, "free_memory", lambda: 0)
     encoded = load_data(f"hf:{tmp_path / 'pets'}", validation=0.0).train
-    assert isinstance(encoded.images_NDHW, Gallery)
+    assert isinstance(encoded.images_NDHW, LazyImages)
     places = decoded.labels_N.new_tensor([5, 0, 3])
     (streamed,) = encoded.stream([places], workers=1)
     np.testing.assert_array_equal(streamed, decoded.images_NDHW[places])

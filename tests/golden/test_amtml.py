@@ -20,7 +20,7 @@ from collegium.losses import (
     unit_channels,
 )
 from collegium.objectives import AdapterL2, Hint
-from collegium.objectives.objective import Given, total
+from collegium.objectives.objective import TermInputs, total
 from collegium.weighting import LatentWeighting, latent_weights, mixture, pool
 
 pytestmark = pytest.mark.data
@@ -85,7 +85,7 @@ def test_regulariser(load: Any, variant: str) -> None:
         _replace(weighting, "v_D", vector(case)),
     )
     term = AdapterL2(weighting, case.settings["coefficient"])
-    given = Given(
+    given = TermInputs(
         cg.StudentOutputs(torch.zeros(3, 2)),
         cg.TeacherOutputs(torch.zeros(3, 2, 2)),
         torch.zeros(3, dtype=torch.long),

@@ -14,12 +14,12 @@ import collegium as cg
 from collegium.losses import flow as flow_of
 from collegium.methods.base import AbstractMethod
 from collegium.models.features.discover import every_layer, survey
-from collegium.models.features.hooks import Taps
-from collegium.models.features.layer_names import Reading, flow_between, tensor_in
+from collegium.models.features.hooks import FeatureHooks
+from collegium.models.features.layer_names import LayerSpec, flow_between, tensor_in
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import logits_of
 from collegium.objectives.objective import Objective
-from collegium.teachers.optimize import Wishes, prepare
+from collegium.teachers.optimize import InferenceOptions, prepare
 from collegium.teachers.teacher import Teacher
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
 
@@ -41,12 +41,12 @@ def returned(network: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[
             assert feature is not None
             copied[layer] = feature.clone()
 
-        handles.append(modules[Reading.of(layer).path].register_forward_hook(keep))
+        handles.append(modules[LayerSpec.of(layer).path].register_forward_hook(keep))
     with torch.no_grad():
         network(images.clone())
     for handle in handles:
         handle.remove()
-    return {layer: Reading.of(layer).map(copied[layer]) for layer in layers}
+    return {layer: LayerSpec.of(layer).map(copied[layer]) for layer in layers}
 
 
 def layers_of(network: nn.Module, shape: MapShape) -> dict[str, MapShape]:
@@ -64,22 +64,22 @@ def check_reading(network: nn.Module, shape: MapShape, count: int = 4) -> None:
     maps = layers_of(network, shape)
     assert maps
     expected = returned(copy.deepcopy(network), images, list(maps))
-    _check_taps(network, images, expected)
+    _check_hooks(network, images, expected)
     _check_teacher(network, images, expected)
     _check_twin(network, images, maps)
 
 
-def _check_taps(network: nn.Module, images: Tensor, expected: dict[str, Tensor]) -> None:
+def _check_hooks(network: nn.Module, images: Tensor, expected: dict[str, Tensor]) -> None:
     forms = [form for layer in expected for form in (layer, f"{layer}@mean", f"{layer}@strength")]
     first, last = next(iter(expected)), list(expected)[-1]
     flow = flow_between(first, last)
     for grad in (False, True, True):  # copied, seen not to be written over, kept as it is
-        taps = Taps(network, [*forms, flow])
+        hooks = FeatureHooks(network, [*forms, flow])
         with torch.set_grad_enabled(grad):
-            taps.rehearse(network, images)
+            hooks.try_step(network, images)
             for _ in range(2):
                 network(images.clone())
-                found = taps.take()
+                found = hooks.take()
                 for layer, map_BDHW in expected.items():
                     if not grad:
                         assert torch.equal(found[layer], map_BDHW), layer
@@ -95,7 +95,7 @@ def _check_taps(network: nn.Module, images: Tensor, expected: dict[str, Tensor])
                 torch.testing.assert_close(
                     found[flow].detach(), expected_flow, rtol=1e-3, atol=1e-4
                 )
-        taps.close()
+        hooks.close()
 
 
 def _flow(first_BDHW: Tensor, second_BDHW: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _check_teacher(network: nn.Module, images: Tensor, expected: dict[str, Tenso
         return
     whole = Network(copy.deepcopy(network), plain, [str(place) for place in range(10)])
     asked = [form for layer in expected for form in (layer, f"{layer}@strength")]
-    prepared = prepare(lambda: copy.deepcopy(whole), images, Wishes(most=8), asked)
+    prepared = prepare(lambda: copy.deepcopy(whole), images, InferenceOptions(most=8), asked)
     teacher, before = Teacher(prepared, asked), images.clone()
     answer = teacher.answer(images)
     assert torch.equal(images, before)
@@ -156,22 +156,22 @@ def _check_twin(network: nn.Module, images: Tensor, maps: dict[str, MapShape]) -
     for method in methods_on(list(maps), flat):
         objective = method.build(dims)
         make_identities(objective)
-        taps = (
-            Taps(network, objective.layers.student),
-            Taps(twin, objective.layers.teachers["twin"]),
+        hooks = (
+            FeatureHooks(network, objective.layers.student),
+            FeatureHooks(twin, objective.layers.teachers["twin"]),
         )
-        taps[0].rehearse(network, images)
+        hooks[0].try_step(network, images)
         network(images.clone())
         with torch.no_grad():
             twin(images.clone())
-        student, teacher = (t.take() for t in taps)
+        student, teacher = (t.take() for t in hooks)
         outputs = TeacherOutputs(logits_BC[:, None], {"twin": teacher})
         terms = objective(StudentOutputs(logits_BC, student), outputs, labels)
         for name, term_B in terms.items():
             if name.partition(".")[0] in LAYER_TERMS:
                 scale = objective.terms[name].scale * _size(name, teacher)
                 assert term_B.abs().max().item() <= 1e-5 * scale, (method.slug, name, term_B)
-        for each in taps:
+        for each in hooks:
             each.close()
 
 

@@ -9,7 +9,7 @@ from world import World, ask, every, make_method, shares
 
 import collegium as cg
 from collegium.losses import angles
-from collegium.objectives.objective import Given
+from collegium.objectives.objective import TermInputs
 
 
 def positive(world: World) -> World:
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_differences(
 
     def value(name: str) -> Tensor:
         term = asked.objective.terms[name]
-        return (term(Given(*inputs, weights_BT)) * upstream_B).sum()
+        return (term(TermInputs(*inputs, weights_BT)) * upstream_B).sum()
 
     for tensor in tensors.values():
         tensor.requires_grad_()
@@ -97,7 +97,7 @@ def test_nothing_that_is_given_is_changed(slug: str, preset: str) -> None:
     for tensor in (*world.maps.values(), world.logits_BC):
         tensor.requires_grad_()
     objective = ask(make_method(slug, preset, world.names), world).objective
-    heard = make_method(slug, preset, world.names).listens_to(world.names)
+    heard = make_method(slug, preset, world.names).active_teachers(world.names)
     teachers = world.teachers(heard)
     said_BTC = teachers.logits_BTC.clone()
     cg.total(objective(world.student(), teachers, world.labels_B)).backward()

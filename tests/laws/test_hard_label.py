@@ -19,7 +19,7 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.losses import cross_entropy
 from collegium.methods.soft_target import AbstractSoftTarget
 from collegium.objectives import HardLabel
-from collegium.objectives.hard_label import set_hard_label, settle_class_weights
+from collegium.objectives.hard_label import resolve_class_weights, set_hard_label
 from collegium.objectives.objective import Objective
 from collegium.utils.from_json import as_class_weights, as_number
 
@@ -50,18 +50,18 @@ def test_both_options_reach_the_label_of_every_method_and_nothing_else(
 ) -> None:
     world = World.make()
     method: Any = make_method(slug, preset, world.names)
-    weights_BT = shares(6, len(method.listens_to(world.names)))
+    weights_BT = shares(6, len(method.active_teachers(world.names)))
     objective, before = terms_at(method, world, weights_BT)
     keys = list(objective.state_dict())
     if not any(isinstance(part, HardLabel) for part in objective.modules()):
         pytest.skip("has no label's cross entropy, and so is refused")
     set_hard_label(objective, slug, WEIGHTS_C, 0.1)
     assert list(objective.state_dict()) == keys
-    inputs = world.student(), world.teachers(method.listens_to(world.names)), world.labels_B
+    inputs = world.student(), world.teachers(method.active_teachers(world.names)), world.labels_B
     after = objective(*inputs, weights_BT)
     hot = method.temperature if getattr(method, "ce_softened", False) else 1
     own = isinstance(method, AbstractSoftTarget)
-    scale = method.labels_get if own else objective.terms["ce"].scale
+    scale = method.ce_weight if own else objective.terms["ce"].scale
     options: Any = {"weight": WEIGHTS_C.double(), "label_smoothing": 0.1, "reduction": "none"}
     expected_B = F.cross_entropy(world.logits_BC / hot, world.labels_B, **options)
     assert torch.allclose(after["ce"], scale * expected_B)
@@ -80,7 +80,7 @@ def test_a_method_without_a_label_has_nothing_to_weigh() -> None:
 
 
 def test_balanced_is_scikit_learns() -> None:
-    found_C = settle_class_weights("balanced", CLASSES, LABELS_N)
+    found_C = resolve_class_weights("balanced", CLASSES, LABELS_N)
     theirs = compute_class_weight("balanced", classes=np.arange(3), y=LABELS_N.numpy())
     assert found_C.tolist() == pytest.approx(theirs.tolist())
 
@@ -89,7 +89,7 @@ def test_balanced_is_scikit_learns() -> None:
 def test_weights_have_mean_1_over_the_examples_so_that_all_of_them_are_torchs_mean(
     asked: Any,
 ) -> None:
-    found_C = settle_class_weights(asked, CLASSES, LABELS_N)
+    found_C = resolve_class_weights(asked, CLASSES, LABELS_N)
     assert found_C[LABELS_N].mean().item() == pytest.approx(1)
     logits_NC = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     torchs = F.cross_entropy(logits_NC, LABELS_N, weight=3 * found_C)
@@ -98,7 +98,7 @@ def test_weights_have_mean_1_over_the_examples_so_that_all_of_them_are_torchs_me
     )
     if asked != "balanced":
         double = {name: 2 * weight for name, weight in asked.items()}
-        assert torch.allclose(settle_class_weights(double, CLASSES, LABELS_N), found_C)
+        assert torch.allclose(resolve_class_weights(double, CLASSES, LABELS_N), found_C)
         assert found_C[1] / found_C[0] == pytest.approx(4)
 
 
@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit_the_classes_are_refused(
     asked: Any, classes: tuple[str, ...], complaint: str
 ) -> None:
     with pytest.raises((RequestError, UnknownNameError), match=complaint):
-        settle_class_weights(asked, classes, LABELS_N)
+        resolve_class_weights(asked, classes, LABELS_N)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def test_a_run_from_before_the_label_had_its_whole_weight_means_what_it_meant() 
     method: Any = cg.Gated(label_weight=None)
     old = json.loads(json.dumps(Run("digits", "small:cnn", {"a": "b"}, method).to_json()))
     read: Any = Run.from_json(old).method
-    assert (read.labels_get, cg.Gated().labels_get) == (pytest.approx(0.1), 1.0)
+    assert (read.ce_weight, cg.Gated().ce_weight) == (pytest.approx(0.1), 1.0)
     now = Run("digits", "small:cnn", {"a": "b"}, cg.Gated()).to_json()
     assert differences(old, now) == ["label_weight None then, 1.0 now"]

@@ -12,7 +12,7 @@ from collegium.errors import RequestError
 from collegium.methods import all_methods
 from collegium.methods.soft_target import AbstractFeature
 from collegium.objectives import ClassifiedHints
-from collegium.objectives.objective import Given
+from collegium.objectives.objective import TermInputs
 
 features = pytest.mark.parametrize(
     "slug", [slug for slug, kind in all_methods().items() if issubclass(kind, AbstractFeature)]
@@ -35,7 +35,7 @@ def another_mind(names: Any) -> World:
 def test_a_teacher_without_weight_is_not_heard(slug: str, preset: str, only: str) -> None:
     world = World.make()
     method: Any = make_method(slug, preset, world.names)
-    if len(method.listens_to(world.names)) < 2:
+    if len(method.active_teachers(world.names)) < 2:
         pytest.skip("hears one teacher or none")
     if only and not hasattr(method, "hint_pairs"):
         pytest.skip("reads no hidden layer")
@@ -66,9 +66,9 @@ def test_terms_that_bear_a_name_hear_that_teacher_alone(slug: str, preset: str) 
     for name in World.make().names:
         world = World.make()
         method = make_method(slug, preset, world.names)
-        if name not in method.listens_to(world.names):
+        if name not in method.active_teachers(world.names):
             continue
-        weights_BT = shares(6, len(method.listens_to(world.names)))
+        weights_BT = shares(6, len(method.active_teachers(world.names)))
         _, before = terms_at(method, world, weights_BT)
         _, after = terms_at(method, another_mind([name]), weights_BT)
         for key, term_B in before.items():
@@ -83,7 +83,7 @@ def test_a_term_is_what_it_is_by_itself(slug: str, preset: str) -> None:
     asked = ask(make_method(slug, preset, world.names), world)
     inputs = world.student(), world.teachers(asked.names), world.labels_B
     for name, term in asked.objective.terms.items():
-        alone = term(Given(*inputs, asked.weights_BT))  # shares no work with the others
+        alone = term(TermInputs(*inputs, asked.weights_BT))  # shares no work with the others
         assert torch.equal(alone, asked.terms[name]), name
 
 

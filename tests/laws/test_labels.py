@@ -9,7 +9,7 @@ from world import LOSSES, World, ask, each_weighting, every, is_soft_target, mak
 
 import collegium as cg
 from collegium.objectives import MIXES
-from collegium.objectives.objective import Given
+from collegium.objectives.objective import TermInputs
 
 each_loss = pytest.mark.parametrize(("loss", "mix"), LOSSES)
 
@@ -25,8 +25,8 @@ def specialists(groups: dict[str, list[int]] = GROUPS, examples: int = 10) -> Wo
     return dataclasses.replace(world, groups=groups)
 
 
-def knowing(world: World, names: tuple[str, ...]) -> torch.Tensor:
-    known = world.teachers(names).knowing(world.labels_B)
+def known_mask(world: World, names: tuple[str, ...]) -> torch.Tensor:
+    known = world.teachers(names).known_mask(world.labels_B)
     assert known is not None
     return known
 
@@ -39,7 +39,7 @@ def test_who_does_not_know_gets_nothing_and_the_others_share_the_whole(
     asked = ask(make_method(slug, preset, world.names), world)
     if not asked.names:
         pytest.skip("hears no teacher")
-    known_BT = knowing(world, asked.names)
+    known_BT = known_mask(world, asked.names)
     assert (asked.weights_BT[~known_BT] == 0).all()
     sums_B = asked.weights_BT.sum(dim=1)
     assert torch.allclose(sums_B, known_BT.any(dim=1).double())
@@ -54,7 +54,7 @@ def test_where_nobody_knows_the_class_the_label_speaks_alone(slug: str, preset: 
     asked = ask(make_method(slug, preset, world.names), world)
     if not asked.names:
         pytest.skip("hears no teacher")
-    nobody_B = ~knowing(world, asked.names).any(dim=1)
+    nobody_B = ~known_mask(world, asked.names).any(dim=1)
     assert nobody_B.any()
     for name, term_B in asked.terms.items():
         assert torch.isfinite(term_B).all(), name
@@ -75,7 +75,7 @@ def test_what_is_said_of_examples_one_does_not_know_is_not_heard(slug: str, pres
     world = specialists()
     method = make_method(slug, preset, world.names)
     before = ask(method, world)
-    for name, known_B in zip(world.names, knowing(world, world.names).unbind(1), strict=True):
+    for name, known_B in zip(world.names, known_mask(world, world.names).unbind(1), strict=True):
         maps = world.teacher_maps[name]
         for path, feature in maps.items():
             maps[path] = torch.where(known_B[:, None, None, None], feature, 7.0)
@@ -109,7 +109,7 @@ def test_one_class_a_group_is_what_it_is_without_groups(slug: str, preset: str) 
         for groups in ({}, {name: [0, 1, 2, 3, 4] for name in "abc"})
     )
     assert torch.allclose(plain.weights_BT, grouped.weights_BT, atol=1e-8)
-    if not method.hears_teachers:
+    if not method.uses_teachers:
         pytest.skip("hears no teacher")
     plainly, mix = not is_soft_target(method), None
     if not plainly:
@@ -130,7 +130,7 @@ def soft_gradient(
     inputs = world.student(), world.teachers(world.names), world.labels_B
     term_B = objective(*inputs, weights_BT)["kd"]
     (gradient,) = torch.autograd.grad(term_B.sum(), world.logits_BC)
-    return gradient, Given(*inputs, weights_BT).target(method.temperature)
+    return gradient, TermInputs(*inputs, weights_BT).target(method.temperature)
 
 
 @pytest.mark.parametrize("standardise", [False, True])
@@ -200,7 +200,7 @@ def test_those_who_know_are_weighed_as_if_the_others_were_not_there(weighting: A
     world = specialists()
     method = cg.Fixed(weighting=weighting)
     whole = ask(method, world)
-    known_BT = knowing(world, whole.names)
+    known_BT = known_mask(world, whole.names)
     for row in range(10):
         alone = tuple(n for n, is_known in zip("abc", known_BT[row], strict=True) if is_known)
         if alone:

@@ -85,12 +85,12 @@ def test_teachers_matter_to_methods_that_hear_them(slug: str, preset: str) -> No
     world = World.make()
     method = make_method(slug, preset, world.names)
     before = ask(method, world).loss
-    for name in method.listens_to(world.names):
+    for name in method.active_teachers(world.names):
         world.teacher_logits[name] = world.teacher_logits[name].flip(1)
         maps = world.teacher_maps[name].items()
         world.teacher_maps[name] = {path: torch.rand_like(feature) for path, feature in maps}
     after = ask(method, world).loss
-    assert (before == after) == (not method.hears_teachers)
+    assert (before == after) == (not method.uses_teachers)
 
 
 @every
@@ -275,7 +275,7 @@ def test_what_is_drawn_depends_on_the_seed_alone(slug: str, preset: str) -> None
 
 
 @pytest.mark.parametrize("examples", [1, 6])
-@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.hears_teachers])
+@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.uses_teachers])
 def test_a_student_that_agrees_with_its_teachers_has_no_soft_loss(slug: str, examples: int) -> None:
     world = World.make(examples=examples)
     world.teacher_logits = dict.fromkeys("abc", world.logits_BC)
@@ -291,7 +291,7 @@ def test_a_student_that_agrees_with_its_teachers_has_no_soft_loss(slug: str, exa
         assert gradient.abs().max() < max(1e-8, bound), name
 
 
-@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.hears_teachers])
+@pytest.mark.parametrize("slug", [s for s, kind in all_methods().items() if kind.uses_teachers])
 def test_the_strength_of_distillation_does_not_depend_on_the_number_of_teachers(slug: str) -> None:
     # With copies of one teacher the soft term must be that of one: no factor T, no factor 1/T.
     one = World.make(teachers="a")

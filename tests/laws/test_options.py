@@ -45,7 +45,7 @@ def test_an_option_that_weighs_weighs_its_terms_and_no_other(slug: str, preset: 
     if not there:
         pytest.skip("has no weights")
     method = dataclasses.replace(method, **there)
-    weights_BT = shares(6, len(method.listens_to(world.names)))
+    weights_BT = shares(6, len(method.active_teachers(world.names)))
     _, before = terms_at(method, world, weights_BT)
     for option, is_its in weighing(method, before).items():
         double = dataclasses.replace(method, **{option: 2 * getattr(method, option)})
@@ -65,10 +65,10 @@ def test_the_soft_target_warms_up_and_nothing_else_does(slug: str, preset: str) 
     method: Any = make_method(slug, preset, world.names)
     if not is_soft_target(method):
         pytest.skip("has no soft target, or one of its own")
-    weights_BT = shares(6, len(method.listens_to(world.names)))
+    weights_BT = shares(6, len(method.active_teachers(world.names)))
     _, whole = terms_at(method, world, weights_BT)
     slow, _ = terms_at(dataclasses.replace(method, warmup=0.5), world, weights_BT)
-    inputs = world.student(), world.teachers(method.listens_to(world.names)), world.labels_B
+    inputs = world.student(), world.teachers(method.active_teachers(world.names)), world.labels_B
     for epoch in range(10):
         slow.start_epoch(epoch, 10)
         for name, term_B in slow(*inputs, weights_BT).items():
@@ -105,10 +105,10 @@ PUBLISHED = {
 def test_presets_keep_the_strengths_of_their_sources(slug: str, preset: str) -> None:
     method: Any = make_method(slug, preset, ("a", "b"))
     alpha, label_weight = PUBLISHED[slug, preset]
-    assert (method.alpha, method.labels_get) == (alpha, pytest.approx(label_weight))
+    assert (method.alpha, method.ce_weight) == (alpha, pytest.approx(label_weight))
 
 
 @pytest.mark.parametrize("slug", sorted({slug for slug, _ in PUBLISHED} | {"gated", "fixed"}))
 def test_by_default_the_label_has_its_whole_weight(slug: str) -> None:
     method: Any = make_method(slug, "default", ("a", "b"))
-    assert method.labels_get == 1
+    assert method.ce_weight == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reading import check_reading, idle_terms
+from layer_spec import check_reading, idle_terms
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,11 +18,11 @@ import collegium as cg
 from collegium.errors import RequestError
 from collegium.methods import all_methods
 from collegium.models.features.discover import every_layer, survey
-from collegium.models.features.hooks import Taps
+from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network, Preprocess
 from collegium.models.zoo.cifar import CIFAR_MODELS
 from collegium.models.zoo.small import SMALL_MODELS
-from collegium.teachers.optimize import Wishes, prepare
+from collegium.teachers.optimize import InferenceOptions, prepare
 from collegium.teachers.teacher import Teacher
 
 GREY, COLOUR = (1, 8, 8), (3, 16, 16)
@@ -307,7 +307,7 @@ def test_a_layer_with_a_gradient_is_read_and_moved(slug: str, how: str) -> None:
     assert idle_terms(distiller, *batch()) == []
     distiller(*batch()).loss.backward()
     # What the backward computed again is not kept.
-    assert not distiller._taps._maps._values
+    assert not distiller._hooks._maps._values
 
 
 def test_a_run_whose_student_learns_nothing_is_refused(tmp_path: Path) -> None:
@@ -370,12 +370,12 @@ def test_a_module_that_is_called_twice_has_the_shape_of_its_last_call() -> None:
 def test_tokens_of_another_image_are_no_map() -> None:
     network = Whole()
     layer = "blocks.1@4x4"
-    taps = Taps(network, [layer], "the student")
+    hooks = FeatureHooks(network, [layer], "the student")
     network(torch.rand(2, *COLOUR))
-    assert taps.take()[layer].shape == (2, 8, 4, 4)
+    assert hooks.take()[layer].shape == (2, 8, 4, 4)
     network(torch.rand(2, 3, 32, 32))
     with pytest.raises(RequestError, match=r"'blocks.1@4x4' of the student gave \(2, 64, 8\)"):
-        taps.take()
+        hooks.take()
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
@@ -410,14 +410,14 @@ def test_what_is_written_over_late_is_told() -> None:
             return F.relu(found, inplace=self.late)
 
     network = Late()
-    taps = Taps(network, ["one"])
+    hooks = FeatureHooks(network, ["one"])
     for _ in range(2):
         network(batch()[0])
-        taps.take()
+        hooks.take()
     network.late = True
     network(batch()[0])
     with pytest.raises(RequestError, match=r"layer 'one' .* was written over in place"):
-        taps.take()
+        hooks.take()
 
 
 class Wrapped(nn.Module):
@@ -443,8 +443,8 @@ def test_folding_spares_what_is_read_under_any_name(layer: str) -> None:
     network = Network(Wrapped(), Preprocess((0.5,), (0.2,)), [str(place) for place in range(10)])
     read = () if layer == "none" else (layer,)
     images = batch()[0]
-    plain = prepare(lambda: copy.deepcopy(network), images, Wishes(fold=False), read)
-    fast = prepare(lambda: copy.deepcopy(network), images, Wishes(), read)
+    plain = prepare(lambda: copy.deepcopy(network), images, InferenceOptions(fold=False), read)
+    fast = prepare(lambda: copy.deepcopy(network), images, InferenceOptions(), read)
     expected, found = (Teacher(one, read).answer(images) for one in (plain, fast))
     torch.testing.assert_close(found.logits_BC, expected.logits_BC)
     for name, map_BDHW in expected.maps.items():
@@ -479,8 +479,8 @@ def test_a_network_with_one_buffer_for_all_answers_is_heard_block_by_block() -> 
     images = batch(12)[0]
     network = Network(Buffered(), Preprocess((0.0,), (1.0,)), [str(place) for place in range(10)])
     read = ("first", "second", "first@mean")
-    wishes = Wishes(fold=False, most=4)
-    teacher = Teacher(prepare(lambda: network, images, wishes, read), read)
+    inference = InferenceOptions(fold=False, most=4)
+    teacher = Teacher(prepare(lambda: network, images, inference, read), read)
     for _ in range(2):
         answer = teacher.answer(images)
         torch.testing.assert_close(answer.logits_BC, images.flatten(1)[:, :10] * 5)
@@ -508,9 +508,11 @@ def test_layers_computed_in_low_precision_are_read_without_overflow(kind: torch.
     network = SMALL_MODELS["cnn"](10).eval()
     with torch.no_grad():
         network.layer3[0].weight.mul_(3e3)
-    taps = Taps(network, ["layer3", "layer3@strength", "layer3@mean", "layer2+layer3@flow"])
+    hooks = FeatureHooks(
+        network, ["layer3", "layer3@strength", "layer3@mean", "layer2+layer3@flow"]
+    )
     with torch.autocast("cpu", dtype=kind), torch.no_grad():
         network(batch()[0])
-        found = taps.take()
+        found = hooks.take()
     assert all(feature.isfinite().all() for feature in found.values())
     assert all(feature.dtype == torch.float32 for name, feature in found.items() if "@" in name)

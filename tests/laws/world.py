@@ -193,7 +193,7 @@ def ask(
 ) -> Asked:
     """Build the method for the world and ask it, having arranged what it learns."""
     method = method.heard(world.names, dict.fromkeys(world.names, 0.5))
-    heard = method.listens_to(world.names)
+    heard = method.active_teachers(world.names)
     objective = method.build(world.dims(heard, seed)).double()
     arrange(objective)
     inputs = world.student(), world.teachers(heard), world.labels_B

@@ -22,11 +22,11 @@ from collegium.losses import (
     distance_to_each,
     hint,
     kl_divergence,
+    merge_classes,
     similarity,
     similarity_to_each,
     soft_target,
     soften,
-    told_apart,
     unit_channels,
 )
 
@@ -249,7 +249,7 @@ def test_too_few_examples_have_no_angle(examples: int) -> None:
 @pytest.mark.parametrize("groups", [[0, 0, 2, 2, 2, -1], [0, 1, -1, 3, -1, 5]])
 def test_told_apart_adds_probabilities_up(groups: list[int], temperature: float) -> None:
     logits = 3 * draw(4, 6)
-    found = soften(told_apart(logits, torch.tensor(groups), temperature), temperature)
+    found = soften(merge_classes(logits, torch.tensor(groups), temperature), temperature)
     for b in range(4):
         p = softmax(logits[b].tolist(), temperature)
         sums = [

@@ -93,9 +93,9 @@ def test_the_first_derivative_is_the_same_when_a_second_may_follow(kind: Any) ->
     function, inputs = CASES[kind]
     given = tuple(tensor.clone().requires_grad_() for tensor in inputs)
     upstream = torch.rand_like(function(*given))
-    once = torch.autograd.grad(function(*given), given, upstream)
+    cached = torch.autograd.grad(function(*given), given, upstream)
     again = torch.autograd.grad(function(*given), given, upstream, create_graph=True)
-    for first, second in zip(once, again, strict=True):
+    for first, second in zip(cached, again, strict=True):
         assert second.requires_grad
         torch.testing.assert_close(first, second.detach())
 

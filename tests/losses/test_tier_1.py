@@ -81,8 +81,8 @@ def test_the_parts_of_decoupled_make_up_the_plain_one() -> None:
     student, target = 3 * draw(5, 6), soften(3 * draw(5, 6, seed=1), 1.0)
     labels = torch.arange(5)
     binary = decoupled(target, student, labels, 1.0, alpha=1.0, beta=0.0)
-    among = decoupled(target, student, labels, 1.0, alpha=0.0, beta=1.0)
-    whole = binary + (1 - target.gather(1, labels[:, None]).squeeze(1)) * among
+    mask_scores = decoupled(target, student, labels, 1.0, alpha=0.0, beta=1.0)
+    whole = binary + (1 - target.gather(1, labels[:, None]).squeeze(1)) * mask_scores
     torch.testing.assert_close(whole, kl_divergence(target, student, 1.0))
 
 

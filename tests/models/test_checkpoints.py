@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import WeightsError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import weights_hash
 from collegium.models.registry import build_network
 from collegium.models.weights import read_weights
 from collegium.models.zoo.small import SMALL_MODELS
 
-GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
+GREY = InputSpec(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 State = dict[str, Tensor]
 BESIDE: dict[str, Any] = {
     "namespace": argparse.Namespace(lr=0.1, out=pathlib.Path("runs/a"), nested={"a": [1, None]}),

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from collegium.errors import CollegiumError, RequestError, WeightsError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import Preprocess, weights_hash
 from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
@@ -17,7 +17,7 @@ from collegium.models.weights import network_bytes
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
 NAMES = ("cat", "dog", "owl")
-COLOUR = Setting(NAMES, (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+COLOUR = InputSpec(NAMES, (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
 SMALL: dict[str, dict[str, Any]] = {
     "vit": {
         "hidden_size": 16,
@@ -79,8 +79,8 @@ def test_a_folder_is_a_teacher_with_its_own_sight_and_classes(kind: str, tmp_pat
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_a_student_is_built_again_from_its_run_alone(kind: str, tmp_path: Path) -> None:
     save(kind, tmp_path / "model")
-    four = Setting(("a", "b", "c", "d"), (3, 48, 48), (0.4,) * 3, (0.2,) * 3)
-    student = build_network(f"hf:{tmp_path / 'model'}@random", four, 3, learns=True)
+    four = InputSpec(("a", "b", "c", "d"), (3, 48, 48), (0.4,) * 3, (0.2,) * 3)
+    student = build_network(f"hf:{tmp_path / 'model'}@random", four, 3, trainable=True)
     assert student.preprocess.size == ((32, 32) if kind == "vit" else None)
     (tmp_path / "student.safetensors").write_bytes(network_bytes(student))
     for file in (tmp_path / "model").iterdir():
@@ -93,8 +93,8 @@ def test_a_student_is_built_again_from_its_run_alone(kind: str, tmp_path: Path) 
 
 def test_a_student_starts_from_the_weights_with_a_last_layer_of_its_own(tmp_path: Path) -> None:
     model = save("vit", tmp_path, PROCESSOR)
-    four = Setting(("a", "b", "c", "d"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
-    student = build_network(f"hf:{tmp_path}", four, learns=True)
+    four = InputSpec(("a", "b", "c", "d"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
+    student = build_network(f"hf:{tmp_path}", four, trainable=True)
     assert student.classes == four.classes
     assert "classifier.bias, classifier.weight start afresh for 4 classes" in student.origin.notes
     assert torch.equal(student.body.vit.layernorm.weight, model.vit.layernorm.weight)
@@ -148,7 +148,7 @@ def test_names_like_label_0_are_no_names(tmp_path: Path) -> None:
 
 def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
     save("resnet", tmp_path)
-    turned = Setting(("owl", "dog", "cat"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
+    turned = InputSpec(("owl", "dog", "cat"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
     with pytest.raises(RequestError, match="in another order"):
         build_network(f"hf:{tmp_path}", turned)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from collegium.errors import WeightsError
 from collegium.models.architectures import find_design
 from collegium.models.build import make_body
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.key_matching import match_keys
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess, weights_hash
@@ -19,7 +19,7 @@ from collegium.models.registry import build_network, name_classes
 from collegium.models.weights import read_weights
 from collegium.models.zoo.small import SMALL_MODELS
 
-GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
+GREY = InputSpec(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 State = dict[str, Tensor]
 
 
@@ -169,14 +169,14 @@ def test_a_teacher_is_built_with_the_classes_of_its_weights(tmp_path: Path) -> N
     string = ModelString.read(f"small:resnet@{tmp_path / 'five.safetensors'}")
     file = read_weights(tmp_path / "five.safetensors")
     design = find_design(string, {})
-    body, origin = make_body(design, string, file, GREY.classes, learns=False)
+    body, origin = make_body(design, string, file, GREY.classes, trainable=False)
     assert torch.equal(body.state_dict()["linear.bias"], state["linear.bias"])
     assert origin.classes == ()
     network = Network(body, Preprocess((0.0,), (1.0,)), GREY.classes)
     name_classes(network, 5, origin.classes, GREY)
     assert network.classes == ("output 0", "output 1", "output 2", "output 3", "output 4")
     with pytest.raises(WeightsError, match="knows 5 classes, the data has 3"):
-        build_network(f"small:resnet@{tmp_path / 'five.safetensors'}", GREY, learns=True)
+        build_network(f"small:resnet@{tmp_path / 'five.safetensors'}", GREY, trainable=True)
 
 
 def test_names_are_matched_in_any_depth() -> None:

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 
 from collegium.build import make_teacher
 from collegium.export.card import licence_lines
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.licences import LICENCES, UNKNOWN, read_licence
 from collegium.models.zoo.small import SMALL_MODELS
 
-GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
+GREY = InputSpec(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 
 
 def test_every_name_is_found_in_any_spelling() -> None:

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import SEES_GREY, Network, Preprocess, weights_hash
 from collegium.models.registry import build_network, seeded, wrap_module
 from collegium.models.weights import network_bytes, read_weights
 
-GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
-COLOUR = Setting(("a", "b", "c"), (3, 16, 16), (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+GREY = InputSpec(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
+COLOUR = InputSpec(("a", "b", "c"), (3, 16, 16), (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
 
 
 def test_normalisation_size_and_channels_are_the_networks_own() -> None:
@@ -36,22 +36,22 @@ def test_a_normalisation_that_cannot_be_is_refused(mean: tuple, std: tuple) -> N
 
 @pytest.mark.parametrize("setting", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("spec", ["cifar:resnet8", "small:cnn", "small:mlp"])
-def test_every_family_takes_grey_and_colour(spec: str, setting: Setting) -> None:
-    network = build_network(spec, setting).eval()
-    assert network(torch.rand(2, *setting.image_shape)).shape == (2, 3)
+def test_every_family_takes_grey_and_colour(spec: str, input_spec: InputSpec) -> None:
+    network = build_network(spec, input_spec).eval()
+    assert network(torch.rand(2, *input_spec.image_shape)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("setting", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("spec", ["cifar:resnet8", "small:cnn", "small:mlp", "a module"])
-def test_colours_are_lost_with_a_line_alone(spec: str, setting: Setting) -> None:
+def test_colours_are_lost_with_a_line_alone(spec: str, input_spec: InputSpec) -> None:
     if spec == "a module":
         body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        network = wrap_module(body, setting)
+        network = wrap_module(body, input_spec)
     else:
-        network = build_network(spec, setting)
-    images = torch.rand(2, *setting.image_shape)
+        network = build_network(spec, input_spec)
+    images = torch.rand(2, *input_spec.image_shape)
     network.eval()
-    lost = setting is COLOUR and torch.allclose(network(images), network(images.flip(1)))
+    lost = input_spec is COLOUR and torch.allclose(network(images), network(images.flip(1)))
     assert lost == (SEES_GREY in network.origin.notes)
 
 
@@ -76,7 +76,7 @@ def test_a_saved_network_is_built_again_from_its_file_alone(tmp_path: Path) -> N
     read = read_weights(file)
     assert read.metadata["architecture"] == "small:resnet"
     assert set(read.tensors) == set(network.body.state_dict())
-    other = Setting(GREY.classes, GREY.image_shape, (0.9,), (0.9,))
+    other = InputSpec(GREY.classes, GREY.image_shape, (0.9,), (0.9,))
     again = build_network(str(tmp_path), other)  # its own normalisation, not the data's
     assert weights_hash(again) == weights_hash(network)
     images = torch.rand(2, 1, 8, 8)
@@ -95,7 +95,7 @@ def test_a_plain_pt_file_is_read_without_running_anything(tmp_path: Path) -> Non
 
 @pytest.mark.data
 def test_the_real_teachers_have_their_own_normalisation(cifar_weights: Path) -> None:
-    setting = Setting(tuple("0123456789"), (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
-    network = build_network(f"cifar:resnet20@{cifar_weights / 'resnet20.safetensors'}", setting)
+    input_spec = InputSpec(tuple("0123456789"), (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
+    network = build_network(f"cifar:resnet20@{cifar_weights / 'resnet20.safetensors'}", input_spec)
     assert network.preprocess.mean == (0.485, 0.456, 0.406)
     assert network.preprocess.std == (0.229, 0.224, 0.225)

@@ -12,16 +12,16 @@ from torch import nn
 
 from collegium.errors import CollegiumError
 from collegium.models.features.discover import survey
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import Preprocess, freeze, parameter_count, weights_hash
 from collegium.models.registry import build_network
-from collegium.teachers.optimize import Wishes, prepare
+from collegium.teachers.optimize import InferenceOptions, prepare
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
-COLOUR = Setting(("cat", "dog", "owl"), (3, 16, 16), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+COLOUR = InputSpec(("cat", "dog", "owl"), (3, 16, 16), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
 
 
 def network() -> nn.Module:
@@ -85,7 +85,7 @@ def test_it_is_its_file_and_nothing_else(exported: Path) -> None:
 def test_making_it_fast_changes_nothing(exported: Path) -> None:
     teacher = freeze(build_network(f"onnx:{exported / 'any.onnx'}", COLOUR))
     views_BDHW = torch.rand(16, 3, 16, 16)
-    low = Wishes(low=lambda: torch.autocast("cpu", torch.bfloat16))
+    low = InferenceOptions(low=lambda: torch.autocast("cpu", torch.bfloat16))
     prepared = prepare(lambda: teacher, views_BDHW, low)
     assert prepared.changes == []
     assert torch.allclose(prepared.ask(views_BDHW), teacher(views_BDHW), atol=1e-5)
@@ -119,9 +119,9 @@ def test_weights_beside_the_file_belong_to_it(exported: Path, tmp_path: Path) ->
 
 
 def test_what_cannot_be_a_teacher(exported: Path, tmp_path: Path) -> None:
-    def refusal(spec: str, learns: bool = False) -> str:
+    def refusal(spec: str, trainable: bool = False) -> str:
         with pytest.raises(CollegiumError) as refused:
-            build_network(spec, COLOUR, learns=learns)
+            build_network(spec, COLOUR, trainable=trainable)
         assert refused.value.exit_code == 2
         assert "\n" not in str(refused.value)
         return str(refused.value)
@@ -131,7 +131,7 @@ def test_what_cannot_be_a_teacher(exported: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.onnx").write_bytes(content[:end])
         assert "cannot be read" in refusal(f"onnx:{tmp_path / 'cut.onnx'}")
     assert "no such file" in refusal(f"onnx:{tmp_path / 'none.onnx'}")
-    assert "can only be a teacher" in refusal(f"onnx:{exported / 'any.onnx'}", learns=True)
+    assert "can only be a teacher" in refusal(f"onnx:{exported / 'any.onnx'}", trainable=True)
     assert "brings its weights" in refusal(f"onnx:{exported / 'any.onnx'}@pretrained")
     model = onnx.load(exported / "any.onnx")
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE

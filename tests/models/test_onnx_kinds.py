@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from collegium.errors import CollegiumError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.registry import build_network
 
@@ -18,8 +18,8 @@ pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 FLOAT, HALF, BYTES = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
-COLOUR = Setting(("cat", "dog", "owl"), (3, 6, 6), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
-TEACHER = Setting(COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std, any_classes=True)
+COLOUR = InputSpec(("cat", "dog", "owl"), (3, 6, 6), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+TEACHER = InputSpec(COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std, any_classes=True)
 
 
 def weights() -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from collegium.errors import CollegiumError, RequestError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.libraries.config_keys import (
     TIMM,
     TORCHVISION_META,
@@ -19,7 +19,7 @@ from collegium.models.libraries.config_keys import (
 from collegium.models.model_string import OPTIONS
 from collegium.models.registry import build_network
 
-COLOUR = Setting(
+COLOUR = InputSpec(
     ("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), any_classes=True
 )
 
@@ -92,8 +92,8 @@ def test_what_transformers_trained_for_something_else(tmp_path: Path, kind: str)
     small_vit(tmp_path, 32, problem_type=kind)
     with pytest.raises(RequestError, match=f"was trained for problem_type {kind}"):
         build_network(f"hf:{tmp_path}", COLOUR)
-    student = Setting(COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
-    assert build_network(f"hf:{tmp_path}", student, learns=True).classes == COLOUR.classes
+    student = InputSpec(COLOUR.classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
+    assert build_network(f"hf:{tmp_path}", student, trainable=True).classes == COLOUR.classes
 
 
 def test_names_for_other_places_than_there_are_logits(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString, has_weights
 from collegium.models.network import Network, Preprocess
 from collegium.models.registry import build_network, wrap_module
 from collegium.models.weights import network_bytes
 from collegium.models.zoo.small import SMALL_MODELS
 
-GREY = Setting(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
+GREY = InputSpec(("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,))
 PLAIN = ((0.0,) * 3, (1.0,) * 3)
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -84,19 +84,19 @@ def test_a_crop_by_the_string_and_by_the_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be cut out of"):
         build_network(f"{spec}?resize=8", GREY)
     # A student learns from the whole view, which is all that its files could say.
-    assert build_network(spec, GREY, learns=True).preprocess.resize is None
+    assert build_network(spec, GREY, trainable=True).preprocess.resize is None
     with pytest.raises(RequestError, match="cannot say of itself"):
-        build_network(f"{spec}?resize=20", GREY, learns=True)
+        build_network(f"{spec}?resize=20", GREY, trainable=True)
     with pytest.raises(RequestError, match="cannot say of itself"):
-        wrap_module(network, GREY, learns=True)
+        wrap_module(network, GREY, trainable=True)
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_one_output_is_told_plainly(learns: bool) -> None:
+def test_one_output_is_told_plainly(trainable: bool) -> None:
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    setting = replace(GREY, classes=("a", "b"), any_classes=not learns)
+    input_spec = replace(GREY, classes=("a", "b"), any_classes=not trainable)
     with pytest.raises(RequestError, match=r"one output.*binary classifier"):
-        wrap_module(body, setting, learns=learns)
+        wrap_module(body, input_spec, trainable=trainable)
 
 
 def test_a_view_of_the_right_size_is_left_alone_and_copies_see_the_same() -> None:
@@ -135,7 +135,7 @@ def test_the_string_comes_before_the_file_before_the_data(tmp_path: Path) -> Non
 
 
 def test_one_number_stands_for_three_channels() -> None:
-    colour = Setting(("a", "b"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
+    colour = InputSpec(("a", "b"), (3, 32, 32), (0.4,) * 3, (0.2,) * 3)
     network = build_network("cifar:resnet8?mean=0.5&std=0.25", colour)
     assert network.preprocess == Preprocess((0.5,) * 3, (0.25,) * 3, smallest=32)
 

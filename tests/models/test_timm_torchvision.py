@@ -7,34 +7,34 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.laws.layer_spec import check_reading
 
 from collegium.errors import CollegiumError, RequestError
 from collegium.models.architectures import find_design
 from collegium.models.features.discover import survey
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.libraries.torchvision import _modern
 from collegium.models.model_string import ModelString
 from collegium.models.network import Preprocess, weights_hash
 from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
-from tests.laws.reading import check_reading
 
 torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
 timm = pytest.importorskip("timm", reason="needs the extra timm")
 
-COLOUR = Setting(("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
+COLOUR = InputSpec(("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
 SIGHT = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 32)
 
 
-def imagenet(spec: str) -> Setting:
+def imagenet(spec: str) -> InputSpec:
     """Data whose classes have the library's names."""
     classes = find_design(ModelString.read(spec), {}).classes
-    return Setting(classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
+    return InputSpec(classes, COLOUR.image_shape, COLOUR.mean, COLOUR.std)
 
 
-def refusal(spec: str, setting: Setting = COLOUR) -> str:
+def refusal(spec: str, input_spec: InputSpec = COLOUR) -> str:
     with pytest.raises(CollegiumError) as refused:
-        build_network(spec, setting)
+        build_network(spec, input_spec)
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -65,7 +65,7 @@ def test_hints_come_from_the_ends_of_stages(spec: str, layers: str) -> None:
     ],
 )
 def test_weights_are_seen_as_the_library_says(spec: str, sight: Preprocess, tmp_path: Path) -> None:
-    start = build_network(spec, COLOUR, learns=True)
+    start = build_network(spec, COLOUR, trainable=True)
     assert start.preprocess == Preprocess(COLOUR.mean, COLOUR.std, 32)
     state = {f"module.{name}": value for name, value in start.body.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "net.pth")
@@ -82,7 +82,7 @@ def test_weights_are_seen_as_the_library_says(spec: str, sight: Preprocess, tmp_
     "spec", ["timm:vit_tiny_patch16_224?size=32", "timm:convnext_atto", "torchvision:squeezenet1_1"]
 )
 def test_a_student_is_built_again_from_its_run(spec: str, tmp_path: Path) -> None:
-    student = build_network(spec, COLOUR, 4, learns=True).eval()
+    student = build_network(spec, COLOUR, 4, trainable=True).eval()
     (tmp_path / "student.safetensors").write_bytes(network_bytes(student))
     again = build_network(str(tmp_path), COLOUR).eval()
     assert weights_hash(again) == weights_hash(student)
@@ -91,7 +91,7 @@ def test_a_student_is_built_again_from_its_run(spec: str, tmp_path: Path) -> Non
 
 
 def test_a_size_only_some_networks_insist_on() -> None:
-    network = build_network("timm:vit_tiny_patch16_224", COLOUR, learns=True)
+    network = build_network("timm:vit_tiny_patch16_224", COLOUR, trainable=True)
     assert network.preprocess.size == (224, 224)
 
 
@@ -107,7 +107,7 @@ def test_the_librarys_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert weights_hash(teacher.body) == weights_hash(published)
     assert teacher.classes[0] == "tench, Tinca tinca"
     assert len(set(teacher.classes)) == 1000
-    student = build_network("timm:resnet10t@pretrained", COLOUR, learns=True)
+    student = build_network("timm:resnet10t@pretrained", COLOUR, trainable=True)
     assert student.classes == COLOUR.classes
     assert "starts afresh for 3 classes" in student.origin.notes[0]
     assert torch.equal(student.body.conv1[0].weight, published.conv1[0].weight)
@@ -134,7 +134,7 @@ def test_torchvisions_weights_are_never_read_by_a_pickle(monkeypatch: pytest.Mon
     teacher = build_network("torchvision:mobilenet_v3_small@IMAGENET1K_V1", data)
     assert weights_hash(teacher.body) == weights_hash(published)
     assert teacher.classes[:2] == ("tench", "goldfish")
-    student = build_network("torchvision:mobilenet_v3_small@pretrained", COLOUR, learns=True)
+    student = build_network("torchvision:mobilenet_v3_small@pretrained", COLOUR, trainable=True)
     assert "start afresh for 3 classes" in student.origin.notes[0]
 
 
@@ -143,7 +143,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     assert "did you mean 'resnet18'?" in refusal("torchvision:resnt18")
     assert "did you mean 'resnet18.tv_in1k'" in refusal("timm:resnet18.tv_in1@pretrained")
     assert "did you mean 'IMAGENET1K_V2'" in refusal("torchvision:resnet50@IMAGENET1K_V4")
-    other = build_network("torchvision:squeezenet1_1", COLOUR, learns=True)
+    other = build_network("torchvision:squeezenet1_1", COLOUR, trainable=True)
     (tmp_path / "other.safetensors").write_bytes(network_bytes(other))
     assert "52 unexpected (classifier" in refusal(f"timm:resnet18@{tmp_path / 'other.safetensors'}")
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
-from collegium.models.input_spec import Setting
+from collegium.models.input_spec import InputSpec
 from collegium.models.registry import build_network
 from collegium.models.source_code import code_digest, code_of_module
 from collegium.models.user_file import user_file
 
-SETTING = Setting(("a", "b", "c"), (1, 8, 8), (0.5,), (0.5,))
+INPUT_SPEC = InputSpec(("a", "b", "c"), (1, 8, 8), (0.5,), (0.5,))
 NET = "nn.Sequential(nn.Flatten(), nn.Linear(64, {}))"
 BUILD = f"def build(classes):\n    return {NET.format('classes')}\n"
 HEAD = "from torch import nn\n"
@@ -121,7 +121,7 @@ WORKS: dict[str, Mapping[str, str]] = {
 def test_it_works_and_every_file_counts(write: Write, tmp_path: Path, files, capsys) -> None:
     before, path = set(sys.modules), list(sys.path)
     string = write(**files)
-    network = build_network(string, SETTING)
+    network = build_network(string, INPUT_SPEC)
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     copy.deepcopy(network)
     pickle.loads(pickle.dumps(network.body))
@@ -138,9 +138,9 @@ def test_it_works_and_every_file_counts(write: Write, tmp_path: Path, files, cap
         # What does not count changes nothing, what does changes the digest of that file.
         same = f'"""Words."""\n\n# more\n{content}'
         write(**{name: content + "\n# more\n" if "__future__" in content else same})
-        assert build_network(string, SETTING).origin.code == was, name
+        assert build_network(string, INPUT_SPEC).origin.code == was, name
         write(**{name: content + "\nOTHER = 1\n"})
-        now = build_network(string, SETTING).origin.code
+        now = build_network(string, INPUT_SPEC).origin.code
         assert len([key for key in was if was[key] != now[key]]) == 1, name
         write(**{name: content})
 
@@ -155,7 +155,7 @@ def test_files_of_one_name_in_two_folders_do_not_meet(tmp_path: Path) -> None:
         (place / "parts.py").write_text(
             f"{HEAD}def build(classes):\n    return nn.Sequential({layers})\n"
         )
-        networks.append(build_network(f"{place}/net.py:build", SETTING))
+        networks.append(build_network(f"{place}/net.py:build", INPUT_SPEC))
     assert [network.body[1].out_features for network in networks] == [5, 6]
     assert networks[0].origin.code != networks[1].origin.code
 
@@ -168,9 +168,9 @@ def test_an_edit_of_the_same_size_in_the_same_second_is_seen(write: Write) -> No
         + ")\n"
     )
     string = write(net=source)
-    first = build_network(string, SETTING)
+    first = build_network(string, INPUT_SPEC)
     write(net=source.replace("ReLU", "GELU"))
-    other = build_network(string, SETTING)
+    other = build_network(string, INPUT_SPEC)
     assert type(other.body[0]) is nn.GELU
     assert first.origin.code != other.origin.code
     # Unchanged, it is the same file still: two networks of it share their classes.
@@ -196,7 +196,7 @@ def test_what_fails_is_told_in_one_line_with_its_place(
     string = write(net=source, parts="x = 1\nx / 0\n")
     before = set(sys.modules)
     with pytest.raises(RequestError) as told:
-        build_network(string, SETTING)
+        build_network(string, INPUT_SPEC)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
     assert "collegium_user_" not in str(told.value)
@@ -206,7 +206,7 @@ def test_what_fails_is_told_in_one_line_with_its_place(
 
 def test_a_name_that_is_not_there_names_those_that_are(write: Write) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'build'"):
-        build_network(write("biuld", net=HEAD + BUILD), SETTING)
+        build_network(write("biuld", net=HEAD + BUILD), INPUT_SPEC)
 
 
 SAME = ["x = 1  # one", "\n\nx = 1\n", '"""A module."""\nx = 1', "x = 1   \r\n", "\ufeffx = 1"]
@@ -263,11 +263,11 @@ def test_weights_know_the_code_that_trained_them(write: Write, tmp_path: Path) -
     from collegium.models.weights import network_bytes
 
     string = write(net=HEAD + BUILD)
-    network = build_network(string, SETTING)
+    network = build_network(string, INPUT_SPEC)
     said = json.dumps(dict(network.origin.code))
     (tmp_path / "w.safetensors").write_bytes(network_bytes(network, code=said))
     weights = f"{string}@{tmp_path}/w.safetensors"
-    assert not build_network(weights, SETTING).origin.doubts
+    assert not build_network(weights, INPUT_SPEC).origin.doubts
     write(net=HEAD + BUILD + "# a comment\nOTHER = 1\n")
-    (doubt,) = build_network(weights, SETTING).origin.doubts
+    (doubt,) = build_network(weights, INPUT_SPEC).origin.doubts
     assert doubt == "its code is not what its weights were trained with: net.py"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.data import ImageData, Views
 from collegium.models.registry import build_network
-from collegium.store import Filler, StoredTeachers
+from collegium.store import StoredTeachers, StoreWriter
 from collegium.store.identity import open_store, open_volumes, writes_down
 from collegium.teachers import LiveTeachers
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Layers
 
 MODELS = {"a": "small:cnn", "b": "small:mlp"}
@@ -28,10 +28,10 @@ def _noise(count: int = 90, seed: int = 0, shape: tuple[int, int, int] = (1, 8, 
     return ImageData(images, torch.arange(count) % 10, index, names, "noise", "crop")
 
 
-def _faculty(data: ImageData, seed: int = 0, models: dict[str, str] = MODELS) -> Faculty:
-    setting = setting_of(data)
-    builders = {n: functools.partial(build_network, m, setting, seed) for n, m in models.items()}
-    return Faculty(builders, models, data.images_NDHW[:64].float() / 255)
+def _ensemble(data: ImageData, seed: int = 0, models: dict[str, str] = MODELS) -> TeacherEnsemble:
+    input_spec = input_spec_of(data)
+    builders = {n: functools.partial(build_network, m, input_spec, seed) for n, m in models.items()}
+    return TeacherEnsemble(builders, models, data.images_NDHW[:64].float() / 255)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def noise() -> Callable[..., ImageData]:
 
 
 @pytest.fixture
-def make_faculty() -> Callable[..., Faculty]:
-    return _faculty
+def make_ensemble() -> Callable[..., TeacherEnsemble]:
+    return _ensemble
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def data() -> ImageData:
 
 @pytest.fixture
 def live(data: ImageData) -> LiveTeachers:
-    faculty = _faculty(data)
-    said = {"a": faculty.teacher("a", ("layer2",)), "b": faculty.teacher("b")}
+    ensemble = _ensemble(data)
+    said = {"a": ensemble.teacher("a", ("layer2",)), "b": ensemble.teacher("b")}
     return LiveTeachers(said)
 
 
@@ -65,7 +65,7 @@ def stored(tmp_path: Path, data: ImageData) -> Callable[..., StoredTeachers]:
         maps: str | None = None,
         *,
         data: ImageData = data,
-        faculty: Faculty | None = None,
+        ensemble: TeacherEnsemble | None = None,
         recipe: str = "crop",
         seed: int = 0,
         precision: str = "32",
@@ -73,17 +73,17 @@ def stored(tmp_path: Path, data: ImageData) -> Callable[..., StoredTeachers]:
         folder: str = "store",
         **options: Any,
     ) -> StoredTeachers:
-        faculty = faculty or _faculty(data)
+        ensemble = ensemble or _ensemble(data)
         views = Views(data, recipe, seed)
         layers = Layers()
-        codecs: dict[str, Any] = {name: {"logits": logits} for name in faculty.names}
+        codecs: dict[str, Any] = {name: {"logits": logits} for name in ensemble.names}
         if maps is not None:
             layers = Layers((), {"a": ("layer2",)})
             codecs["a"]["layer2"] = maps
         store = open_store(tmp_path / folder, views, warn, "noise")
-        volumes = open_volumes(store, faculty, codecs, precision)
-        begin = writes_down(store, faculty, volumes, precision)
-        filler = Filler(faculty, views, begin=begin, **options)
-        return StoredTeachers(faculty.names, volumes, {}, filler, layers)
+        volumes = open_volumes(store, ensemble, codecs, precision)
+        begin = writes_down(store, ensemble, volumes, precision)
+        writer = StoreWriter(ensemble, views, begin=begin, **options)
+        return StoredTeachers(ensemble.names, volumes, {}, writer, layers)
 
     return make

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from collegium.build import make_teacher, relate, setting_of
+from collegium.build import input_spec_of, make_teacher, relate
 from collegium.errors import FolderError, RequestError
 from collegium.models.network import Network, Preprocess
 from collegium.teachers import LiveTeachers
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.label_map import LabelMap, group_table, match
 from collegium.types import UNKNOWN, Batch
 
@@ -144,10 +144,10 @@ def specialist(classes: str, seed: int) -> Network:
     return Network(body, Preprocess((0.5,), (0.3,)), tuple(classes), f"specialist {classes}")
 
 
-def faculty_of(data, given=None) -> Faculty:
+def ensemble_of(data, given=None) -> TeacherEnsemble:
     networks = {"low": specialist("43210", 0), "high": specialist("3456789x", 1)}
     builders = {
-        name: functools.partial(make_teacher, name, net, setting_of(data))
+        name: functools.partial(make_teacher, name, net, input_spec_of(data))
         for name, net in networks.items()
     }
 
@@ -155,17 +155,17 @@ def faculty_of(data, given=None) -> Faculty:
         return relate(name, theirs, data.classes, (given or {}).get(name))
 
     specs = {name: network.spec for name, network in networks.items()}
-    return Faculty(builders, specs, data.images_NDHW[:64].float() / 255, relate=connect)
+    return TeacherEnsemble(builders, specs, data.images_NDHW[:64].float() / 255, relate=connect)
 
 
 @pytest.mark.parametrize("codec", ["fp32", "top3"])
 def test_stored_answers_of_specialists_are_live_ones(stored, data, codec: str) -> None:
-    faculty = faculty_of(data)
-    live = LiveTeachers({name: faculty.teacher(name) for name in faculty.names}, 10)
-    source = stored(codec, faculty=faculty)
+    ensemble = ensemble_of(data)
+    live = LiveTeachers({name: ensemble.teacher(name) for name in ensemble.names}, 10)
+    source = stored(codec, ensemble=ensemble)
     index = data.index_N[:40]
     batch = Batch(
-        source._filler.views.of(index, torch.zeros_like(index)),
+        source._writer.views.of(index, torch.zeros_like(index)),
         data.labels_N[:40],
         index,
         torch.zeros_like(index),
@@ -186,12 +186,12 @@ def test_stored_answers_of_specialists_are_live_ones(stored, data, codec: str) -
 
 
 def test_a_store_made_with_another_mapping_is_refused(stored, data, tmp_path: Path) -> None:
-    source = stored("fp32", faculty=faculty_of(data))
+    source = stored("fp32", ensemble=ensemble_of(data))
     source.expect(data.index_N[:8], torch.zeros_like(data.index_N[:8]))
-    other = faculty_of(data, {"low": {"4": "0", "3": "1", "2": "2", "1": "3", "0": "4"}})
+    other = ensemble_of(data, {"low": {"4": "0", "3": "1", "2": "2", "1": "3", "0": "4"}})
     with pytest.raises(FolderError, match=r"teacher low .* is for labels"):
-        stored("fp32", faculty=other)
-    stored("fp32", faculty=faculty_of(data, {"low": {name: name for name in "43210"}}))
+        stored("fp32", ensemble=other)
+    stored("fp32", ensemble=ensemble_of(data, {"low": {name: name for name in "43210"}}))
     manifest = json.loads((tmp_path / "store/teachers/low/manifest.json").read_text())
     assert manifest["labels"].startswith("5 of 10: ")
 
@@ -205,15 +205,15 @@ def test_a_store_from_before_label_maps_is_read(stored, data, tmp_path: Path) ->
         path.write_text(json.dumps(content))
     again = stored("fp32")
     again.expect(data.index_N, torch.zeros_like(data.index_N))
-    assert again.tally.computed == 0
+    assert again.stats.computed == 0
 
 
 def test_names_can_be_told_to_a_module_that_has_none(data) -> None:
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    network = make_teacher("t", body, setting_of(data), ["9", "1", "0"])
+    network = make_teacher("t", body, input_spec_of(data), ["9", "1", "0"])
     assert network.classes == ("9", "1", "0")
     with pytest.raises(RequestError, match=r"teacher t: .*gave \(1, 3\).*--labels"):
-        make_teacher("t", body, setting_of(data))
+        make_teacher("t", body, input_spec_of(data))
     with pytest.raises(RequestError, match="has 3 classes, --labels names 2"):
         relate("t", ("a", "b", "c"), data.classes, ["0", "1"])
 

@@ -13,9 +13,9 @@ from collegium.models.features.discover import survey
 from collegium.models.network import Network, Preprocess, freeze, weights_hash
 from collegium.models.zoo.cifar import CIFAR_MODELS
 from collegium.models.zoo.small import SMALL_MODELS
-from collegium.teachers.ensemble import Faculty
-from collegium.teachers.optimize import EXACT, Wishes, fold, prepare
-from collegium.teachers.teacher import Prepared, Teacher
+from collegium.teachers.ensemble import TeacherEnsemble
+from collegium.teachers.optimize import EXACT, InferenceOptions, fold, prepare
+from collegium.teachers.teacher import OptimizedTeacher, Teacher
 
 
 def network_of(body: nn.Module, channels: int = 3) -> Network:
@@ -57,8 +57,8 @@ def test_folding_changes_no_answer_of_a_familiar_network(name: str) -> None:
 @pytest.mark.parametrize("name", list(SMALL_MODELS))
 def test_small_networks_keep_their_answers_and_their_maps(name: str) -> None:
     network, images = network_of(SMALL_MODELS[name](10), 1), pixels(1, 8)
-    before = Teacher(Prepared(copy.deepcopy(network)), ("linear",)).answer(images)
-    done = prepare(lambda: copy.deepcopy(network), images, Wishes())
+    before = Teacher(OptimizedTeacher(copy.deepcopy(network)), ("linear",)).answer(images)
+    done = prepare(lambda: copy.deepcopy(network), images, InferenceOptions())
     after = Teacher(done, ("linear",)).answer(images)
     torch.testing.assert_close(after.logits_BC, before.logits_BC, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(after.maps["linear"], before.maps["linear"], rtol=1e-4, atol=1e-5)
@@ -106,7 +106,7 @@ class Scaled(nn.Module):
 
 def test_a_change_that_moves_the_answers_is_taken_back_and_told() -> None:
     network, images = network_of(Scaled()), pixels()
-    done = prepare(lambda: copy.deepcopy(network), images, Wishes())
+    done = prepare(lambda: copy.deepcopy(network), images, InferenceOptions())
     torch.testing.assert_close(done.network(images), network(images), rtol=1e-4, atol=1e-5)
     assert norms(done.network) == 1
     assert done.changes == ["channels-last"]
@@ -147,7 +147,7 @@ def test_low_precision_is_kept_where_the_answers_stay() -> None:
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
     network, images = network_of(CIFAR_MODELS["resnet8"](10)), pixels(count=64)
-    done = prepare(lambda: copy.deepcopy(network), images, Wishes(low=low))
+    done = prepare(lambda: copy.deepcopy(network), images, InferenceOptions(low=low))
     assert done.precision is low
     assert done.changes[-1] == "low precision"
 
@@ -161,7 +161,7 @@ def test_low_precision_is_kept_where_the_answers_stay() -> None:
             return (logits * 3000).sin()
 
     network = network_of(Touchy())
-    done = prepare(lambda: copy.deepcopy(network), images, Wishes(low=low))
+    done = prepare(lambda: copy.deepcopy(network), images, InferenceOptions(low=low))
     assert done.precision is not low
     assert done.notes[0].startswith("not in low precision: logits moved by")
 
@@ -180,9 +180,9 @@ def test_an_image_gets_the_same_bits_in_any_batch(name: str, layout: str, thread
     small = name in SMALL_MODELS
     body = (SMALL_MODELS if small else CIFAR_MODELS)[name](10)
     images = pixels(1, 8, 80) if small else pixels(count=80)
-    wishes = Wishes(fold=False, channels_last=layout == "channels_last")
+    inference = InferenceOptions(fold=False, channels_last=layout == "channels_last")
     network = network_of(body, images.shape[1])
-    done = prepare(lambda: copy.deepcopy(network), images, wishes)
+    done = prepare(lambda: copy.deepcopy(network), images, inference)
     layer = list(survey(done.network.body, tuple(images.shape[1:])))[-1]
     teacher = Teacher(done, (layer,))
     whole = teacher.answer(images)
@@ -204,26 +204,26 @@ def test_bounded_keeps_nobody_and_says_the_same() -> None:
         made.append(1)
         return copy.deepcopy(network)
 
-    everyone = Faculty({"a": build}, {"a": "x"}, images)
-    one = Faculty({"a": build}, {"a": "x"}, images, bounded=True)
+    everyone = TeacherEnsemble({"a": build}, {"a": "x"}, images)
+    one = TeacherEnsemble({"a": build}, {"a": "x"}, images, bounded=True)
     before = len(made)
-    with everyone.hear("a") as said, one.hear("a") as again:
+    with everyone.loaded("a") as said, one.loaded("a") as again:
         assert torch.equal(said.answer(images).logits_BC, again.answer(images).logits_BC)
     assert len(made) == before + 1
-    assert everyone.profiles["a"].sha256 == one.profiles["a"].sha256 == weights_hash(network)
+    assert everyone.infos["a"].sha256 == one.infos["a"].sha256 == weights_hash(network)
     assert everyone.unchanged("a")
-    with torch.no_grad(), everyone.hear("a") as said:
+    with torch.no_grad(), everyone.loaded("a") as said:
         next(said.network.parameters()).add_(1)
     assert not everyone.unchanged("a")
 
 
 def test_reading_layers_leaves_no_hook_behind() -> None:
     network, images = network_of(CIFAR_MODELS["resnet8"](10)), pixels()
-    faculty = Faculty({"a": functools.partial(copy.deepcopy, network)}, {"a": "x"}, images)
+    ensemble = TeacherEnsemble({"a": functools.partial(copy.deepcopy, network)}, {"a": "x"}, images)
     for _ in range(3):
-        with faculty.hear("a", ("layer1", "layer3")) as teacher:
+        with ensemble.loaded("a", ("layer1", "layer3")) as teacher:
             assert set(teacher.answer(images).maps) == {"layer1", "layer3"}
-    hooks = [m._forward_hooks for m in faculty.teacher("a").network.modules()]
+    hooks = [m._forward_hooks for m in ensemble.teacher("a").network.modules()]
     assert not any(hooks)
 
 

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.data import Views
 from collegium.errors import FolderError, NumericsError, RequestError, ResourceError
 from collegium.models.registry import wrap_module
-from collegium.store import Share, Store
+from collegium.store import ProcessShard, Store
 from collegium.store.codecs import make_codec
 from collegium.store.plan import make_plan
-from collegium.teachers.ensemble import Faculty
+from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Batch
 
 
@@ -49,7 +49,7 @@ def test_stored_answers_are_live_ones_bit_for_bit(stored, live, data, size, chun
         assert torch.equal(said.logits_BTC, kept.logits_BTC)
         assert torch.equal(said.maps["a"]["layer2"], kept.maps["a"]["layer2"])
         assert set(kept.maps) == {"a"}
-    assert source.tally.computed == source.tally.asked == 180
+    assert source.stats.computed == source.stats.asked == 180
 
 
 def test_what_nobody_expected_is_asked_once_and_found_again(stored, live, data) -> None:
@@ -57,10 +57,10 @@ def test_what_nobody_expected_is_asked_once_and_found_again(stored, live, data) 
     first, second = batch_of(data, range(40), 0), batch_of(data, range(20, 60), 0)
     for batch in (first, second, first):
         assert torch.equal(source.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
-    assert source.tally.computed == 2 * 60
+    assert source.stats.computed == 2 * 60
     again = stored()
     assert torch.equal(again.outputs(second).logits_BTC, live.outputs(second).logits_BTC)
-    assert again.tally.computed == 0
+    assert again.stats.computed == 0
 
 
 def test_a_batch_of_several_views_is_put_together(stored, live, data) -> None:
@@ -105,7 +105,7 @@ def test_a_damaged_shard_is_computed_again_and_never_given_out(
     assert torch.equal(source.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
     assert len(told) == 1
     assert str(path) in told[0]
-    assert source.tally.computed > 0
+    assert source.stats.computed > 0
     assert torch.equal(stored().outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
 
 
@@ -121,20 +121,20 @@ def test_no_flipped_byte_goes_unnoticed(stored, live, data, tmp_path, byte) -> N
     assert torch.equal(source.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
 
 
-def test_another_request_is_refused_with_both_sides(stored, data, noise, make_faculty) -> None:
+def test_another_request_is_refused_with_both_sides(stored, data, noise, make_ensemble) -> None:
     stored("fp16", "int8").outputs(batch_of(data, range(5), 0))
     other = noise(seed=1)
     named = replace(data, classes=(*data.classes[1:], data.classes[0]))
-    resized = make_faculty(data)
-    seen = replace(resized.profiles["a"], resizing="16x16 bilinear")
-    resized.profiles["a"] = seen
+    resized = make_ensemble(data)
+    seen = replace(resized.infos["a"], resizing="16x16 bilinear")
+    resized.infos["a"] = seen
     refused = {
         r"teacher a .*resizing  \(asked for 16x16 bilinear": {"faculty": resized},
         r"fingerprint .*asked for": {"data": other},
         r"classes 0, 1.*asked for 1, 2": {"data": named},
         r"recipe crop \(asked for flip": {"recipe": "flip"},
         r"view_seed 0 \(asked for 5": {"seed": 5},
-        r"teacher a .*sha256 .*asked for": {"faculty": make_faculty(data, seed=1)},
+        r"teacher a .*sha256 .*asked for": {"faculty": make_ensemble(data, seed=1)},
         r"keeps logits of a as fp16.*asked for fp32": {"logits": "fp32"},
         r"keeps layer2 of a as int8.*asked for fp16": {"maps": "fp16"},
     }
@@ -152,7 +152,7 @@ def test_a_part_of_the_data_shares_the_store_of_the_whole(stored, live, data) ->
     again = stored(data=data)
     batch = batch_of(data, range(90), 0)
     assert torch.equal(again.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
-    assert again.tally.computed == 2 * len(held)
+    assert again.stats.computed == 2 * len(held)
 
 
 def test_two_processes_fill_one_store(stored, live, data, tmp_path) -> None:
@@ -165,21 +165,21 @@ def test_two_processes_fill_one_store(stored, live, data, tmp_path) -> None:
         assert torch.equal(source.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
     fresh = stored()
     fresh.outputs(batch)
-    assert fresh.tally.computed == 0
+    assert fresh.stats.computed == 0
 
 
 def test_each_process_fills_its_shards_and_waits_for_the_others(stored, live, data) -> None:
     met: list[int] = []
-    ranks = [stored(share=Share(r, 2, lambda r=r: met.append(r))) for r in range(2)]
+    ranks = [stored(share=ProcessShard(r, 2, lambda r=r: met.append(r))) for r in range(2)]
     for source in ranks:
         source.expect(data.index_N, torch.zeros_like(data.index_N))
     assert met == [0, 1]
     batch = batch_of(data, range(90), 0)
     for source in ranks:
-        computed = source.tally.computed
+        computed = source.stats.computed
         assert torch.equal(source.outputs(batch).logits_BTC, live.outputs(batch).logits_BTC)
-        assert source.tally.computed == computed
-    asked = [source.tally.seconds > 0 for source in ranks]
+        assert source.stats.computed == computed
+    asked = [source.stats.seconds > 0 for source in ranks]
     assert asked == [True, True]
 
 
@@ -196,21 +196,21 @@ class Broken(nn.Module):
 
 
 def test_a_teacher_with_nan_names_itself_and_is_not_stored(stored, data, tmp_path) -> None:
-    broken = functools.partial(wrap_module, Broken(), setting_of(data))
+    broken = functools.partial(wrap_module, Broken(), input_spec_of(data))
     calm = data.images_NDHW[data.images_NDHW[:, 0, 0, 0] < 100][:8]
-    faculty = Faculty({"bad": broken}, {"bad": "bad"}, calm.float() / 255)
+    ensemble = TeacherEnsemble({"bad": broken}, {"bad": "bad"}, calm.float() / 255)
     bright = (data.images_NDHW[:, 0, 0, 0] > 220).nonzero()[:, 0]
     with pytest.raises(NumericsError, match="teacher bad gave NaN or infinite logits for example"):
-        stored(faculty=faculty, recipe="none").outputs(batch_of(data, bright, 0, "none"))
+        stored(ensemble=ensemble, recipe="none").outputs(batch_of(data, bright, 0, "none"))
     assert not shards(tmp_path)
 
 
-def test_logits_that_do_not_fit_are_not_stored(stored, data, make_faculty, tmp_path) -> None:
-    faculty = make_faculty(data)
-    with faculty.hear("b") as teacher, torch.no_grad():
+def test_logits_that_do_not_fit_are_not_stored(stored, data, make_ensemble, tmp_path) -> None:
+    ensemble = make_ensemble(data)
+    with ensemble.loaded("b") as teacher, torch.no_grad():
         teacher.network.body.linear.bias += 1e5
     with pytest.raises(NumericsError, match="does not fit fp16; store fp32"):
-        stored("fp16", faculty=faculty).outputs(batch_of(data, range(4), 0))
+        stored("fp16", ensemble=ensemble).outputs(batch_of(data, range(4), 0))
     assert not [path for path in shards(tmp_path) if path.parts[-3] == "b"]
 
 
@@ -231,20 +231,20 @@ def test_a_full_disk_leaves_no_half_shard(stored, data, tmp_path, monkeypatch) -
 
 
 def test_a_disk_that_is_too_small_is_refused_before(
-    stored, data, make_faculty, tmp_path, monkeypatch
+    stored, data, make_ensemble, tmp_path, monkeypatch
 ) -> None:
     import shutil
 
     source = stored("fp16")
     place, index = tmp_path / "store", data.index_N.numpy()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 3599))
-    plan = make_plan(place, source._volumes, make_faculty(data), index, [0], 4)
+    plan = make_plan(place, source._volumes, make_ensemble(data), index, [0], 4)
     assert plan.missing_bytes == 90 * 10 * 2 * 2 == 3600
     assert "1 views of 90 examples" in plan.table()
     with pytest.raises(FolderError, match=r"would take 3\.6 kB more and 3\.6 kB are free"):
         plan.check()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 3600))
-    make_plan(place, source._volumes, make_faculty(data), index, [0], 4).check()
+    make_plan(place, source._volumes, make_ensemble(data), index, [0], 4).check()
 
 
 def test_bytes_are_those_of_the_numbers_and_hardly_more(stored, noise, tmp_path) -> None:
@@ -301,8 +301,8 @@ def test_a_shard_that_cannot_be_opened_now_is_not_taken_for_damaged(
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "ü x", "manifest.json"])
-def test_no_name_leads_out_of_the_folder(tmp_path, name, stored, data, make_faculty) -> None:
-    source = stored(faculty=make_faculty(data, models={name: "small:mlp"}), folder="deep/store")
+def test_no_name_leads_out_of_the_folder(tmp_path, name, stored, data, make_ensemble) -> None:
+    source = stored(ensemble=make_ensemble(data, models={name: "small:mlp"}), folder="deep/store")
     source.outputs(batch_of(data, range(4), 0))
     assert len(shards(tmp_path / "deep/store/teachers")) >= 1
     outside = [p for p in tmp_path.glob("**/*.safetensors") if "deep/store/teachers" not in str(p)]
@@ -353,10 +353,10 @@ def test_unknown_codecs_are_refused(name) -> None:
 def test_uses_are_counted_and_torn_lines_left_out(stored, data, tmp_path) -> None:
     stored().outputs(batch_of(data, range(4), 0))
     store = Store(tmp_path / "store", None)
-    store.note_use(10, 4, 1.0)
+    store.log_usage(10, 4, 1.0)
     with (tmp_path / "store/uses.jsonl").open("a") as file:
         file.write('{"asked": 3, ')
-    store.note_use(10, 0, 1.0)
+    store.log_usage(10, 0, 1.0)
     assert [use.get("asked") for use in store.uses()] in ([10], [10, 10])
 
 
@@ -372,17 +372,17 @@ def test_the_manifests_say_what_is_kept(stored, data, tmp_path) -> None:
     assert teacher["answers"]["layer2"]["codec"] == "int8"
 
 
-def test_a_changed_teacher_behind_a_true_manifest_is_found(stored, data, make_faculty) -> None:
+def test_a_changed_teacher_behind_a_true_manifest_is_found(stored, data, make_ensemble) -> None:
     from collegium.store.identity import check_answers
 
     source = stored("fp16")
     source.outputs(batch_of(data, range(90), 0))
     kinds = source._volumes["a"]
-    assert check_answers(source._filler, "a", kinds, 16) < 1e-6
-    with source._filler.faculty.hear("a") as teacher, torch.no_grad():
+    assert check_answers(source._writer, "a", kinds, 16) < 1e-6
+    with source._writer.ensemble.loaded("a") as teacher, torch.no_grad():
         teacher.network.body.linear.weight += 0.1
     with pytest.raises(FolderError, match="does not hold what teacher a says now"):
-        check_answers(source._filler, "a", kinds, 16)
+        check_answers(source._writer, "a", kinds, 16)
 
 
 def test_a_sample_comes_from_all_over(stored, noise) -> None:

@@ -13,7 +13,7 @@ from collegium.config.options import Machine
 from collegium.errors import RequestError
 from collegium.models.network import Network
 from collegium.models.zoo.small import SMALL_MODELS
-from collegium.teachers.optimize import Wishes, prepare
+from collegium.teachers.optimize import InferenceOptions, prepare
 from collegium.teachers.teacher import Teacher
 from tests.teachers.test_prepare import network_of, pixels
 
@@ -39,8 +39,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def test_answers_and_layers_are_the_same_in_smaller_blocks(room: Callable[[int], None]) -> None:
     images, told = pixels(1, 8, 150), []
-    wishes = Wishes(shrunk=told.append)
-    done = prepare(lambda: network_of(SMALL_MODELS["cnn"](10), 1), images, wishes, ("layer2",))
+    inference = InferenceOptions(shrunk=told.append)
+    done = prepare(lambda: network_of(SMALL_MODELS["cnn"](10), 1), images, inference, ("layer2",))
     assert {64, 128} <= set(done.blocks)
     teacher = Teacher(done, ("layer2",))
     whole = teacher.answer(images)
@@ -61,16 +61,18 @@ def test_it_is_prepared_in_as_little_memory(room: Callable[[int], None]) -> None
     network, images, told = network_of(SMALL_MODELS["cnn"](10), 1), pixels(1, 8, 100), []
     room(64)
     with pytest.raises(RuntimeError, match="can't allocate"):
-        prepare(lambda: network, images, Wishes())
-    done = prepare(lambda: network, images, Wishes(shrunk=told.append))
+        prepare(lambda: network, images, InferenceOptions())
+    done = prepare(lambda: network, images, InferenceOptions(shrunk=told.append))
     assert max(done.blocks) == 64
-    assert prepare(lambda: network, images, Wishes(most=32)).blocks[-1] == 32
+    assert prepare(lambda: network, images, InferenceOptions(most=32)).blocks[-1] == 32
     assert len(told) == 1
 
 
 def test_only_memory_is_made_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     done = prepare(
-        lambda: network_of(SMALL_MODELS["cnn"](10), 1), pixels(1, 8, 100), Wishes(shrunk=print)
+        lambda: network_of(SMALL_MODELS["cnn"](10), 1),
+        pixels(1, 8, 100),
+        InferenceOptions(shrunk=print),
     )
 
     def fail(self: Network, images_BDHW: Tensor) -> Any:

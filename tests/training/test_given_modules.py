@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 import collegium as cg
 from collegium.api import execute
 from collegium.audit.examine import audit
-from collegium.build import make_student, make_teacher, setting_of, splits_from
+from collegium.build import input_spec_of, make_student, make_teacher, splits_from
 from collegium.config.options import Machine, Optimisation
 from collegium.config.run import Run
 from collegium.errors import CollegiumError, Interrupted, NumericsError, RequestError
@@ -32,9 +32,9 @@ from collegium.models.registry import build_network
 from collegium.models.state import pack_state, unpack_state
 from collegium.models.user_modules import copied, left_as_it_was, uncompile, unwrapped
 from collegium.models.weights import fit_weights, network_bytes, read_weights
-from collegium.runner.trial_step import rehearse
-from collegium.teachers.ensemble import Faculty
-from collegium.teachers.optimize import Wishes
+from collegium.runner.trial_step import try_step
+from collegium.teachers.ensemble import TeacherEnsemble
+from collegium.teachers.optimize import InferenceOptions
 from tests.awkward import NETWORKS, SHAPE, Case, Extra, Plain, TwoNames, Viewed, mixed
 
 HOOKS = (
@@ -129,8 +129,8 @@ class Watched:
         assert survives(self.module) >= self.could
 
 
-def setting() -> Any:
-    return setting_of(splits_from((IMAGES, LABELS), None, None, 0.0, 0).train)
+def input_spec() -> Any:
+    return input_spec_of(splits_from((IMAGES, LABELS), None, None, 0.0, 0).train)
 
 
 def refused(work: Callable[[], Any], words: str) -> None:
@@ -141,8 +141,8 @@ def refused(work: Callable[[], Any], words: str) -> None:
 
 
 def try_student(module: nn.Module) -> tuple[bool, list[str]]:
-    network = make_student(module, setting(), 0)
-    layout, notes = rehearse(network, SHAPE, [16, 6], contextlib.nullcontext, True)
+    network = make_student(module, input_spec(), 0)
+    layout, notes = try_step(network, SHAPE, [16, 6], contextlib.nullcontext, True)
     return layout, [*network.origin.notes, *notes]
 
 
@@ -166,12 +166,12 @@ def test_a_step_is_tried_before_anything_else_and_leaves_no_trace(name: str) -> 
         watched.check()
 
 
-def faculty(module: nn.Module) -> Faculty:
-    return Faculty(
-        {"a": lambda: make_teacher("a", module, setting())},
+def ensemble(module: nn.Module) -> TeacherEnsemble:
+    return TeacherEnsemble(
+        {"a": lambda: make_teacher("a", module, input_spec())},
         {"a": "given"},
         IMAGES[:32],
-        Wishes(most=32),
+        InferenceOptions(most=32),
     )
 
 
@@ -180,24 +180,24 @@ def test_a_teacher_is_copied_and_answers_or_is_refused(name: str) -> None:
     case, module = NETWORKS[name], build(name)
     watched = Watched(module)
     if case.teacher:
-        refused(lambda: faculty(module), case.teacher)
+        refused(lambda: ensemble(module), case.teacher)
     else:
-        teachers = faculty(module)
-        assert bool(teachers.profiles["a"].maps) == case.layers
+        teachers = ensemble(module)
+        assert bool(teachers.infos["a"].maps) == case.layers
         _check_answers(name, module, teachers)
     watched.check()
 
 
-def _check_answers(name: str, module: nn.Module, teachers: Faculty) -> None:
+def _check_answers(name: str, module: nn.Module, teachers: TeacherEnsemble) -> None:
     """Those of the module itself."""
-    profile = teachers.profiles["a"]
-    with teachers.hear("a") as teacher:
+    info = teachers.infos["a"]
+    with teachers.loaded("a") as teacher:
         found = teacher.answer(IMAGES[:8]).logits_BC
     inner = copied(unwrapped(module)[0], "it")
     inner.eval()
     kinds = [p.dtype for _, p in inner.named_parameters() if p.is_floating_point()]
     kinds = kinds or [torch.float32]
-    pixels = (IMAGES[:8] - torch.tensor(profile.mean)[:, None, None]) / profile.std[0]
+    pixels = (IMAGES[:8] - torch.tensor(info.mean)[:, None, None]) / info.std[0]
     expected = logits_of(inner(pixels.to(kinds[0])), name).float()
     # int8 steps are found by batch.
     rounded = name == "quantised" or kinds[0] in (torch.bfloat16, torch.float16)
@@ -301,10 +301,10 @@ def test_parts_that_torch_does_not_know_are_told() -> None:
             super().__init__()
             self.parts = {"a": part, "known": self.conv}
 
-    doubts = make_student(Hidden(nn.BatchNorm2d(4)), setting(), 0).origin.doubts
+    doubts = make_student(Hidden(nn.BatchNorm2d(4)), input_spec(), 0).origin.doubts
     assert "holds a BatchNorm2d in parts that is not registered" in " ".join(doubts)
     frozen = nn.BatchNorm2d(4).eval().requires_grad_(False)
-    assert not make_student(Hidden(frozen), setting(), 0).origin.doubts
+    assert not make_student(Hidden(frozen), input_spec(), 0).origin.doubts
 
 
 def test_a_wrapper_that_hands_attributes_on_is_no_wrapper_of_torch() -> None:
@@ -468,7 +468,7 @@ def test_any_mixture_of_traits_is_trained_or_refused(seed: int) -> None:
         layout, _ = try_student(module)
     assert layout == ("viewed" not in traits)
     watched.check()
-    teachers = faculty(module)
+    teachers = ensemble(module)
     assert teachers.unchanged("a")
     watched.check()
 
@@ -483,7 +483,7 @@ def test_a_teacher_that_changes_when_asked_is_refused_before_a_step() -> None:
             self.seen += len(x)
             return super().forward(x)
 
-    refused(lambda: faculty(Counting()), "teacher a changes its body.seen whenever it is asked")
+    refused(lambda: ensemble(Counting()), "teacher a changes its body.seen whenever it is asked")
 
 
 @pytest.mark.parametrize(
@@ -578,11 +578,11 @@ def test_a_file_may_give_a_wrapped_network(wrapper: str, tmp_path: Path) -> None
         f"    return {wrapper}(nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))\n"
     )
     (tmp_path / "net.py").write_text(text)
-    network = build_network(f"{tmp_path}/net.py:build", setting(), learns=True)
+    network = build_network(f"{tmp_path}/net.py:build", input_spec(), trainable=True)
     assert set(network.body.state_dict()) == {"1.weight", "1.bias"}
     state = {f"module.1.{n}": p * 2 for n, p in network.body[1].named_parameters()}
     torch.save(state, tmp_path / "net.pt")
-    trained = build_network(f"{tmp_path}/net.py:build@{tmp_path}/net.pt", setting())
+    trained = build_network(f"{tmp_path}/net.py:build@{tmp_path}/net.pt", input_spec())
     assert torch.equal(trained.body[1].weight, state["module.1.weight"])
 
 
@@ -593,10 +593,14 @@ def test_lazy_layers_of_a_file_are_drawn_from_the_seed(tmp_path: Path) -> None:
     )
     (tmp_path / "net.py").write_text(text)
     spec = f"{tmp_path}/net.py:build"
-    first, same, other = (build_network(spec, setting(), seed, learns=True) for seed in (1, 1, 2))
+    first, same, other = (
+        build_network(spec, input_spec(), seed, trainable=True) for seed in (1, 1, 2)
+    )
     assert weights_hash(first) == weights_hash(same) != weights_hash(other)
     torch.save(first.body.state_dict(), tmp_path / "net.pt")
-    refused(lambda: build_network(f"{spec}@{tmp_path}/net.pt", setting()), "into the lazy 1.weight")
+    refused(
+        lambda: build_network(f"{spec}@{tmp_path}/net.pt", input_spec()), "into the lazy 1.weight"
+    )
 
 
 def test_weights_files_bring_extra_state_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import collegium as cg
-from collegium.build import make_dims, setting_of, splits_from
+from collegium.build import input_spec_of, make_dims, splits_from
 from collegium.errors import RequestError
 from collegium.losses import direction_hint
 from collegium.methods import all_methods
@@ -19,9 +19,9 @@ from collegium.models.features.pairing import nearest_layer
 from collegium.models.network import Network, Preprocess, weights_hash
 from collegium.objectives import Hint
 from collegium.teachers import LiveTeachers
-from collegium.teachers.ensemble import Faculty
-from collegium.teachers.optimize import Wishes
-from collegium.training.module import Learner, Lesson, student_layers
+from collegium.teachers.ensemble import TeacherEnsemble
+from collegium.teachers.optimize import InferenceOptions
+from collegium.training.module import DistillBatch, DistillModule, student_layers
 from collegium.types import Batch, HintPair
 from tests.models.shapes import CLASSES, Merging, Transformer
 
@@ -67,25 +67,25 @@ class World:
     """One student and teachers by name, with an objective on their layers."""
 
     def __init__(self, method: AbstractMethod, student: str, **teachers: str) -> None:
-        setting = setting_of(splits_from(images(), None, None, 0.0, 0).train)
+        input_spec = input_spec_of(splits_from(images(), None, None, 0.0, 0).train)
         pixels_BDHW = torch.rand(8, 3, SIZE, SIZE)
         builders = {name: (lambda kind=kind: network(kind)) for name, kind in teachers.items()}
-        self.faculty = Faculty(builders, teachers, pixels_BDHW, Wishes())
+        self.ensemble = TeacherEnsemble(builders, teachers, pixels_BDHW, InferenceOptions())
         self.student = network(student).train()
-        self.dims = make_dims(self.student, self.faculty.profiles, setting, seed=0)
+        self.dims = make_dims(self.student, self.ensemble.infos, input_spec, seed=0)
         self.objective = method.heard(tuple(teachers), dict.fromkeys(teachers, 0.5)).build(
             self.dims
         )
         layers = student_layers(self.objective, self.dims)
-        self.learner = Learner(self.student, self.objective, layers)
+        self.module = DistillModule(self.student, self.objective, layers)
         read = self.objective.layers.teachers
-        self.source = LiveTeachers({n: self.faculty.teacher(n, read.get(n, ())) for n in teachers})
+        self.source = LiveTeachers({n: self.ensemble.teacher(n, read.get(n, ())) for n in teachers})
         labels_B = torch.arange(8) % CLASSES
         self.batch = Batch(pixels_BDHW, labels_B, torch.arange(8), torch.zeros(8, dtype=torch.long))
 
     def terms(self) -> dict[str, Tensor]:
         """Of one batch."""
-        terms, _, _ = self.learner(Lesson(self.batch, self.source.outputs(self.batch)))
+        terms, _, _ = self.module(DistillBatch(self.batch, self.source.outputs(self.batch)))
         return terms
 
 
@@ -102,7 +102,7 @@ def test_hints_cross_from_one_kind_of_network_to_another(
     slug: str, student: str, teacher: str
 ) -> None:
     world = World(all_methods()[slug](), student, t=teacher)
-    before = weights_hash(world.faculty.teacher("t").network)
+    before = weights_hash(world.ensemble.teacher("t").network)
     terms = world.terms()
     (hints,) = ([n for n in terms if n.partition(".")[0] in HINTED[slug]],)
     assert hints
@@ -111,8 +111,8 @@ def test_hints_cross_from_one_kind_of_network_to_another(
     assert sum(gradient.abs().sum() for gradient in gradients) > 0
     own = [p for p in world.objective.parts.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in own if p.ndim > 1)
-    assert not any(p.requires_grad for p in world.faculty.teacher("t").network.parameters())
-    assert weights_hash(world.faculty.teacher("t").network) == before
+    assert not any(p.requires_grad for p in world.ensemble.teacher("t").network.parameters())
+    assert weights_hash(world.ensemble.teacher("t").network) == before
 
 
 HINTED = {
@@ -175,7 +175,7 @@ def test_the_regressor_of_tokens_is_one_linear_layer_for_all() -> None:
 
 def test_a_classifier_on_the_mean_of_tokens_is_known_and_one_on_a_class_token_refused() -> None:
     world = World(cg.CAMKD(), "convolutional", t="merging")
-    assert world.faculty.profiles["t"].head is not None
+    assert world.ensemble.infos["t"].head is not None
     assert torch.isfinite(world.terms()["hints"]).all()
     with pytest.raises(RequestError, match="t has no linear one on its last map; ca_mkd --hint-w"):
         World(cg.CAMKD(), "convolutional", t="transformer")

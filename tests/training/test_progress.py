@@ -38,6 +38,11 @@ def state(step: int = 3) -> Any:
     return types.SimpleNamespace(progress=progress, meter=meter)
 
 
+def step(shown: Display, training: Any) -> None:
+    """One step of that training is done."""
+    shown.step(training.progress, training.meter.means)
+
+
 LINE = {"epoch": 0, "loss": 2.0, "accuracy": 0.5, "images_per_s": 9.0}
 HEARD = {"weights.wide": 0.7, "weights.deep": 0.3, "weights_entropy": 0.5}
 
@@ -45,11 +50,11 @@ HEARD = {"weights.wide": 0.7, "weights.deep": 0.3, "weights_entropy": 0.5}
 def test_the_line_of_a_terminal_changes_within_the_epoch() -> None:
     shown = display(True)
     with shown.training(2, 10):
-        shown.step(state())
+        step(shown, state())
         text = said(shown)
         assert "epoch 1/2  30 %  loss 2.000  train 25.0 %  2 images/s" in text
         assert "wide ▆ 0.75 deep ▂ 0.25" in text
-        shown.step(state(4))  # too soon to look again
+        step(shown, state(4))  # too soon to look again
         assert said(shown) == text
         shown.epoch(LINE | HEARD, {"accuracy": 0.6})
     assert "epoch 1/2  loss 2.000  train 50.0 %  val 60.0 %" in said(shown)
@@ -59,11 +64,11 @@ def test_the_line_of_a_terminal_changes_within_the_epoch() -> None:
 def test_without_a_terminal_there_are_plain_lines_and_few() -> None:
     shown = display(False)
     with shown.training(2, 10):
-        shown.step(state())
+        step(shown, state())
         assert said(shown) == ""
         shown._due = 0.0  # a minute later
-        shown.step(state())
-        shown.step(state())
+        step(shown, state())
+        step(shown, state())
         shown.epoch(LINE | HEARD, None)
     inside, end = said(shown).splitlines()
     assert "30 %" in inside
@@ -77,7 +82,7 @@ def test_quiet_says_nothing_but_warnings(terminal: bool) -> None:
     shown = display(terminal, quiet=True)
     with shown.training(2, 10):
         shown._due = 0.0
-        shown.step(state())
+        step(shown, state())
         shown.epoch(LINE | HEARD, None)
         assert said(shown) == ""
         shown.warn("hot")
@@ -88,16 +93,16 @@ def test_an_epoch_without_a_sound_step_has_no_line_yet() -> None:
     shown, nothing = display(True), state()
     nothing.meter = Meter(["wide"])
     with shown.training(2, 10):
-        shown.step(nothing)
+        step(shown, nothing)
         assert "epoch" not in said(shown)
 
 
 def test_the_meter_is_not_looked_at_before_it_is_time() -> None:
     shown, now = display(True), state()
     with shown.training(2, 10):
-        shown.step(now)
-        now.meter = None
-        shown.step(now)
+        step(shown, now)
+        now.meter = types.SimpleNamespace(means=lambda: 1 / 0)
+        step(shown, now)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 100])

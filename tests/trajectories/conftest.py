@@ -9,7 +9,7 @@ import torch
 
 import collegium as cg
 from collegium.api import execute
-from collegium.build import setting_of
+from collegium.build import input_spec_of
 from collegium.config.options import Optimisation
 from collegium.config.run import Run
 from collegium.data import Splits, load_data
@@ -31,7 +31,7 @@ def specialists(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> dic
     teachers = {}
     for name, classes in KNOWN.items():
         seen = torch.isin(digits.train.labels_N, torch.tensor(classes))
-        network = build_network("small:cnn-wide", setting_of(digits.train), 0)
+        network = build_network("small:cnn-wide", input_spec_of(digits.train), 0)
         half = Splits(digits.train.subset(seen), digits.validation, None)
         run = Run(half, network, optimisation=Optimisation(epochs=10, batch_size=64))
         execute(run, tmp_path_factory.mktemp(name) / "run", quiet=True)

@@ -23,7 +23,7 @@ from collegium.config.same_run import run_id
 from collegium.errors import RequestError
 from collegium.methods.amtml import AMTML
 from collegium.records.run_folder import Record
-from collegium.training.trainer import Training
+from collegium.training.trainer import Trainer
 from collegium.utils.lock import only_writer
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s", "inference_images_per_s")
@@ -131,21 +131,21 @@ def test_killed_while_something_is_written(cut: Any, place: Path, at: int) -> No
 
 @pytest.mark.parametrize("at", some([5, 14], [1, 7, 8]))
 def test_killed_in_a_step(cut: Any, place: Path, at: int) -> None:
-    goes_on(cut(Training, "_learn", at, kill), place / "whole")
+    goes_on(cut(Trainer, "_learn", at, kill), place / "whole")
 
 
 @pytest.mark.slow
 def test_killed_again_and_again(cut: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, take, calls = cut(Training, "_learn", 5, kill), Training._learn, [0]
+    folder, take, calls = cut(Trainer, "_learn", 5, kill), Trainer._learn, [0]
 
-    def counted(self: Training, *arguments: Any) -> Any:
+    def counted(self: Trainer, *arguments: Any) -> Any:
         calls[0] += 1
         if calls[0] % 5 == 0:
             raise KilledError
         return take(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_learn", counted)
+        patched.setattr(Trainer, "_learn", counted)
         for _ in range(3):
             with pytest.raises(KilledError):
                 main(["resume", folder, "--quiet"])
@@ -176,7 +176,7 @@ def test_a_signal_lets_the_step_be_finished(
     outside = signal.signal(number, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(number, outside))
     before = signal.getsignal(number)
-    folder = cut(Training, "_learn", 5, lambda: os.kill(os.getpid(), number))
+    folder = cut(Trainer, "_learn", 5, lambda: os.kill(os.getpid(), number))
     told = capfd.readouterr().err
     assert told.count("\n") == 1
     assert f"go on with: collegium resume {folder}" in told
@@ -197,7 +197,7 @@ def damage(path: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over(
     cut: Any, place: Path, part: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = cut(Training, "_learn", 11, kill)
+    folder = cut(Trainer, "_learn", 11, kill)
     older, newer = sorted(Path(folder, "checkpoint").iterdir())
     damage(newer / part)
     goes_on(folder, place / "whole")
@@ -219,7 +219,7 @@ LOSSES: dict[str, Callable[[list[str]], list[str]]] = {
 def test_lines_of_finished_epochs_that_are_lost_come_back(
     cut: Any, place: Path, loss: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = cut(Training, "_learn", 13, kill)  # in the second epoch, after a checkpoint in it
+    folder = cut(Trainer, "_learn", 13, kill)  # in the second epoch, after a checkpoint in it
     path = Path(folder, "metrics.jsonl")
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 2
@@ -232,7 +232,7 @@ def test_lines_of_finished_epochs_that_are_lost_come_back(
 def test_with_all_checkpoints_damaged_nothing_is_touched(
     cut: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = cut(Training, "_learn", 11, kill)
+    folder = cut(Trainer, "_learn", 11, kill)
     for path in Path(folder, "checkpoint").iterdir():
         (path / "state.json").unlink()
     before = sorted(str(path) for path in Path(folder).rglob("*"))
@@ -257,7 +257,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 def test_what_decides_the_result_cannot_change(cut: Any, place: Path) -> None:
-    folder = Path(cut(Training, "_learn", 5, kill))
+    folder = Path(cut(Trainer, "_learn", 5, kill))
     for change, says in CHANGES:
         run = replace(Run.from_json(Record(folder).run), **change)
         with pytest.raises(RequestError, match=re.escape(says)):
@@ -266,7 +266,7 @@ def test_what_decides_the_result_cannot_change(cut: Any, place: Path) -> None:
 
 
 def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    record = Record(cut(Training, "_learn", 5, kill))
+    record = Record(cut(Trainer, "_learn", 5, kill))
     for part in ("fingerprint", "validation split", "view recipe"):
         run = record.run
         was = deepcopy(run)
@@ -286,7 +286,7 @@ def test_other_data_are_refused(cut: Any, capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_folder_has_one_writer(cut: Any, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = cut(Training, "_learn", 5, kill)
+    folder = cut(Trainer, "_learn", 5, kill)
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -311,16 +311,16 @@ def test_overwriting_keeps_the_old_run_until_there_is_something_new(
     shutil.copytree(place / "whole", folder)
     before = facts(folder)
     for _ in range(2):  # the second time there is a run without a checkpoint in its place
-        cut(Training, "_learn", 2, kill, "--overwrite --seed 3")
+        cut(Trainer, "_learn", 2, kill, "--overwrite --seed 3")
         assert facts(folder / "previous") == before
         assert not Record(folder).path("summary.json").exists()
-    cut(Training, "_learn", 5, kill, "--overwrite")
+    cut(Trainer, "_learn", 5, kill, "--overwrite")
     assert not (folder / "previous").exists()
     goes_on(str(folder), place / "whole")
 
 
 def test_options_that_do_not_decide_may_change(cut: Any, place: Path) -> None:
-    folder = cut(Training, "_learn", 5, kill)
+    folder = cut(Trainer, "_learn", 5, kill)
     goes_on(folder, place / "whole", "--workers 0 --checkpoint-every 90s --accelerator cpu")
 
 
@@ -329,19 +329,19 @@ def stopped(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, 
     """Two runs that differ in their seed alone, each stopped after its first checkpoint."""
     folder, before = tmp_path_factory.mktemp("stopped"), Path.cwd()
     os.chdir(place)
-    take = Training._learn
+    take = Trainer._learn
     found = {}
     for seed in (3, 4):
         calls = [0]
 
-        def counted(self: Training, *arguments: Any, calls: list[int] = calls) -> Any:
+        def counted(self: Trainer, *arguments: Any, calls: list[int] = calls) -> Any:
             calls[0] += 1
             if calls[0] == 5:
                 raise KilledError
             return take(self, *arguments)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Training, "_learn", counted)
+            patched.setattr(Trainer, "_learn", counted)
             with pytest.raises(KilledError):
                 main([*WORDS.split(), str(folder / str(seed)), "--seed", str(seed)])
         found[seed] = folder / str(seed)
@@ -431,16 +431,16 @@ def test_more_epochs_of_a_finished_run(
     assert train[-1]["lr"] == pytest.approx(expected)
     assert [line["epoch"] for line in record.metrics("test")] == [2]
     # Killed in the epoch that was added, it goes on as if nothing had happened.
-    take, calls = Training._learn, [0]
+    take, calls = Trainer._learn, [0]
 
-    def counted(self: Training, *arguments: Any) -> Any:
+    def counted(self: Trainer, *arguments: Any) -> Any:
         calls[0] += 1
         if calls[0] == 5:
             raise KilledError
         return take(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_learn", counted)
+        patched.setattr(Trainer, "_learn", counted)
         with pytest.raises(KilledError):
             main(["resume", killed, "--epochs", "3", "--quiet"])
     assert not Record(killed).path("summary.json").exists()

@@ -24,7 +24,7 @@ from collegium.methods import all_methods
 from collegium.models.network import weights_hash
 from collegium.models.zoo.small import SMALL_MODELS
 from collegium.records.run_folder import Record
-from collegium.training.trainer import Training
+from collegium.training.trainer import Trainer
 from collegium.utils.progress import Display
 
 TIMES = ("seconds", "teacher_seconds", "images_per_s")
@@ -155,14 +155,14 @@ def test_a_users_teacher_is_not_touched_even_if_it_is_put_in_training_mode(
 ) -> None:
     teacher = Disturbed()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    ask = Training.ask
+    ask = Trainer.ask
 
-    def disturb(self: Training, *arguments: Any) -> Any:
+    def disturb(self: Trainer, *arguments: Any) -> Any:
         for module in (teacher, *(said.network for said in self.teachers._teachers.values())):
             module.train()
         return ask(self, *arguments)
 
-    monkeypatch.setattr(Training, "ask", disturb)
+    monkeypatch.setattr(Trainer, "ask", disturb)
     method = cg.AvgMKD()
     first = distil(method, folder="a", teachers={"t": teacher}, epochs=1)
     second = distil(method, folder="b", teachers={"t": teacher}, epochs=1)

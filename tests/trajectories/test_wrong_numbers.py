@@ -22,8 +22,8 @@ from collegium.data import Splits, as_image_data
 from collegium.errors import NumericsError, ResourceError
 from collegium.training import checkpoint
 from collegium.training.nan_guard import check_scale
-from collegium.training.trainer import Training
-from collegium.utils.os_errors import explain
+from collegium.training.trainer import Trainer
+from collegium.utils.os_errors import describe
 
 
 def data() -> Splits:
@@ -45,14 +45,14 @@ def plain(**options: Any) -> Run:
 def test_a_step_with_nan_names_the_examples_and_can_be_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = Training._learn
+    take = Trainer._learn
 
-    def learn(self: Training, step: int, lesson: Any, scale: float) -> Any:
+    def learn(self: Trainer, step: int, distill_batch: Any, scale: float) -> Any:
         if step == 7:
-            lesson.batch.images_BDHW[[2, 5]] = torch.nan
-        return take(self, step, lesson, scale)
+            distill_batch.batch.images_BDHW[[2, 5]] = torch.nan
+        return take(self, step, distill_batch, scale)
 
-    monkeypatch.setattr(Training, "_learn", learn)
+    monkeypatch.setattr(Trainer, "_learn", learn)
     run = plain(optimisation=Optimisation(3, 12), machine=Machine(checkpoint_every="5"))
     with pytest.raises(NumericsError) as caught:
         execute(run, tmp_path / "run", quiet=True)
@@ -77,12 +77,12 @@ def test_a_step_with_nan_names_the_examples_and_can_be_looked_at(
 
 
 def test_a_gradient_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = Training._learn
+    take = Trainer._learn
 
-    def learn(self: Training, step: int, lesson: Any, scale: float) -> Any:
-        return take(self, step, lesson, float("inf") if step == 4 else scale)
+    def learn(self: Trainer, step: int, distill_batch: Any, scale: float) -> Any:
+        return take(self, step, distill_batch, float("inf") if step == 4 else scale)
 
-    monkeypatch.setattr(Training, "_learn", learn)
+    monkeypatch.setattr(Trainer, "_learn", learn)
     with pytest.raises(NumericsError, match=r"the gradient of student\.body\..* at step 4"):
         execute(plain(), tmp_path / "run", quiet=True)
 
@@ -90,12 +90,12 @@ def test_a_gradient_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_steps_are_left_out_on_request_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    take, bad = Training._learn, {1, 4}
+    take, bad = Trainer._learn, {1, 4}
 
-    def learn(self: Training, step: int, lesson: Any, scale: float) -> Any:
-        return take(self, step, lesson, float("nan") if step in bad else scale)
+    def learn(self: Trainer, step: int, distill_batch: Any, scale: float) -> Any:
+        return take(self, step, distill_batch, float("nan") if step in bad else scale)
 
-    monkeypatch.setattr(Training, "_learn", learn)
+    monkeypatch.setattr(Trainer, "_learn", learn)
     run = plain(
         optimisation=Optimisation(3, 20, skip_nonfinite=True), machine=Machine(micro_batches=2)
     )
@@ -186,8 +186,8 @@ def test_a_clock_that_jumps_changes_nothing(
     ],
 )
 def test_what_was_missing_is_said(error: Exception, says: str) -> None:
-    assert says in str(explain(error))
-    assert explain(RuntimeError("something else")) is None
+    assert says in str(describe(error))
+    assert describe(RuntimeError("something else")) is None
 
 
 def test_a_checkpoint_that_cannot_be_opened_now_is_not_called_damaged(
@@ -210,10 +210,10 @@ def test_a_checkpoint_that_cannot_be_opened_now_is_not_called_damaged(
 def test_memory_that_runs_out_is_said_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def learn(self: Training, *arguments: Any) -> Any:
+    def learn(self: Trainer, *arguments: Any) -> Any:
         torch.empty(1 << 60)
 
-    monkeypatch.setattr(Training, "_learn", learn)
+    monkeypatch.setattr(Trainer, "_learn", learn)
     with pytest.raises(ResourceError, match="out of memory: give --micro-batches"):
         execute(plain(), tmp_path / "run", quiet=True)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from collegium.data.images.decode import MANY, fault
 from collegium.data.images.files import Pictures
 from collegium.data.images.lazy import work_ahead
-from collegium.data.images.options import Reading
+from collegium.data.images.options import ImageOptions
 from collegium.errors import DataError
 
 _CHUNK = 256
@@ -19,14 +19,14 @@ _NAMED = 3
 
 
 def undamaged(
-    splits: Mapping[str, Pictures], name: str, reading: Reading
+    splits: Mapping[str, Pictures], name: str, image_options: ImageOptions
 ) -> tuple[dict[str, NDArray[np.bool_]], tuple[str, ...]]:
     """Which pictures of each split can be decoded; each is decoded once, at the smallest size.
 
     Args:
         splits: the pictures.
         name: what the data are called.
-        reading: who is told how far this is.
+        image_options: who is told how far this is.
 
     Returns:
         N truth values for each split; and a note for the user, if some are damaged.
@@ -36,7 +36,7 @@ def undamaged(
     """
     kept, said = {}, []
     for split, pictures in splits.items():
-        faults = _faults(pictures, f"{name} {split}: checked", reading)
+        faults = _faults(pictures, f"{name} {split}: checked", image_options)
         kept[split] = np.array([not text for text in faults], bool)
         said += [text for text in faults if text]
         if not kept[split].any():
@@ -45,11 +45,11 @@ def undamaged(
     return kept, (_note(name, said, total),) if said else ()
 
 
-def _faults(pictures: Pictures, doing: str, reading: Reading) -> list[str]:
+def _faults(pictures: Pictures, doing: str, image_options: ImageOptions) -> list[str]:
     batches = torch.arange(len(pictures)).split(_CHUNK)
-    workers = reading.workers if len(pictures) >= MANY else 0
+    workers = image_options.workers if len(pictures) >= MANY else 0
     parts = work_ahead(functools.partial(_look, pictures), batches, workers)
-    told = reading.told(parts, _CHUNK, len(pictures), doing)
+    told = image_options.told(parts, _CHUNK, len(pictures), doing)
     return [text for part in told for text in part]
 
 

@@ -224,7 +224,7 @@ def orientation(image: Image.Image) -> int:
 def common_shape(
     headers: Mapping[str, Sequence[Header]], image_size: int | Sequence[int] | None
 ) -> MapShape:
-    """The shape all splits' pictures are brought to; see `load_albums`."""
+    """The shape all splits' pictures are brought to; see `load_images`."""
     every = [header for split in headers.values() for header in split]
     channels = 1 if all(header.is_grey for header in every) else 3
     if image_size is not None:

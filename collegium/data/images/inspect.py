@@ -9,7 +9,7 @@ from torch import Tensor
 
 from collegium.data.images.decode import Header
 from collegium.data.images.modes import Look, PixelRule
-from collegium.data.images.options import Reading
+from collegium.data.images.options import ImageOptions
 from collegium.data.images.pixel_scale import Span, choose_scale, dark_told, guess_told
 from collegium.errors import DataError
 from collegium.types import MapShape
@@ -27,7 +27,7 @@ _WHITE_OF_FILES = 65535
 
 
 @dataclass(frozen=True)
-class Looked:
+class Inspected:
     """What is known of a split before it is decoded.
 
     Attributes:
@@ -50,14 +50,14 @@ class Looked:
 
 
 def find_rule(
-    looked: Mapping[str, Looked], name: str, reading: Reading, *, python: bool = False
+    looked: Mapping[str, Inspected], name: str, image_options: ImageOptions, *, python: bool = False
 ) -> tuple[PixelRule, list[str]]:
     """How pictures of all splits become eight bits, and what the user should know of that.
 
     Args:
         looked: the pictures.
         name: of the set.
-        reading: the requested image options.
+        image_options: the requested image options.
         python: whether they came from Python, where remedies are written otherwise.
 
     Raises:
@@ -65,7 +65,7 @@ def find_rule(
     """
     spans = {split: Span.join(found.spans()) for split, found in looked.items() if found.spans()}
     range_, alpha = _REMEDIES[python]
-    scale, notes = reading.scale, _transparent(looked, name, reading, alpha)
+    scale, notes = image_options.scale, _transparent(looked, name, image_options, alpha)
     if spans and scale is None:
         scale = choose_scale(spans, name, range_)
         span = Span.join(list(spans.values()))
@@ -75,15 +75,15 @@ def find_rule(
     frames = sum(header.frames for found in looked.values() for header in found.headers)
     if frames:
         notes.append(f"{name}: {frames:,} images have several frames; the first of each is used")
-    return PixelRule(scale if spans else None, reading.alpha), notes
+    return PixelRule(scale if spans else None, image_options.alpha), notes
 
 
 def _transparent(
-    looked: Mapping[str, Looked], name: str, reading: Reading, remedy: str
+    looked: Mapping[str, Inspected], name: str, image_options: ImageOptions, remedy: str
 ) -> list[str]:
     looks = [look for found in looked.values() for look in found.looks]
     clear, hidden = (sum(getattr(look, key) for look in looks) for key in ("clear", "hidden"))
-    if not clear or reading.alpha != "drop":
+    if not clear or image_options.alpha != "drop":
         return []
     total = sum(len(found.headers) for found in looked.values())
     if hidden == total:
@@ -99,7 +99,7 @@ def _transparent(
 
 
 def sizes_told(
-    looked: Mapping[str, Looked], shape: MapShape, name: str, remedy: str = _SIZE
+    looked: Mapping[str, Inspected], shape: MapShape, name: str, remedy: str = _SIZE
 ) -> list[str]:
     """A line on what is lost where pictures are cut and scaled and nobody asked for it.
 
@@ -130,7 +130,7 @@ def sizes_told(
     ]
 
 
-def _named(looked: Mapping[str, Looked], rows: int, columns: int) -> str:
+def _named(looked: Mapping[str, Inspected], rows: int, columns: int) -> str:
     """The first pictures of another size."""
     others = (
         f"{name} ({header.height}x{header.width})"

@@ -31,7 +31,7 @@ _DIGESTED = 2048  # pictures whose bytes stand for those of all
 
 
 @dataclass(frozen=True)
-class Gallery:
+class LazyImages:
     """N pictures of one size, still encoded.
 
     Attributes:
@@ -54,7 +54,7 @@ class Gallery:
         """What the decoded pictures' would be."""
         return len(self), *self.size
 
-    def subset(self, positions_M: Int64[Tensor, " M"]) -> "Gallery":
+    def subset(self, positions_M: Int64[Tensor, " M"]) -> "LazyImages":
         """Those at these positions, in this order."""
         return replace(self, pictures=self.pictures.subset(positions_M.cpu().numpy()))
 

@@ -19,9 +19,9 @@ from collegium.data.images.decode import (
     read_looks,
 )
 from collegium.data.images.files import Pictures
-from collegium.data.images.inspect import Looked, find_rule, refuse_blank, sizes_told
-from collegium.data.images.lazy import Gallery
-from collegium.data.images.options import Reading, silent
+from collegium.data.images.inspect import Inspected, find_rule, refuse_blank, sizes_told
+from collegium.data.images.lazy import LazyImages
+from collegium.data.images.options import ImageOptions, silent
 from collegium.data.splits import Splits
 from collegium.types import MapShape
 
@@ -30,7 +30,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Album:
+class EncodedSplit:
     """The pictures of one split with their labels, not yet decoded."""
 
     pictures: Pictures
@@ -40,13 +40,13 @@ class Album:
         return len(self.label_N)
 
 
-def load_albums(
-    albums: Mapping[str, Album],
+def load_images(
+    albums: Mapping[str, EncodedSplit],
     *,
     classes: tuple[str, ...],
     name: str,
     augment: str,
-    reading: Reading,
+    image_options: ImageOptions,
 ) -> Splits:
     """All splits, at one size.
 
@@ -59,7 +59,7 @@ def load_albums(
         classes: the class names.
         name: what the data are called.
         augment: the view recipe that suits training.
-        reading: size, and what becomes of damaged pictures.
+        image_options: size, and what becomes of damaged pictures.
 
     Returns:
         uint8 images, RGB unless every picture is grey. What was skipped, guessed or cut is in the
@@ -69,21 +69,23 @@ def load_albums(
         DataError: a picture cannot be read or is a decompression bomb, and that is fatal; their
             numbers have no sensible reading; there is nothing to see in them.
     """
-    tell = reading.tell if sum(map(len, albums.values())) >= MANY else silent
-    reading = replace(reading, tell=tell)
-    albums, notes = _sound(albums, name, reading)
+    tell = image_options.tell if sum(map(len, albums.values())) >= MANY else silent
+    image_options = replace(image_options, tell=tell)
+    albums, notes = _sound(albums, name, image_options)
     count = sum(map(len, albums.values()))
     tell(f"{name}: {count:,} images of {len(classes):,} classes; looking at their sizes")
     looked = {split: _look(album.pictures) for split, album in albums.items()}
-    shape = common_shape({s: found.headers for s, found in looked.items()}, reading.image_size)
-    rule, said = find_rule(looked, name, reading)
-    said += sizes_told(looked, shape, name) if reading.image_size is None else []
+    shape = common_shape(
+        {s: found.headers for s, found in looked.items()}, image_options.image_size
+    )
+    rule, said = find_rule(looked, name, image_options)
+    said += sizes_told(looked, shape, name) if image_options.image_size is None else []
     fits = _fits(count * math.prod(shape))
     tell(f"{name}: {_plan(count, shape, fits)}")
     found = {}
     for split, album in albums.items():
-        gallery = Gallery(album.pictures, shape, reading.workers, rule)
-        images = _decoded(gallery, f"{name} {split}", reading) if fits else gallery
+        gallery = LazyImages(album.pictures, shape, image_options.workers, rule)
+        images = _decoded(gallery, f"{name} {split}", image_options) if fits else gallery
         labels_N = torch.from_numpy(album.label_N)
         index_N = torch.arange(len(labels_N))
         found[split] = ImageData(images, labels_N, index_N, classes, name, augment)
@@ -93,22 +95,22 @@ def load_albums(
 
 
 def _sound(
-    albums: Mapping[str, Album], name: str, reading: Reading
-) -> tuple[Mapping[str, Album], tuple[str, ...]]:
-    if reading.corrupt == "fatal":
+    albums: Mapping[str, EncodedSplit], name: str, image_options: ImageOptions
+) -> tuple[Mapping[str, EncodedSplit], tuple[str, ...]]:
+    if image_options.corrupt == "fatal":
         return albums, ()
-    kept, notes = undamaged({split: a.pictures for split, a in albums.items()}, name, reading)
+    kept, notes = undamaged({split: a.pictures for split, a in albums.items()}, name, image_options)
     return {
-        split: Album(album.pictures.subset(kept[split]), album.label_N[kept[split]])
+        split: EncodedSplit(album.pictures.subset(kept[split]), album.label_N[kept[split]])
         for split, album in albums.items()
     }, notes
 
 
-def _look(pictures: Pictures) -> Looked:
+def _look(pictures: Pictures) -> Inspected:
     step = -(-len(pictures) // _HEADERS)
     some = pictures.subset(np.arange(0, len(pictures), step))
     headers = read_headers(some)
-    return Looked(headers, read_looks(some, headers), lambda at: some[at].name)
+    return Inspected(headers, read_looks(some, headers), lambda at: some[at].name)
 
 
 def _fits(need: int) -> bool:
@@ -123,14 +125,14 @@ def _plan(count: int, shape: MapShape, fits: bool) -> str:
     return f"{need:.0f} GB at {size} are too many for memory: worker processes decode each batch"
 
 
-def _decoded(gallery: Gallery, name: str, reading: Reading) -> Tensor:
+def _decoded(gallery: LazyImages, name: str, image_options: ImageOptions) -> Tensor:
     """All pixels: of many pictures, by several processes."""
     everything = torch.arange(len(gallery))
     if len(gallery) < MANY:
         return gallery.decode(everything)
     images_NDHW = torch.empty(gallery.shape, dtype=torch.uint8)
     batches = everything.split(_CHUNK)
-    told = reading.told(gallery.stream(batches), _CHUNK, len(gallery), f"{name}: decoded")
+    told = image_options.told(gallery.stream(batches), _CHUNK, len(gallery), f"{name}: decoded")
     for positions_B, pixels in zip(batches, told, strict=True):
         images_NDHW[positions_B[0] : positions_B[0] + len(pixels)] = pixels
     return images_NDHW

@@ -20,7 +20,7 @@ def silent(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImageOptions:
     """How stored pictures are read.
 
     Attributes:

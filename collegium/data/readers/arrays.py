@@ -29,9 +29,9 @@ from collegium.data.images.decode import (
     header_of,
     orientation,
 )
-from collegium.data.images.inspect import Looked, find_rule, refuse_blank, sizes_told
+from collegium.data.images.inspect import Inspected, find_rule, refuse_blank, sizes_told
 from collegium.data.images.modes import Alpha, PixelRule, eight_bits, look_at
-from collegium.data.images.options import Reading
+from collegium.data.images.options import ImageOptions
 from collegium.data.images.pixel_scale import Scale
 from collegium.data.readers.array_layout import (
     channels_first,
@@ -135,8 +135,8 @@ def splits_of(
     where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
     raw = {part: _read(source, where[part]) for part, source in parts.items()}
     size = image_size or _size_of_train(raw["train"])
-    reading = Reading(size, scale=scale, alpha=alpha)
-    arrays, rule, notes = _as_arrays(raw, name, reading, asked=image_size is not None)
+    image_options = ImageOptions(size, scale=scale, alpha=alpha)
+    arrays, rule, notes = _as_arrays(raw, name, image_options, asked=image_size is not None)
     pixels, found_scale, guessed = to_pixels(arrays, scale, name)
     if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
         rule = replace(rule, scale=found_scale)  # for pictures of these numbers in files
@@ -288,15 +288,17 @@ def _size_of_train(train: _Raw) -> ImageSize:
 
 
 def _as_arrays(
-    raw: Mapping[str, _Raw], name: str, reading: Reading, asked: bool
+    raw: Mapping[str, _Raw], name: str, image_options: ImageOptions, asked: bool
 ) -> tuple[dict[str, NDArray[Any]], PixelRule, list[str]]:
     """Images NDHW of every split that is not ready, and how pictures among them were read."""
     looked = {part: _look(one, f"{name} {part}") for part, one in raw.items()}
     headers = {part: found.headers for part, found in looked.items() if found.headers}
-    rule, notes = find_rule(looked, name, reading, python=True)
+    rule, notes = find_rule(looked, name, image_options, python=True)
     shape = None
     if headers:
-        shape = common_shape({"train": next(iter(headers.values())), **headers}, reading.image_size)
+        shape = common_shape(
+            {"train": next(iter(headers.values())), **headers}, image_options.image_size
+        )
         notes += [] if asked else sizes_told(looked, shape, name, _SIZE)
     arrays = {}
     for part, one in raw.items():
@@ -306,7 +308,7 @@ def _as_arrays(
     return in_colour(arrays), rule, notes
 
 
-def _look(one: _Raw, name: str) -> Looked:
+def _look(one: _Raw, name: str) -> Inspected:
     pictures = (
         [image for image in one.images if isinstance(image, Image)]
         if isinstance(one.images, list)
@@ -318,7 +320,7 @@ def _look(one: _Raw, name: str) -> Looked:
         for image, header in zip(pictures, headers, strict=True)
         if header.deep or header.see_through
     ]
-    return Looked(headers, open_ones, lambda at: f"{name}[{at}]")
+    return Inspected(headers, open_ones, lambda at: f"{name}[{at}]")
 
 
 def _header(image: Image) -> Header:

@@ -8,8 +8,8 @@ from pathlib import Path
 from collegium.data.class_names import alike, distinct, forms_told, numbers_of, refuse_strangers
 from collegium.data.images.files import FileShelf, Pictures
 from collegium.data.images.find import Found, find_images, nothing_found, passed_told
-from collegium.data.images.load import Album, load_albums
-from collegium.data.images.options import Reading
+from collegium.data.images.load import EncodedSplit, load_images
+from collegium.data.images.options import ImageOptions
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
@@ -33,7 +33,7 @@ class _Split:
     found: Mapping[str, Found]
     passed: Sequence[str]
 
-    def album(self, classes: Sequence[str]) -> Album:
+    def album(self, classes: Sequence[str]) -> EncodedSplit:
         """Its pictures and their labels."""
         files: dict[str, list[str]] = {}
         labels: list[int] = []
@@ -43,10 +43,10 @@ class _Split:
             files |= found.files
             labels += [number] * len(found.files)
         shelf = FileShelf(self.folder, files)
-        return Album(Pictures.all_of(shelf), shelf.by_folder(labels))
+        return EncodedSplit(Pictures.all_of(shelf), shelf.by_folder(labels))
 
 
-def load_folder(root: Path, reading: Reading) -> Splits:
+def load_folder(root: Path, image_options: ImageOptions) -> Splits:
     """Reads an image folder; nothing is held out.
 
     The classes are the sorted names of the folders in train/; folders in them count as their class
@@ -57,7 +57,7 @@ def load_folder(root: Path, reading: Reading) -> Splits:
 
     Args:
         root: the folder that holds train/, perhaps val/ (or validation/, or valid/) and test/.
-        reading: size, and what becomes of damaged pictures.
+        image_options: size, and what becomes of damaged pictures.
 
     Returns:
         The splits; their notes name classes that another split than train lacks, such that only
@@ -79,12 +79,12 @@ def load_folder(root: Path, reading: Reading) -> Splits:
             if number < 0
         ]
         refuse_strangers(strange, classes, str(found.folder))
-    loaded = load_albums(
+    loaded = load_images(
         {split: found.album(classes) for split, found in splits.items()},
         classes=classes,
         name=name,
         augment="crop-flip",
-        reading=reading,
+        image_options=image_options,
     )
     notes = [_lack(found.folder, found.found, classes) for found in splits.values()]
     notes += [_nested(name, splits["train"].found)]

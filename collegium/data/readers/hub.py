@@ -26,8 +26,8 @@ from collegium.data.class_names import (
     without_examples,
 )
 from collegium.data.images.files import Pictures
-from collegium.data.images.load import Album, load_albums
-from collegium.data.images.options import Reading
+from collegium.data.images.load import EncodedSplit, load_images
+from collegium.data.images.options import ImageOptions
 from collegium.data.images.table_rows import RowShelf
 from collegium.data.readers.streaming import rows_asked, take_parts
 from collegium.data.splits import Splits
@@ -71,7 +71,7 @@ def load_hub(
     source: str,
     *,
     name: str,
-    reading: Reading,
+    image_options: ImageOptions,
     choices: Choices = Choices(),
     alternative: str = "",
 ) -> Splits:
@@ -83,7 +83,7 @@ def load_hub(
         source: its name on the hub; or a parquet file or a pattern for several; or a folder that
             `save_to_disk` wrote, or of parquet files, or of images.
         name: what the data are called here.
-        reading: size, and what becomes of damaged pictures.
+        image_options: size, and what becomes of damaged pictures.
         choices: splits and columns, where they are not evident.
         alternative: what to say would work where the hub does not, as "; ...".
 
@@ -114,8 +114,10 @@ def load_hub(
             numbers = _numbers(labels[split], own, classes, where)
             check_numbers(numbers, classes, where)
             shelf = RowShelf(table, image, f"{name} {split}")
-            albums[split] = Album(Pictures.all_of(shelf), numbers)
-    splits = load_albums(albums, classes=classes, name=name, augment="crop-flip", reading=reading)
+            albums[split] = EncodedSplit(Pictures.all_of(shelf), numbers)
+    splits = load_images(
+        albums, classes=classes, name=name, augment="crop-flip", image_options=image_options
+    )
     counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
     notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
     notes += [_unused(found, tables, name)]

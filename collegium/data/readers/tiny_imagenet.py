@@ -13,8 +13,8 @@ import numpy as np
 
 from collegium.data.images.files import FileShelf, Pictures
 from collegium.data.images.find import image_files
-from collegium.data.images.load import Album, load_albums
-from collegium.data.images.options import Reading
+from collegium.data.images.load import EncodedSplit, load_images
+from collegium.data.images.options import ImageOptions
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
 
@@ -22,12 +22,12 @@ _FOLDER = "tiny-imagenet-200"
 _ANNOTATIONS = "val_annotations.txt"
 
 
-def load_tiny_imagenet(root: Path, reading: Reading) -> Splits:
+def load_tiny_imagenet(root: Path, image_options: ImageOptions) -> Splits:
     """Reads the official folder; nothing is held out.
 
     Args:
         root: the official folder, or the one it is in.
-        reading: size, and what becomes of damaged pictures.
+        image_options: size, and what becomes of damaged pictures.
 
     Returns:
         Train, and as validation the annotated pictures of val/. The classes are in the order of
@@ -39,12 +39,12 @@ def load_tiny_imagenet(root: Path, reading: Reading) -> Splits:
     folder = _locate(root)
     wnids = _lines(folder / "wnids.txt")
     albums = {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)}
-    return load_albums(
+    return load_images(
         albums,
         classes=_class_names(folder / "words.txt", wnids),
         name="tiny-imagenet",
         augment="crop-flip",
-        reading=reading,
+        image_options=image_options,
     )
 
 
@@ -78,16 +78,16 @@ def _class_names(path: Path, wnids: list[str]) -> tuple[str, ...]:
     )
 
 
-def _train(folder: Path, wnids: list[str]) -> Album:
+def _train(folder: Path, wnids: list[str]) -> EncodedSplit:
     missing = [wnid for wnid in wnids if not (folder / wnid / "images").is_dir()]
     if missing:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
     files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
     shelf = FileShelf(folder, files)
-    return Album(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
+    return EncodedSplit(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
 
 
-def _val(folder: Path, wnids: list[str]) -> Album:
+def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
     labels = _annotations(folder / _ANNOTATIONS, wnids)
     files, _ = image_files(folder / "images")
     strange = sorted(set(files).symmetric_difference(labels))
@@ -97,7 +97,9 @@ def _val(folder: Path, wnids: list[str]) -> Album:
         )
         raise DataError(f"tiny-imagenet: {folder / 'images' / strange[0]} {where}")
     shelf = FileShelf(folder, {"images": files})
-    return Album(Pictures.all_of(shelf), np.array([labels[name] for name in files], np.int64))
+    return EncodedSplit(
+        Pictures.all_of(shelf), np.array([labels[name] for name in files], np.int64)
+    )
 
 
 def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:

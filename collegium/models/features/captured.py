@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from collegium.errors import RequestError
-from collegium.models.features.layer_names import Reading, tensor_in
+from collegium.models.features.layer_names import LayerSpec, tensor_in
 from collegium.models.outputs import describe_output
 
 
@@ -27,7 +27,7 @@ class _Value(NamedTuple):
 
     Attributes:
         feature: what is read: a map, a summary, or what the module returned or a copy of it.
-        reading: how the feature is still to be read; None where it is read.
+        layer_spec: how the feature is still to be read; None where it is read.
         returned: the very tensor the module returned; None where nothing is to be checked.
         version: its count of writes when it was returned.
         copied: whether the feature is a copy.
@@ -36,7 +36,7 @@ class _Value(NamedTuple):
     """
 
     feature: Tensor | None
-    reading: Reading | None = None
+    layer_spec: LayerSpec | None = None
     returned: Tensor | None = None
     version: int = 0
     copied: bool = True
@@ -59,29 +59,29 @@ class Kept:
         self._written: dict[tuple[str, bool], bool] = {}
         self.rehearsing = False
 
-    def put(self, layer: str, reading: Reading, module: nn.Module, output: object) -> None:
+    def put(self, layer: str, layer_spec: LayerSpec, module: nn.Module, output: object) -> None:
         """Keep what a module returned."""
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             return  # a checkpoint computes it again for the backward
         returned = tensor_in(output)
-        if returned is None or reading.shape(returned.shape[1:]) is None:
+        if returned is None or layer_spec.shape(returned.shape[1:]) is None:
             mode = "training" if module.training else "evaluation"
             gave = f"gave {describe_output(output)} in {mode} mode"
             self._values[layer] = _Value(None, wrong=gave)
-        elif reading.summary and not torch.is_grad_enabled() and not self.rehearsing:
-            self._values[layer] = _Value(reading.map(returned))
+        elif layer_spec.summary and not torch.is_grad_enabled() and not self.rehearsing:
+            self._values[layer] = _Value(layer_spec.map(returned))
         else:
-            self._values[layer] = self._value(layer, reading, module.training, returned)
+            self._values[layer] = self._value(layer, layer_spec, module.training, returned)
 
-    def _value(self, layer: str, reading: Reading, training: bool, returned: Tensor) -> _Value:
+    def _value(self, layer: str, layer_spec: LayerSpec, training: bool, returned: Tensor) -> _Value:
         safe = self._written.get((layer, training)) is False
         feature = returned if safe else _copy(returned)
-        rest: Reading | None = reading
+        rest: LayerSpec | None = layer_spec
         if torch.is_grad_enabled():
             # A summary is made when it is taken: what it saves for its backward could be written
             # over, or be missing where a checkpoint computes it again.
-            feature = reading.whole(feature)
-            rest = Reading("", summary=reading.summary) if reading.summary else None
+            feature = layer_spec.whole(feature)
+            rest = LayerSpec("", summary=layer_spec.summary) if layer_spec.summary else None
         # Else a view would have no gradient: the very tensor that a checkpoint with reentry
         # returns gets one after the hook.
         if torch.compiler.is_compiling() or returned.is_inference():  # nobody counts writes
@@ -114,7 +114,9 @@ class Kept:
                     f"{examples} images, so it is no map of each; name another layer"
                 )
             self._check(layer, value)
-            found[layer] = value.reading.map(value.feature) if value.reading else value.feature
+            found[layer] = (
+                value.layer_spec.map(value.feature) if value.layer_spec else value.feature
+            )
         return found
 
     def _check(self, layer: str, value: _Value) -> None:

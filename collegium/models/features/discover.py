@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.features.layer_names import Reading
+from collegium.models.features.layer_names import LayerSpec
 from collegium.models.features.trace import Call, Layer, interpret, mixes_positions, watch
 from collegium.models.network import Network
 from collegium.types import MapShape
@@ -54,7 +54,7 @@ def survey(
     shapes = further | chosen
     order = {call.path: place for place, call in enumerate(calls)}
     last = list(chosen)[-1:]
-    rest = sorted(shapes.keys() - set(last), key=lambda name: order[Reading.of(name).path])
+    rest = sorted(shapes.keys() - set(last), key=lambda name: order[LayerSpec.of(name).path])
     return {name: shapes[name] for name in (*rest, *last)}
 
 
@@ -84,7 +84,7 @@ def _find(
     name: str, calls: Sequence[Call], layers: Sequence[Layer], whose: str
 ) -> tuple[str, MapShape]:
     """The layer of that name, as it is read."""
-    wanted = Reading.of(name)
+    wanted = LayerSpec.of(name)
     sizes = {call.path: call.sizes for call in calls if call.path}
     if wanted.path not in sizes:
         close = difflib.get_close_matches(wanted.path, sizes, n=3, cutoff=0.5)

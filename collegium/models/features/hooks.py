@@ -15,10 +15,10 @@ from torch.utils.hooks import RemovableHandle
 
 from collegium.errors import UnknownNameError
 from collegium.models.features.captured import Kept, without_a_trace
-from collegium.models.features.layer_names import FLOW, Reading, read, wholes
+from collegium.models.features.layer_names import FLOW, LayerSpec, read, wholes
 
 
-class Taps:
+class FeatureHooks:
     """Keeps some layers of a network as maps (B, D, H, W), from one forward to the next.
 
     Of a layer that is read as a summary only that is kept; of a flow both layers, until they are
@@ -55,15 +55,15 @@ class Taps:
         _OPEN.add(self)
         modules = dict(self._network.named_modules()) if self._heard else {}
         for layer in self._heard:
-            reading = Reading.of(layer)
-            if reading.path not in modules:
-                raise UnknownNameError("layer", reading.path, (name for name in modules if name))
-            hook = self._hook(layer, reading)
-            self._handles.append(modules[reading.path].register_forward_hook(hook))
+            layer_spec = LayerSpec.of(layer)
+            if layer_spec.path not in modules:
+                raise UnknownNameError("layer", layer_spec.path, (name for name in modules if name))
+            hook = self._hook(layer, layer_spec)
+            self._handles.append(modules[layer_spec.path].register_forward_hook(hook))
 
-    def _hook(self, layer: str, reading: Reading) -> Any:
+    def _hook(self, layer: str, layer_spec: LayerSpec) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._maps.put(layer, reading, module, output)
+            self._maps.put(layer, layer_spec, module, output)
 
         return keep
 
@@ -71,7 +71,7 @@ class Taps:
         """Whether the next forward is the first with gradients in this mode."""
         return bool(self._layers) and training not in self._rehearsed and torch.is_grad_enabled()
 
-    def rehearse(self, network: nn.Module, images_BDHW: Tensor) -> None:
+    def try_step(self, network: nn.Module, images_BDHW: Tensor) -> None:
         """Find out what is written over, before the first forward with gradients in a mode.
 
         A layer's copy that turns out to be needless would change the order in which gradients are
@@ -125,7 +125,7 @@ class Taps:
         """Whether the network is one of these modules."""
         return self._network in modules
 
-    def __enter__(self) -> "Taps":
+    def __enter__(self) -> "FeatureHooks":
         if not self._handles:
             self._open()
         return self
@@ -134,13 +134,13 @@ class Taps:
         self.close()
 
 
-_OPEN: "weakref.WeakSet[Taps]" = weakref.WeakSet()
+_OPEN: "weakref.WeakSet[FeatureHooks]" = weakref.WeakSet()
 """All that read some network: whoever gives a network back closes those of it."""
 
 
-def close_taps(module: nn.Module) -> None:
+def close_hooks(module: nn.Module) -> None:
     """Stop reading layers of a module or of a part of it, whoever began to."""
     modules = set(module.modules())
-    for taps in list(_OPEN):
-        if taps.reads(modules):
-            taps.close()
+    for hooks in list(_OPEN):
+        if hooks.reads(modules):
+            hooks.close()

@@ -41,7 +41,7 @@ Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Reading:
+class LayerSpec:
     """How the output of one module becomes a map.
 
     Attributes:
@@ -57,7 +57,7 @@ class Reading:
     summary: str = ""
 
     @classmethod
-    def of(cls, layer: str) -> "Reading":
+    def of(cls, layer: str) -> "LayerSpec":
         """Read a layer's name.
 
         >>> Reading.of("vit.layers.3@4x6@mean")
@@ -196,4 +196,4 @@ def find_layer(maps: Mapping[str, MapShape], name: str) -> str | None:
 
 
 def _find_whole(maps: Mapping[str, MapShape], name: str) -> str | None:
-    return name if name in maps else next((m for m in maps if Reading.of(m).path == name), None)
+    return name if name in maps else next((m for m in maps if LayerSpec.of(m).path == name), None)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from collegium.models.features.layer_names import EXTRA_TOKENS, Grid, Reading, tensor_in
+from collegium.models.features.layer_names import EXTRA_TOKENS, Grid, LayerSpec, tensor_in
 from collegium.models.outputs import logits_of
 from collegium.models.user_modules import blank, evaluating, uncompile
 from collegium.types import MapShape
@@ -154,14 +154,14 @@ def interpret(calls: Sequence[Call], image_shape: MapShape) -> list[Layer]:
     layers = []
     for call, readings in ways:
         # A block that can be read in two ways is read as others of its class are.
-        reading = readings[-1 if type(call.module) in last_kinds else 0] if readings else None
-        shape = reading.shape(call.sizes) if reading else None
-        if reading and shape and call not in reader.refuted:
-            layers.append(Layer(call, reading.name, shape))
+        layer_spec = readings[-1 if type(call.module) in last_kinds else 0] if readings else None
+        shape = layer_spec.shape(call.sizes) if layer_spec else None
+        if layer_spec and shape and call not in reader.refuted:
+            layers.append(Layer(call, layer_spec.name, shape))
     return layers
 
 
-def _only(ways: Sequence[tuple[Call, list[Reading]]], *, channels_last: bool) -> set[type]:
+def _only(ways: Sequence[tuple[Call, list[LayerSpec]]], *, channels_last: bool) -> set[type]:
     """Classes of blocks whose maps can be read in one way alone, somewhere."""
     alone = ((call, found[0]) for call, found in ways if len(found) == 1 and len(call.sizes) == 3)
     return {
@@ -191,23 +191,23 @@ class _Reader:
     guessed: set[Call] = field(default_factory=set)
     refuted: set[Call] = field(default_factory=set)
 
-    def ways(self, call: Call) -> list[Reading]:
+    def ways(self, call: Call) -> list[LayerSpec]:
         """How the output of a call can be read: not at all, in one way, or in two."""
         path, sizes = call.path, call.sizes
         if len(sizes) == 1:
-            return [Reading(path)]
+            return [LayerSpec(path)]
         if len(sizes) == 2:
             grid = self._of_tokens(call)
-            return [Reading(path, grid=grid)] if grid else []
+            return [LayerSpec(path, grid=grid)] if grid else []
         if len(sizes) != 3:
             return []
         if isinstance(call.module, _CONVOLUTIONAL):
             self._reach(call)
-            return [Reading(path)]
+            return [LayerSpec(path)]
         if type(call.module) in _OVER_LAST:  # subclasses may turn axes inside
-            return [Reading(path, channels_last=True)]
+            return [LayerSpec(path, channels_last=True)]
         first, last = self._fits(sizes[1:]), self._fits(sizes[:2])
-        return [Reading(path)] * first + [Reading(path, channels_last=True)] * last
+        return [LayerSpec(path)] * first + [LayerSpec(path, channels_last=True)] * last
 
     def _reach(self, call: Call) -> None:
         grid = call.sizes[1], call.sizes[2]

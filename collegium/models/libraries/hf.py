@@ -21,7 +21,7 @@ from collegium.utils.extras import (
     hub_file,
     import_extra,
     reaching,
-    told_apart,
+    unique_names,
 )
 
 CONFIG = "hf_config"
@@ -328,7 +328,7 @@ def _classes(config: Any) -> tuple[str, ...]:
         )
     names = tuple(config.id2label[place] for place in places)
     unnamed = all(str(name) == f"LABEL_{place}" for place, name in enumerate(names))
-    return () if unnamed else told_apart([str(name) for name in names])
+    return () if unnamed else unique_names([str(name) for name in names])
 
 
 def _why(error: Exception) -> str:

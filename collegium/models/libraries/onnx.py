@@ -155,7 +155,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         says=says,
         classes=_classes(body, says),
         trained=lambda classes: _trained(body, classes),
-        learns=False,
+        trainable=False,
     )
 
 

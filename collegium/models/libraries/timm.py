@@ -13,7 +13,7 @@ from collegium.models.architectures import Design, Trained
 from collegium.models.libraries.timm_config import preprocess_of, words_beside
 from collegium.models.model_string import PRETRAINED, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
-from collegium.utils.extras import hub_file, import_extra, told_apart
+from collegium.utils.extras import hub_file, import_extra, unique_names
 
 SMALLEST = 32
 """Most networks halve their input five times."""
@@ -152,4 +152,4 @@ def _classes(member: str, config: Any) -> tuple[str, ...]:
     if not subset:
         return ()
     info = ImageNetInfo(subset)
-    return told_apart([info.index_to_description(place) for place in range(config.num_classes)])
+    return unique_names([info.index_to_description(place) for place in range(config.num_classes)])

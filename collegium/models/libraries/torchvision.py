@@ -16,7 +16,7 @@ from collegium.models.architectures import Design, Trained
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
-from collegium.utils.extras import import_extra, told_apart
+from collegium.utils.extras import import_extra, unique_names
 
 SMALLEST = 32
 """Most networks halve their input five times."""
@@ -44,7 +44,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         sees=sees,
         native=sees.size,
         evaluated=tuple(weights.transforms().resize_size[:1]),
-        classes=told_apart(weights.meta["categories"]),
+        classes=unique_names(weights.meta["categories"]),
         trained=lambda classes: _pretrained(models, member, weights, classes, sized),
         resample=_resample if sized else None,
         licence=LICENCES.get(found := weights.meta.get("license", ""), found),
