@@ -1,6 +1,7 @@
-"""Docstrings for the API pages, which are Markdown: zensical.toml names this extension of griffe.
+"""An extension of griffe that prepares docstrings for the API pages, which are Markdown.
 
-A doctest becomes a block of code, and what begins with > ("> 0, of the student") is no quotation.
+A doctest becomes a code block; a leading > ("> 0, of the student") is escaped, so that it is no
+quotation. zensical.toml names this file.
 """
 
 import re
@@ -13,7 +14,7 @@ QUOTATION = re.compile(r"^( +\w+: )>", flags=re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites every docstring once it is read."""
+    """Rewrites every docstring."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Called for each object of the package."""

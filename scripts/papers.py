@@ -1,6 +1,6 @@
-"""Write docs/papers.md from the methods themselves; with --check, only say whether it is current.
+"""Write docs/papers.md from the methods; with --check, only report whether it is current.
 
-Run it by `scripts/docs`.
+`scripts/docs` runs it.
 """
 
 import ast
@@ -17,9 +17,9 @@ from collegium.methods.base import AbstractMethod
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "papers.md"
 INTRODUCTION = """# Papers
 
-One section a method: what it does, its source, its options and defaults, its presets. Made by
-`scripts/docs` from `collegium/methods/`; `collegium methods SLUG` and `collegium cite SLUG` say the
-same on the command line."""
+One section per method: what it does, its source, options with defaults, and presets. `scripts/docs`
+writes this page from `collegium/methods/`; `collegium methods SLUG` and `collegium cite SLUG` print
+the same."""
 
 
 def page() -> str:
@@ -38,7 +38,7 @@ def section(slug: str, kind: type[AbstractMethod]) -> str:
 
 
 def prose(kind: type[AbstractMethod]) -> str:
-    """The docstring without its doctest, which is for those who read the code."""
+    """The docstring without its doctest."""
     return inspect.cleandoc(kind.__doc__ or "").partition(">>>")[0].strip()
 
 
@@ -62,14 +62,14 @@ def presets(kind: type[AbstractMethod]) -> str:
 
 
 def value(default: object) -> str:
-    """A default as a reader wants it."""
+    """A default as text."""
     if isinstance(default, float):
         return f"{default:.4g}"
     return "none" if default in (None, ()) else str(default)
 
 
 def meanings(kind: type[AbstractMethod]) -> dict[str, str]:
-    """The docstring under each field, which no object keeps: it is read in the source."""
+    """The docstring under each field, by name, from the source: objects do not keep it."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         found |= own_meanings(base)
@@ -77,7 +77,7 @@ def meanings(kind: type[AbstractMethod]) -> dict[str, str]:
 
 
 def own_meanings(kind: type) -> dict[str, str]:
-    """Those of the fields that a class itself declares."""
+    """The same for the fields that the class itself declares."""
     if not kind.__module__.startswith("collegium"):
         return {}
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
@@ -85,8 +85,8 @@ def own_meanings(kind: type) -> dict[str, str]:
     found = {}
     for field, text in itertools.pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            said = ast.literal_eval(text.value)
-            found[ast.unparse(field.target)] = inspect.cleandoc(said).replace("|", "\\|")
+            docstring = ast.literal_eval(text.value)
+            found[ast.unparse(field.target)] = inspect.cleandoc(docstring).replace("|", "\\|")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Distil in Lightning: the module holds a distiller, all else is as ever."""
+"""Distil in Lightning: only the module's loss and optimiser change."""
 
 import lightning
 import torch
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import collegium as cg
 
 
-class Taught(lightning.LightningModule):
+class Model(lightning.LightningModule):
     def __init__(self, student, teachers, method):
         super().__init__()
         self.distiller = cg.Distiller(student, teachers, method, image_shape=(1, 8, 8))
@@ -18,17 +18,17 @@ class Taught(lightning.LightningModule):
         self.distiller.start_epoch(self.current_epoch, self.trainer.max_epochs)
 
     def training_step(self, batch, batch_idx):
-        taught = self.distiller(*batch)
-        self.log_dict({f"loss.{name}": term.mean() for name, term in taught.terms.items()})
-        return taught.loss
+        outputs = self.distiller(*batch)
+        self.log_dict({f"loss.{name}": term.mean() for name, term in outputs.terms.items()})
+        return outputs.loss
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.distiller.parameter_groups(lr=0.05), momentum=0.9)
 
 
-def learn(student, teachers, method):
+def train(student, teachers, method):
     trainer = lightning.Trainer(max_epochs=5, default_root_dir="runs/lightning")
-    trainer.fit(Taught(student, teachers, method), DataLoader(data, batch_size=64, shuffle=True))
+    trainer.fit(Model(student, teachers, method), DataLoader(data, batch_size=64, shuffle=True))
     return student
 
 
@@ -36,4 +36,4 @@ images, labels = map(torch.tensor, load_digits(return_X_y=True))
 data = TensorDataset(images.float().view(-1, 1, 8, 8) / 16, labels)
 teacher = nn.Sequential(nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
 student = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
-learn(student, {"wide": learn(teacher, {}, cg.Vanilla())}, cg.AMTML())
+train(student, {"wide": train(teacher, {}, cg.Vanilla())}, cg.AMTML())

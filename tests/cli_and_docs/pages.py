@@ -1,8 +1,8 @@
-"""Pages of the documentation, done as a reader would do them.
+"""Runs the pages of the documentation.
 
 Every block of code on a page is run, in order, in one folder: `bash` and `sh` line by line,
 `python` in one namespace, unless its first line names a file (`# nets.py`), to which it is written,
-as is any block with a title. One that cannot be run says why, in a line readers do not see:
+as is any block with a title. A hidden line before a block says why it cannot be run:
 
     <!-- not run: it takes days -->
 """
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RUN = ("bash", "sh", "python", "console", "pycon", "json")
-"""Languages whose blocks are done; `text` is what is shown."""
-TYPED = re.compile(r"^(?:\$ )?(?:collegium|python|make|pip|scripts/\w+) ", flags=re.MULTILINE)
+"""Languages whose blocks are run; `text` shows output."""
+COMMAND = re.compile(r"^(?:\$ )?(?:collegium|python|make|pip|scripts/\w+) ", flags=re.MULTILINE)
 
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?"
@@ -38,9 +38,9 @@ class Block:
 
     Attributes:
         language: after the fence.
-        text: what is in it.
-        title: the file it is kept in, if it has one.
-        reason: why it is not run, if it is not.
+        text: its content.
+        title: the file that it is written to, or "".
+        reason: why it is not run, or "".
     """
 
     language: str
@@ -50,7 +50,7 @@ class Block:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """The fenced blocks of a page, in these languages or in all."""
+    """The fenced blocks of a page in these languages, or in all."""
     found = [
         Block(
             one["language"],
@@ -64,42 +64,42 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def lines(text: str) -> list[str]:
-    """The commands of a block, each on one line, without remarks."""
+    """The commands of a block, each on one line, without comments."""
     joined = text.replace("\\\n", " ").splitlines()
     return [line for line in (" ".join(line.split(" #")[0].split()) for line in joined) if line]
 
 
 def shortened(text: str) -> str:
-    """The same with one or two epochs and two seeds, in one process: the words are the page's."""
+    """The same with at most two epochs and two seeds, in one process."""
     text = re.sub(r"(--epochs |\bepochs ?= ?)(\d+)", lambda m: m[1] + str(min(int(m[2]), 2)), text)
     text = re.sub(r"--seeds \d+", "--seeds 2 --jobs 1", text)
     return re.sub(r" --devices \d+", "", text)
 
 
 @dataclass(frozen=True)
-class Done:
-    """What came of a page.
+class PageRun:
+    """Results of a page.
 
     Attributes:
-        said: what each command said, by its line.
-        names: what the Python of the page has defined.
+        outputs: output of each command, by its line.
+        names: what the Python blocks define.
     """
 
-    said: dict[str, Any]
+    outputs: dict[str, Any]
     names: dict[str, Any]
 
 
 def run_page(
     name: str, command: Callable[[list[str]], Any], shorten: Callable[[str], str] = shortened
-) -> Done:
-    """Do what a page says, from top to bottom, in the folder one is in.
+) -> PageRun:
+    """Run the blocks of a page from top to bottom in the current folder.
 
     Args:
-        name: of the page, in docs/.
-        command: runs the words of `collegium`.
-        shorten: what is typed in place of what stands there.
+        name: file name in docs/.
+        command: runs `collegium` with these arguments.
+        shorten: changes a block before it is run.
     """
-    done = Done({}, {})
+    done = PageRun({}, {})
     for block in blocks(DOCS / name, *RUN):
         title = block.title or "".join(re.findall(r"\A# (\S+\.py)\n", block.text))
         if block.reason:
@@ -109,24 +109,26 @@ def run_page(
         elif block.language == "python":
             exec(compile(shorten(block.text), name, "exec"), done.names)
         else:
-            assert block.language in ("bash", "sh"), f"{name}: no way to run {block.language}"
-            done.said.update({line: _type(line, command, shorten) for line in lines(block.text)})
+            assert block.language in ("bash", "sh"), f"{name}: cannot run {block.language}"
+            done.outputs.update(
+                {line: _run_line(line, command, shorten) for line in lines(block.text)}
+            )
     return done
 
 
-def _type(line: str, command: Callable[[list[str]], Any], shorten: Callable[[str], str]) -> Any:
-    """One line of a shell: a command of collegium, or a file of Python."""
+def _run_line(line: str, command: Callable[[list[str]], Any], shorten: Callable[[str], str]) -> Any:
+    """Run one line of a shell: a command of collegium, or a Python file."""
     program, *words = shlex.split(shorten(line))
     if program == "python":
         return runpy.run_path(words[0], run_name="__main__")
-    assert program == "collegium", f"no way to run {line!r}: say why not in a line before its block"
-    told = command(words)
-    assert told.code == 0, (line, told.err)
-    return told
+    assert program == "collegium", f"cannot run {line!r}: add a line `not run` before its block"
+    output = command(words)
+    assert output.code == 0, (line, output.err)
+    return output
 
 
 def in_copy(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command, with the package that lies in that folder and the Python of these tests."""
+    """Run a command with the package of that folder and the Python of these tests."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"PYTHONPATH": str(folder), "PATH": programs, "OMP_NUM_THREADS": "1"}
     return subprocess.run(

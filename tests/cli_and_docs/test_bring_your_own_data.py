@@ -42,7 +42,7 @@ def data(command, tmp_path, monkeypatch):
 
 def test_the_page_runs_from_top_to_bottom(data, command):
     done = run_page("bring-your-own-data.md", command)
-    assert len(done.said) >= 6
+    assert len(done.outputs) >= 6
     assert len(done.names["train"]) == 36
     assert done.names["items"].shape == (3, 28, 28)
 

@@ -35,10 +35,8 @@ def test_the_pairs_are_shown_before_training(command, teachers: dict[str, Path])
 def test_the_page_runs_and_says_what_it_shows(
     command, quickstart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run_page(
-        "hidden-layers.md", command, lambda text: re.sub(r"(--epochs) \d+", r"\1 1", text)
-    )
-    layers, table = (block.text for block in blocks(DOCS / "hidden-layers.md", "text")[:2])
-    told = list(done.said.values())
+    done = run_page("features.md", command, lambda text: re.sub(r"(--epochs) \d+", r"\1 1", text))
+    layers, table = (block.text for block in blocks(DOCS / "features.md", "text")[:2])
+    told = list(done.outputs.values())
     assert layers in {one.out for one in told}
     assert any(table.strip() in one.err for one in told)

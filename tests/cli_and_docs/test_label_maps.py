@@ -79,7 +79,7 @@ def test_a_teacher_in_another_order_leaves_the_same_student(
 
 def test_the_page_runs_from_top_to_bottom(command, quickstart) -> None:
     done = run_page("label-maps.md", command)
-    assert len(done.said) == 7
+    assert len(done.outputs) == 7
     assert Record("runs/together").run["labels"]["wide"]["1"] == ["1", "7"]
     assert Record("runs/together").run == json.loads(Path("runs/together/run.json").read_text())
     assert command("resume runs/together").code == 0
