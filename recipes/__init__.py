@@ -1,1 +1,1 @@
-"""Runs worth repeating, as functions that return one."""
+"""Functions that return a run to repeat."""

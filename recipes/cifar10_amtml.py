@@ -10,12 +10,12 @@ or, from the checkout:
 
     python -m recipes.cifar10_amtml DIR WEIGHTS runs/cifar10-amtml
 
-DIR is the official binary folder (or the one it is in). WEIGHTS holds the networks that
+DIR is the official binary folder (or its parent). WEIGHTS holds the networks that
 akamaster/pytorch_resnet_cifar10 released, as safetensors with their own normalisation in the
 metadata; `collegium evaluate` gives 92.63, 93.10 and 93.39 % on the test split, as published.
 
 Expect `amtml` near `avg_mkd`: these teachers are right on 99.96 to 99.98 % of the training images,
-so hardly any of them shows who is better.
+so these hardly show which teacher is better.
 """
 
 import sys
@@ -33,13 +33,13 @@ TEACHERS = {"r32": "resnet32", "r44": "resnet44", "r56": "resnet56"}
 def cifar10_amtml(
     data: str, weights: str, method: AbstractMethod | None = None, epochs: int = 30
 ) -> Run:
-    """The run; give another method for a control on the same terms.
+    """Returns the run; another method makes a control under equal conditions.
 
     Args:
-        data: the official binary folder, or the one it is in.
+        data: the official binary folder, or its parent.
         weights: folder of resnet32.safetensors, resnet44.safetensors and resnet56.safetensors.
         method: by default AMTML.
-        epochs: 30 shows the direction, 200 is the literature's.
+        epochs: 30 shows the direction; the literature uses 200.
     """
     return Run(
         data=f"cifar10:{data}",
@@ -55,7 +55,7 @@ def cifar10_amtml(
 
 
 def main(arguments: list[str]) -> int:
-    """DIR WEIGHTS OUT: carry it out."""
+    """Execute the run with the arguments DIR WEIGHTS OUT."""
     if len(arguments) != 3:
         print("usage: python -m recipes.cifar10_amtml DIR WEIGHTS OUT", file=sys.stderr)  # noqa: T201
         return 2

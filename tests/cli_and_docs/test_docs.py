@@ -201,7 +201,7 @@ def test_the_readme_runs_from_top_to_bottom(command) -> None:
     for block in blocks(ROOT / "README.md", "bash"):
         for line in () if block.reason else lines(shortened(block.text)):
             assert command(line.removeprefix("collegium ")).code == 0, line
-    assert Record("runs/taught").summary["weights.wide"] > 0
+    assert Record("runs/distilled").summary["weights.wide"] > 0
 
 
 def test_the_readme_is_short_and_names_every_command() -> None:

@@ -1,4 +1,4 @@
-"""Recipes are runs, and the command beside each is the same run."""
+"""Recipes are runs, and the documented command of each is the same run."""
 
 import dataclasses
 import re
@@ -18,25 +18,25 @@ from collegium.records.run_folder import Record
 from recipes import cifar10_amtml as recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/quickstart.md", "recipes/cifar10_amtml.py"]
+PAGES = ["docs/quickstart.md", "recipes/cifar10_amtml.py"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_documented_command_is_the_recipe(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
-    def note(run: Run, out: Path, **options: Any) -> Record:
-        asked.append(run)
+    def record_request(run: Run, out: Path, **options: Any) -> Record:
+        requested.append(run)
         return Record(out)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(collegium.cli.train, "execute", note)
+    monkeypatch.setattr(collegium.cli.train, "execute", record_request)
     text = (ROOT / page).read_text().replace("\\\n", " ")
     (line,) = re.findall(r"^ *collegium (distill --data cifar10:.*)$", text, flags=re.MULTILINE)
     assert main(line.split()) == 0
-    assert asked == [recipe.cifar10_amtml("DIR", "WEIGHTS")]
+    assert requested == [recipe.cifar10_amtml("DIR", "WEIGHTS")]
 
 
 def test_a_recipe_takes_another_method_for_a_control() -> None:
@@ -46,7 +46,7 @@ def test_a_recipe_takes_another_method_for_a_control() -> None:
     assert Run.from_json(run.to_json()) == run
 
 
-def test_a_recipe_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe.main(["DIR"]) == 2
     assert "DIR WEIGHTS OUT" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The documentation site: complete, every link, nothing from elsewhere."""
+"""The documentation site is complete, has no broken link, and loads nothing from the network."""
 
 import importlib.util
 import re
@@ -26,8 +26,8 @@ def in_order(nav: list[dict[str, object]]) -> Iterator[str]:
             yield from in_order(inside) if isinstance(inside, list) else [str(inside)]
 
 
-def copied(to: Path) -> Path:
-    """All that a site is made of; the builder writes beside it."""
+def copy_sources(to: Path) -> Path:
+    """Copy all sources of the site; the builder writes beside them."""
     shutil.copy(ROOT / "zensical.toml", to)
     hidden = shutil.ignore_patterns("__pycache__")
     for folder in ("docs", "collegium", "scripts"):
@@ -36,7 +36,7 @@ def copied(to: Path) -> Path:
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
-    """As scripts/site does it."""
+    """Build the site as scripts/site does."""
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs the extra docs: {name}")
@@ -47,14 +47,14 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built strictly."""
-    folder = copied(tmp_path_factory.mktemp("site"))
+    folder = copy_sources(tmp_path_factory.mktemp("site"))
     done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stdout + done.stderr
     return folder / "site"
 
 
-def test_every_page_has_its_place_in_the_site() -> None:
+def test_every_page_is_in_the_navigation() -> None:
     nav = list(in_order(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert sorted(nav) == sorted(pages)
@@ -67,7 +67,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
             assert f'id="{module.__name__}.{name}"' in pages, f"{module.__name__}.{name}"
 
 
-def test_docstrings_are_shown_as_they_are_meant(site: Path) -> None:
+def test_docstrings_are_rendered_correctly(site: Path) -> None:
     pages = "".join(path.read_text() for path in (site / "api").glob("*.html"))
     assert '<span class="gp">&gt;&gt;&gt; </span>' in pages  # a doctest is code
     assert "&gt; 0, of the student's side" in pages
@@ -75,20 +75,20 @@ def test_docstrings_are_shown_as_they_are_meant(site: Path) -> None:
 
 
 class Fetched(HTMLParser):
-    """What a browser loads of a page beside the page."""
+    """Collects the addresses that a browser loads for a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect the addresses of all but links to click on."""
+        """Collect all addresses except those of links."""
         if tag != "a":
             found = [value for name, value in attrs if name in ("src", "srcset", "href")]
             self.addresses += [value for value in found if value]
 
 
-def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+def test_nothing_is_loaded_from_the_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 25
     for path in pages:
@@ -100,35 +100,35 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 
 def test_a_broken_link_ends_the_build(site: Path, tmp_path: Path) -> None:
-    page = copied(tmp_path) / "docs" / "questions.md"
+    page = copy_sources(tmp_path) / "docs" / "questions.md"
     page.write_text(page.read_text() + "\n[nowhere](quickstart.md#nowhere)\n")
     assert build(tmp_path).returncode != 0
 
 
 @pytest.mark.browser
-def test_a_browser_shows_it_from_the_disk_and_finds_words(site: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_site_from_disk_and_searches_it(site: Path, tmp_path: Path) -> None:
     sync = pytest.importorskip("playwright.sync_api").sync_playwright
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no chromium on the path")
-    told: list[str] = []
+    events: list[str] = []
     with (
         sync() as play,
         play.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
     ):
         for width, scheme in ((1280, "light"), (390, "dark")):
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: told.append(message.text))
-            tab.on("pageerror", lambda error: told.append(str(error)))
-            tab.on("request", lambda asked: told.append(asked.url))
+            tab.on("console", lambda message: events.append(message.text))
+            tab.on("pageerror", lambda error: events.append(str(error)))
+            tab.on("request", lambda request: events.append(request.url))
             for path in sorted(site.rglob("*.html")):
-                if path.name == "404.html":  # it is for servers, and speaks of their root
+                if path.name == "404.html":  # for servers: its links start at their root
                     continue
                 tab.goto(path.as_uri())
                 wide = tab.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, f"{path.name} is {wide} wide on {width}"
-                assert [line for line in told if not line.startswith("file:")] == [], path.name
-                told.clear()
+                assert [line for line in events if not line.startswith("file:")] == [], path.name
+                events.clear()
             tab.goto((site / "concepts.html").as_uri())
             tab.screenshot(path=tmp_path / f"concepts-{width}.png", full_page=True)
             tab.keyboard.press("Control+k")
