@@ -13,25 +13,40 @@ from pathlib import Path
 
 from collegium.methods import all_methods
 from collegium.methods.base import AbstractMethod
+from collegium.methods.soft_target import AbstractFeature, AbstractSoftTarget
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "papers.md"
+FAMILIES = {
+    AbstractSoftTarget: ("Options of soft targets", "Methods on logits have these options."),
+    AbstractFeature: (
+        "Options of features",
+        "Methods on features have the options above, with these additions and defaults.",
+    ),
+}
+"""Base classes whose options have a table of their own, with its title and first sentence."""
 INTRODUCTION = """# Papers
 
-One section per method: what it does, its source, options with defaults, and presets. `scripts/docs`
-writes this page from `collegium/methods/`; `collegium methods SLUG` and `collegium cite SLUG` print
-the same."""
+One section per method: what it does, its source, its options with their defaults, and presets.
+`collegium methods SLUG` and `collegium cite SLUG` print the same. `scripts/docs` writes this page
+from `collegium/methods/`."""
 
 
 def page() -> str:
     """The whole page."""
     sections = [INTRODUCTION, *(section(slug, kind) for slug, kind in all_methods().items())]
+    sections[1:1] = [shared(family, *words) for family, words in FAMILIES.items()]
     return "\n\n".join(sections) + "\n"
+
+
+def shared(family: type[AbstractMethod], title: str, sentence: str) -> str:
+    """The options that all methods of a family have."""
+    return f"## {title}\n\n{sentence}\n\n{table(new_rows(family))}"
 
 
 def section(slug: str, kind: type[AbstractMethod]) -> str:
     """One method."""
     parts = [f"## `{slug}`", f"```text\n{prose(kind)}\n```", f"Needs: {kind.needs}."]
-    parts += [options(kind)] if dataclasses.fields(kind) else []
+    parts += options(kind)
     parts += [presets(kind)] if kind.presets else []
     parts += [f"```bibtex\n{kind.citation()}\n```"]
     return "\n\n".join(parts)
@@ -42,13 +57,37 @@ def prose(kind: type[AbstractMethod]) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition(">>>")[0].strip()
 
 
-def options(kind: type[AbstractMethod]) -> str:
-    """A table of the hyperparameters."""
+def options(kind: type[AbstractMethod]) -> list[str]:
+    """A table of the options that differ from those of its families, and links to these."""
+    titles = [title for family, (title, _) in FAMILIES.items() if issubclass(kind, family)]
+    links = [f"[{title.lower()}](#{title.lower().replace(' ', '-')})" for title in titles]
+    rows = new_rows(kind)
+    parts = [table(rows)] if rows else []
+    return (
+        [*parts, f"It {'also ' if rows else ''}has the {' and the '.join(links)}."]
+        if links
+        else parts
+    )
+
+
+def new_rows(kind: type[AbstractMethod]) -> list[str]:
+    """Rows that its nearest family does not have: new options, other defaults or meanings."""
+    nearest = [family for family in kind.__mro__[1:] if family in FAMILIES][:1]
+    known = {row for family in nearest for row in all_rows(family)}
+    return [row for row in all_rows(kind) if row not in known]
+
+
+def all_rows(kind: type[AbstractMethod]) -> list[str]:
+    """A row for each option."""
     meaning = meanings(kind)
-    rows = [
+    return [
         f"| `--{field.name.replace('_', '-')}` | {value(field.default)} | {meaning[field.name]} |"
         for field in dataclasses.fields(kind)
     ]
+
+
+def table(rows: list[str]) -> str:
+    """A table of options."""
     return "\n".join(["| option | default | meaning |", "|---|---|---|", *rows])
 
 
