@@ -24,7 +24,8 @@ same on the command line."""
 
 def page() -> str:
     """The whole page."""
-    sections = [INTRODUCTION, *(section(slug, kind) for slug, kind in all_methods().items())]
+    ours = {k: v for k, v in all_methods().items() if v.__module__.startswith("collegium.")}
+    sections = [INTRODUCTION, *(section(slug, kind) for slug, kind in ours.items())]
     return "\n\n".join(sections) + "\n"
 
 

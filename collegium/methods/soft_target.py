@@ -40,8 +40,7 @@ class AbstractSoftTarget(AbstractMethod):
     weighting: WeightingName = "uniform"
     """How teachers are weighted: fixed, at random, or for each example."""
     mix: Mix | None = None
-    """Average probabilities or logits into one target, or the teachers' losses; none: the loss's
-    default."""
+    """Average probabilities or logits into one target, or the losses; the default is the loss's."""
     standardise: bool = False
     """Bring logits to mean 0 and standard deviation 1 before the softmax (Sun et al. 2024)."""
     teacher: str | None = None
