@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collegium.objectives.objective import Objective
     from collegium.types import Dims
 
+TEMPERATURE, ALPHA, LABEL_WEIGHT = 4.0, 0.9, 1.0
+"""Defaults of methods on soft targets (docs/results.md, "The label's weight").
+
+Here for the command line, which reads its help without the names of weightings and losses."""
+
 M = TypeVar("M", bound="AbstractMethod")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from collegium.errors import RequestError, UnknownNameError
-from collegium.methods.base import AbstractMethod, require
+from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE, AbstractMethod, require
 from collegium.methods.choices import LOSSES, WEIGHTINGS, LossName, Mix, WeightingName
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ S = TypeVar("S", bound="AbstractSoftTarget")
 class AbstractSoftTarget(AbstractMethod):
     """A student learns from the label and from its teachers' softened outputs."""
 
-    temperature: float = 4.0
+    temperature: float = TEMPERATURE
     """Softmax temperature of teachers and student, > 0."""
-    alpha: float = 0.9
+    alpha: float = ALPHA
     """Weight of the soft target, >= 0."""
-    label_weight: float | None = 1.0
+    label_weight: float | None = LABEL_WEIGHT
     """Weight of the cross entropy with the label, >= 0; None for what alpha leaves of 1."""
     loss: LossName = "kl"
     """The loss between student and soft target."""
