@@ -38,7 +38,7 @@ def objective_step(
     batch, classes, teachers = options.batch_size, options.classes, TEACHERS[: options.teachers]
     method = all_methods()[slug]()
     if method.uses_teachers:
-        method = method.heard(teachers, dict.fromkeys(teachers, 0.9))
+        method = method.resolve_teachers(teachers, dict.fromkeys(teachers, 0.9))
         teachers = method.active_teachers(teachers)
     heads = {name: (torch.randn(classes, 64), torch.randn(classes)) for name in teachers}
     dims = cg.Dims(classes, teachers, MAPS, dict.fromkeys(teachers, MAPS), heads=heads)

@@ -340,7 +340,7 @@ def resolve(
             f"method {method.slug} hears teachers and none was given: add --teacher NAME=MODEL, "
             "or use vanilla"
         )
-    return method.heard(teachers, accuracy)
+    return method.resolve_teachers(teachers, accuracy)
 
 
 def resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:

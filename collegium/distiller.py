@@ -111,13 +111,13 @@ class Distiller(nn.Module):
         check_tensors(student, "the student", trainable=True)
         self.student = student
         _check_learns(student, image_shape)
-        method = method.heard(tuple(teachers), {})
+        method = method.resolve_teachers(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
             name: _frozen(name, teachers[name], image_shape)
             for name in method.active_teachers(tuple(teachers))
         }
-        dims = _dims(student, self._teachers, image_shape, method.pairs_asked(), seed)
+        dims = _dims(student, self._teachers, image_shape, method.requested_pairs(), seed)
         self.objective = method.build(dims)
         self._classes = dims.classes
         read = self.objective.layers.teachers

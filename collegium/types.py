@@ -1,4 +1,4 @@
-"""What travels through the house, and the one legend of shapes.
+"""The types that all parts of the package share, and the legend of tensor axes.
 
 A tensor's name ends in its axes:
 
@@ -17,8 +17,10 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from collegium.errors import RequestError
+
 UNKNOWN = -1e4
-"""The logit of a class a teacher does not know: no mass, for whoever looks without a mask too."""
+"""The logit of a class that a teacher does not know: its probability is 0 even without a mask."""
 
 MapShape = tuple[int, int, int]
 """Channels, rows and columns of a feature map, without the batch."""
@@ -46,11 +48,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class StudentOutputs:
-    """What the student said and what went on inside it.
+    """The logits and feature maps of the student.
 
     Attributes:
         logits_BC: raw scores, before any softmax.
-        maps: hidden layers by module path, from shallow to deep; a vector counts as a 1x1 map.
+        maps: feature maps by module path, from shallow to deep; a vector counts as a 1x1 map.
     """
 
     logits_BC: Float[Tensor, "B C"]
@@ -58,21 +60,21 @@ class StudentOutputs:
 
     @property
     def last_map_BDHW(self) -> Float[Tensor, "B D H W"]:
-        """The deepest recorded map: what a latent vector is compared with."""
+        """The deepest recorded map."""
         return list(self.maps.values())[-1]
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teachers said of the same views; never carries a gradient.
+    """The logits and feature maps of the teachers for the same views; they carry no gradient.
 
     Attributes:
         logits_BTC: raw scores, teachers in the order of their names.
-        maps: for each teacher by name, its hidden layers by module path.
-        groups_TC: what each teacher tells apart: for each class the first of those it takes
-            together with it (the class itself where it tells it from all others), -1 where it does
-            not know it. None, the usual case: everybody tells every class from all others.
-            What is said of classes that are not known does not count: it becomes `UNKNOWN`.
+        maps: for each teacher by name, its feature maps by module path.
+        groups_TC: the classes each teacher distinguishes: for each class the first class of its
+            group (the class itself where it is alone), -1 where the teacher does not know it. None,
+            the usual case: every teacher distinguishes all classes. Logits of unknown classes
+            become `UNKNOWN`.
     """
 
     logits_BTC: Float[Tensor, "B T C"]
@@ -81,8 +83,8 @@ class TeacherOutputs:
 
     def __post_init__(self) -> None:
         if self.groups_TC is not None:
-            said_BTC = self.logits_BTC.masked_fill(self.groups_TC < 0, UNKNOWN)
-            object.__setattr__(self, "logits_BTC", said_BTC)  # frozen once made
+            logits_BTC = self.logits_BTC.masked_fill(self.groups_TC < 0, UNKNOWN)
+            object.__setattr__(self, "logits_BTC", logits_BTC)  # the dataclass is frozen
 
     def known_mask(self, labels_B: Int[Tensor, " B"]) -> Bool[Tensor, "B T"] | None:
         """Whether each teacher knows each example's class; None where all know all."""
@@ -103,16 +105,16 @@ Head = tuple[Float[Tensor, "C D"], Float[Tensor, " C"]]
 
 @dataclass(frozen=True)
 class Dims:
-    """All a method must know to build its objective: names and shapes, no data set.
+    """Names and shapes of all networks: what a method needs to build its objective.
 
     Attributes:
         classes: number of classes C.
         teachers: names of the T teachers, in their order.
         student_maps: shape of each student layer by module path, from shallow to deep.
         teacher_maps: the same for each teacher, by its name.
-        seed: what every random start of the objective is drawn from.
-        heads: the linear classifier that a teacher puts on the mean of its last map, by its name;
-            missing for teachers that have none.
+        seed: of every random initial value in the objective.
+        heads: the linear classifier that a teacher applies to the mean of its last map, by its
+            name; missing for teachers that have none.
     """
 
     classes: int
@@ -122,12 +124,23 @@ class Dims:
     seed: int = 0
     heads: Mapping[str, Head] = field(default_factory=dict)
 
+    @property
+    def student_width(self) -> int:
+        """Channels of the student's last map.
+
+        Raises:
+            RequestError: the student has no feature map.
+        """
+        if not self.student_maps:
+            raise RequestError("the student has no hidden layer that can be read")
+        return list(self.student_maps.values())[-1][0]
+
 
 class HintPair(NamedTuple):
     """A layer of the student and a layer of one teacher that are compared.
 
     Attributes:
-        student_layer: its name: a module path, with how it is read where that is not plain.
+        student_layer: its name: a module path, with a suffix where only a part or summary is read.
         teacher: by name.
         teacher_layer: as the student's.
     """
@@ -142,12 +155,12 @@ class HintPair(NamedTuple):
 
 @dataclass(frozen=True)
 class Layers:
-    """Which hidden layers an objective reads, by name.
+    """The hidden layers that an objective reads, by name.
 
     Attributes:
         student: of the student.
         teachers: of each teacher, by its name.
-        pairs: which of them are compared with which.
+        pairs: the pairs of layers that are compared.
     """
 
     student: tuple[str, ...] = ()

@@ -33,7 +33,8 @@ from `collegium/methods/`."""
 
 def page() -> str:
     """The whole page."""
-    sections = [INTRODUCTION, *(section(slug, kind) for slug, kind in all_methods().items())]
+    ours = {k: v for k, v in all_methods().items() if v.__module__.startswith("collegium.")}
+    sections = [INTRODUCTION, *(section(slug, kind) for slug, kind in ours.items())]
     sections[1:1] = [shared(family, *words) for family, words in FAMILIES.items()]
     return "\n\n".join(sections) + "\n"
 

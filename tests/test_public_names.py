@@ -1,9 +1,11 @@
-"""The names users import; adding or removing one is done on purpose."""
+"""The public names: which they are, and that type checkers see the same."""
 
 import subprocess
 import sys
 
 import collegium
+from collegium.methods import all_methods
+from tests.cli_and_docs.pages import ROOT
 
 
 def test_the_public_names_are_these() -> None:
@@ -50,3 +52,21 @@ def test_the_public_names_are_these() -> None:
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, collegium; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_method_is_a_public_name_by_being_there() -> None:
+    ours = [kind for kind in all_methods().values() if kind.__module__.startswith("collegium.")]
+    assert len(ours) >= 18
+    assert all(getattr(collegium, kind.__name__) is kind for kind in ours)
+    assert {kind.__name__ for kind in ours} <= set(dir(collegium))
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    check = [sys.executable, str(ROOT / "scripts/stub.py"), "--check"]
+    assert subprocess.run(check, cwd=ROOT).returncode == 0
+    stub = (ROOT / "collegium/__init__.pyi").read_text()
+    assert all(f" import {name} as {name}\n" in stub for name in collegium.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(collegium, "Amtml")

@@ -20,7 +20,7 @@ from collegium.cli.options import (
 from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
 from collegium.errors import RequestError
-from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.methods.base import LABEL_WEIGHT
 
 
 def compare(
@@ -35,7 +35,7 @@ def compare(
     published: Flag = False,
     temperature: float = 4.0,
     alpha: float = 0.9,
-    label_weight: float | None = AbstractSoftTarget.label_weight,
+    label_weight: float | None = LABEL_WEIGHT,
     jobs: int | None = None,
     validation: float = Run.validation,
     image_size: Size = Run.image_size,

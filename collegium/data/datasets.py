@@ -1,53 +1,33 @@
-"""Data by a short text, like "digits", "cifar10:DIR" or "folder:DIR?corrupt=skip"."""
+"""From a data string to data: "digits", "cifar10:DIR", "folder:DIR?corrupt=skip"."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from collegium.data.data_string import DataSpec, parse_spec
-from collegium.data.image_data import ImageData
 from collegium.data.images.decode import thread_count
 from collegium.data.images.options import ImageOptions, silent
 from collegium.data.images.pixel_scale import as_scale
-from collegium.data.readers.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, CifarFormat, load_cifar
-from collegium.data.readers.folder import load_folder
-from collegium.data.readers.hub import CHOICES, Choices, load_hub
-from collegium.data.readers.idx import IDX_FORMATS, load_idx
-from collegium.data.readers.tiny_imagenet import load_tiny_imagenet
-from collegium.data.rng import Stream
+from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits, check_fraction, hold_out
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.from_json import ImageSize, as_size, check_size
+from collegium.utils.registry import Registry
 
-_HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
-_DIGITS_TEST_FRACTION = 0.35
+READERS: Registry[AbstractReader] = Registry(
+    "data",
+    "collegium.readers",
+    "collegium.data.readers.base:AbstractReader",
+    "collegium.data.readers",
+)
+"""Every reader by the kind of data string."""
 _VALUES = {
     "corrupt": ("fatal", "skip"),
     "val": ("validation", "test"),
     "labels": ("fine", "coarse"),
     "alpha": ("drop", "white", "black"),
 }
-_OF_PICTURES = ("corrupt", "size", "range", "alpha")
-_OF_FOLDERS = (*_OF_PICTURES, "val")
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One kind of data.
-
-    Attributes:
-        load: reads it.
-        needs: what has to come after the colon; empty if nothing has to.
-        options: what may come after a question mark.
-    """
-
-    load: Callable[[DataSpec, ImageOptions], Splits]
-    needs: str = ""
-    options: tuple[str, ...] = ()
 
 
 def load_data(
@@ -59,7 +39,7 @@ def load_data(
     workers: int | None = None,
     tell: Callable[[str], None] = silent,
 ) -> Splits:
-    """Loads the data that a text names.
+    """Load the data that a data string names.
 
     Args:
         spec: one of
@@ -71,24 +51,24 @@ def load_data(
             - `tiny-imagenet:DIR`: the official folder;
             - `folder:DIR`: train/CLASS/*.png and perhaps val/ and test/;
             - `hf:NAME_OR_PATH`: images with a class each, as the `datasets` library reads them;
-              `config`, `train`, `validation`, `test`, `image`, `label` name parts of them.
+              `config`, `train`, `validation`, `test`, `image`, `label` name parts of them;
+            - a string of another package's reader (entry points `collegium.readers`).
 
-            Stored pictures take `corrupt=skip`, `size=ROWS,COLUMNS`, `range=BLACK,WHITE` for those
+            Image files take `corrupt=skip`, `size=ROWS,COLUMNS`, `range=BLACK,WHITE` for those
             deeper than eight bits and `alpha=white` or `black` for transparent ones; folders with
             val/ take `val=test`, which makes it the test split.
         validation: fraction of train to hold out, 0 <= f < 1, stratified by class; 0 for none.
             Without effect where the data bring a validation split of their own.
-        seed: what the held-out examples are drawn from; nothing else depends on it.
-        image_size: rows and columns of stored pictures, one number for both; None leaves it to the
-            data.
-        workers: processes that decode many pictures; by default one a core, up to eight.
-        tell: told, a line each, what takes long.
+        seed: of the draw of held-out examples; nothing else depends on it.
+        image_size: rows and columns of image files, one number for both; None for the data's own.
+        workers: processes that decode many images; by default one per core, up to eight.
+        tell: called with one line for each step that takes long.
 
     Returns:
         Train, validation and test; the test split is the same for every fraction and seed.
 
     Raises:
-        UnknownNameError: no data, or no option of them, are called that.
+        UnknownNameError: no such data, or no such option.
         DataError: the data are missing, damaged, or not what they should be.
     """
     check_fraction(validation)
@@ -99,10 +79,9 @@ def load_data(
     except OSError as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     if len(splits.train.classes) == 1:
-        lone = (
-            f"{splits.train.name} has one class, {splits.train.classes[0]}: nothing can be learned"
-        )
-        splits = replace(splits, notes=(*splits.notes, lone))
+        name, (only,) = splits.train.name, splits.train.classes
+        note = f"{name} has one class, {only}: nothing can be learned"
+        splits = replace(splits, notes=(*splits.notes, note))
     if splits.validation is not None:
         return splits
     train, held_out = hold_out(splits.train, validation, seed)
@@ -111,41 +90,49 @@ def load_data(
 
 def _load(text: str, image_options: ImageOptions) -> Splits:
     spec = parse_spec(text)
-    if spec.kind not in _KINDS:
-        if Path(text).is_dir():
-            raise DataError(
-                f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}"
-            )
-        raise UnknownNameError("data", spec.kind, _KINDS)
-    kind = _KINDS[spec.kind]
-    _check_options(spec, kind)
-    if kind.needs and not spec.place:
-        raise DataError(f"{spec.kind} needs a place: {spec.kind}:{kind.needs}")
-    splits = kind.load(spec, _as_asked(text, spec.options, image_options))
+    if spec.kind not in READERS.names() and Path(text).is_dir():
+        raise DataError(f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}")
+    reader = READERS.find(spec.kind)()
+    _check_options(spec, reader)
+    if reader.needs and not spec.place:
+        raise DataError(f"{spec.kind} needs a place: {spec.kind}:{reader.needs}")
+    _check_size(reader, image_options)
+    splits = reader.read(spec, _with_string_options(text, spec.options, image_options))
     return _val_is_test(splits) if spec.options.get("val") == "test" else splits
 
 
-def _as_asked(text: str, options: Mapping[str, str], image_options: ImageOptions) -> ImageOptions:
-    """How pictures are read, with what the data string says of it."""
-    asked: dict[str, Any] = {key: options[key] for key in ("corrupt", "alpha") if key in options}
+def _with_string_options(
+    text: str, options: Mapping[str, str], image_options: ImageOptions
+) -> ImageOptions:
+    """The image options, overridden by those of the data string."""
+    changes: dict[str, Any] = {key: options[key] for key in ("corrupt", "alpha") if key in options}
     if "range" in options:
-        asked["scale"] = as_scale(options["range"])
+        changes["scale"] = as_scale(options["range"])
     if "size" in options:
-        asked["image_size"] = as_size(options["size"])
-        if image_options.image_size not in (None, asked["image_size"]):
-            said = image_options.image_size
-            raise DataError(f"{text} says size={options['size']}, --image-size says {said}")
-    return replace(image_options, **asked)
+        changes["image_size"] = as_size(options["size"])
+        if image_options.image_size not in (None, changes["image_size"]):
+            size = image_options.image_size
+            raise DataError(f"{text} says size={options['size']}, --image-size says {size}")
+    return replace(image_options, **changes)
 
 
-def _check_options(spec: DataSpec, kind: _Kind) -> None:
+def _check_options(spec: DataSpec, reader: AbstractReader) -> None:
     for key, value in spec.options.items():
-        if not kind.options:
+        if not reader.options:
             raise DataError(f"{spec.kind} takes no options, got {key}={value}")
-        if key not in kind.options:
-            raise UnknownNameError(f"option of {spec.kind}", key, kind.options)
+        if key not in reader.options:
+            raise UnknownNameError(f"option of {spec.kind}", key, reader.options)
         if key in _VALUES and value not in _VALUES[key]:
             raise UnknownNameError(f"value of {key}", value, _VALUES[key])
+
+
+def _check_size(reader: AbstractReader, image_options: ImageOptions) -> None:
+    side = reader.side
+    if side is not None and image_options.image_size not in (None, side, (side, side)):
+        raise DataError(
+            f"{reader.slug} images are {side}x{side}; image_size={image_options.image_size} is for "
+            "folder:, tiny-imagenet: and hf: only"
+        )
 
 
 def _val_is_test(splits: Splits) -> Splits:
@@ -156,79 +143,3 @@ def _val_is_test(splits: Splits) -> Splits:
             f"there is no other; there are: {there}"
         )
     return replace(splits, validation=None, test=splits.validation)
-
-
-def _load_digits(spec: DataSpec, image_options: ImageOptions) -> Splits:
-    """The 1,797 handwritten digits, 8x8 and grey, that scikit-learn brings along."""
-    if spec.place:
-        raise DataError(
-            f"digits are embedded and take no folder; say digits, not digits:{spec.place}"
-        )
-    _refuse_size("digits", image_options, 8)
-    from sklearn.datasets import load_digits  # takes a second: only when asked for
-
-    bunch = load_digits()
-    images_NDHW = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
-    labels_N = torch.from_numpy(bunch.target).long()
-    classes = tuple(str(name) for name in bunch.target_names)
-    index_N = torch.arange(len(labels_N))
-    everything = ImageData(images_NDHW, labels_N, index_N, classes, "digits", "none")
-    train, test = hold_out(everything, _DIGITS_TEST_FRACTION, 0, Stream.DIGITS_TEST)
-    assert test is not None
-    return Splits(replace(train, origin=None), None, replace(test, origin=None))
-
-
-def _load_cifar(spec: DataSpec, image_options: ImageOptions) -> Splits:
-    _refuse_size(spec.kind, image_options, 32)
-    coarse = spec.options.get("labels") == "coarse"
-    layout: CifarFormat = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.kind]
-    if spec.place:
-        return load_cifar(CIFAR100_COARSE if coarse else layout, spec.path)
-    return load_hub(
-        _HUB_NAMES[spec.kind],
-        name=spec.kind,
-        image_options=image_options,
-        choices=Choices(label="coarse_label" if coarse else ""),
-        alternative=f"; or give the official binary folder, {spec.kind}:DIR",
-    )
-
-
-def _load_idx(spec: DataSpec, image_options: ImageOptions) -> Splits:
-    _refuse_size(spec.kind, image_options, 28)
-    return load_idx(IDX_FORMATS[spec.kind], spec.path)
-
-
-def _load_hf(spec: DataSpec, image_options: ImageOptions) -> Splits:
-    choices = Choices(**{key: value for key, value in spec.options.items() if key in CHOICES})
-    name = spec.path.stem if spec.path.suffix == ".parquet" else spec.path.name
-    return load_hub(spec.place, name=name, image_options=image_options, choices=choices)
-
-
-def _refuse_size(name: str, image_options: ImageOptions, side: int) -> None:
-    if image_options.image_size not in (None, side, (side, side)):
-        raise DataError(
-            f"{name} images are {side}x{side}; image_size={image_options.image_size} is for "
-            "folder:, tiny-imagenet: and hf: only"
-        )
-
-
-_KINDS: Mapping[str, _Kind] = MappingProxyType(
-    {
-        "digits": _Kind(_load_digits),
-        "cifar10": _Kind(_load_cifar),
-        "cifar100": _Kind(_load_cifar, options=("labels",)),
-        "mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
-        "fashion-mnist": _Kind(_load_idx, "DIR, the folder with train-images-idx3-ubyte"),
-        "tiny-imagenet": _Kind(
-            lambda spec, image_options: load_tiny_imagenet(spec.path, image_options),
-            "DIR, the official folder tiny-imagenet-200",
-            _OF_FOLDERS,
-        ),
-        "folder": _Kind(
-            lambda spec, image_options: load_folder(spec.path, image_options),
-            "DIR, with DIR/train/CLASS/*.png",
-            _OF_FOLDERS,
-        ),
-        "hf": _Kind(_load_hf, "NAME_OR_PATH, like hf:uoft-cs/cifar10", (*_OF_PICTURES, *CHOICES)),
-    }
-)

@@ -8,7 +8,7 @@ from collegium.errors import RequestError
 from collegium.export.formats import ONNX, PT2, SAFETENSORS
 from collegium.export.model import Subject
 from collegium.export.tracing import IMAGES, LOGITS
-from collegium.models.architectures import classes_argument
+from collegium.models.libraries.python_file import classes_argument
 from collegium.models.user_file import user_function
 
 _KINDS = {1: "L", 3: "RGB"}

@@ -1,11 +1,12 @@
-"""Pure loss functions: tensors in, one value per example out.
+"""Losses without state: tensors in, one value per example out.
 
 Every function returns shape (B,), or (B, T) for T teachers at once; the mean over B is the
-published scalar. Means over the batch are taken once, by `collegium.total`. docs/conventions.md
-says where public code differs.
+published scalar. The batch mean is taken once, by `collegium.total`. docs/conventions.md lists
+the differences to public code.
 """
 
 from collegium.losses.angles import angle, angle_to_each
+from collegium.losses.base import AbstractLogitLoss, Mix
 from collegium.losses.feature import (
     attention,
     attention_to_each,
@@ -17,6 +18,10 @@ from collegium.losses.feature import (
     unit_channels,
 )
 from collegium.losses.logits import (
+    DISTLoss,
+    DKDLoss,
+    KLLoss,
+    LogitRegressionLoss,
     correlation,
     cross_entropy,
     decoupled,
@@ -36,6 +41,12 @@ from collegium.losses.relation import (
 from collegium.models.features.pooling import channels_last
 
 __all__ = [
+    "AbstractLogitLoss",
+    "DISTLoss",
+    "DKDLoss",
+    "KLLoss",
+    "LogitRegressionLoss",
+    "Mix",
     "angle",
     "angle_to_each",
     "attention",

@@ -1,4 +1,4 @@
-"""Losses on hidden layers: a student's map against a teacher's."""
+"""Losses on hidden layers: a student's feature map against a teacher's."""
 
 import math
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ class _MeanOfWindows(torch.autograd.Function):
     def backward(ctx: Any, gradient_BHWD: Tensor) -> tuple[Tensor, None]:
         rows, columns = ctx.window
         each_BDHW = (gradient_BHWD / (rows * columns)).permute(0, 3, 1, 2)
-        # For each entry to stand in its whole window, twice as fast as copying it there.
+        # Repeats each entry over its window; twice as fast as copying it there.
         spread_BDHW = F.interpolate(each_BDHW, scale_factor=(rows, columns), mode="nearest-exact")
         return spread_BDHW.permute(0, 2, 3, 1), None
 
@@ -106,11 +106,11 @@ def attention(
     target_BDHW: Float[Tensor, "B _ _ _"],
     power: int | float = 2,
 ) -> Float[Tensor, " B"]:
-    """Attention transfer (Zagoruyko, Komodakis 2017): where a map is strong, not in which channel.
+    """Attention transfer (Zagoruyko, Komodakis 2017): the spatial attention of two maps.
 
-    Each map becomes the mean over channels of |entries| to a power, brought to length 1 over the
-    positions; the squared difference, the mean over positions. The larger map is average-pooled to
-    the smaller one first. Channels need not match; a map of 1x1 gives 0.
+    Each map becomes the mean over channels of |entries| to a power, normalised to length 1 over the
+    positions; the loss is the mean over positions of the squared difference. The larger map is
+    average-pooled to the smaller one first. Channels need not match; a map of 1x1 gives 0.
 
     Args:
         student_BDHW: the student's map.
@@ -125,7 +125,7 @@ def attention_to_each(
     targets: Sequence[Float[Tensor, "B _ _ _"]],
     power: int | float = 2,
 ) -> Float[Tensor, "B T"]:
-    """`attention` to each of several targets; the student's own map is made once a resolution.
+    """`attention` to each of several targets; the student's is computed once for each resolution.
 
     Args:
         student_BDHW: the student's map.
@@ -169,7 +169,7 @@ def direction_hint(
 
 
 class _DirectionHint(torch.autograd.Function):
-    """Where a second derivative may follow the backward is that of the plain form."""
+    """If a second derivative may follow, the backward is that of the plain form."""
 
     @staticmethod
     def forward(ctx: Any, r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
@@ -202,7 +202,7 @@ class _DirectionHint(torch.autograd.Function):
 
 
 def _plain_direction_hint(r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
-    """The same, written in operations that torch can differentiate more than once."""
+    """The same loss in operations that torch can differentiate more than once."""
     r_BDHW, t_BDHW = (unit_channels(x_BDHW, epsilon) for x_BDHW in (r_BDHW, t_BDHW))
     return (r_BDHW - t_BDHW).square().sum(dim=1).mean(dim=(1, 2))
 
@@ -210,9 +210,9 @@ def _plain_direction_hint(r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Ten
 def flow(
     first_BDHW: Float[Tensor, "B _ _ _"], second_BDHW: Float[Tensor, "B _ _ _"]
 ) -> Float[Tensor, "B _ _"]:
-    """How two layers go together (FSP, Yim et al. 2017, eq. 1): channel by channel.
+    """The FSP matrix of two layers (Yim et al. 2017, eq. 1).
 
-    Products of the channels of one map with those of another, the mean over positions; the larger
+    Products of the channels of one map with those of the other, the mean over positions; the larger
     map is average-pooled to the smaller one first.
 
     Returns:

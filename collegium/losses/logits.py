@@ -1,13 +1,18 @@
-"""Losses on answers: what a student says against a label or against a soft target.
+"""Losses on logits: of a student against a label or against a soft target.
 
-A soft target is a distribution already: teachers are softened (and mixed) before. Leading axes
-broadcast, so that one student of shape (B, 1, C) is compared with T teachers (B, T, C) at once.
+The soft target is a distribution: teachers are softened (and mixed) before. Leading axes broadcast,
+so that one student of shape (B, 1, C) is compared with T teachers (B, T, C) at once. The classes at
+the end are what `--loss NAME` chooses from.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from collegium.losses.base import AbstractLogitLoss
 
 
 def soften(logits: Float[Tensor, "*axes C"], temperature: float) -> Float[Tensor, "*axes C"]:
@@ -23,14 +28,15 @@ def soften(logits: Float[Tensor, "*axes C"], temperature: float) -> Float[Tensor
 def standardise(
     logits: Float[Tensor, "*axes C"], epsilon: float = 1e-7
 ) -> Float[Tensor, "*axes C"]:
-    """Each row with mean 0 and deviation 1 over classes (Sun et al. 2024, eq. 9).
+    """Each row with mean 0 and standard deviation 1 over classes (Sun et al. 2024, eq. 9).
 
-    The deviation has C - 1 in its denominator and `epsilon` is added to it, not to the variance.
-    Rows that are constant become 0. For the soft target only, on both sides, before the softmax.
+    The variance has C - 1 in its denominator; `epsilon` is added to the standard deviation, not to
+    the variance. Constant rows become 0. For the soft target only, on both sides, before the
+    softmax.
 
     Args:
         logits: raw scores, classes last, C >= 2.
-        epsilon: what the deviation is enlarged by.
+        epsilon: added to the standard deviation.
 
     >>> import torch
     >>> [round(value, 4) for value in standardise(torch.tensor([1.0, 3.0])).tolist()]
@@ -38,34 +44,34 @@ def standardise(
     """
     centred = logits - logits.mean(dim=-1, keepdim=True)
     variance = centred.square().sum(dim=-1, keepdim=True) / (logits.shape[-1] - 1)
-    # The clamp gives a constant row the gradient 0 where the root's would be infinite.
-    deviation = variance.clamp_min(torch.finfo(logits.dtype).tiny).sqrt()
-    return centred / (epsilon + deviation)
+    # The clamp gives a constant row the gradient 0, where that of the root is infinite.
+    std = variance.clamp_min(torch.finfo(logits.dtype).tiny).sqrt()
+    return centred / (epsilon + std)
 
 
 def merge_classes(
     logits_BC: Float[Tensor, "B C"], groups_C: Int[Tensor, " C"], temperature: float
 ) -> Float[Tensor, "B G"]:
-    """Logits of the classes one teacher knows, one for each group it tells from the others.
+    """Merge logits into one for each group of classes that a teacher distinguishes.
 
-    Softened, they are the probabilities of `logits_BC` added up by groups and renormalised.
+    Softened, they are the probabilities of `logits_BC`, summed by group and renormalised.
 
     Args:
-        logits_BC: raw scores of anybody.
-        groups_C: for each class the first of its group, -1 for none.
-        temperature: > 0, at which probabilities add up.
+        logits_BC: raw scores of the teacher or of the student.
+        groups_C: for each class the first class of its group, -1 for unknown.
+        temperature: > 0, at which probabilities are summed.
     """
     firsts_G = groups_C[groups_C >= 0].unique()
     known_C = groups_C >= 0
     if len(firsts_G) == int(known_C.sum()):
         return logits_BC.index_select(-1, firsts_G)
-    places = torch.where(known_C, groups_C, len(groups_C)).expand(logits_BC.shape)
+    groups = torch.where(known_C, groups_C, len(groups_C)).expand(logits_BC.shape)
     width = (*logits_BC.shape[:-1], len(groups_C) + 1)
-    most = logits_BC.detach().new_zeros(width)
-    most = most.scatter_reduce(-1, places, logits_BC.detach(), "amax", include_self=False)
-    powers = ((logits_BC - most.gather(-1, places)) / temperature).exp()
-    sums = torch.zeros_like(most).scatter_add(-1, places, powers)
-    return most[..., firsts_G] + temperature * sums[..., firsts_G].log()
+    largest = logits_BC.detach().new_zeros(width)
+    largest = largest.scatter_reduce(-1, groups, logits_BC.detach(), "amax", include_self=False)
+    powers = ((logits_BC - largest.gather(-1, groups)) / temperature).exp()
+    sums = torch.zeros_like(largest).scatter_add(-1, groups, powers)
+    return largest[..., firsts_G] + temperature * sums[..., firsts_G].log()
 
 
 def kl_divergence(
@@ -117,8 +123,7 @@ def decoupled(
     """Decoupled distillation (Zhao et al. 2022, eq. 7), times temperature^2.
 
     alpha * KL of (true class, all others) + beta * KL among the other classes. With alpha = 1 and
-    beta = 1 - p(true class) it is the plain KL (eq. 6). With two classes nothing is among the
-    others: the second part is 0.
+    beta = 1 - p(true class) it is the plain KL (eq. 6). With two classes the second part is 0.
 
     Args:
         target: probabilities, softened already, (B, C) or (B, T, C).
@@ -143,8 +148,8 @@ def decoupled(
     binary = binary + log_p_others.exp() * (log_p_others - log_q_others)
     binary = binary + _rounded_away(target, kind)
     gap = (among_p - among_q).scatter(-1, true, 0.0)  # -inf against -inf at the true class
-    mask_scores = (among_p.exp() * gap).sum(dim=-1)
-    return (temperature**2 * (alpha * binary + beta * mask_scores)).to(kind)
+    others = (among_p.exp() * gap).sum(dim=-1)
+    return (temperature**2 * (alpha * binary + beta * others)).to(kind)
 
 
 def _parts(log_p: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,8 +169,8 @@ def correlation(
     """DIST (Huang et al. 2022, eq. 6-9), times temperature^2: one minus Pearson correlations.
 
     beta * between classes, for each example; gamma * between the examples of the batch, for each
-    class, the mean over classes repeated for every example. Of one example the second part is 0.
-    As in the public code 1e-8 is added to the product of the two lengths.
+    class, the mean over classes repeated for every example. For a single example the second part
+    is 0. As in the public code, 1e-8 is added to the product of the two lengths.
 
     Args:
         target: probabilities, softened already, (B, C) or (B, T, C).
@@ -196,7 +201,7 @@ def logit_error(
 ) -> Float[Tensor, "*both"]:
     """Squared error of raw logits, the mean over classes (Ba, Caruana 2014, eq. 3 times 2 / C).
 
-    Half of it is what `soft_target` tends to at high temperatures, for logits of mean 0.
+    Half of it is the limit of `soft_target` at high temperatures, for logits of mean 0.
 
     Args:
         target: the teacher's raw scores, (B, C) or (B, T, C).
@@ -235,10 +240,10 @@ def cross_entropy(
 
 
 def _exact(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both in float64, and the type they came in.
+    """Both in float64, and their original type.
 
-    A divergence is a small difference of large terms: of answers softened at a temperature of 20
-    float32 would keep four digits. They are a few numbers an example.
+    A divergence is a small difference of large terms: at a temperature of 20, float32 would keep
+    four digits of it. The cost is small: a few numbers per example.
     """
     kind = torch.promote_types(target.dtype, logits.dtype)
     exact = kind if logits.device.type == "mps" else torch.float64  # which has no float64
@@ -246,9 +251,9 @@ def _exact(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, torch.dtype]
 
 
 def _rounded_away(target: Tensor, kind: torch.dtype) -> Tensor:
-    """What rounding to a type took from the sum of a distribution: what its KL lacks, in the main.
+    """What rounding took from the sum of a distribution, which is most of the error of its KL.
 
-    Nothing of a row that is no distribution, as one of zeros is where no teacher knows the class.
+    0 for rows that are no distribution, such as zeros where no teacher knows the class.
     """
     lost = (1 - target.sum(dim=-1)).detach()
     rounded = (lost.abs() < 1e-3) & (kind != torch.float64)
@@ -258,3 +263,64 @@ def _rounded_away(target: Tensor, kind: torch.dtype) -> Tensor:
 def _log(probabilities: Tensor, kind: torch.dtype) -> Tensor:
     # The clamp keeps the gradient finite where a probability underflowed to 0.
     return probabilities.clamp_min(torch.finfo(kind).tiny).log()
+
+
+@dataclass(frozen=True)
+class KLLoss(AbstractLogitLoss):
+    """Knowledge distillation (Hinton et al. 2015): temperature^2 KL(target || student)."""
+
+    slug = "kl"
+    ignores_filled_classes = True
+
+    def __call__(self, target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `soft_target`."""
+        return soft_target(target, logits, self.temperature)
+
+
+@dataclass(frozen=True)
+class DKDLoss(AbstractLogitLoss):
+    """Decoupled knowledge distillation (Zhao et al. 2022)."""
+
+    slug = "dkd"
+    mixes = ("loss", "probs", "logits")
+
+    target_class: float = 1.0
+    """Weight of the true class against all others (the paper's alpha)."""
+    other_classes: float = 8.0
+    """Weight of the distribution among the other classes (the paper's beta)."""
+
+    def __call__(self, target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `decoupled`."""
+        weights = self.target_class, self.other_classes
+        return decoupled(target, logits, labels, self.temperature, *weights)
+
+
+@dataclass(frozen=True)
+class DISTLoss(AbstractLogitLoss):
+    """DIST (Huang et al. 2022): correlations between classes and between examples."""
+
+    slug = "dist"
+    pointwise = False
+
+    between_classes: float = 1.0
+    """Weight of the correlation between classes (the paper's beta)."""
+    between_examples: float = 1.0
+    """Weight of the correlation between examples (the paper's gamma)."""
+
+    def __call__(self, target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `correlation`."""
+        weights = self.between_classes, self.between_examples
+        return correlation(target, logits, self.temperature, *weights)
+
+
+@dataclass(frozen=True)
+class LogitRegressionLoss(AbstractLogitLoss):
+    """Logit regression (Ba, Caruana 2014): half the squared error of raw logits."""
+
+    slug = "logits"
+    mixes = ("logits", "loss")
+    softened = False
+
+    def __call__(self, target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `logit_error`; the half makes it the limit of `kl` at high temperatures."""
+        return logit_error(target, logits) / 2

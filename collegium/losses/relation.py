@@ -1,7 +1,7 @@
 """Losses on relations between the examples of a batch.
 
-They compare what does not depend on the width of the embedding, so student and teacher may differ
-in it. All are taken over the local batch. Angles are in `angles`.
+Distances and similarities do not depend on the width of the embedding, so the student's may differ
+from the teacher's. All are taken over the local batch. Angles are in `angles`.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def distance(
 
     Pair distances are divided by their mean over distinct pairs and compared by a smooth L1 of
     transition 1; the mean counts all B entries of a row, the zero diagonal included. Coinciding
-    examples count with distance 1e-6. One example has no pair: 0.
+    examples count with distance 1e-6. A single example has no pair and the loss 0.
 
     Args:
         student_BP: embeddings of any width.
@@ -54,10 +54,10 @@ def _relative_distances(points_BP: Tensor) -> Tensor:
 def similarity(
     student_BP: Float[Tensor, "B P"], target_BP: Float[Tensor, "B Q"]
 ) -> Float[Tensor, " B"]:
-    """Similarity preserving (Tung, Mori 2019, eq. 1-3): who is like whom, example by example.
+    """Similarity preserving (Tung, Mori 2019, eq. 1-3): similarities of each example to all others.
 
-    The products of each example's features with everybody's, brought to length 1; the squared
-    difference, summed over the row and divided by B, so that the mean over the batch is the
+    The products of each example's features with those of the batch, normalised to length 1; their
+    squared difference, summed over the row and divided by B, so that the mean over the batch is the
     published sum over B^2. Taken over the local batch.
 
     Args:

@@ -1,19 +1,15 @@
-"""Teachers weighted by how well their gradients agree."""
+"""AE-KD: adaptive ensemble distillation in gradient space."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from collegium.methods.base import require
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
-
-if TYPE_CHECKING:
-    from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
+from collegium.methods.choices import Mix, WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class AEKD(AbstractSoftTarget):
-    """Weights for the batch under which the teachers' gradients cancel least against each other.
+    """Adaptive ensemble distillation (AE-KD): batch weights that minimise gradient conflict.
 
     Du, You, Li, Wu, Wang, Qian, Zhang, Agree to Disagree: Adaptive Ensemble Knowledge Distillation
     in Gradient Space, NeurIPS 2020.
@@ -40,22 +36,14 @@ class AEKD(AbstractSoftTarget):
     presets = {"published": {"label_weight": 1.0}}  # noqa: RUF012
 
     weighting: WeightingName = "gradient"
-    """Who is heard how much; `tolerance` belongs to `gradient`."""
-    mix: Literal["probs", "logits", "loss"] | None = "loss"
-    """Weigh each teacher's loss, or mix probabilities or logits into one target."""
+    """How teachers are weighted; `gradient` reads `tolerance` and `normalise_gradients`."""
+    mix: Mix | None = "loss"
+    """Average the teachers' losses, or probabilities or logits into one target."""
     tolerance: float = 0.6
-    """Largest weight, > 0; below 1/T everybody gets 1/T, 1 is no limit."""
+    """Largest weight, > 0; below 1/T all weights are 1/T, 1 is no limit."""
     normalise_gradients: bool = False
     """Compare directions of gradients, not their lengths."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.tolerance > 0, f"tolerance must be > 0, got {self.tolerance}")
-
-    def make_weighting(self, dims: "Dims") -> "AbstractWeighting":
-        """By gradients, within the tolerance."""
-        from collegium.weighting import GradientWeighting
-
-        if self.weighting != "gradient":
-            return super().make_weighting(dims)
-        return GradientWeighting(self.temperature, self.tolerance, self.normalise_gradients)

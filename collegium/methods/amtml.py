@@ -1,13 +1,13 @@
-"""AMTML-KD: who is heard is decided for each example, and hints come from several teachers."""
+"""AMTML-KD: adaptive multi-teacher multi-level distillation."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from collegium.methods.base import require
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName, width_of_last_map
+from collegium.methods.choices import WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 if TYPE_CHECKING:
-    from collegium.objectives import Relation
     from collegium.objectives.objective import AbstractTerm, Objective
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
@@ -39,7 +39,7 @@ _NOTEBOOK = {
 
 @dataclass(frozen=True)
 class AMTML(AbstractSoftTarget):
-    """Adaptive weights per example, and hints from several teachers to groups of layers.
+    """Adaptive multi-teacher multi-level distillation (AMTML-KD): learned weights, and hints.
 
     Liu, Zhang, Wang, Adaptive multi-teacher multi-level knowledge distillation, Neurocomputing 415
     (2020) 106-113, DOI 10.1016/j.neucom.2020.07.048, arXiv 2103.04062.
@@ -49,16 +49,17 @@ class AMTML(AbstractSoftTarget):
     m = sum_t w_t softmax(z_t / temperature).
     Loss: label_weight CE(s, y) + alpha temperature^2 KL(m || q) + angle_weight RKD-angle(q, m)
     + hint_weight mean over groups |regressor(student map) - map of the group's teacher|^2.
-    The weights learn from the KL to the one mixture (not from a sum of KLs). Ours beside the paper:
-    the feature has length 1, the adapter waits until the student has learnt something, and the
-    label has weight 1 (the paper's 1 - alpha is in the presets, or label_weight None).
+    The weights are learned for each example, from the KL to the one mixture (not from a sum of
+    KLs). Each group of the student's layers gets a hint from one teacher. Our defaults differ from
+    the paper: the feature has length 1, the adapter starts after 0.3 of the epochs, and the label
+    has weight 1 (the paper's 1 - alpha is in the presets, or label_weight None).
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("a",), student_maps={"last": (4, 2, 2)})
     >>> method = cg.AMTML(temperature=1.0, alpha=1.0, angle_weight=0.0, hint_weight=0.0)
     >>> student = cg.StudentOutputs(torch.zeros(1, 2), {"last": torch.ones(1, 4, 2, 2)})
-    >>> sure = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0]]]))  # one teacher: plain KD
-    >>> round(method.build(dims)(student, sure, torch.tensor([0]))["kd"].item(), 4)  # ln 2
+    >>> certain = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0]]]))  # one teacher: plain KD
+    >>> round(method.build(dims)(student, certain, torch.tensor([0]))["kd"].item(), 4)  # ln 2
     0.6931
     """
 
@@ -94,7 +95,7 @@ class AMTML(AbstractSoftTarget):
     alpha: float = 0.5
     """Weight of the integrated soft target, >= 0."""
     weighting: WeightingName = "latent"
-    """Who is heard how much; the adapter's options belong to `latent`."""
+    """How teachers are weighted; `latent` reads the options `beta_...` and `adapter_...`."""
     angle_weight: float = 1.0
     """Weight of the angles between the examples' outputs (RKD), against the target's."""
     distance_weight: float = 0.0
@@ -102,23 +103,23 @@ class AMTML(AbstractSoftTarget):
     hint_weight: float = 0.1
     """Weight of the hints; 0 runs no regressor."""
     beta_pool: Literal["max", "avg"] = "max"
-    """How the student's last map becomes its feature; drawn as max, coded as avg."""
+    """Pooling of the student's last map; max in the paper's figure, avg in its code."""
     normalise_beta: bool = True
     """Scale the feature to length 1, so that its width and pooling do not matter."""
     detach_beta: bool = True
-    """Keep the gradient of the weights out of the student, so that it cannot move its target."""
+    """Stop the weights' gradient before the student, so that it does not change its own target."""
     adapter_init_std: float = 0.3
     """Standard deviation of v at the start, and of the scores if the feature is normalised; > 0."""
     adapter_rate: float = 10.0
     """Learning rate of the latent vectors, as a multiple of the student's."""
     adapter_start: float = 0.3
-    """Part of the epochs before the adapter learns; a student with no opinion misleads it."""
+    """Part of the epochs before the adapter learns; an untrained student misleads it."""
     adapter_share: float = 1.0
-    """Stage one: part of the epochs until which the adapter learns; after that it is frozen."""
+    """Stage one: part of the epochs after which the adapter is frozen."""
     adapter_l2: float = 0.0
     """Weight of |v|^2 + sum |theta|^2 in stage one; pulls the weights to uniform."""
     adapter_label_weight: float = 0.0
-    """Our extension, not the paper's: weight of CE(mixture, label), which trains the adapter."""
+    """Our extension: weight of CE(mixture, label), which trains the adapter."""
     angle_input: Literal["probs", "logits", "log_probs"] = "probs"
     """The student's side of angle and distance; only probs makes a perfect student's loss 0."""
     kl_over_classes: bool = False
@@ -130,11 +131,11 @@ class AMTML(AbstractSoftTarget):
     hint_norm: Literal["channel_out", "channel_in", "none"] = "channel_out"
     """Compare directions after the regressor, normalise before it, or plain squares."""
     hint_assign: Literal["one_per_group", "cyclic", "all_to_one", "skip_last"] = "one_per_group"
-    """Which teacher hints to which group of student layers."""
+    """Which teacher gives the hint to which group of student layers."""
     hint_pairs: tuple[str, ...] = ()
-    """Explicit hints, STUDENT_LAYER=TEACHER:TEACHER_LAYER, in place of the rule."""
+    """Explicit hints, STUDENT_LAYER=TEACHER:TEACHER_LAYER, instead of the rule."""
     hint_reduce: Literal["mean", "sum"] = "mean"
-    """Over groups; the mean keeps the strength independent of the number of teachers."""
+    """Reduction over groups; the mean makes the strength independent of their number."""
     hint_pooled: bool = False
     """Compare every position with the teacher's mean over positions."""
     train_regressors: bool = True
@@ -146,9 +147,12 @@ class AMTML(AbstractSoftTarget):
         super().__post_init__()
         require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
         require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
-        require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 nothing can learn")
+        require(
+            self.adapter_init_std > 0,
+            "adapter_init_std must be > 0: at 0 it cannot learn",
+        )
 
-    def pairs_asked(self) -> tuple[str, ...]:
+    def requested_pairs(self) -> tuple[str, ...]:
         """Those of `hint_pairs`."""
         return self.hint_pairs
 
@@ -156,7 +160,7 @@ class AMTML(AbstractSoftTarget):
         """Terms `ce`, `kd`, then those switched on of `angle`, `distance`, `hint.TEACHER`.
 
         Raises:
-            RequestError: an option out of range, or hints asked of a network without maps.
+            RequestError: an option out of range, or hints from a network without feature maps.
         """
         from collegium.objectives import HardLabel, MixtureLabel
         from collegium.objectives.objective import Objective
@@ -173,34 +177,19 @@ class AMTML(AbstractSoftTarget):
             terms["adapter_label"] = MixtureLabel(self.adapter_label_weight)
         return Objective(terms, weighting)
 
-    def make_weighting(self, dims: "Dims") -> "AbstractWeighting":
-        """The adapter, or another weighting by its name."""
-        from collegium.weighting import LatentWeighting
-
-        if self.weighting != "latent":
-            return super().make_weighting(dims)
-        width = width_of_last_map(dims, "amtml")
-        return LatentWeighting(
-            dims.teachers,
-            width,
-            beta_pool=self.beta_pool,
-            normalise_beta=self.normalise_beta,
-            detach_beta=self.detach_beta,
-            init_std=self.adapter_init_std,
-            learn_from=self.adapter_start,
-            learn_until=self.adapter_share,
-            rate=self.adapter_rate,
-            seed=dims.seed,
-        )
-
     def _relations(self) -> "dict[str, AbstractTerm]":
+        from collegium.losses import angle, distance
         from collegium.objectives import RelationToTarget
 
-        def term(relation: "Relation", weight: float) -> "dict[str, AbstractTerm]":
-            part = RelationToTarget(relation, self.temperature, weight, self.angle_input)
-            return {relation: part} if weight else {}
-
-        return term("angle", self.angle_weight) | term("distance", self.distance_weight)
+        relations = {
+            "angle": (angle, self.angle_weight),
+            "distance": (distance, self.distance_weight),
+        }
+        return {
+            name: RelationToTarget(relation, self.temperature, weight, self.angle_input)
+            for name, (relation, weight) in relations.items()
+            if weight
+        }
 
     def _hints(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         from collegium.models.features.pairing import pair_layers
@@ -215,16 +204,13 @@ class AMTML(AbstractSoftTarget):
         return {
             f"hint.{pair.teacher}" + (f".{pair.student_layer}" * (names.count(pair.teacher) > 1)): (
                 Hint(
-                    (pair.student_layer, dims.student_maps[pair.student_layer]),
-                    pair.teacher,
-                    (pair.teacher_layer, dims.teacher_maps[pair.teacher][pair.teacher_layer]),
+                    pair,
+                    dims,
                     scale=self.hint_weight / count,
                     norm=self.hint_norm,
                     pooled=self.hint_pooled,
                     trained=self.train_regressors,
                     until=until,
-                    seed=dims.seed,
-                    place=dims.teachers.index(pair.teacher),
                     weighted=False,
                 )
             )

@@ -1,4 +1,4 @@
-"""Attention transfer."""
+"""Attention transfer (AT)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AT(AbstractFeature):
-    """Where the student's layers are strong is to be where each teacher's are.
+    """Attention transfer: match the student's spatial attention maps to each teacher's.
 
     Zagoruyko, Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv 1612.03928,
     section 3.1.
 
     Loss: CE(s, y) + hint_weight sum_t w_t sum over layers mean (a(F_s) - a(F_t))^2, where a is the
-    mean square over channels, brought to length 1 over positions.
+    mean square over channels, normalised to length 1 over positions.
 
     >>> import torch, collegium as cg
     >>> maps = {"one": (2, 1, 2)}
     >>> objective = cg.AT(hint_weight=1.0).build(cg.Dims(2, ("t",), maps, {"t": maps}))
     >>> left, right = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     >>> student = cg.StudentOutputs(torch.zeros(1, 2), {"one": left.expand(1, 2, 1, 2)})
-    >>> answers = {"t": {"one": right.expand(1, 2, 1, 2)}}
-    >>> teacher = cg.TeacherOutputs(torch.zeros(1, 1, 2), answers)
+    >>> theirs = {"t": {"one": right.expand(1, 2, 1, 2)}}
+    >>> teacher = cg.TeacherOutputs(torch.zeros(1, 1, 2), theirs)
     >>> objective(student, teacher, torch.tensor([0]))["at.t"].item()
     1.0
     """
@@ -43,15 +43,15 @@ class AT(AbstractFeature):
     student_layers = "all"
 
     hint_weight: float = 10.0
-    """Weight of the attention maps, >= 0; the teachers' shares sum to 1. Public code has 1000."""
+    """Weight of the attention maps, >= 0; the teachers' weights sum to 1. Public code has 1000."""
 
     def extra_terms(
         self, dims: "Dims", weighting: "AbstractWeighting"
     ) -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""
-        from collegium.objectives import Compared, Comparison
+        from collegium.objectives import AttentionComparison, Compared
 
         pairs = self.pairs(dims)
-        comparison = Comparison("attention", pairs, dims)
+        comparison = AttentionComparison(pairs, dims)
         compared = {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
         return super().extra_terms(dims, weighting) | compared

@@ -1,4 +1,4 @@
-"""The uniform mean of the teachers: the control every adaptive weighting must beat."""
+"""AvgMKD: the uniform mean of the teachers, the control for every adaptive weighting."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from collegium.methods.soft_target import AbstractSoftTarget
 
 @dataclass(frozen=True)
 class AvgMKD(AbstractSoftTarget):
-    """The mean of the teachers' softened answers, each teacher heard equally.
+    """Averaged distillation (AvgMKD): match the uniform mean of the teachers' softened outputs.
 
-    AMTML-KD's Figure 3 calls it AvgMKD, CA-MKD calls it AVER; that a mean of posteriors is a good
-    committee: Dietterich, Ensemble Methods in Machine Learning, MCS 2000.
+    AMTML-KD's Figure 3 calls it AvgMKD, CA-MKD calls it AVER; for the mean of posteriors as
+    an ensemble see Dietterich, Ensemble Methods in Machine Learning, MCS 2000.
 
     Loss: label_weight CE(s, y) + alpha temperature^2 KL(mean_t p_t || q).
 
@@ -18,8 +18,8 @@ class AvgMKD(AbstractSoftTarget):
     >>> dims = cg.Dims(classes=2, teachers=("a", "b"))
     >>> objective = cg.AvgMKD(temperature=1.0, alpha=1.0).build(dims)
     >>> student = cg.StudentOutputs(torch.zeros(1, 2))
-    >>> torn = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0], [0.0, 100.0]]]))
-    >>> round(objective(student, torn, torch.tensor([0]))["kd"].item(), 4)  # (1/2, 1/2) both
+    >>> opposed = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0], [0.0, 100.0]]]))
+    >>> round(objective(student, opposed, torch.tensor([0]))["kd"].item(), 4)  # (1/2, 1/2) both
     0.0
     """
 

@@ -1,6 +1,6 @@
-"""What every method is: a frozen set of hyperparameters that builds an objective.
+"""The base class of all methods: a frozen set of hyperparameters that builds an objective.
 
-Nothing here imports torch, so that the command line answers at once; `build` imports what it needs.
+Nothing here imports torch, so that the command line starts fast; `build` imports what it needs.
 """
 
 import dataclasses
@@ -17,29 +17,34 @@ if TYPE_CHECKING:
     from collegium.objectives.objective import Objective
     from collegium.types import Dims
 
+TEMPERATURE, ALPHA, LABEL_WEIGHT = 4.0, 0.9, 1.0
+"""Defaults of methods on soft targets (docs/results.md, "The label's weight").
+
+Here for the command line, which reads its help without the names of weightings and losses."""
+
 M = TypeVar("M", bound="AbstractMethod")
 
 
 @dataclass(frozen=True)
 class AbstractMethod(ABC):
-    """A paper: its hyperparameters are fields, their defaults the class's.
+    """A method of distillation; its hyperparameters are fields.
 
-    Subclasses give a docstring that begins with what the method does and cites the paper, a field
-    docstring per hyperparameter (that becomes `--help`), and `build`.
+    A subclass has a docstring that begins with the method's name and what it does and cites the
+    paper, a docstring for each field (the text of `--help`), and `build`.
     """
 
     slug: ClassVar[str]
-    """How the command line calls it."""
+    """Name on the command line."""
     bibtex: ClassVar[str] = ""
     needs: ClassVar[str] = "logits"
-    """What it reads of the teachers, in words."""
+    """The outputs of the teachers that it reads, for messages."""
     uses_teachers: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Named settings: what each changes from the defaults."""
+    """Named settings: the values that differ from the defaults."""
 
     @abstractmethod
     def build(self, dims: "Dims") -> "Objective":
-        """The objective for these shapes; what it learns is drawn from `dims.seed` alone."""
+        """The objective for these shapes; its parameters are drawn from `dims.seed` alone."""
 
     @classmethod
     def preset(cls: type[M], name: str, **changes: Any) -> M:
@@ -54,24 +59,26 @@ class AbstractMethod(ABC):
 
     @property
     def needs_teacher_accuracy(self) -> bool:
-        """Whether it settles whom it hears by the teachers' accuracy on the validation split."""
+        """Whether it chooses teachers by their accuracy on the validation split."""
         return False
 
-    def heard(self, teachers: tuple[str, ...], accuracy: Mapping[str, float]) -> "AbstractMethod":
-        """This method, having settled which of the teachers it hears.
+    def resolve_teachers(
+        self, teachers: tuple[str, ...], accuracy: Mapping[str, float]
+    ) -> "AbstractMethod":
+        """This method, with its choice of teachers made.
 
         Args:
-            teachers: the names given.
+            teachers: all names.
             accuracy: of each on the validation split, in 0..1.
         """
         return self
 
     def active_teachers(self, teachers: tuple[str, ...]) -> tuple[str, ...]:
-        """The names whose answers are read, of those given."""
+        """Those of the given teachers whose outputs are read."""
         return teachers if self.uses_teachers else ()
 
-    def pairs_asked(self) -> tuple[str, ...]:
-        """Hidden layers a user pairs, STUDENT_LAYER=TEACHER:TEACHER_LAYER; none without hints."""
+    def requested_pairs(self) -> tuple[str, ...]:
+        """Layers that the user pairs, as STUDENT_LAYER=TEACHER:TEACHER_LAYER."""
         return ()
 
     def options(self) -> dict[str, Any]:
@@ -85,9 +92,9 @@ class AbstractMethod(ABC):
 
     @classmethod
     def card(cls) -> str:
-        """The docstring, what it needs, and every hyperparameter with its default."""
+        """The docstring, the outputs it needs, and every hyperparameter with its default."""
         rows = [f"  {field.name} = {field.default!r}" for field in dataclasses.fields(cls)]
-        # The doctest is for those who read the code.
+        # Without the doctest.
         prose = inspect.cleandoc(cls.__doc__ or "").partition(">>>")[0].strip()
         parts = [prose, f"Needs: {cls.needs}."]
         parts += ["Options and defaults:\n" + "\n".join(rows)] if rows else []
@@ -110,26 +117,16 @@ def require(condition: bool, message: str) -> None:
         raise RequestError(message)
 
 
-def check_soft_target(temperature: float, alpha: float) -> None:
-    """Refuse a temperature or an alpha that makes no sense.
-
-    Raises:
-        RequestError: naming the option, its value and its range.
-    """
-    require(temperature > 0, f"temperature must be > 0, got {temperature}")
-    require(0 <= alpha <= 1, f"alpha must be between 0 and 1, got {alpha}")
-
-
 def check_parts(teachers: object, method: object, expected: str) -> None:
-    """Refuse teachers without names, and a method that is not built.
+    """Refuse teachers without names, and a method that is no instance.
 
     Args:
-        teachers: as they were given.
-        method: the same.
-        expected: what teachers can be.
+        teachers: as the user gave them.
+        method: as the user gave it.
+        expected: what a teacher can be, for the message.
 
     Raises:
-        RequestError: saying what was given.
+        RequestError: names what was given.
     """
     if not isinstance(teachers, Mapping):
         raise RequestError(

@@ -1,11 +1,12 @@
-"""Teachers weighted by what they give the true class."""
+"""CA-MKD: confidence-aware multi-teacher distillation."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from collegium.errors import RequestError
 from collegium.methods.base import require
-from collegium.methods.soft_target import AbstractFeature, WeightingName
+from collegium.methods.choices import Mix, WeightingName
+from collegium.methods.soft_target import AbstractFeature
 
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm, Objective
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CAMKD(AbstractFeature):
-    """Soft targets and hints, each weighted by the cross entropy of a teacher's answer.
+    """Confidence-aware distillation (CA-MKD): weight soft targets and hints by cross entropy.
 
     Zhang, Chen, Wang, Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022,
     arXiv 2201.00007, equations 2 to 9.
@@ -54,9 +55,9 @@ class CAMKD(AbstractFeature):
     alpha: float = 0.9
     """Weight of the soft target, >= 0."""
     weighting: WeightingName = "confidence"
-    """Who is heard how much in the soft target; hints have their own weights."""
-    mix: Literal["probs", "logits", "loss"] | None = "loss"
-    """Weigh each teacher's loss, or mix probabilities or logits into one target."""
+    """How teachers are weighted in the soft target; hints have their own weights."""
+    mix: Mix | None = "loss"
+    """Average the teachers' losses, or probabilities or logits into one target."""
     hint_weight: float = 0.5
     """Weight of the hints, >= 0; 0 needs no classifier and no regressor. Public code has 50."""
     divided_by_teachers: bool = False
@@ -98,6 +99,7 @@ class CAMKD(AbstractFeature):
     ) -> "dict[str, AbstractTerm]":
         """One term `hints` over all teachers."""
         from collegium.objectives import ClassifiedHints, Hint
+        from collegium.types import HintPair
 
         terms = super().extra_terms(dims, weighting)
         if not self.hint_weight:
@@ -111,15 +113,7 @@ class CAMKD(AbstractFeature):
                 "fitnets --weighting confidence, at and rkd"
             )
         hints = [
-            Hint(
-                (own, dims.student_maps[own]),
-                name,
-                (theirs, dims.teacher_maps[name][theirs]),
-                scale=1.0,
-                norm="none",
-                seed=dims.seed,
-                place=dims.teachers.index(name),
-            )
+            Hint(HintPair(own, name, theirs), dims, scale=1.0, norm="none")
             for name, (own, theirs) in pairs.items()
         ]
         heads = [dims.heads[name] for name in pairs]

@@ -1,14 +1,14 @@
-"""Distillation by correlations."""
+"""DIST: distillation by correlations."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from collegium.methods.choices import LossName
 from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class DIST(AbstractSoftTarget):
-    """Correlations instead of distances: between classes, and between the batch's examples.
+    """DIST: match correlations between classes and between the batch's examples.
 
     Huang, You, Wang, Qian, Xu, Knowledge Distillation from A Stronger Teacher, NeurIPS 2022,
     arXiv 2205.10536, equations 6 to 9.
@@ -36,5 +36,5 @@ class DIST(AbstractSoftTarget):
         "published": {"alpha": 1.0, "label_weight": 1.0, "temperature": 1.0, "weighting": "best"}
     }
 
-    loss: Literal["kl", "dkd", "dist", "logits"] = "dist"
-    """How student and teachers are compared."""
+    loss: LossName = "dist"
+    """The loss between student and teachers."""

@@ -1,14 +1,14 @@
-"""Sure teachers are heard more."""
+"""EBKD: teachers weighted by the entropy of their predictions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
+from collegium.methods.choices import Mix, WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class EBKD(AbstractSoftTarget):
-    """Teachers weighted by how sure they are of the example: the less entropy, the more weight.
+    """Entropy-based weighting (EBKD): a teacher with lower entropy gets a larger weight.
 
     Kwon, Na, Lee, Kim, Adaptive Knowledge Distillation Based on Entropy, ICASSP 2020, 7409-7413,
     DOI 10.1109/ICASSP40776.2020.9054698. No official code; the form is that of the CA-MKD
@@ -18,7 +18,7 @@ class EBKD(AbstractSoftTarget):
     Loss: label_weight CE(s, y) + alpha temperature^2 sum_t w_t KL(p_t || q).
 
     >>> import torch, collegium as cg
-    >>> objective = cg.EBKD().build(cg.Dims(classes=2, teachers=("sure", "torn")))
+    >>> objective = cg.EBKD().build(cg.Dims(classes=2, teachers=("certain", "uncertain")))
     >>> teachers = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0], [0.0, 0.0]]]))
     >>> objective.weigh(cg.StudentOutputs(torch.zeros(1, 2)), teachers, torch.tensor([1])).tolist()
     [[1.0, 0.0]]
@@ -34,6 +34,6 @@ class EBKD(AbstractSoftTarget):
     presets = {"published": {"alpha": 1.0, "label_weight": 1.0}}  # noqa: RUF012
 
     weighting: WeightingName = "entropy"
-    """Who is heard how much."""
-    mix: Literal["probs", "logits", "loss"] | None = "loss"
-    """Weigh each teacher's loss, or mix probabilities or logits into one target."""
+    """How teachers are weighted."""
+    mix: Mix | None = "loss"
+    """Average the teachers' losses, or probabilities or logits into one target."""

@@ -1,4 +1,4 @@
-"""Hints from hidden layers."""
+"""FitNets: hints from hidden layers."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitNets(AbstractFeature):
-    """The student's middle layer, through a trained regressor, is to be each teacher's.
+    """FitNets hints: regress each teacher's feature map from the student's middle layer.
 
     Romero, Ballas, Kahou, Chassang, Gatta, Bengio, FitNets: Hints for Thin Deep Nets, ICLR 2015,
     arXiv 1412.6550, equation 3. In one stage, as public code trains it; a regressor per teacher
-    (1x1 convolution after pooling to one resolution), trained with the student, dropped at export.
+    (1x1 convolution after pooling to one resolution), trained with the student, not exported.
 
     Loss: CE(s, y) + hint_weight sum_t w_t mean (r_t(F_s) - F_t)^2.
 
@@ -43,24 +43,19 @@ class FitNets(AbstractFeature):
     student_layers = "middle"
 
     hint_weight: float = 1.0
-    """Weight of the hints, >= 0; the teachers' shares sum to 1. Public code has 100."""
+    """Weight of the hints, >= 0; the teachers' weights sum to 1. Public code has 100."""
 
     def extra_terms(
         self, dims: "Dims", weighting: "AbstractWeighting"
     ) -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
         from collegium.objectives import Hint
+        from collegium.types import HintPair
 
         terms = super().extra_terms(dims, weighting)
         for name, pairs in self.pairs(dims).items():
             for own, theirs in pairs:
                 terms[f"hint.{name}" + f".{own}" * (len(pairs) > 1)] = Hint(
-                    (own, dims.student_maps[own]),
-                    name,
-                    (theirs, dims.teacher_maps[name][theirs]),
-                    scale=self.hint_weight,
-                    norm="none",
-                    seed=dims.seed,
-                    place=dims.teachers.index(name),
+                    HintPair(own, name, theirs), dims, scale=self.hint_weight, norm="none"
                 )
         return terms

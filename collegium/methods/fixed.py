@@ -1,16 +1,17 @@
-"""Given weights: a control."""
+"""Fixed weights: a control for adaptive weightings."""
 
 from dataclasses import dataclass
 
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
+from collegium.methods.choices import WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class Fixed(AbstractSoftTarget):
-    """The same given share of each teacher for every example; without shares the plain mean.
+    """Fixed weights: given shares of the teachers, the same for every example.
 
-    A control: an adaptive weighting that is no better than the best fixed one (tuned on
-    validation) has shown nothing.
+    Without shares it is the plain mean. A control: an adaptive weighting should beat the best fixed
+    one, tuned on validation.
 
     Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t share_t p_t || q).
 
@@ -25,4 +26,4 @@ class Fixed(AbstractSoftTarget):
     slug = "fixed"
 
     weighting: WeightingName = "fixed"
-    """Who is heard how much; `shares` belong to `fixed`."""
+    """How teachers are weighted; `fixed` reads `shares`."""

@@ -1,4 +1,4 @@
-"""Flow of the solution procedure."""
+"""Flow of solution procedure (FSP)."""
 
 import itertools
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FSP(AbstractFeature):
-    """How the student's layers go together, pair by pair, is to be how each teacher's do.
+    """Flow of solution procedure: match Gram matrices between pairs of layers.
 
     Yim, Joo, Bae, Kim, A Gift from Knowledge Distillation: Fast Optimization, Network Minimization
     and Transfer Learning, CVPR 2017, equations 1 and 2. In one stage, beside the label.
 
     Loss: CE(s, y) + hint_weight sum_t w_t sum over consecutive layers mean (G_s - G_t)^2, where G
-    are the products of the channels of two layers, the mean over positions. Where channels differ
-    a trained 1x1 convolution brings the student's to the teacher's; the paper needs equal ones.
+    are the products of the channels of two layers, the mean over positions. Where channels differ,
+    a trained 1x1 convolution maps the student's to the teacher's; the paper needs equal channels.
 
     >>> import torch, collegium as cg
     >>> maps = {"one": (1, 2, 2), "two": (1, 1, 1)}
@@ -46,7 +46,7 @@ class FSP(AbstractFeature):
     student_layers = "all"
 
     hint_weight: float = 0.5
-    """Weight of the flows, >= 0; the teachers' shares sum to 1. Public code has 50."""
+    """Weight of the flows, >= 0; the teachers' weights sum to 1. Public code has 50."""
 
     def extra_terms(
         self, dims: "Dims", weighting: "AbstractWeighting"

@@ -1,26 +1,27 @@
-"""Our own weighting: a gate on the student's feature, corrected by the label."""
+"""Gated weighting (ours): a gate on the student's feature, corrected by the label."""
 
 from dataclasses import dataclass
 
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
+from collegium.methods.choices import WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class Gated(AbstractSoftTarget):
-    """Teachers weighted by what they give the true class and by a gate on the student's feature.
+    """Gated weighting (ours): weight teachers by their true-class probability and a learned gate.
 
-    Ours, not a paper's. AMTML-KD's adapter follows what the student already says: nothing in its
-    objective favours the teacher that is right. Here each teacher keeps its latent vector theta_t,
-    which meets the student's feature beta of the example in a gate
-    g = softmax_t(bias_t + theta_t . beta), and the gate is trained by the label: it goes down
-    -log sum_t g_t p_t(y) + 0.1 KL(equal || g), the evidence of a mixture whose parts are the
-    teachers. By Bayes' rule, the probability that an example came from teacher t given its label is
-    then proportional to g_t p_t(y); the weights are that, with the likelihood tempered and kept
-    off 0: w_t ~ g_t (p_t(y) + 1 / C)^2. Equal teachers get equal weights, a teacher that is wrong
-    loses its weight on the example, and g carries to examples with doubtful labels what was learnt
-    of whole regions. g and w are constants for the student.
+    Not from a paper. AMTML-KD's adapter follows the student's current predictions: nothing in its
+    objective favours the teacher that is right. Here the student's feature beta of the example and
+    a vector theta_t for each teacher give a gate g = softmax_t(bias_t + theta_t . beta), and the
+    label trains the gate: it minimises -log sum_t g_t p_t(y) + 0.1 KL(equal || g), the negative log
+    evidence of a mixture of the teachers. By Bayes' rule, the probability that an example came from
+    teacher t given its label is proportional to g_t p_t(y). The weights are that probability, with
+    the likelihood tempered and bounded away from 0: w_t ~ g_t (p_t(y) + 1 / C)^2. Equal teachers
+    get equal weights, and a teacher that is wrong on an example loses weight there. The gate
+    transfers what it learned in a region to examples with doubtful labels. The student gets no
+    gradient through g and w.
 
-    Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q); the gate's own beside.
+    Loss: label_weight CE(s, y) + alpha temperature^2 KL(sum_t w_t p_t || q); plus the gate's.
 
     >>> import torch, collegium as cg
     >>> dims = cg.Dims(classes=2, teachers=("right", "wrong"), student_maps={"last": (4, 2, 2)})
@@ -34,4 +35,4 @@ class Gated(AbstractSoftTarget):
     slug = "gated"
 
     weighting: WeightingName = "gated"
-    """Who is heard how much."""
+    """How teachers are weighted."""

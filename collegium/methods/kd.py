@@ -1,17 +1,19 @@
-"""Soft-target distillation from one teacher."""
+"""Knowledge distillation (KD) from one teacher."""
 
 from dataclasses import dataclass
 
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
+from collegium.methods.choices import WeightingName
+from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class KD(AbstractSoftTarget):
-    """One teacher's softened answers: the best on validation, or the one named.
+    """Knowledge distillation: match the softened outputs of one teacher, by default the best.
 
     Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, arXiv 1503.02531,
-    section 2. With another weighting it is the same loss on all teachers. Much public code has the
-    label at 1 - alpha, as Zagoruyko, Komodakis, attention-transfer (that preset).
+    section 2. The best teacher is the most accurate on validation. With another weighting it is the
+    same loss on all teachers. Much public code gives the label 1 - alpha, as Zagoruyko,
+    Komodakis, attention-transfer (that preset).
 
     Loss: label_weight CE(s, y) + alpha temperature^2 KL(p || q), softened on both sides.
 
@@ -19,8 +21,8 @@ class KD(AbstractSoftTarget):
     >>> dims = cg.Dims(classes=2, teachers=("t",))
     >>> objective = cg.KD(temperature=1.0, alpha=1.0).build(dims)
     >>> student = cg.StudentOutputs(torch.zeros(1, 2))
-    >>> sure = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0]]]))  # KL of (1, 0) from (1/2, 1/2)
-    >>> round(objective(student, sure, torch.tensor([0]))["kd"].item(), 4)  # ln 2
+    >>> certain = cg.TeacherOutputs(torch.tensor([[[100.0, 0.0]]]))  # KL of (1, 0) from (1/2, 1/2)
+    >>> round(objective(student, certain, torch.tensor([0]))["kd"].item(), 4)  # ln 2
     0.6931
     """
 
@@ -42,4 +44,4 @@ class KD(AbstractSoftTarget):
     }
 
     weighting: WeightingName = "best"
-    """Who is heard how much: one teacher, all equally, by chance, or by example."""
+    """How teachers are weighted: one alone, all equally, at random, or for each example."""

@@ -1,19 +1,19 @@
-"""Regression on logits."""
+"""Logit regression."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from collegium.methods.choices import LossName
 from collegium.methods.soft_target import AbstractSoftTarget
 
 
 @dataclass(frozen=True)
 class Logits(AbstractSoftTarget):
-    """Squared error against the mean of the teachers' raw logits; no temperature.
+    """Logit regression: match the mean of the teachers' raw logits by squared error.
 
     Ba, Caruana, Do Deep Nets Really Need to be Deep?, NIPS 2014, arXiv 1312.6184, equation 3.
 
-    Loss: label_weight CE(s, y) + alpha / (2 C) |s - mean_t z_t|^2. It is what kd tends to at high
-    temperatures, for logits of mean 0; the paper has no 1 / C and no label.
+    Loss: label_weight CE(s, y) + alpha / (2 C) |s - mean_t z_t|^2. It is the limit of kd at
+    high temperatures, for logits of mean 0; the paper has no 1 / C and no label.
 
     >>> import torch, collegium as cg
     >>> objective = cg.Logits(alpha=1.0).build(cg.Dims(classes=2, teachers=("t",)))
@@ -32,5 +32,5 @@ class Logits(AbstractSoftTarget):
         }"""
     presets = {"kd_zoo": {"alpha": 0.2, "label_weight": 1.0}}  # noqa: RUF012
 
-    loss: Literal["kl", "dkd", "dist", "logits"] = "logits"
-    """How student and teachers are compared."""
+    loss: LossName = "logits"
+    """The loss between student and teachers."""

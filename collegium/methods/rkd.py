@@ -1,4 +1,4 @@
-"""Relational knowledge distillation."""
+"""Relational knowledge distillation (RKD)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RKD(AbstractFeature):
-    """Distances and angles between the examples of a batch are to be those a teacher sees.
+    """Relational distillation: match distances and angles between the batch's examples.
 
     Park, Kim, Lu, Cho, Relational Knowledge Distillation, CVPR 2019, arXiv 1904.05068,
     equations 4 to 9.
@@ -43,7 +43,7 @@ class RKD(AbstractFeature):
     student_layers = "last"
 
     hint_weight: float = 1.0
-    """Weight of both relations together, >= 0; the teachers' shares sum to 1."""
+    """Weight of both relations together, >= 0; the teachers' weights sum to 1."""
     distance_weight: float = 25.0
     """Weight of the distances of pairs, >= 0."""
     angle_weight: float = 50.0
@@ -58,17 +58,17 @@ class RKD(AbstractFeature):
         self, dims: "Dims", weighting: "AbstractWeighting"
     ) -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
-        from collegium.objectives import Compared, Comparison, Relation
+        from collegium.objectives import AngleComparison, Compared, DistanceComparison
 
-        weights: dict[Relation, float] = {
-            "distance": self.hint_weight * self.distance_weight,
-            "angle": self.hint_weight * self.angle_weight,
-        }
         pairs = self.pairs(dims)
-        kinds = {kind: Comparison(kind, pairs, dims) for kind in weights if weights[kind]}
+        relations = {
+            "distance": (DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),
+            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight),
+        }
         compared = {
-            f"{kind}.{name}": Compared(comparison, name, weights[kind])
+            f"{kind}.{name}": Compared(comparison, name, weight)
             for name in pairs
-            for kind, comparison in kinds.items()
+            for kind, (comparison, weight) in relations.items()
+            if weight
         }
         return super().extra_terms(dims, weighting) | compared

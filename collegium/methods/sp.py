@@ -1,4 +1,4 @@
-"""Similarity preserving distillation."""
+"""Similarity-preserving distillation (SP)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SP(AbstractFeature):
-    """Examples that are alike to a teacher are to be alike to the student.
+    """Similarity-preserving distillation: match the similarities between the batch's examples.
 
     Tung, Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv 1907.09682,
     equations 1 to 4.
@@ -24,9 +24,9 @@ class SP(AbstractFeature):
     >>> import torch, collegium as cg
     >>> maps = {"one": (2, 1, 1)}
     >>> objective = cg.SP(hint_weight=1.0).build(cg.Dims(2, ("t",), maps, {"t": maps}))
-    >>> alike, apart = torch.ones(2, 2, 1, 1), torch.eye(2)[:, :, None, None]
-    >>> student = cg.StudentOutputs(torch.zeros(2, 2), {"one": apart})
-    >>> teacher = cg.TeacherOutputs(torch.zeros(2, 1, 2), {"t": {"one": apart + alike * 0}})
+    >>> points = torch.eye(2)[:, :, None, None]
+    >>> student = cg.StudentOutputs(torch.zeros(2, 2), {"one": points})
+    >>> teacher = cg.TeacherOutputs(torch.zeros(2, 1, 2), {"t": {"one": 3 * points}})
     >>> objective(student, teacher, torch.tensor([0, 1]))["sp.t"].tolist()
     [0.0, 0.0]
     """
@@ -42,15 +42,15 @@ class SP(AbstractFeature):
     student_layers = "last"
 
     hint_weight: float = 300.0
-    """Weight of the similarities, >= 0; the teachers' shares sum to 1. Public code has 3000."""
+    """Weight of the similarities, >= 0; the teachers' weights sum to 1. Public code has 3000."""
 
     def extra_terms(
         self, dims: "Dims", weighting: "AbstractWeighting"
     ) -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
-        from collegium.objectives import Compared, Comparison
+        from collegium.objectives import Compared, SimilarityComparison
 
         pairs = self.pairs(dims)
-        comparison = Comparison("similarity", pairs, dims)
+        comparison = SimilarityComparison(pairs, dims)
         compared = {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
         return super().extra_terms(dims, weighting) | compared

@@ -1,4 +1,4 @@
-"""Labels only: the first control of every comparison."""
+"""Training on labels only: the first control of every comparison."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vanilla(AbstractMethod):
-    """Cross entropy with the labels; no teacher is run.
+    """Supervised training: cross entropy with the labels, without teachers.
 
     Loss: CE(s, y).
 
     >>> import torch, collegium as cg
     >>> objective = cg.Vanilla().build(cg.Dims(classes=2))
     >>> student = cg.StudentOutputs(torch.zeros(1, 2))
-    >>> nobody = cg.TeacherOutputs(torch.empty(1, 0, 2))
-    >>> round(cg.total(objective(student, nobody, torch.tensor([0]))).item(), 4)  # ln 2
+    >>> none = cg.TeacherOutputs(torch.empty(1, 0, 2))
+    >>> round(cg.total(objective(student, none, torch.tensor([0]))).item(), 4)  # ln 2
     0.6931
     """
 

@@ -1,4 +1,4 @@
-"""Bodies with a random start, with their library's weights, or with a file's."""
+"""Modules with random weights, with their library's weights, or with those of a file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,9 +6,9 @@ from dataclasses import replace
 from torch import nn
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.architectures import FOREIGN, Design
+from collegium.models.architectures import Design, has_weights
 from collegium.models.key_matching import LoadingReport, match_keys, size, some
-from collegium.models.model_string import PRETRAINED, ModelString, has_weights
+from collegium.models.model_string import ModelString
 from collegium.models.network import Origin
 from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
 
@@ -24,25 +24,25 @@ def make_body(
 
     Args:
         design: how it is built.
-        string: what was asked for.
-        file: of its weights, if one was named.
+        string: the model string, parsed.
+        file: its weights file, if it names one.
         classes: of the data.
         trainable: it is a student: it has the data's classes.
 
     Raises:
-        WeightsError: the weights do not fit, or cannot be had.
+        WeightsError: the weights do not fit, or cannot be loaded.
         RequestError: the library has no weights for it.
     """
     if file is not None:
         return _from_file(design, string, file, classes, trainable)
-    from_library = string.weights == PRETRAINED or string.family in FOREIGN
+    from_library = bool(string.weights) or design.trained is not None
     if not (from_library and has_weights(string.text)):
-        return design.build(len(classes)), Origin(metadata=design.metadata)
+        return design.build(len(classes)), Origin(metadata=design.saved_metadata)
     if design.trained is None:
         raise RequestError(f"{string.name} has no weights of its own; give {string.name}@FILE")
     trained = design.trained(len(classes) if trainable else None)
     names = () if trainable else design.classes
-    return trained.body, Origin(names, True, None, trained.notes, design.metadata)
+    return trained.body, Origin(names, True, None, trained.notes, design.saved_metadata)
 
 
 def _from_file(
@@ -62,13 +62,13 @@ def _from_file(
         names = design.classes if others == len(design.classes) else ()
     body, report = _fitted(design, body, file, others or len(names or classes))
     notes = (*report.lines(), *resampled)
-    return body, Origin(names, True, report, notes, design.metadata)
+    return body, Origin(names, True, report, notes, design.saved_metadata)
 
 
 def _resampled(
     design: Design, body: nn.Module, file: WeightsFile
 ) -> tuple[WeightsFile, tuple[str, ...]]:
-    """The file, its position embeddings brought to the body's size where its library can."""
+    """The file, with position embeddings resized to the module's where its library can."""
     if design.resample is None:
         return file, ()
     own, theirs = shapes_of(body), file.shapes()

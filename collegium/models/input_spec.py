@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.architectures import Design
-from collegium.models.model_string import ModelString, has_weights
+from collegium.models.architectures import Design, has_weights
+from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess, parse_size
 from collegium.types import MapShape
 
@@ -73,8 +73,8 @@ def find_preprocess(
     channels = design.channels or len(input_spec.mean)
     preprocess = Preprocess(*input_spec.statistics(channels), design.smallest)
     stated = "mean" in says and "std" in says
-    if has_weights(string.text) and design.sees is not None and not stated:
-        preprocess = design.sees
+    if has_weights(string.text) and design.preprocess is not None and not stated:
+        preprocess = design.preprocess
     if stated:
         preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
     preprocess = _with_words(preprocess, string.options, string.text, RequestError)
@@ -93,7 +93,7 @@ def preprocess_notes(network: Network, design: Design, input_spec: InputSpec) ->
     if (
         input_spec.any_classes
         and network.origin.trained
-        and sees == design.sees
+        and sees == design.preprocess
         and design.evaluated
     ):
         whole = replace(sees, resize=design.evaluated).for_views(rows, columns).resize

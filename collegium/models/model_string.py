@@ -19,7 +19,6 @@ OPTIONS = (
     "license",
 )
 """What may follow ?: how the network wants its pixels, and under which licence it stands."""
-_TRAINED = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -95,17 +94,3 @@ def _option(part: str, text: str) -> tuple[str, str]:
     if key not in OPTIONS:
         raise UnknownNameError("model option", key, OPTIONS)
     return key, value.replace(",", " ")
-
-
-def has_weights(spec: str) -> bool:
-    """Whether a model string brings trained weights (a user's function may load its own).
-
-    Transformers keeps networks and weights together, so `hf:NAME` has weights and `hf:DIR` has them
-    if there are any in the folder.
-    """
-    string = ModelString.read(spec)
-    if string.weights == RANDOM:
-        return False
-    if string.family == "hf" and not string.weights and Path(string.member).is_dir():
-        return any(path.suffix in _TRAINED for path in Path(string.member).iterdir())
-    return bool(string.weights) or string.is_run or string.family in ("py", "onnx", "hf")

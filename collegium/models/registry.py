@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.architectures import Design, find_design
+from collegium.models.architectures import Design, find_design, has_weights
 from collegium.models.build import make_body
 from collegium.models.input_spec import InputSpec, check_student, find_preprocess, preprocess_notes
-from collegium.models.model_string import ModelString, has_weights
+from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Origin, Preprocess, note_grey
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
@@ -68,7 +68,7 @@ def build_network(
     if input_spec.any_classes and design.unfit:
         raise RequestError(f"{string.name} {design.unfit}")
     source = Path(string.weights or string.name)
-    file, says, notes = _heed_names(file, {**design.says, **says}, input_spec, source)
+    file, says, notes = _heed_names(file, {**design.metadata, **says}, input_spec, source)
     input_spec = _check_classes(says, input_spec, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, input_spec.classes, trainable)
@@ -86,7 +86,11 @@ def build_network(
     network = Network(body, preprocess, input_spec.classes, string.name, origin)
     with seeded(seed):  # A lazy module draws its weights when it is first run.
         _finish(network, design, input_spec)
-    if origin.trained and design.sees is None and not {"mean", "std"} & {*says, *string.options}:
+    if (
+        origin.trained
+        and design.preprocess is None
+        and not {"mean", "std"} & {*says, *string.options}
+    ):
         _note(network, UNKNOWN_PREPROCESS)
     _check_outputs(network, input_spec)
     check_logits(network, input_spec)

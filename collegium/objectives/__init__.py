@@ -1,37 +1,37 @@
-"""The parts methods are made of: each turns outputs and weights into one value per example."""
+"""The terms that methods consist of: each turns outputs and weights into one value per example."""
 
-from collegium.objectives.feature_match import Compared, Comparison, ComparisonName
+from collegium.objectives.feature_match import (
+    AbstractComparison,
+    AngleComparison,
+    AttentionComparison,
+    Compared,
+    DistanceComparison,
+    SimilarityComparison,
+)
 from collegium.objectives.flow import Flow
 from collegium.objectives.hints import ClassifiedHints, Hint, HintNorm
-from collegium.objectives.logits import (
-    MIXES,
-    HardLabel,
-    LossName,
-    Mix,
-    SoftLoss,
-    SoftTarget,
-)
+from collegium.objectives.logits import HardLabel, SoftLoss, SoftTarget
 from collegium.objectives.relations import Relation, RelationInput, RelationToTarget
-from collegium.objectives.weighting_losses import AdapterL2, GateLabel, MixtureLabel
+from collegium.objectives.weighting_losses import AdapterL2, MixtureLabel, OwnLoss
 
 __all__ = [
-    "MIXES",
+    "AbstractComparison",
     "AdapterL2",
+    "AngleComparison",
+    "AttentionComparison",
     "ClassifiedHints",
     "Compared",
-    "Comparison",
-    "ComparisonName",
+    "DistanceComparison",
     "Flow",
-    "GateLabel",
     "HardLabel",
     "Hint",
     "HintNorm",
-    "LossName",
-    "Mix",
     "MixtureLabel",
+    "OwnLoss",
     "Relation",
     "RelationInput",
     "RelationToTarget",
+    "SimilarityComparison",
     "SoftLoss",
     "SoftTarget",
 ]

@@ -1,7 +1,7 @@
 """Terms that compare layers without a regressor, all teachers at once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -20,36 +20,25 @@ from collegium.objectives.hints import share
 from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.types import Dims, HintPair, Layers
 
-ComparisonName = Literal["attention", "similarity", "distance", "angle"]
 
+class AbstractComparison(ABC):
+    """Student layers against layers of all teachers, without a regressor, summed over layers.
 
-class Comparison:
-    """Student layers against those of all teachers, with no regressor, summed over layers.
-
-    Of all teachers at once: what is the student's is computed once for them all.
+    The student's side is computed once for all teachers.
 
     Args:
-        kind: "attention" of maps, "similarity" of flattened maps, "distance" or "angle" of their
-            means over positions.
         pairs: for each teacher, the pairs of a student layer and one of its own, by name.
         dims: of all networks.
-
-    Raises:
-        RequestError: attention where no pair of maps has more than one position in common.
     """
 
-    def __init__(
-        self, kind: ComparisonName, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims
-    ) -> None:
-        self.pointwise = kind == "attention"
+    pointwise = False
+
+    def __init__(self, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
         self.places = {name: dims.teachers.index(name) for name in pairs}
-        self._read, self._to_each = _COMPARISONS[kind]
-        if kind == "attention":
-            _check_positions(pairs, dims)
         self._others: dict[str, list[tuple[str, str]]] = {}
         self.layers: dict[str, Layers] = {}
         for name, layers in pairs.items():
-            given = [(own, _needed(kind, dims, own, name, theirs)) for own, theirs in layers]
+            given = [(own, self._needed(dims, own, name, theirs)) for own, theirs in layers]
             for own, theirs in given:
                 self._others.setdefault(own, []).append((name, theirs))
             self.layers[name] = Layers(
@@ -57,6 +46,18 @@ class Comparison:
                 {name: tuple(dict.fromkeys(theirs for _, theirs in given))},
                 tuple(HintPair(own, name, theirs) for own, theirs in layers),
             )
+
+    @abstractmethod
+    def _read(self, map_BDHW: Tensor) -> Tensor:
+        """What is compared of a map."""
+
+    @abstractmethod
+    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
+        """The error of each example against each of T targets."""
+
+    def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
+        """The part or summary of a teacher's layer that is read, and so kept in a store."""
+        return theirs if _is_part(theirs) else theirs + MEAN
 
     def __call__(self, given: TermInputs) -> dict[str, Float[Tensor, " B"]]:
         """The error per example, for each teacher."""
@@ -77,7 +78,7 @@ class Comparison:
         if given.teachers.known_mask(given.labels_B) is None:
             errors = self._to_each(student, list(targets.values())).unbind(1)
             return zip(targets, errors, strict=True)
-        # Relations are taken among what a teacher knows, which each teacher has of its own.
+        # Relations are taken among the examples whose class a teacher knows.
         return [
             (key, among_rows(given.known_by(self.places[key[0]]), self._to_one, student, target))
             for key, target in targets.items()
@@ -87,16 +88,74 @@ class Comparison:
         return self._to_each(student, [target])[:, 0]
 
 
+class AttentionComparison(AbstractComparison):
+    """Attention transfer (`attention`): where maps are strong.
+
+    Raises:
+        RequestError: no pair of maps has more than one position in common.
+    """
+
+    pointwise = True
+
+    def __init__(self, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
+        _check_positions(pairs, dims)
+        super().__init__(pairs, dims)
+
+    def _read(self, map_BDHW: Tensor) -> Tensor:
+        return map_BDHW
+
+    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
+        return attention_to_each(student, targets)
+
+    def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
+        whole = _is_part(theirs) or _is_pooled(dims, own, name, theirs)
+        return theirs if whole else theirs + STRENGTH
+
+
+class SimilarityComparison(AbstractComparison):
+    """Similarity preserving (`similarity`): similarities of the examples' flattened maps."""
+
+    def _read(self, map_BDHW: Tensor) -> Tensor:
+        # Products of examples do not depend on the order of features: the order in memory is used.
+        return channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1)
+
+    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
+        return similarity_to_each(student, targets)
+
+    def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
+        return theirs
+
+
+class DistanceComparison(AbstractComparison):
+    """RKD's distances (`distance`) of the examples' mean features."""
+
+    def _read(self, map_BDHW: Tensor) -> Tensor:
+        return map_BDHW.mean(dim=(2, 3))
+
+    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
+        return distance_to_each(student, targets)
+
+
+class AngleComparison(AbstractComparison):
+    """RKD's angles (`angle`) of the examples' mean features."""
+
+    def _read(self, map_BDHW: Tensor) -> Tensor:
+        return map_BDHW.mean(dim=(2, 3))
+
+    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
+        return angle_to_each(student, targets)
+
+
 class Compared(AbstractTerm):
-    """scale * the teacher's share * its part of a comparison.
+    """scale * the teacher's weight * its part of a comparison.
 
     Args:
-        comparison: of all teachers.
-        teacher: whose part it is.
+        comparison: shared by all teachers.
+        teacher: the one whose layers are compared.
         scale: its weight.
     """
 
-    def __init__(self, comparison: Comparison, teacher: str, scale: float) -> None:
+    def __init__(self, comparison: AbstractComparison, teacher: str, scale: float) -> None:
         super().__init__()
         self.comparison, self.teacher, self.scale = comparison, teacher, scale
         self.pointwise = comparison.pointwise
@@ -109,7 +168,7 @@ class Compared(AbstractTerm):
 
 
 def _check_positions(pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
-    """Refuse attention that would be 0 whatever the student does."""
+    """Refuse attention that would be 0 for every student."""
     for name, layers in pairs.items():
         sizes = [_common(dims, own, name, theirs) for own, theirs in layers]
         if all(size == (1, 1) for size in sizes):
@@ -128,36 +187,9 @@ def _common(dims: Dims, own: str, name: str, theirs: str) -> tuple[int, ...]:
     return tuple(map(min, student[1:], teacher[1:]))
 
 
-def _mean(map_BDHW: Tensor) -> Tensor:
-    return map_BDHW.mean(dim=(2, 3))
-
-
-def _whole(map_BDHW: Tensor) -> Tensor:
-    return map_BDHW
-
-
-def _flat(map_BDHW: Tensor) -> Tensor:
-    # Products of examples do not depend on the order of their features: the one in memory.
-    return channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1)
-
-
-# Functions with names: a module that holds one can be pickled.
-_ToEach = Callable[[Tensor, Sequence[Tensor]], Tensor]
-_COMPARISONS: dict[ComparisonName, tuple[Callable[[Tensor], Tensor], _ToEach]] = {
-    "attention": (_whole, attention_to_each),
-    "similarity": (_flat, similarity_to_each),
-    "distance": (_mean, distance_to_each),
-    "angle": (_mean, angle_to_each),
-}
-
-
-def _needed(kind: ComparisonName, dims: Dims, own: str, name: str, theirs: str) -> str:
-    """What is compared of a teacher's layer, which is all that a store has to keep of it."""
-    if kind == "similarity" or wholes(theirs) != (theirs,):
-        return theirs
-    if kind == "attention":
-        return theirs if _is_pooled(dims, own, name, theirs) else theirs + STRENGTH
-    return theirs + MEAN
+def _is_part(layer: str) -> bool:
+    """Whether a layer's name stands for less than its whole map."""
+    return wholes(layer) != (layer,)
 
 
 def _is_pooled(dims: Dims, own: str, name: str, theirs: str) -> bool:

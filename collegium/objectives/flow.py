@@ -1,4 +1,4 @@
-"""The term on how two layers go together."""
+"""The term of FSP: flows between two layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from collegium.weighting.base import generator_for
 
 
 class Flow(AbstractTerm):
-    """scale * the teacher's share * the squared difference of flows between two layers each.
+    """scale * the teacher's weight * the squared difference of the flows between two layers.
 
-    Where channels differ a trained 1x1 convolution brings the student's to the teacher's.
+    Where channels differ, a trained 1x1 convolution maps the student's to the teacher's.
 
     Args:
         student: two layers, each a name and its shape.
-        teacher: whose layers the others are.
+        teacher: name of the teacher.
         theirs: the teacher's two layers.
         scale: its weight.
-        place: the teacher's among those that are heard.
-        seed: of the convolutions' starts.
+        place: index of the teacher among the active ones.
+        seed: of the convolutions' initial weights.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Flow(AbstractTerm):
         self.teacher, self.scale, self.place = teacher, scale, place
         self._student_flow = _StudentFlow(*self.own)
         pairs = zip(self.own, self.theirs, strict=True)
-        # The flow is all that is compared, so it is all that a store has to keep where it is less.
+        # Only the flow is compared, so a store keeps the flow where it is smaller than the maps.
         self._teacher_flow = flow_between(*self.theirs)
         (_, (_, rows, columns)), (_, (channels, _, _)) = theirs
         less = channels < rows * columns and not any("+" in path for path in self.theirs)
@@ -68,9 +68,9 @@ class Flow(AbstractTerm):
         return self.scale * share(given, self.place) * flow_error(own_BDE, target_BDE)
 
     def _target(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """The teacher's flow; made here where whole maps were given, for all examples at once."""
+        """The teacher's flow, given or computed from its maps."""
         if self._teacher_flow in maps:
-            return maps[self._teacher_flow][..., 0].contiguous()  # live and stored: the same sums
+            return maps[self._teacher_flow][..., 0].contiguous()  # the same sums live and stored
         return flow(*(maps[path].detach() for path in self.theirs))
 
 
@@ -86,7 +86,7 @@ class _StudentFlow:
 
 
 def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
-    """The flow between two layers as it is after the regressor of each."""
+    """The flow between two layers after the regressor of each."""
     if isinstance(first, nn.Conv2d):
         flow_BDE = first.weight[:, :, 0, 0] @ flow_BDE
     if isinstance(second, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Terms on hidden layers, teacher by teacher."""
+"""Terms on hidden layers with a regressor for each teacher."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,16 +16,16 @@ from collegium.losses import (
     unit_channels,
 )
 from collegium.objectives.objective import AbstractTerm, TermInputs
-from collegium.types import Head, HintPair, Layers, MapShape
+from collegium.types import Dims, Head, HintPair, Layers
 from collegium.weighting import confidence_weights
 from collegium.weighting.base import generator_for
 
 
-def share(given: TermInputs, place: int | None, weighted: bool = True) -> Tensor:
-    """What the teacher at a place gets of each example, or 1 where it knows it; 1 for no place."""
-    if place is not None and weighted:
+def share(given: TermInputs, place: int, weighted: bool = True) -> Tensor:
+    """The weights of the teacher at a place; if not `weighted`, 1 where it knows the class."""
+    if weighted:
         return given.weights_BT[:, place]
-    rows_B = None if place is None else given.known_by(place)
+    rows_B = given.known_by(place)
     return given.weights_BT.new_ones(()) if rows_B is None else rows_B.to(given.weights_BT)
 
 
@@ -35,14 +35,13 @@ HintNorm = Literal["channel_out", "channel_in", "none"]
 class Hint(AbstractTerm):
     """scale * (regressor(student map) - teacher map)^2: one teacher's hint to one student layer.
 
-    The larger map is average-pooled to the smaller one, then a 1x1 convolution brings the
-    student's channels to the teacher's: on tokens, which are positions of a map here, that is one
-    linear layer for all of them.
+    The larger map is average-pooled to the smaller one, then a 1x1 convolution maps the student's
+    channels to the teacher's. Tokens are positions of a map, so for them it is a linear layer.
 
     Args:
-        student_layer: its name in the student, and its shape.
-        teacher: whose hint it is.
-        teacher_layer: its name in the teacher, and its shape.
+        pair: the two layers and the teacher's name.
+        dims: shapes of all networks, and the seed of the regressor's initial weights, which are
+            drawn for the teacher's name.
         scale: its weight.
         norm: "channel_out" compares directions (both maps of unit length over channels after the
             regressor, error summed over channels: 2 - 2 cos); "channel_in" normalises before a
@@ -50,9 +49,7 @@ class Hint(AbstractTerm):
         pooled: compare every position with the teacher's mean over positions.
         trained: whether the regressor learns.
         until: part of the epochs in which the term counts.
-        seed: of the regressor's start, which belongs to the teacher's name.
-        place: the teacher's among those that are heard; None for a single hint by itself.
-        weighted: whether the teacher's weights count, or every example it knows counts the same.
+        weighted: whether the weighting applies; if not, every example the teacher knows counts 1.
 
     Raises:
         RequestError: directions over one channel, which teach nothing.
@@ -60,39 +57,30 @@ class Hint(AbstractTerm):
 
     def __init__(
         self,
-        student_layer: tuple[str, MapShape],
-        teacher: str,
-        teacher_layer: tuple[str, MapShape],
+        pair: HintPair,
+        dims: Dims,
         *,
         scale: float,
         norm: HintNorm = "channel_out",
         pooled: bool = False,
         trained: bool = True,
         until: float = 1.0,
-        seed: int = 0,
-        place: int | None = None,
         weighted: bool = True,
     ) -> None:
         super().__init__()
-        (self.student_path, student_shape), self.teacher = student_layer, teacher
-        self.teacher_path, teacher_shape = teacher_layer
-        self.layers = Layers.of([HintPair(self.student_path, teacher, self.teacher_path)])
-        self.scale, self.norm, self.pooled, self.until = scale, norm, pooled, until
-        self.place, self.weighted = place, weighted
-        # A direction of one channel is 1 or -1 wherever it points.
-        if norm != "none" and (teacher_shape if norm == "channel_out" else student_shape)[0] == 1:
-            raise RequestError(
-                f"hint {self.student_path}={teacher}:{self.teacher_path} compares directions over "
-                f"channels (hint_norm {norm}), and there is one channel: use hint_norm none"
-            )
-        self.regressor = nn.Conv2d(
-            student_shape[0], teacher_shape[0], kernel_size=1, bias=norm != "channel_in"
-        )
-        self._start(generator_for(f"{teacher}/{self.student_path}", seed))
+        self.student_path, self.teacher, self.teacher_path = pair
+        self.layers, self.place = Layers.of([pair]), dims.teachers.index(pair.teacher)
+        self.scale, self.norm, self.pooled = scale, norm, pooled
+        self.until, self.weighted = until, weighted
+        own = dims.student_maps[self.student_path][0]
+        theirs = dims.teacher_maps[self.teacher][self.teacher_path][0]
+        _check_directions(pair, norm, own, theirs)
+        self.regressor = nn.Conv2d(own, theirs, kernel_size=1, bias=norm != "channel_in")
+        self._start(generator_for(f"{self.teacher}/{self.student_path}", dims.seed))
         self.requires_grad_(trained)
 
     def _start(self, generator: torch.Generator) -> None:
-        # The authors draw from U(-0.005, 0.005); else Kaiming's bound for a linear layer.
+        # U(-0.005, 0.005) as in the authors' code, else Kaiming's bound for a linear layer.
         fan_in = self.regressor.in_channels
         bound = 0.005 if self.norm == "channel_in" else (3 / fan_in) ** 0.5
         with torch.no_grad():
@@ -126,15 +114,24 @@ class Hint(AbstractTerm):
         return hint(regressed_BDHW, teacher_BDHW)
 
 
+def _check_directions(pair: HintPair, norm: HintNorm, own: int, theirs: int) -> None:
+    """Refuse directions of one channel, which are 1 or -1 everywhere."""
+    if norm != "none" and (theirs if norm == "channel_out" else own) == 1:
+        raise RequestError(
+            f"hint {pair} compares directions over channels (hint_norm {norm}), and there is one "
+            "channel: use hint_norm none"
+        )
+
+
 class ClassifiedHints(AbstractTerm):
-    """scale * hints of all teachers, each weighted by what its own classifier makes of the student.
+    """scale * hints of all teachers, weighted by their own classifiers' confidence on the student.
 
     CA-MKD (Zhang et al. 2022, eq. 6-9): the student's map, after teacher t's regressor, goes
-    through teacher t's classifier; `confidence_weights` of these answers weigh the hints. The
+    through teacher t's classifier; `confidence_weights` of these logits weight the hints. The
     gradient goes through classifier and weights, as in the public code; classifiers stay fixed.
 
     Args:
-        hints: one per teacher, unscaled, with its place and "none" for its norm.
+        hints: one per teacher, unscaled, with norm "none".
         heads: each teacher's classifier, weight (C, D) and bias (C,).
         scale: beta.
     """
@@ -149,12 +146,12 @@ class ClassifiedHints(AbstractTerm):
         self.hints = nn.ModuleList(hints)
         self.scale = scale
         self._places = [hint.place for hint in hints]
-        self._heads = tuple(heads)  # data of the teachers, not of the method: not saved with it
+        self._heads = tuple(heads)  # the teachers' own: not saved with the method
         self.layers = Layers.of(pair for hint in hints for pair in hint.layers.pairs)
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """One value per example."""
-        errors, answers = [], []
+        errors, logits = [], []
         means: dict[tuple[str, torch.Size], Tensor] = {}
         for module, head in zip(self.hints, self._heads, strict=True):
             assert isinstance(module, Hint)
@@ -162,14 +159,14 @@ class ClassifiedHints(AbstractTerm):
             target = given.teachers.maps[module.teacher][module.teacher_path].detach()
             own, target = match_resolution(channels_last(own), channels_last(target))
             errors.append(hint(module.regressor(own), target))
-            looked_at = module.student_path, own.shape
-            if looked_at not in means:
-                means[looked_at] = own.mean(dim=(2, 3), keepdim=True)
-            # The mean of what a regressor gives is what it gives of the mean.
-            mean_BD = module.regressor(means[looked_at])[:, :, 0, 0]
+            key = module.student_path, own.shape
+            if key not in means:
+                means[key] = own.mean(dim=(2, 3), keepdim=True)
+            # A 1x1 convolution commutes with the mean over positions.
+            mean_BD = module.regressor(means[key])[:, :, 0, 0]
             weight_CD, bias_C = (tensor.to(mean_BD) for tensor in head)
-            answers.append(mean_BD @ weight_CD.mT + bias_C)
+            logits.append(mean_BD @ weight_CD.mT + bias_C)
         known_BT = given.teachers.known_mask(given.labels_B)
         known_BT = None if known_BT is None else known_BT[:, self._places]
-        weights_BT = confidence_weights(torch.stack(answers, dim=1), given.labels_B, known_BT)
+        weights_BT = confidence_weights(torch.stack(logits, dim=1), given.labels_B, known_BT)
         return self.scale * (weights_BT * torch.stack(errors, dim=1)).sum(dim=1)

@@ -1,20 +1,18 @@
-"""Terms on answers: the label, and the soft target in all its forms."""
+"""Terms on logits: cross entropy with the label, and the soft target."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.errors import RequestError
 from collegium.losses import (
-    correlation,
+    AbstractLogitLoss,
+    KLLoss,
+    Mix,
     cross_entropy,
-    decoupled,
-    logit_error,
     merge_classes,
-    soft_target,
     soften,
     standardise,
 )
@@ -26,7 +24,7 @@ class HardLabel(AbstractTerm):
     """scale * cross entropy with the label.
 
     Attributes:
-        weights_C: of each class; None for 1. No part of the state dict: run.json decides it.
+        weights_C: of each class; None for 1. Not in the state dict: run.json has it.
         smoothing: part of the label that all classes share equally, 0 to 1.
     """
 
@@ -45,50 +43,37 @@ class HardLabel(AbstractTerm):
         )
 
 
-LossName = Literal["kl", "dkd", "dist", "logits"]
-Mix = Literal["probs", "logits", "loss"]
-MIXES: dict[LossName, tuple[Mix, ...]] = {
-    "kl": ("probs", "logits", "loss"),
-    "dkd": ("loss", "probs", "logits"),
-    "dist": ("probs", "logits", "loss"),
-    "logits": ("logits", "loss"),
-}
-"""What each loss can take its target from; the first is its default."""
-
-Compare = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Target, student's logits and labels to a loss: (B, C) to (B,), or (B, T, C) to (B, T)."""
-
-
 @dataclass(frozen=True)
 class SoftLoss:
-    """How a student is compared with a soft target, and what the target is made of.
+    """A loss, and what its soft target is made of.
 
     Attributes:
-        name: of the loss.
-        temperature: > 0, the same on both sides.
+        loss: compares the student with the target.
         mix: one target of the teachers' mean probabilities or mean logits, or each teacher's own
-            loss, weighted.
-        standardised: bring all logits to mean 0 and deviation 1 first.
-        factors: the two weights inside `dkd` and inside `dist`.
+            loss, weighted; None for the loss's default.
+        standardised: bring all logits to mean 0 and standard deviation 1 first.
+
+    Raises:
+        RequestError: a mix that the loss cannot be used with.
     """
 
-    name: LossName = "kl"
-    temperature: float = 4.0
-    mix: Mix = "probs"
+    loss: AbstractLogitLoss = field(default_factory=KLLoss)
+    mix: Mix | None = None
     standardised: bool = False
-    factors: tuple[float, float] = (1.0, 8.0)
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether an example's value has nothing to do with the rest of the batch."""
-        return self.name != "dist"
+    def __post_init__(self) -> None:
+        mixes, mix = self.loss.mixes, self.mix or self.loss.mixes[0]
+        if mix not in mixes:
+            allowed = " or ".join(f"mix={name}" for name in mixes)
+            raise RequestError(f"loss={self.loss.slug} takes {allowed}, not mix={mix}")
+        object.__setattr__(self, "mix", mix)  # the dataclass is frozen
 
     def __call__(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The loss of each example; its gradient reaches learned weights.
 
-        Where a teacher does not know or not tell apart every class, each is compared with the
-        student over what it knows, and the losses are weighed, whatever the mix; but a plain KL to
-        the mean of the probabilities stays one.
+        Where a teacher does not know or distinguish every class, each teacher is compared with the
+        student over the classes it knows, and the losses are weighted, whatever the mix. Only the
+        KL to the mean of the probabilities stays a single loss.
         """
         if given.teachers.groups_TC is not None:
             return self._of_some_classes(given)
@@ -97,58 +82,49 @@ class SoftLoss:
             logits_BC, teachers_BTC = standardise(logits_BC), standardise(teachers_BTC)
         if self.mix == "loss":
             targets_BTC = self._soft(teachers_BTC)
-            each_BT = self._compare(targets_BTC, logits_BC[:, None], given.labels_B[:, None])
+            each_BT = self.loss(targets_BTC, logits_BC[:, None], given.labels_B[:, None])
             return (given.weights_BT * each_BT).sum(dim=1)
         if self.mix == "logits":
             target_BC = self._soft(mixture(given.weights_BT, teachers_BTC))
         else:
             target_BC = mixture(given.weights_BT, self._soft(teachers_BTC))
-        return self._compare(target_BC, logits_BC, given.labels_B)
+        return self.loss(target_BC, logits_BC, given.labels_B)
 
     def _of_some_classes(self, given: TermInputs) -> Tensor:
-        if (self.name, self.mix, self.standardised) == ("kl", "probs", False):
-            target_BC = given.target(self.temperature)
-            return self._compare(target_BC, given.student.logits_BC, given.labels_B)
+        if self.loss.ignores_filled_classes and self.mix == "probs" and not self.standardised:
+            target_BC = given.target(self.loss.temperature)
+            return self.loss(target_BC, given.student.logits_BC, given.labels_B)
         losses = [self._of_one(given, place) for place in range(given.weights_BT.shape[1])]
         return (given.weights_BT * torch.stack(losses, dim=1)).sum(dim=1)
 
     def _of_one(self, given: TermInputs, place: int) -> Tensor:
-        """The loss to one teacher over the classes it tells apart, 0 where it does not know."""
+        """The loss to one teacher over the classes it distinguishes, 0 where it does not know."""
         groups_TC, rows_B = given.teachers.groups_TC, given.known_by(place)
         assert groups_TC is not None
         assert rows_B is not None
         groups_C = groups_TC[place]
-        hot = 1.0 if self.name == "logits" else self.temperature
+        temperature = self.loss.temperature if self.loss.softened else 1.0
         both = (given.student.logits_BC, given.teachers.logits_BTC[:, place])
-        student_BG, said_BG = (merge_classes(logits_BC, groups_C, hot) for logits_BC in both)
+        student_BG, teacher_BG = (merge_classes(logits, groups_C, temperature) for logits in both)
         if self.standardised:
-            student_BG, said_BG = standardise(student_BG), standardise(said_BG)
+            student_BG, teacher_BG = standardise(student_BG), standardise(teacher_BG)
         firsts_G = groups_C[groups_C >= 0].unique()
         labels_M = torch.searchsorted(firsts_G, groups_C[given.labels_B[rows_B]])
 
-        def compare(student_MG: Tensor, said_MG: Tensor) -> Tensor:
-            return self._compare(self._soft(said_MG), student_MG, labels_M)
+        def compare(student_MG: Tensor, teacher_MG: Tensor) -> Tensor:
+            return self.loss(self._soft(teacher_MG), student_MG, labels_M)
 
-        return among_rows(rows_B, compare, student_BG, said_BG)
+        return among_rows(rows_B, compare, student_BG, teacher_BG)
 
     def _soft(self, logits: Tensor) -> Tensor:
-        return logits if self.name == "logits" else soften(logits, self.temperature)
-
-    def _compare(self, target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.name == "dkd":
-            return decoupled(target, logits, labels, self.temperature, *self.factors)
-        if self.name == "dist":
-            return correlation(target, logits, self.temperature, *self.factors)
-        if self.name == "logits":
-            return logit_error(target, logits) / 2  # what soft_target tends to when it is hot
-        return soft_target(target, logits, self.temperature)
+        return soften(logits, self.loss.temperature) if self.loss.softened else logits
 
 
 class SoftTarget(AbstractTerm):
-    """scale * what the student's answers lack of the teachers'.
+    """scale * the loss of the student against the soft target.
 
     Args:
-        loss: how they are compared; the plain one is temperature^2 KL(mixture || student).
+        loss: by default temperature^2 KL(mixture || student).
         scale: alpha, the weight of distillation.
         over_classes: divide by the number of classes, as `KLDivLoss()` does by default.
         warmup: part of the epochs over which the term grows from nothing.
@@ -164,9 +140,9 @@ class SoftTarget(AbstractTerm):
     ) -> None:
         super().__init__()
         self.loss, self.scale, self.over_classes, self.warmup = loss, scale, over_classes, warmup
-        self.pointwise = loss.pointwise
+        self.pointwise = loss.loss.pointwise
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
-        """Learned weights get their gradient here."""
+        """The loss of each example; learned weights get their gradient here."""
         classes = given.student.logits_BC.shape[1]
         return self.scale / (classes if self.over_classes else 1) * self.loss(given)

@@ -1,9 +1,10 @@
-"""What a method builds: one weighting of the teachers and named terms that use it.
+"""The objective that a method builds: one weighting of the teachers, and named terms that use it.
 
     weights_BT = weighting(student, teachers, labels)
     terms      = {name: term(given)}                                      each of shape (B,)
 
-Terms come scaled; their sum is the loss of an example. Means are taken once, by `total`.
+Terms are scaled already; their sum is the loss of an example. The batch mean is taken once, by
+`total`.
 """
 
 from abc import ABC, abstractmethod
@@ -25,19 +26,19 @@ R = TypeVar("R")
 
 
 def total(terms: Mapping[str, Float[Tensor, " B"]]) -> Float[Tensor, ""]:
-    """The loss to go down: the sum of the terms, meaned over the batch."""
+    """The loss to minimise: the sum of the terms' means over the batch."""
     return torch.stack([term_B.mean() for term_B in terms.values()]).sum()
 
 
 @dataclass(frozen=True)
 class TermInputs:
-    """What a term is given for one batch.
+    """The inputs of a term for one batch.
 
     Attributes:
         student: the student's outputs.
-        teachers: the outputs of those that are heard.
+        teachers: the outputs of the active teachers.
         labels_B: true classes.
-        weights_BT: what each teacher gets of each example.
+        weights_BT: each teacher's weight for each example.
     """
 
     student: StudentOutputs
@@ -47,10 +48,10 @@ class TermInputs:
     _done: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def cached(self, work: "Callable[[TermInputs], R]") -> R:
-        """What a piece of work makes of this batch; the terms that share it pay for it once.
+        """The result of a function of this batch, computed once for all terms that share it.
 
         Args:
-            work: hashable; what is equal is taken for the same work.
+            work: hashable; equal functions share one result.
         """
         if work not in self._done:
             self._done[work] = work(self)
@@ -58,38 +59,38 @@ class TermInputs:
         return done
 
     def target(self, temperature: float) -> Float[Tensor, "B C"]:
-        """The integrated soft target: the weighted mean of the teachers' softened answers.
+        """The integrated soft target: the weighted mean of the teachers' softened outputs.
 
-        What a teacher does not know or does not tell apart is as the student has it. All 0 where
-        nobody knows the example's class.
+        Classes that a teacher does not know or distinguish are filled with the student's
+        probabilities. A row is 0 where no teacher knows the example's class.
         """
-        said_BTC = soften(self.teachers.logits_BTC, temperature)
+        p_BTC = soften(self.teachers.logits_BTC, temperature)
         if self.teachers.groups_TC is not None:
             student_BC = soften(self.student.logits_BC, temperature)
-            said_BTC = fill_unknown(said_BTC, student_BC, self.teachers.groups_TC)
-        return mixture(self.weights_BT, said_BTC)
+            p_BTC = fill_unknown(p_BTC, student_BC, self.teachers.groups_TC)
+        return mixture(self.weights_BT, p_BTC)
 
     def known_by(self, place: int) -> Bool[Tensor, " B"] | None:
-        """Which examples' classes the teacher at a place knows; None where all know all."""
+        """Whether the teacher at a place knows each example's class; None where all know all."""
         known_BT = self.teachers.known_mask(self.labels_B)
         return None if known_BT is None else known_BT[:, place]
 
-    def taught(self) -> Bool[Tensor, " B"] | None:
-        """Which examples' classes some teacher knows; None where all know all."""
+    def known_by_any(self) -> Bool[Tensor, " B"] | None:
+        """Whether some teacher knows each example's class; None where all know all."""
         known_BT = self.teachers.known_mask(self.labels_B)
         return None if known_BT is None else known_BT.any(dim=1)
 
 
 def class_numbers(labels_B: Any, logits_BC: Tensor) -> Int[Tensor, " B"]:
-    """The labels of a batch as int64, if they are one class for each example.
+    """The labels of a batch as int64, checked to be one class for each example.
 
     Args:
-        labels_B: whole numbers of any type, 0 to C-1. Their range is looked at on the CPU alone,
-            where it costs no wait.
-        logits_BC: what is compared with them.
+        labels_B: integers of any type, 0 to C-1. Their range is checked only on the CPU, where the
+            check needs no synchronisation.
+        logits_BC: the logits they belong to.
 
     Raises:
-        RequestError: floats, truth values, rows, another number of them, or a class there is not.
+        RequestError: floats, booleans, rows, the wrong number, or a class out of range.
     """
     if not isinstance(labels_B, Tensor):
         given = type(labels_B).__name__
@@ -117,15 +118,15 @@ class AbstractTerm(nn.Module, ABC):
 
     layers = Layers()
     scale: float = 1.0
-    """What the term is multiplied by."""
+    """Factor of the term."""
     until: float = 1.0
     """Part of the epochs in which the term counts."""
     warmup: float = 0.0
-    """Part of the epochs over which it grows from nothing."""
+    """Part of the epochs over which its weight grows from 0."""
     trains_student: bool = True
-    """Whether it moves the student, and not only what the method itself learns."""
+    """Whether its gradient reaches the student, and not only the method's own parameters."""
     pointwise: bool = True
-    """Whether an example's value has nothing to do with the rest of the batch."""
+    """Whether an example's value does not depend on the rest of the batch."""
 
     @abstractmethod
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
@@ -133,11 +134,11 @@ class AbstractTerm(nn.Module, ABC):
 
 
 class Objective(nn.Module):
-    """The loss of a method; its parameters are what the method itself learns.
+    """The loss of a method; its parameters are those that the method itself learns.
 
     Args:
-        terms: by name, in the order they are reported.
-        weighting: None for a method that hears no teacher.
+        terms: by name, in the order of the report.
+        weighting: None for a method without teachers.
     """
 
     def __init__(
@@ -145,11 +146,11 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(terms)
-        # A ModuleList because a name may hold a dot, which a ModuleDict refuses.
+        # A ModuleList, since names may contain a dot, which a ModuleDict refuses.
         self.parts = nn.ModuleList(terms.values())
         self.weighting = weighting
         self.progress = 0.0
-        self.passed = 1.0  # epochs begun, as a part of all; everything, until told the time
+        self.passed = 1.0  # epochs begun, as a part of all
 
     @property
     def terms(self) -> dict[str, AbstractTerm]:
@@ -158,7 +159,7 @@ class Objective(nn.Module):
 
     @property
     def layers(self) -> Layers:
-        """Hidden layers that some term reads."""
+        """The hidden layers that the terms read."""
         student = (path for term in self.terms.values() for path in term.layers.student)
         teachers: dict[str, tuple[str, ...]] = {}
         for term in self.terms.values():
@@ -168,7 +169,7 @@ class Objective(nn.Module):
         return Layers(_unique(student), teachers, tuple(dict.fromkeys(pairs)))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Epoch `epoch` (from 0) of `epochs` begins: the only way time gets in."""
+        """Call when epoch `epoch` (from 0) of `epochs` begins: schedules depend on it alone."""
         self.progress, self.passed = epoch / max(epochs, 1), (epoch + 1) / max(epochs, 1)
         if self.weighting is not None:
             self.weighting.start_epoch(epoch, epochs)
@@ -176,10 +177,10 @@ class Objective(nn.Module):
     def weigh(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Tensor
     ) -> Float[Tensor, "B T"]:
-        """What each teacher gets of each example; (B, 0) where no teacher is heard.
+        """Each teacher's weight for each example; (B, 0) for a method without teachers.
 
-        A teacher gets nothing of an example whose class it does not know; the others share the
-        whole, and where nobody knows it the row is 0.
+        A teacher has weight 0 where it does not know the class; the others' weights sum to 1.
+        Where no teacher knows it, the row is 0.
         """
         labels_B = class_numbers(labels_B, student.logits_BC)
         if self.weighting is None:
@@ -194,7 +195,7 @@ class Objective(nn.Module):
         labels_B: Tensor,
         weights_BT: Float[Tensor, "B T"] | None = None,
     ) -> Terms:
-        """Every term that counts now, scaled, of shape (B,); pass weights to reuse them.
+        """Every active term, scaled, of shape (B,); pass weights to reuse them.
 
         Raises:
             RequestError: labels that are not one class for each example.
@@ -216,7 +217,7 @@ def among_rows(
     student: Float[Tensor, "B ..."],
     target: Float[Tensor, "B ..."],
 ) -> Float[Tensor, " B"]:
-    """A loss taken among some of the examples, 0 for the others; None is all of them."""
+    """A loss among some of the examples, 0 for the others; None stands for all examples."""
     if rows_B is None:
         return compare(student, target)
     if not rows_B.any():

@@ -1,15 +1,16 @@
 """Terms on relations between the examples of a batch."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from collegium.losses import angle, distance, soften
+from collegium.losses import soften
 from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 
-Relation = Literal["angle", "distance"]
+Relation = Callable[[Tensor, Tensor], Tensor]
 RelationInput = Literal["probs", "logits", "log_probs"]
 
 
@@ -17,10 +18,10 @@ class RelationToTarget(AbstractTerm):
     """scale * RKD between the student's outputs and the integrated target.
 
     Args:
-        relation: angles of triples or distances of pairs.
+        relation: `angle` or `distance` of collegium.losses.
         temperature: of the target and, softened, of the student.
         scale: its weight.
-        student_side: what stands for the student; with "probs" a perfect student has loss 0.
+        student_side: the student's embedding; with "probs" a perfect student has loss 0.
         until: part of the epochs in which the term counts.
     """
 
@@ -35,15 +36,14 @@ class RelationToTarget(AbstractTerm):
         until: float = 1.0,
     ) -> None:
         super().__init__()
-        self.relation = {"angle": angle, "distance": distance}[relation]
+        self.relation, self.student_side = relation, student_side
         self.temperature, self.scale, self.until = temperature, scale, until
-        self.student_side = student_side
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
-        """The target carries no gradient: relations teach the student, not the weights."""
+        """The loss of each example; only the student gets a gradient."""
         target_BC = given.target(self.temperature).detach()
         student_BP = self._embed(given.student.logits_BC)
-        return self.scale * among_rows(given.taught(), self.relation, student_BP, target_BC)
+        return self.scale * among_rows(given.known_by_any(), self.relation, student_BP, target_BC)
 
     def _embed(self, logits_BC: Tensor) -> Tensor:
         if self.student_side == "logits":

@@ -91,7 +91,7 @@ class Session:
         events: bool = False,
     ) -> None:
         check_storage(run.storage, run.machine, run.views)
-        asked, asked_of = asked_layers(run.method.pairs_asked(), tuple(run.teachers))
+        asked, asked_of = asked_layers(run.method.requested_pairs(), tuple(run.teachers))
         self.interrupt = interrupt or GracefulInterrupt()
         self.out, self.events, self.record = out, events, Record(out)
         self.fabric = make_fabric(run.machine)

@@ -1,26 +1,53 @@
-"""What every weighting of teachers is, and what is done with weights."""
+"""The base class of all weightings of teachers, and functions on weights."""
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from collegium.types import StudentOutputs, TeacherOutputs
+from collegium.types import Dims, StudentOutputs, TeacherOutputs
 
 
 class AbstractWeighting(nn.Module, ABC):
-    """Gives each teacher its share of each example.
+    """Gives each teacher its weight for each example.
 
-    What it learns are its parameters; they are trained by the one optimiser, without weight decay,
-    `rate` times as fast as the student.
+    Its parameters are trained by the student's optimiser, without weight decay, at `rate` times the
+    student's learning rate.
     """
 
+    slug: ClassVar[str]
+    """Name on the command line: `--weighting SLUG`."""
     reads_student_map: bool = False
+    """Whether it needs the student's last feature map."""
     rate: float = 1.0
+    """Learning rate of its parameters, as a multiple of the student's."""
     by_example: bool = True
-    """Whether an example's weights depend on the batch alone, not on chance."""
+    """Whether an example's weights depend on the batch alone, not on random draws."""
+    own_term: ClassVar[str] = ""
+    """Name of the loss term that trains this weighting (see `own_loss`); empty for none."""
+
+    @classmethod
+    def make(cls, dims: Dims, options: Mapping[str, Any]) -> "AbstractWeighting":
+        """A new weighting for these teachers.
+
+        Args:
+            dims: names of the teachers, and shapes of all networks.
+            options: the method's hyperparameters by name; a weighting reads those that it knows.
+
+        Raises:
+            RequestError: an option that makes no sense for these teachers.
+        """
+        return cls()
+
+    def own_loss(
+        self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """The loss of `own_term` for each example; it must not reach the student."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of its own")
 
     @abstractmethod
     def forward(
@@ -33,7 +60,7 @@ class AbstractWeighting(nn.Module, ABC):
         """
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Learn what time it is: epoch `epoch` (from 0) of `epochs` begins."""
+        """Called when epoch `epoch` (from 0) of `epochs` begins."""
 
 
 def mixture(
@@ -51,10 +78,10 @@ def mixture(
 def complement(
     share_BT: Float[Tensor, "B T"], known_BT: Bool[Tensor, "B T"] | None = None
 ) -> Float[Tensor, "B T"]:
-    """(1 - share) / (T - 1): much for whoever has a small share of something bad, sum 1.
+    """(1 - share) / (T - 1): a small share of an error becomes a large weight; the sum is 1.
 
-    One teacher gets 1. Where not everybody knows the example's class, T counts those who do, and
-    the others get 0.
+    A single teacher gets 1. Where some teachers do not know the example's class, T counts only
+    those that do, and the others get 0.
     """
     if known_BT is not None:
         others_B1 = known_BT.sum(dim=1, keepdim=True) - 1
@@ -65,9 +92,9 @@ def complement(
 
 
 def generator_for(name: str, seed: int) -> torch.Generator:
-    """A source of random numbers that belongs to a name, not to a place in a list.
+    """A random generator that depends on a name, not on a position in a list.
 
-    Reordering the teachers then reorders what was drawn for them and changes nothing else.
+    So reordering the teachers reorders their draws and changes nothing else.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,4 +1,4 @@
-"""Weights by what a teacher gives the true class.
+"""Confidence weighting (CA-MKD): weights from each teacher's cross entropy with the label.
 
 Zhang, Chen, Wang, Confidence-aware multi-teacher knowledge distillation, ICASSP 2022,
 arXiv 2201.00007, equations 2 to 5.
@@ -20,12 +20,12 @@ def confidence_weights(
 ) -> Float[Tensor, "B T"]:
     """(1 - softmax over teachers of their cross entropy) / (T - 1); one teacher gets 1.
 
-    With three teachers nobody gets more than 1/2. A gradient flows to the logits.
+    With three teachers no weight exceeds 1/2. A gradient flows to the logits.
 
     Args:
         logits_BTC: raw scores; cross entropies are taken at temperature 1.
         labels_B: true classes.
-        known_BT: who knows each example's class; None for all.
+        known_BT: which teachers know each example's class; None for all.
 
     >>> import torch
     >>> right, wrong = [100.0, 0.0], [0.0, 100.0]
@@ -33,13 +33,15 @@ def confidence_weights(
     [[0.5, 0.0, 0.5]]
     """
     log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
-    places_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
-    errors_BT = -log_p_BTC.gather(2, places_BT1).squeeze(2)
+    classes_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
+    errors_BT = -log_p_BTC.gather(2, classes_BT1).squeeze(2)
     return complement(torch.softmax(mask_scores(errors_BT, known_BT), dim=1), known_BT)
 
 
 class ConfidenceWeighting(AbstractWeighting):
-    """`confidence_weights` of the teachers' answers."""
+    """`confidence_weights` of the teachers' logits."""
+
+    slug = "confidence"
 
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]

@@ -1,8 +1,11 @@
-"""Weights whose teachers disagree least about where the student should go.
+"""Gradient weighting (AE-KD): the weights under which the teachers' gradients conflict least.
 
 Du et al., Agree to disagree: adaptive ensemble knowledge distillation in gradient space,
 NeurIPS 2020, equations 5 to 9. One set of weights for the whole (local) batch.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from collegium.types import StudentOutputs, TeacherOutputs
+from collegium.types import Dims, StudentOutputs, TeacherOutputs
 from collegium.weighting.base import AbstractWeighting
 from collegium.weighting.masking import fill_unknown
 
@@ -26,15 +29,15 @@ def mean_gradients(
 ) -> Float[Tensor, "T C"]:
     """Mean over the batch of each teacher's gradient of temperature^2 KL by the student's logits.
 
-    In closed form, temperature * (q - p_t): nothing has to be run backwards. A teacher that does
+    In closed form, temperature * (q - p_t): no backward pass is needed. A teacher that does
     not know an example's class (`known_BT`) has no gradient there, nor by classes it does not know
     (`groups_TC`).
     """
     q_B1C = torch.softmax(student_BC / temperature, dim=-1)[:, None]
-    said_BTC = torch.softmax(logits_BTC / temperature, dim=-1)
+    p_BTC = torch.softmax(logits_BTC / temperature, dim=-1)
     if known_BT is None or groups_TC is None:
-        return temperature * (q_B1C - said_BTC).mean(dim=0)
-    gaps_BTC = q_B1C - fill_unknown(said_BTC, q_B1C[:, 0], groups_TC)
+        return temperature * (q_B1C - p_BTC).mean(dim=0)
+    gaps_BTC = q_B1C - fill_unknown(p_BTC, q_B1C[:, 0], groups_TC)
     return temperature * torch.where(known_BT[:, :, None], gaps_BTC, 0).mean(dim=0)
 
 
@@ -45,7 +48,7 @@ def gradient_weights(
 
     Args:
         gradients_TC: one gradient per teacher, as of `mean_gradients`.
-        tolerance: largest weight; where it is below 1/T everybody gets 1/T, 1 is no limit.
+        tolerance: largest weight; below 1/T all weights are 1/T, 1 is no limit.
         normalise: bring every gradient to length 1 first, and divide each weight by that length
             afterwards (as the public code does; the limit then holds before the division).
 
@@ -71,7 +74,7 @@ def _least_norm(gram: Vector, most: float) -> Vector:
     if count * most <= 1:
         return weights
     scale = np.trace(gram) / count
-    # A ridge that decides between equals: of two copies of one teacher each gets half.
+    # A ridge makes the solution unique: two copies of one teacher get equal weights.
     plain = gram / scale if scale > 0 else np.eye(count)
     gram = plain + 1e-10 * np.eye(count)
     free = np.ones(count, bool)
@@ -85,7 +88,7 @@ def _least_norm(gram: Vector, most: float) -> Vector:
         elif not _release(gram @ weights - level, weights, most, free):
             break
     polished = _polished(plain, weights, free)
-    # Of teachers that are all but copies the system without the ridge may lead anywhere.
+    # For teachers that are almost copies, the system without the ridge is ill-conditioned.
     if polished.min() >= -1e-9 and polished.max() <= most + 1e-9:
         weights = polished
     return np.clip(weights, 0, most) / np.clip(weights, 0, most).sum()
@@ -103,7 +106,7 @@ def _stationary(gram: Vector, weights: Vector, free: NDArray[np.bool_]) -> tuple
 
 
 def _polished(gram: Vector, weights: Vector, free: NDArray[np.bool_]) -> Vector:
-    """The free weights where the ridge has not moved them; left alone where they are not unique."""
+    """The free weights without the ridge's effect; unchanged where they are not unique."""
     inside = np.flatnonzero(free)
     slope = (gram @ weights)[inside]
     system = _system(gram, inside)
@@ -123,9 +126,9 @@ def _system(gram: Vector, inside: NDArray[np.int_]) -> Vector:
 def _longest_step(
     weights: Vector, goal: Vector, most: float, free: NDArray[np.bool_]
 ) -> tuple[float, int | None]:
-    """How far towards the goal all weights stay in their range, and who stops there."""
+    """How far towards the goal all weights stay in their range, and which weight stops there."""
     step, blocked = 1.0, None
-    if free.sum() == 1:  # the sum of all decides it: nothing but rounding could stop it
+    if free.sum() == 1:  # the sum of all determines it: only rounding could stop it
         return step, blocked
     for place in np.flatnonzero(free):
         gap = goal[place] - weights[place]
@@ -155,14 +158,25 @@ class GradientWeighting(AbstractWeighting):
         normalise: compare directions only.
     """
 
+    slug = "gradient"
+
     def __init__(self, temperature: float, tolerance: float = 0.6, normalise: bool = False) -> None:
         super().__init__()
         self.temperature, self.tolerance, self.normalise = temperature, tolerance, normalise
 
+    @classmethod
+    def make(cls, dims: Dims, options: Mapping[str, Any]) -> AbstractWeighting:
+        """At the method's temperature; by AEKD's options, where the method has them."""
+        return cls(
+            options["temperature"],
+            options.get("tolerance", 0.6),
+            options.get("normalise_gradients", False),
+        )
+
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
-        """One row for all examples, without gradient; those who know a class share it."""
+        """One row for all examples, without gradient."""
         known_BT = teachers.known_mask(labels_B)
         with torch.no_grad():
             gradients_TC = mean_gradients(
@@ -173,6 +187,6 @@ class GradientWeighting(AbstractWeighting):
                 teachers.groups_TC,
             )
             weights_T = gradient_weights(gradients_TC, self.tolerance, self.normalise)
-        if known_BT is not None:  # who got nothing may be the only one to know an example's class
+        if known_BT is not None:  # a teacher of weight 0 may be the only one that knows a class
             weights_T = weights_T.clamp_min(1e-9)
         return weights_T.expand(len(labels_B), -1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from collegium.data import datasets as kinds
+from collegium.data.datasets import READERS
 from collegium.records.run_folder import Record
 from tests.cli_and_docs.pages import DOCS, run_page
 from tests.making import pictures, write_folder, write_idx, write_tiny_imagenet
@@ -50,7 +50,7 @@ def test_the_page_runs_from_top_to_bottom(data, command):
 def test_the_page_and_the_help_name_every_kind_and_every_option(command):
     text = PAGE.read_text()
     told = " ".join(command("train --help").out.split())
-    for name, kind in kinds._KINDS.items():
+    for name, kind in READERS.all().items():
         start = f"{name}:" if kind.needs else name
         assert f"`{start}" in text
         assert start in told

@@ -21,6 +21,7 @@ from collegium.losses import (
 )
 from collegium.objectives import AdapterL2, Hint
 from collegium.objectives.objective import TermInputs, total
+from collegium.types import HintPair
 from collegium.weighting import LatentWeighting, latent_weights, mixture, pool
 
 pytestmark = pytest.mark.data
@@ -106,9 +107,8 @@ def hint_terms(case: Case, norm: Any, pooled: bool = False) -> list[Hint]:
     terms = []
     for place, (student, teacher) in enumerate(zip(students, teachers, strict=False)):
         term = Hint(
-            ("s", tuple(student.shape[1:])),
-            "t",
-            ("t", tuple(teacher.shape[1:])),
+            HintPair("s", "t", "t"),
+            cg.Dims(2, ("t",), {"s": student.shape[1:]}, {"t": {"t": teacher.shape[1:]}}),
             scale=1.0,
             norm=norm,
             pooled=pooled,

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from world import LOSSES, World, ask, each_weighting, every, is_soft_target, make_method
+from world import LOSSES, MIXES, World, ask, each_weighting, every, is_soft_target, make_method
 
 import collegium as cg
-from collegium.objectives import MIXES
 from collegium.objectives.objective import TermInputs
 
 each_loss = pytest.mark.parametrize(("loss", "mix"), LOSSES)

@@ -130,4 +130,6 @@ def test_the_tolerance_and_the_temperature_are_those_asked_for(
 def test_the_best_is_who_is_best_on_validation() -> None:
     for best in "abc":
         accuracy = {name: 0.9 if name == best else 0.3 for name in "abc"}
-        assert cg.KD().heard(("a", "b", "c"), accuracy).active_teachers(("a", "b", "c")) == (best,)
+        assert cg.KD().resolve_teachers(("a", "b", "c"), accuracy).active_teachers(
+            ("a", "b", "c")
+        ) == (best,)

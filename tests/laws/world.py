@@ -1,6 +1,5 @@
 """A small random world in which every method can be built and asked."""
 
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor
 
 import collegium as cg
-from collegium.methods import all_methods
+from collegium.methods import all_methods, choices
 from collegium.methods.base import AbstractMethod
-from collegium.methods.soft_target import AbstractSoftTarget, WeightingName
-from collegium.objectives import MIXES
+from collegium.methods.soft_target import AbstractSoftTarget
 from collegium.objectives.objective import Objective
 
 STUDENT_MAPS = {"one": (4, 6, 6), "two": (6, 3, 3), "three": (8, 2, 2)}
@@ -30,15 +28,19 @@ def settings() -> list[tuple[str, str]]:
 
 every = pytest.mark.parametrize(("slug", "preset"), settings())
 """Marks a law that is asked of every method with every preset."""
-each_weighting = pytest.mark.parametrize("weighting", typing.get_args(WeightingName))
+each_weighting = pytest.mark.parametrize("weighting", choices.WEIGHTINGS.names())
 """Marks a law that is asked of every weighting."""
+MIXES = {name: loss.mixes for name, loss in choices.LOSSES.all().items()}
+"""The mixes that each loss takes, its default first."""
 LOSSES = [(loss, mix) for loss, mixes in MIXES.items() for mix in mixes]
-"""Every loss on answers with every mix it takes."""
+"""Every loss with every mix."""
 
 
 def make_method(slug: str, preset: str, teachers: tuple[str, ...]) -> AbstractMethod:
-    """The method, having settled whom it hears."""
-    return all_methods()[slug].preset(preset).heard(teachers, dict.fromkeys(teachers, 0.5))
+    """The method, with its teachers resolved."""
+    return (
+        all_methods()[slug].preset(preset).resolve_teachers(teachers, dict.fromkeys(teachers, 0.5))
+    )
 
 
 def is_soft_target(method: AbstractMethod) -> bool:
@@ -192,7 +194,7 @@ def ask(
     arrange: Callable[[Objective], object] = lambda objective: None,
 ) -> Asked:
     """Build the method for the world and ask it, having arranged what it learns."""
-    method = method.heard(world.names, dict.fromkeys(world.names, 0.5))
+    method = method.resolve_teachers(world.names, dict.fromkeys(world.names, 0.5))
     heard = method.active_teachers(world.names)
     objective = method.build(world.dims(heard, seed)).double()
     arrange(objective)

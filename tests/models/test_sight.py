@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
+from collegium.models.architectures import has_weights
 from collegium.models.input_spec import InputSpec
-from collegium.models.model_string import ModelString, has_weights
+from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess
 from collegium.models.registry import build_network, wrap_module
 from collegium.models.weights import network_bytes

@@ -73,9 +73,9 @@ class World:
         self.ensemble = TeacherEnsemble(builders, teachers, pixels_BDHW, InferenceOptions())
         self.student = network(student).train()
         self.dims = make_dims(self.student, self.ensemble.infos, input_spec, seed=0)
-        self.objective = method.heard(tuple(teachers), dict.fromkeys(teachers, 0.5)).build(
-            self.dims
-        )
+        self.objective = method.resolve_teachers(
+            tuple(teachers), dict.fromkeys(teachers, 0.5)
+        ).build(self.dims)
         layers = student_layers(self.objective, self.dims)
         self.module = DistillModule(self.student, self.objective, layers)
         read = self.objective.layers.teachers
@@ -133,12 +133,17 @@ def test_several_teachers_of_several_kinds_hint_to_their_own_groups() -> None:
     assert {name.partition(".")[2] for name in world.terms() if name[:4] == "hint"} == set("abc")
 
 
+def lone_hint(own: Any, theirs: Any) -> Hint:
+    dims = cg.Dims(2, ("t",), {"s": own}, {"t": {"l": theirs}})
+    return Hint(HintPair("s", "t", "l"), dims, scale=1.0)
+
+
 @pytest.mark.parametrize(
     "sizes", [((2, 6, 6), (3, 3, 3)), ((2, 3, 3), (3, 6, 6)), ((2, 4, 2), (3, 3, 3))]
 )
 def test_a_hint_at_two_resolutions_is_a_loop_over_the_smaller_grid(sizes: Any) -> None:
     own, theirs = sizes
-    term = Hint(("s", own), "t", ("l", theirs), scale=1.0)
+    term = lone_hint(own, theirs)
     student_BDHW, teacher_BDHW = torch.randn(2, *own), torch.randn(2, *theirs)
     rows, columns = min(own[1], theirs[1]), min(own[2], theirs[2])
     weight_ED = term.regressor.weight[:, :, 0, 0]
@@ -162,7 +167,7 @@ def test_a_hint_at_two_resolutions_is_a_loop_over_the_smaller_grid(sizes: Any) -
 
 
 def test_the_regressor_of_tokens_is_one_linear_layer_for_all() -> None:
-    term = Hint(("s", (4, 2, 3)), "t", ("l", (5, 2, 3)), scale=1.0)
+    term = lone_hint((4, 2, 3), (5, 2, 3))
     tokens_BND, target_BNE = torch.randn(2, 6, 4), torch.randn(2, 6, 5)
     linear = nn.Linear(4, 5)
     with torch.no_grad():

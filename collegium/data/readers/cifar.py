@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
+from collegium.data.images.options import ImageOptions
+from collegium.data.readers.base import AbstractReader
+from collegium.data.readers.hub import Choices, load_hub
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
@@ -195,3 +199,32 @@ def _checked_labels(
             f"{layout.classes - 1}; get the file again"
         )
     return labels_N
+
+
+class Cifar10Reader(AbstractReader):
+    """`cifar10:DIR`: the official binary folder; without DIR, downloaded by `datasets`."""
+
+    slug = "cifar10"
+    side = 32
+    layout = CIFAR10
+
+    def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
+        """See `load_cifar`."""
+        coarse = spec.options.get("labels") == "coarse"
+        if spec.place:
+            return load_cifar(CIFAR100_COARSE if coarse else self.layout, spec.path)
+        return load_hub(
+            f"uoft-cs/{self.slug}",
+            name=self.slug,
+            image_options=image_options,
+            choices=Choices(label="coarse_label" if coarse else ""),
+            alternative=f"; or give the official binary folder, {self.slug}:DIR",
+        )
+
+
+class Cifar100Reader(Cifar10Reader):
+    """`cifar100:DIR`: the same; `?labels=coarse` for the 20 superclasses."""
+
+    slug = "cifar100"
+    options = ("labels",)
+    layout = CIFAR100

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collegium.data.class_names import alike, distinct, forms_told, numbers_of, refuse_strangers
+from collegium.data.data_string import DataSpec
 from collegium.data.images.files import FileShelf, Pictures
 from collegium.data.images.find import Found, find_images, nothing_found, passed_told
 from collegium.data.images.load import EncodedSplit, load_images
 from collegium.data.images.options import ImageOptions
+from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
@@ -195,3 +197,15 @@ def _nested(name: str, found: Mapping[str, Found]) -> str:
         f"{len(found)} classes hold nothing but folders ({label}: {named}); if those are the "
         "classes, move them up"
     )
+
+
+class FolderReader(AbstractReader):
+    """`folder:DIR`: train/CLASS/*.png and perhaps val/ and test/."""
+
+    slug = "folder"
+    needs = "DIR, with DIR/train/CLASS/*.png"
+    options = FOLDER_OPTIONS
+
+    def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
+        """See `load_folder`."""
+        return load_folder(spec.path, image_options)

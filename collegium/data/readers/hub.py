@@ -25,10 +25,12 @@ from collegium.data.class_names import (
     renumber,
     without_examples,
 )
+from collegium.data.data_string import DataSpec
 from collegium.data.images.files import Pictures
 from collegium.data.images.load import EncodedSplit, load_images
 from collegium.data.images.options import ImageOptions
 from collegium.data.images.table_rows import RowShelf
+from collegium.data.readers.base import IMAGE_OPTIONS, AbstractReader
 from collegium.data.readers.streaming import rows_asked, take_parts
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
@@ -376,3 +378,17 @@ def _numbers(
         raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
     found = np.array(labels, np.int64)
     return renumber(found, names, classes, where) if names else found
+
+
+class HubReader(AbstractReader):
+    """`hf:NAME_OR_PATH`: images with a class each, as the `datasets` library reads them."""
+
+    slug = "hf"
+    needs = "NAME_OR_PATH, like hf:uoft-cs/cifar10"
+    options = (*IMAGE_OPTIONS, *CHOICES)
+
+    def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
+        """See `load_hub`."""
+        choices = Choices(**{key: value for key, value in spec.options.items() if key in CHOICES})
+        name = spec.path.stem if spec.path.suffix == ".parquet" else spec.path.name
+        return load_hub(spec.place, name=name, image_options=image_options, choices=choices)

@@ -19,7 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
+from collegium.data.images.options import ImageOptions
+from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
@@ -171,3 +174,21 @@ def _exactly(file: BufferedIOBase, count: int, path: Path) -> bytearray:
         found = "more" if len(values) > count else f"{len(values):,}"
         raise DataError(f"{path} claims {count:,} values and holds {found}; get the file again")
     return values
+
+
+class MnistReader(AbstractReader):
+    """`mnist:DIR`: the four idx files, compressed or not."""
+
+    slug = "mnist"
+    needs = "DIR, the folder with train-images-idx3-ubyte"
+    side = 28
+
+    def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
+        """See `load_idx`."""
+        return load_idx(IDX_FORMATS[self.slug], spec.path)
+
+
+class FashionMnistReader(MnistReader):
+    """`fashion-mnist:DIR`: the four idx files, compressed or not."""
+
+    slug = "fashion-mnist"

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from collegium.data.data_string import DataSpec
 from collegium.data.images.files import FileShelf, Pictures
 from collegium.data.images.find import image_files
 from collegium.data.images.load import EncodedSplit, load_images
 from collegium.data.images.options import ImageOptions
+from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
 
@@ -116,3 +118,15 @@ def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:
             raise UnknownNameError(f"class in {path}", wnid, wnids)
         labels[name] = number[wnid]
     return labels
+
+
+class TinyImageNetReader(AbstractReader):
+    """`tiny-imagenet:DIR`: the official folder."""
+
+    slug = "tiny-imagenet"
+    needs = "DIR, the official folder tiny-imagenet-200"
+    options = FOLDER_OPTIONS
+
+    def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
+        """See `load_tiny_imagenet`."""
+        return load_tiny_imagenet(spec.path, image_options)

@@ -1,1 +1,1 @@
-"""Networks of other libraries, each family an extra of the package: timm, torchvision, hf, onnx."""
+"""Networks from elsewhere: timm, torchvision, hf, onnx (each an extra), and Python files."""

@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.architectures import Design, Trained
+from collegium.models.architectures import AbstractModelFamily, Design, Trained, has_weights
 from collegium.models.libraries.processors import Sight, read_processor
 from collegium.models.libraries.timm_config import preprocess_of
-from collegium.models.model_string import ModelString, has_weights
+from collegium.models.model_string import ModelString
 from collegium.models.network import parse_size
 from collegium.utils.extras import (
     broken_torchvision,
@@ -50,11 +50,11 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         lambda classes: stretch(_build(config, classes)),
         channels=getattr(config, "num_channels", 3),
         smallest=SMALLEST,
-        sees=None if sight is None else sight.preprocess,
+        preprocess=None if sight is None else sight.preprocess,
         native=native,
         classes=_classes(config),
         trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
-        metadata={CONFIG: _without_names(config)},
+        saved_metadata={CONFIG: _without_names(config)},
         convert=lambda classes, tensors: _convert(config, classes, tensors),
         keeps_ratio=sight is not None and sight.keeps_ratio,
         notes=said,
@@ -335,3 +335,19 @@ def _why(error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     # Its image models need no torchvision, and fail without a word on it where it is broken.
     return (broken_torchvision() if "Could not import" in reason else "") or reason
+
+
+class HubFamily(AbstractModelFamily):
+    """Classifiers of transformers, which keeps networks and weights together."""
+
+    slug = "hf"
+
+    def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+        """See `design`."""
+        return design(member, string, metadata)
+
+    def has_weights(self, string: ModelString) -> bool:
+        """A name has weights; a folder has them if it contains a weights file."""
+        folder = Path(string.member)
+        files = folder.iterdir() if folder.is_dir() else None
+        return files is None or any(path.suffix in (".safetensors", ".bin") for path in files)

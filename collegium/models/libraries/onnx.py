@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.architectures import Design, Trained
+from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.model_string import OPTIONS, ModelString
 from collegium.models.network import Preprocess
 from collegium.models.weights import read_classes
@@ -150,9 +150,9 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     return Design(
         lambda classes: _refuse(member),
         channels=channels,
-        sees=Preprocess((0.0,) * channels, (1.0,) * channels) if body.takes_bytes else None,
+        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels) if body.takes_bytes else None,
         native=body.size,
-        says=says,
+        metadata=says,
         classes=_classes(body, says),
         trained=lambda classes: _trained(body, classes),
         trainable=False,
@@ -201,3 +201,18 @@ def _classes(body: OnnxBody, says: Mapping[str, str]) -> tuple[str, ...]:
         return read_classes(says, f"ONNX file {body.path}")
     except WeightsError:
         return ()  # refused where the entry is read again, unless others were given
+
+
+class OnnxFamily(AbstractModelFamily):
+    """Files of ONNX, which hold network and weights."""
+
+    slug = "onnx"
+    usage = "onnx:FILE"
+
+    def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+        """See `design`."""
+        return design(member, string, metadata)
+
+    def has_weights(self, string: ModelString) -> bool:
+        """Always."""
+        return True

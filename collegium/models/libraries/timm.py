@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
-from collegium.models.architectures import Design, Trained
+from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.libraries.timm_config import preprocess_of, words_beside
 from collegium.models.model_string import PRETRAINED, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
@@ -36,10 +36,10 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         lambda classes: _create(member, num_classes=classes, **words),
         channels=3 if config is None else config.input_size[0],
         smallest=SMALLEST,
-        sees=None if config is None else _preprocess(config),
+        preprocess=None if config is None else _preprocess(config),
         native=None if config is None else config.input_size[1:],
         evaluated=None if config is None else _evaluated(config, member),
-        says=says,
+        metadata=says,
         notes=notes,
         classes=() if config is None else _classes(member, config),
         trained=lambda classes: _pretrained(member, config, classes, words),
@@ -153,3 +153,13 @@ def _classes(member: str, config: Any) -> tuple[str, ...]:
         return ()
     info = ImageNetInfo(subset)
     return unique_names([info.index_to_description(place) for place in range(config.num_classes)])
+
+
+class TimmFamily(AbstractModelFamily):
+    """Networks of timm."""
+
+    slug = "timm"
+
+    def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+        """See `design`."""
+        return design(member, string, metadata)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError, WeightsError
-from collegium.models.architectures import Design, Trained
+from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
@@ -41,7 +41,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     return Design(
         lambda classes: _create(models, member, num_classes=classes, **sized),
         smallest=SMALLEST,
-        sees=sees,
+        preprocess=sees,
         native=sees.size,
         evaluated=tuple(weights.transforms().resize_size[:1]),
         classes=unique_names(weights.meta["categories"]),
@@ -159,3 +159,13 @@ def _preprocess(member: str, weights: Any) -> Preprocess:
         (side, side),
         interpolation=how if how in INTERPOLATIONS else "bicubic",
     )
+
+
+class TorchvisionFamily(AbstractModelFamily):
+    """Networks of torchvision."""
+
+    slug = "torchvision"
+
+    def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
+        """See `design`."""
+        return design(member, string, metadata)

@@ -14,6 +14,7 @@ from functools import partial
 
 from torch import nn
 
+from collegium.models.architectures import BuilderFamily
 from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
 from collegium.models.zoo.cifar.resnet import projected, residual_stage
@@ -77,9 +78,17 @@ SMALL_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     "mlp-wide": partial(mlp, 512),
     "cnn": partial(cnn, _NARROW, nn.BatchNorm2d),
     "cnn-wide": partial(cnn, _WIDE, nn.BatchNorm2d),
-    # Statistics of each example alone: several processes compute what one does.
+    # Normalises each example alone: several processes compute the same as one.
     "cnn-gn": partial(cnn, _NARROW, partial(nn.GroupNorm, 2)),
     "resnet": partial(resnet, _WIDE),
     "dense": dense,
 }
-"""Builders by name: `SMALL_MODELS["cnn"](classes)` is a fresh network."""
+"""Builders by name: `SMALL_MODELS["cnn"](classes)` is a new network."""
+
+
+class SmallFamily(BuilderFamily):
+    """Tiny networks for 8x8 grey images: `small:NAME`."""
+
+    slug = "small"
+    builders = SMALL_MODELS
+    channels = 1

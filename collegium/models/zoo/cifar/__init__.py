@@ -16,6 +16,7 @@ from functools import partial
 
 from torch import nn
 
+from collegium.models.architectures import BuilderFamily
 from collegium.models.zoo.cifar.densenet import densenet121
 from collegium.models.zoo.cifar.mobilenet import mobilenet_v2
 from collegium.models.zoo.cifar.resnet import resnet_a, resnet_b
@@ -46,4 +47,12 @@ CIFAR_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     "shufflenetv1": shufflenet_v1,
     "shufflenetv2": shufflenet_v2,
 }
-"""Builders by name: `CIFAR_MODELS["resnet20"](classes)` is a fresh network."""
+"""Builders by name: `CIFAR_MODELS["resnet20"](classes)` is a new network."""
+
+
+class CifarFamily(BuilderFamily):
+    """Networks for 32x32 colour images: `cifar:NAME`."""
+
+    slug = "cifar"
+    builders = CIFAR_MODELS
+    smallest = 32
