@@ -42,9 +42,8 @@ def size(count: int) -> str:
 
 def terminal(found: Json) -> str:
     """The table, the sentence and the folder, for a terminal."""
-    return "\n".join(
-        [text.terminal([table(found)]), note(found), f"results saved to {found['out']}"]
-    )
+    shown = text.terminal([table(found)])
+    return f"{shown}\n\n{note(found)}\nresults saved to {found['out']}"
 
 
 def note(found: Json) -> str:

@@ -51,13 +51,14 @@ def terminal(tables: Sequence[Table], before: str = "", after: Sequence[str] = (
     if before:
         console.print(Text(before, style="bold"))
     for table in tables:
+        console.print()
         console.print(_grid(table))
         if table.note:
             console.print(Text(table.note, style="dim"))
     console.print()
     for line in after:
         console.print(Text(line))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).rstrip()
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
 
 
 def _grid(table: Table) -> "Grid":
