@@ -161,37 +161,49 @@ def _measure(
     staging: Path,
     display: Display,
 ) -> Json:
+    """Compare each file with the student on the evaluation split: the content of export.json."""
     record, whole, split = subject.student.record, splits.evaluation, splits.names()[-1]
-    data = _some(whole, wanted.images)
+    data, same = _some(whole, wanted.images), same_images(record, split, whole)
     display.say(f"comparing on {len(data):,} images of the {split} split")
     accuracy, compared = compare(subject.original, models, data)
     for file, comparison in compared.items():
         _refuse_different(file, comparison, accuracy, wanted)
-    same = same_images(record, split, whole)
+    about = {"data": whole.name, "split": split, "images": len(data), "same_images": same}
     recorded = _recorded_accuracy(subject, same and len(data) == len(whole))
-    as_recorded = recorded is None or _is_same(accuracy, recorded, len(data), subject)
-    if not as_recorded:
-        display.warn(
-            f"the student has {percent(accuracy)} on the {split} split, its run recorded "
-            f"{percent(recorded)} on the same images: it is not what was trained"
-        )
     return {
-        "folder": str(record.folder),
+        **_conditions(subject, wanted),
+        **about,
+        "accuracy": accuracy,
+        "accuracy_recorded": recorded,
+        "as_recorded": _check_recorded(subject, accuracy, recorded, about, display),
+        "rows": _rows(subject, models, accuracy, compared, staging),
+    }
+
+
+def _conditions(subject: Subject, wanted: ExportOptions) -> Json:
+    """The student, the options, and the machine's share in the numbers."""
+    return {
+        "folder": str(subject.student.record.folder),
         **asdict(wanted),
         "model": subject.network.spec,
         "sha256": weights_hash(subject.network),
-        "data": whole.name,
-        "split": split,
-        "images": len(data),
-        "same_images": same,
-        "accuracy": accuracy,
-        "accuracy_recorded": recorded,
-        "as_recorded": as_recorded,
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "rows": _rows(subject, models, accuracy, compared, staging),
     }
+
+
+def _check_recorded(
+    subject: Subject, accuracy: float, recorded: float | None, about: Json, display: Display
+) -> bool:
+    """Whether the accuracy is that of the run, as far as it is known; a warning if not."""
+    if recorded is None or _is_same(accuracy, recorded, about["images"], subject):
+        return True
+    display.warn(
+        f"the student has {percent(accuracy)} on the {about['split']} split, its run recorded "
+        f"{percent(recorded)} on the same images: it is not what was trained"
+    )
+    return False
 
 
 _FLIPPED, _FLIPPED_LOW = 1e-3, 1e-2
