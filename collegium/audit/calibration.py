@@ -1,4 +1,4 @@
-"""How far a teacher's confidence can be trusted, and the temperature that corrects it."""
+"""Calibration of a teacher's confidence, and the temperature that corrects it."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ HOTTEST = 100.0
 """Temperatures are searched between this and its inverse."""
 
 Outcome = Literal["found", "at least", "at most", "none"]
-"""Of a search for a temperature: a minimum inside the range; a minimum beyond one of its ends; no
-temperature makes the logits better than a uniform guess."""
+"""Result of a search for a temperature: a minimum inside the range; a minimum beyond one of its
+ends; no temperature makes the logits better than a uniform guess."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Temperature:
     """The temperature of the least cross entropy.
 
     Attributes:
-        value: it; an end of the range where the least is beyond, infinite where none helps.
-        outcome: which of these it is.
+        value: the temperature; an end of the range where the minimum is beyond it, infinite where
+            none helps.
+        outcome: which of these cases it is.
     """
 
     value: float
@@ -62,9 +63,9 @@ class Calibration:
         loss: mean cross entropy in nats.
         ece: expected calibration error, 0..1.
         temperature: divides the logits so that the cross entropy is least; above 1 the teacher is
-            too sure (Guo et al., "On calibration of modern neural networks", ICML 2017). An end of
-            the search range where the least is beyond it; infinite where no temperature helps.
-        temperature_outcome: which of these `temperature` is.
+            overconfident (Guo et al., "On calibration of modern neural networks", ICML 2017). An
+            end of the search range where the minimum is beyond it; infinite where none helps.
+        temperature_outcome: which of these cases `temperature` is.
         loss_at_temperature: cross entropy then; of a uniform guess where none helps.
         ece_at_temperature: calibration error then; NaN where none helps.
         bins: those that are not empty, from unsure to sure.
@@ -85,9 +86,9 @@ def calibrate(
     """Calibration of finite logits, and the temperature that fits these examples best.
 
     Args:
-        logits_NC: raw scores of the classes that the network tells apart.
+        logits_NC: raw scores of the classes that the network distinguishes.
         labels_N: true classes.
-        extra: added to both losses: what naming a group of classes leaves open.
+        extra: added to both losses: the entropy within merged classes.
     """
     best = best_temperature(logits_NC, labels_N)
     index_N = torch.arange(len(labels_N))

@@ -1,4 +1,4 @@
-"""What a network costs: arithmetic, memory, time."""
+"""Running a network over images in blocks that fit into memory, and its cost."""
 
 import time
 import weakref
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -15,16 +15,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from collegium.models.network import Network, parameter_count
 from collegium.models.state import state_tensors
 
+BLOCK = 128
+"""Most images at once."""
+MEMORY = 512 << 20
+"""Approximate limit of the bytes that the activations of a block take."""
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network.
+    """The cost of one network.
 
     Attributes:
-        parameters: trained values.
+        parameters: number of trained values.
         flops: of a forward of one view; a multiplication and an addition are two.
         bytes: of its weights and buffers in memory.
-        view_bytes: the most that a forward of one view holds at once beside them.
+        view_bytes: most bytes that a forward of one view holds at once beside them.
     """
 
     parameters: int
@@ -33,8 +38,8 @@ class Cost:
     view_bytes: int
 
 
-class _Held(TorchDispatchMode):
-    """Follows the memory of the tensors that operations make, until they are gone."""
+class _PeakMemory(TorchDispatchMode):
+    """Tracks the memory of the tensors that operations allocate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,21 +75,72 @@ def measure_cost(network: Network, view_1DHW: Float[Tensor, "1 D H W"]) -> Cost:
     """Parameters, arithmetic of one view, memory of the weights and of a view's forward."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(view_1DHW)
-    with _Held() as held_at_once, torch.no_grad():
+    with _PeakMemory() as peak, torch.no_grad():
         network(view_1DHW)
-    held = state_tensors(network).values()
+    stored = state_tensors(network).values()
     return Cost(
         parameter_count(network),
         counter.get_total_flops(),
-        sum(tensor.numel() * tensor.element_size() for tensor in held),
-        held_at_once.most,
+        sum(tensor.numel() * tensor.element_size() for tensor in stored),
+        peak.most,
     )
 
 
 def measure_rate(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> float:
-    """Images a second, in evaluation mode; the first forward, which sets things up, not counted."""
+    """Images a second, in evaluation mode; a first forward warms up and does not count."""
     with torch.no_grad():
         network.eval()(images_BDHW)
         started = time.perf_counter()
-        network(images_BDHW).cpu()  # waits for a device that answers later
+        network(images_BDHW).cpu()  # waits for an asynchronous device
     return len(images_BDHW) / max(time.perf_counter() - started, 1e-9)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images that a network is examined on.
+
+    Attributes:
+        images_BDHW: pixels in 0..1.
+        labels_B: true classes.
+        block: images at a time.
+    """
+
+    images_BDHW: Float[Tensor, "B D H W"]
+    labels_B: Int[Tensor, " B"]
+    block: int = BLOCK
+
+    def __len__(self) -> int:
+        return len(self.labels_B)
+
+    def first(self, count: int) -> "Sample":
+        """The first images."""
+        return Sample(self.images_BDHW[:count], self.labels_B[:count], self.block)
+
+
+def fitting(cost: Cost) -> int:
+    """How many images at once stay within `MEMORY`; at least two."""
+    return max(2, min(BLOCK, MEMORY // max(cost.view_bytes, 1)))
+
+
+def in_blocks(
+    network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
+) -> Float[Tensor, "B C"]:
+    """Logits of the images, without gradients.
+
+    Blocks are of nearly equal size and have at least two images where there are two, which
+    BatchNorm layers need to measure their statistics.
+    """
+    count = -(-len(images_BDHW) // block)
+    parts = images_BDHW.tensor_split(max(1, min(count, len(images_BDHW) // 2)))
+    with torch.no_grad():
+        return torch.cat([network(part) for part in parts])
+
+
+def right(
+    network: Network,
+    images_BDHW: Float[Tensor, "B D H W"],
+    labels_B: Int[Tensor, " B"],
+    block: int = BLOCK,
+) -> Bool[Tensor, " B"]:
+    """Whether a network is right on each image."""
+    return in_blocks(network, images_BDHW, block).argmax(dim=1) == labels_B

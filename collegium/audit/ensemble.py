@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 STEPS = 2000
-"""Most steps of the fit by likelihood."""
+"""Most steps of the maximum-likelihood fit."""
 STILL = 1e-7
-"""It ends when no share moves by more than this."""
+"""The fit ends when no share changes by more than this."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Ensemble:
     Attributes:
         logits_NTC: finite raw scores; a class a teacher does not know has a very low one.
         labels_N: true classes.
-        groups_TC: for each teacher and class the first of the classes that it does not tell from
-            it, -1 where it does not know the class; None where all tell all apart.
+        groups_TC: for each teacher and class the first of the classes that it merges with it, -1
+            where it does not know the class; None where no teacher merges classes.
         known_mask: count for each example only the teachers that know its class, as training does.
     """
 
@@ -43,23 +43,23 @@ class Ensemble:
 
     @cached_property
     def true_NT(self) -> Float[Tensor, "N T"]:
-        """What each teacher gives the true class, in float64."""
+        """Each teacher's probability of the true class, in float64."""
         return true_class(self.probabilities_NTC, self.labels_N)
 
     @cached_property
     def known_NT(self) -> Bool[Tensor, "N T"]:
-        """Who knows each example's class."""
+        """Whether each teacher knows each example's class."""
         if self.groups_TC is None:
             return torch.ones(self.logits_NTC.shape[:2], dtype=torch.bool)
         return (self.groups_TC >= 0)[:, self.labels_N].mT
 
     @cached_property
     def single_right_NT(self) -> Bool[Tensor, "N T"]:
-        """Whether each teacher is right, as `Predictions.right_N` has it."""
-        said_NT = self.logits_NTC.argmax(dim=2)
+        """Whether each teacher is right, as `Predictions.right_N` defines it."""
+        classes_NT = self.logits_NTC.argmax(dim=2)
         if self.groups_TC is None:
-            return said_NT == self.labels_N[:, None]
-        return self.groups_TC.mT.gather(0, said_NT) == self.groups_TC[:, self.labels_N].mT
+            return classes_NT == self.labels_N[:, None]
+        return self.groups_TC.mT.gather(0, classes_NT) == self.groups_TC[:, self.labels_N].mT
 
     def rows(self, rows: Int[Tensor, " M"]) -> "Ensemble":
         """The same on some of the examples."""
@@ -71,7 +71,7 @@ class Ensemble:
         return torch.full((self.teachers,), 1 / self.teachers, dtype=torch.float64)
 
     def alone(self, teacher: int) -> Float[Tensor, " T"]:
-        """All for one."""
+        """All the weight for one teacher."""
         return torch.eye(self.teachers, dtype=torch.float64)[teacher]
 
     def without(self, teacher: int) -> Float[Tensor, " T"]:
@@ -82,10 +82,10 @@ class Ensemble:
     def right(self, shares_T: Float[Tensor, " T"]) -> Bool[Tensor, " N"]:
         """Whether the mixture of probabilities names the class.
 
-        Or one that none of the teachers with a share tells from it.
+        Naming a class that all teachers with a share merge with it counts, too.
         """
         used_T = shares_T > 0
-        if used_T.sum() == 1 and not self.known_mask:  # to the bit what the teacher says alone
+        if used_T.sum() == 1 and not self.known_mask:  # bit for bit the teacher alone
             return self.single_right_NT[:, int(used_T.nonzero())]
         weights_NT = self._weights(shares_T).to(self.probabilities_NTC)
         return self._names(torch.einsum("ntc,nt->nc", self.probabilities_NTC, weights_NT), used_T)
@@ -100,23 +100,24 @@ class Ensemble:
         shares_NT = shares_T.expand(len(self.labels_N), -1)
         if not self.known_mask:
             return shares_NT
-        among_NT = shares_NT * self.known_NT
-        nobody_N1 = (among_NT.sum(dim=1) == 0)[:, None]  # with a share: those that know count alike
-        return torch.where(nobody_N1, self.known_NT.to(among_NT), among_NT)
+        masked_NT = shares_NT * self.known_NT
+        # Where no teacher with a share knows the class, those that know it count equally.
+        none_N1 = (masked_NT.sum(dim=1) == 0)[:, None]
+        return torch.where(none_N1, self.known_NT.to(masked_NT), masked_NT)
 
     def _names(self, scores_NC: Tensor, used_T: Tensor) -> Bool[Tensor, " N"]:
-        said_N = scores_NC.argmax(dim=1)
+        classes_N = scores_NC.argmax(dim=1)
         if self.groups_TC is None:
-            return said_N == self.labels_N
-        return self._same(self.groups_TC, used_T)[self.labels_N, said_N]
+            return classes_N == self.labels_N
+        return self._same(self.groups_TC, used_T)[self.labels_N, classes_N]
 
     def _same(self, groups_TC: Tensor, used_T: Tensor) -> Bool[Tensor, "C C"]:
-        """Which classes (columns) none of the teachers that count tells from a class (rows)."""
+        """The classes (columns) that all teachers that count merge with a class (rows)."""
         known_TC = groups_TC >= 0
         counts_TC = used_T[:, None].expand_as(known_TC)
         if self.known_mask:
-            among_TC = counts_TC & known_TC
-            counts_TC = torch.where(among_TC.any(dim=0), among_TC, known_TC)
+            masked_TC = counts_TC & known_TC
+            counts_TC = torch.where(masked_TC.any(dim=0), masked_TC, known_TC)
         same_CC = torch.ones(2 * groups_TC.shape[1:], dtype=torch.bool)
         for groups_C, counts_C in zip(groups_TC, counts_TC, strict=True):
             same_CC &= (groups_C[:, None] == groups_C) | ~counts_C[:, None]
@@ -126,7 +127,7 @@ class Ensemble:
 def true_class(
     probabilities_NTC: Float[Tensor, "N T C"], labels_N: Int[Tensor, " N"]
 ) -> Float[Tensor, "N T"]:
-    """What each teacher gives the true class, in float64."""
+    """Each teacher's probability of the true class, in float64."""
     places_NT1 = labels_N[:, None, None].expand(-1, probabilities_NTC.shape[1], 1)
     return probabilities_NTC.gather(2, places_NT1).squeeze(2).double()
 
@@ -135,10 +136,10 @@ def fit_shares(true_NT: Float[Tensor, "N T"]) -> Float[Tensor, " T"]:
     """The fixed mixture of probabilities with the largest likelihood.
 
     The log-likelihood is concave in the shares, so expectation-maximisation from equal shares finds
-    the largest there is.
+    its maximum.
 
     Args:
-        true_NT: what each teacher gives the true class.
+        true_NT: each teacher's probability of the true class.
 
     >>> import torch
     >>> fit_shares(torch.tensor([[0.8, 0.2]] * 3 + [[0.2, 0.8]], dtype=torch.float64)).tolist()[0]
@@ -157,10 +158,10 @@ def fit_shares(true_NT: Float[Tensor, "N T"]) -> Float[Tensor, " T"]:
 
 
 def best_shares(ensemble: Ensemble) -> Float[Tensor, " T"]:
-    """Of several sets of fixed weights the one that is right most often on these examples.
+    """The most accurate of several sets of fixed weights on these examples.
 
-    So it is at least as good on them as equal weights and as each teacher alone. Of equally good
-    ones the simplest is taken: equal weights first, then one teacher, then a fit.
+    It is at least as good on them as equal weights and as each teacher alone. Among equally good
+    sets the simplest wins: equal weights first, then one teacher, then a fit.
     """
     best_T, most = ensemble.equal(), -1
     for shares_T in _candidates(ensemble):
@@ -178,7 +179,7 @@ def _candidates(ensemble: Ensemble) -> Iterator[Float[Tensor, " T"]]:
     yield from (ensemble.alone(teacher) for teacher in range(count))
     if count > 2:
         yield from (ensemble.without(teacher) for teacher in range(count))
-    # A teacher that is sure and wrong once has next to no likelihood: hence the floors.
+    # Floors, since a teacher that is sure and wrong once has almost no likelihood.
     for floor in (0.0, 0.01, 1 / ensemble.logits_NTC.shape[2]):
         fitted_T = fit_shares(ensemble.true_NT + floor)
         yield from (fitted_T, (fitted_T + equal_T) / 2)
@@ -207,5 +208,5 @@ def halves(
 
 
 def shuffled(count: int) -> Int[Tensor, " N"]:
-    """Positions in an order that has nothing to do with the data, and is always the same."""
+    """Positions in a random order that is always the same."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))

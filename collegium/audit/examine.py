@@ -1,4 +1,4 @@
-"""`audit`: teachers measured, compared and looked through on one split."""
+"""`audit`: measure, compare and check teachers on one split."""
 
 import dataclasses
 import time
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from torch import nn
 
-from collegium.audit.advice import advise, names
+from collegium.audit.advice import advise
 from collegium.audit.calibration import calibrate
 from collegium.audit.cost import Cost, measure_cost, measure_rate
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import HeadRoom, half_width, head_room
-from collegium.audit.loading import promise
-from collegium.audit.pairs import compare_pairs
+from collegium.audit.headroom import HeadRoom, compare_pairs, half_width, head_room
+from collegium.audit.loading import reported_accuracy
 from collegium.audit.record import without_nan
 from collegium.audit.symptoms import FEW, find_duplicates
-from collegium.audit.teacher_check import SIZE_PROBE, Examination, Panel
+from collegium.audit.teacher_check import SIZE_PROBE, AuditContext, TeacherCheck
 from collegium.build import (
     Labels,
     input_spec_of,
@@ -34,6 +34,7 @@ from collegium.errors import RequestError
 from collegium.evaluation.predict import Predictions, predict
 from collegium.models.registry import has_weights
 from collegium.models.user_modules import left_as_it_was
+from collegium.plots.words import listed
 from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers.label_map import group_table
 from collegium.utils.from_json import ImageSize
@@ -42,7 +43,7 @@ from collegium.utils.torch_state import as_ever
 
 Json = dict[str, Any]
 PROBE = 512
-"""Images that other ways of preprocessing are tried on."""
+"""Images that other preprocessing is tried on."""
 
 
 @as_ever
@@ -62,19 +63,19 @@ def audit(
     machine: Machine = Machine(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> Json:
-    """Measure what teachers are worth on some data, and look for what was loaded wrongly.
+    """Measure teachers on some data, alone and together, and find those that are mis-loaded.
 
     Args:
         teachers: model strings or modules, by name; never changed.
         data: a data string or splits.
         split: "validation", where choices belong, "train" or "test".
-        student: a network to compare their cost with; measured too if it has weights.
-        store: folder of stored answers, used where it has them and filled where it has not.
-        probe: images that other ways of preprocessing are tried on; 0 to try none.
+        student: a network to compare their cost with; its accuracy is measured if it has weights.
+        store: folder of stored outputs; used where it has them, filled where it has not.
+        probe: images that other preprocessing is tried on; 0 to try none.
         validation: part of the training data that counts as validation.
         seed: of that part.
         image_size: rows and columns of a folder's images.
-        classes: names of the classes that count; by default all.
+        classes: names of the classes to keep; by default all.
         labels: label maps of teachers whose class names are others.
         machine: where they run.
         quiet: show no progress.
@@ -84,7 +85,7 @@ def audit(
 
     Raises:
         RequestError: no teacher, no such split, or a model that cannot be built.
-        FolderError: the store is for other teachers.
+        FolderError: the store belongs to other teachers.
     """
     started = time.perf_counter()
     if not teachers or probe < 0:
@@ -92,75 +93,93 @@ def audit(
     fabric = make_fabric(machine)
     display = Display(quiet or not fabric.is_global_zero, "audit")
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
-    examined = splits.get(split)
+    context = _context(teachers, splits, split, machine, fabric, labels, display)
+    predictor = SplitPredictor(context.ensemble, machine, fabric, display, store, describe(data))
+    report = _report(context, _outputs(context, predictor), probe)
+    report["student"] = None if student is None else _student(context, student, seed)
+    about = {"data": describe(data), "split": split, "examples": len(context.data)}
+    about["classes"] = list(context.data.classes)
+    return without_nan(about | report | {"seconds": time.perf_counter() - started})
+
+
+def _context(
+    teachers: Mapping[str, str | nn.Module],
+    splits: Splits,
+    split: str,
+    machine: Machine,
+    fabric: Fabric,
+    labels: Mapping[str, Labels],
+    display: Display,
+) -> AuditContext:
+    examined, input_spec = splits.get(split), input_spec_of(splits.train)
     specs = {name: describe(model) for name, model in teachers.items()}
     ensemble = make_ensemble(
         teachers, specs, splits, machine, 0, 128, fabric, labels, display=display
     )
-    input_spec = input_spec_of(splits.train)
-    panel = Panel(examined, input_spec, teachers, specs, ensemble, display, fabric.device, labels)
-    asked = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
-    said = {}
-    for name in ensemble.names:
-        display.say(f"teacher {name}: measuring on {len(examined):,} images")
-        said[name] = asked(name, examined)
-    report = _report(panel, said, probe)
-    report["student"] = None if student is None else _student(panel, student, seed)
-    about = {"data": describe(data), "split": split, "examples": len(examined)}
-    about["classes"] = list(examined.classes)
-    return without_nan(about | report | {"seconds": time.perf_counter() - started})
+    return AuditContext(
+        examined, input_spec, teachers, specs, ensemble, display, fabric.device, labels
+    )
 
 
-def _report(panel: Panel, said: Mapping[str, Predictions], probe: int) -> Json:
-    finite = [name for name in said if bool(said[name].finite_N.all())]
-    own = {name: one.own() for name, one in said.items()}
+def _outputs(context: AuditContext, predictor: SplitPredictor) -> dict[str, Predictions]:
+    """The outputs of each teacher for the split, from the store where it has them."""
+    outputs = {}
+    for name in context.ensemble.names:
+        context.display.say(f"teacher {name}: measuring on {len(context.data):,} images")
+        outputs[name] = predictor(name, context.data)
+    return outputs
+
+
+def _report(context: AuditContext, outputs: Mapping[str, Predictions], probe: int) -> Json:
+    finite = [name for name in outputs if bool(outputs[name].finite_N.all())]
+    own = {name: one.own() for name, one in outputs.items()}
     best = max((own[name].accuracy for name in finite if len(own[name].labels_N)), default=0.0)
     rows: list[Json] = []
     findings: list[Finding] = []
-    for name in said:
-        network = panel.network(name)
-        cost = measure_cost(network, panel.blank())
-        rows.append(_row(panel, name, said[name], cost))
-        findings += Examination(panel, name, network, said[name], cost, best).findings(probe)
-    hashes = {name: panel.ensemble.infos[name].sha256 for name in finite}
-    findings += find_duplicates({name: said[name] for name in finite}, hashes)
+    for name in outputs:
+        network = context.network(name)
+        cost = measure_cost(network, context.blank())
+        rows.append(_row(context, name, outputs[name], cost))
+        findings += TeacherCheck(context, name, network, outputs[name], cost, best).findings(probe)
+    hashes = {name: context.ensemble.infos[name].sha256 for name in finite}
+    findings += find_duplicates({name: outputs[name] for name in finite}, hashes)
     alarmed = {finding.teacher for finding in findings if finding.alarm}
-    sound = [name for name in finite if name not in alarmed]
-    room, known_mask = _room(said, finite), _room_of_knowing(said, finite)
-    fewer = _room(said, sound) if sound != finite else None
-    advice = advise(finite, room, findings, fewer, known_mask)
-    left_out = [name for name in said if name not in finite]
+    healthy = [name for name in finite if name not in alarmed]
+    room, known = _room(outputs, finite), _room(outputs, finite, known_only=True)
+    fewer = _room(outputs, healthy) if healthy != finite else None
+    advice = advise(finite, room, findings, fewer, known)
+    left_out = [name for name in outputs if name not in finite]
     return {
         "teachers": rows,
-        "pairs": _pairs(said),
+        "pairs": _pairs(outputs),
         "head_room": _room_json(finite, room),
-        "head_room_of_knowing": _room_json(finite, known_mask),
-        "head_room_of_sound": _room_json(sound, fewer),
+        "head_room_of_knowing": _room_json(finite, known),
+        "head_room_of_sound": _room_json(healthy, fewer),
         "findings": [dataclasses.asdict(f) | {"alarm": f.alarm} for f in findings],
-        "advice": [advice[0], *_caveats(len(panel.data), left_out), *advice[1:]],
+        "advice": [advice[0], *_caveats(len(context.data), left_out), *advice[1:]],
     }
 
 
 def _caveats(examples: int, left_out: Sequence[str]) -> Iterator[str]:
     if examples < FEW:
-        yield f"{examples} images are too few to tell whether a teacher was loaded wrongly."
+        yield f"{examples} images are too few to find out whether a teacher is mis-loaded."
     if left_out:
-        yield f"Not in the figures on several teachers, for NaN or infinity: {names(left_out)}."
+        yield f"Left out of all joint figures, for NaN or infinite logits: {listed(left_out)}."
 
 
-def _row(panel: Panel, name: str, said: Predictions, cost: Cost) -> Json:
-    """What is measured of one teacher."""
-    info, count, accuracy = panel.ensemble.infos[name], len(said.labels_N), said.accuracy
+def _row(context: AuditContext, name: str, outputs: Predictions, cost: Cost) -> Json:
+    """The measurements of one teacher."""
+    info, count, accuracy = context.ensemble.infos[name], len(outputs.labels_N), outputs.accuracy
     return {
         "name": name,
         "spec": info.spec,
         "sha256": info.sha256,
         "accuracy": accuracy,
         "accuracy_half_width": half_width(accuracy, count),
-        **said.of_known(),
-        "top5": said.top5,
-        "promised": promise(info.spec, panel.data.name),
-        **_calibration(said),
+        **outputs.of_known(),
+        "top5": outputs.top5,
+        "promised": reported_accuracy(info.spec, context.data.name),
+        **_calibration(outputs),
         "classes": len(info.classes),
         **dataclasses.asdict(cost),
         "images_per_s": info.images_per_s,
@@ -171,62 +190,57 @@ def _row(panel: Panel, name: str, said: Predictions, cost: Cost) -> Json:
     }
 
 
-def _calibration(said: Predictions) -> Json:
-    """Of the examples whose class it knows and whose logits are numbers."""
-    own, extra = said.own(), 0.0
+def _calibration(outputs: Predictions) -> Json:
+    """On the examples whose class it knows and whose logits are finite."""
+    own, extra = outputs.own(), 0.0
     finite_N = own.finite_N
     if not finite_N.any():
         return {}
-    if said.labels is not None:  # of the classes in a group it says nothing: each is as likely
-        sizes_G = torch.tensor([float(len(group)) for group in said.labels.groups])
+    if outputs.labels is not None:  # the classes of a group are equally likely
+        sizes_G = torch.tensor([float(len(group)) for group in outputs.labels.groups])
         extra = sizes_G.log()[own.labels_N[finite_N]].mean().item()
     return dataclasses.asdict(calibrate(own.logits_NC[finite_N], own.labels_N[finite_N], extra))
 
 
-def _pairs(said: Mapping[str, Predictions]) -> Json:
-    return {"teachers": list(said), **dataclasses.asdict(compare_pairs(list(said.values())))}
+def _pairs(outputs: Mapping[str, Predictions]) -> Json:
+    return {"teachers": list(outputs), **dataclasses.asdict(compare_pairs(list(outputs.values())))}
 
 
-def _groups(said: Mapping[str, Predictions], teachers: Sequence[str]) -> Tensor | None:
-    logits_NC = said[teachers[0]].logits_NC
-    return group_table([said[name].labels for name in teachers], logits_NC.shape[1])
+def _room(
+    outputs: Mapping[str, Predictions], teachers: Sequence[str], *, known_only: bool = False
+) -> HeadRoom | None:
+    """Head-room of some teachers; None without any.
 
-
-def _room(said: Mapping[str, Predictions], teachers: Sequence[str]) -> HeadRoom | None:
+    With `known_only`, each example counts only the teachers that know its class; None where all
+    know all classes, or no teacher knows any.
+    """
     if not teachers:
         return None
-    logits_NTC = torch.stack([said[name].logits_NC for name in teachers], dim=1)
-    return head_room(logits_NTC, said[teachers[0]].labels_N, _groups(said, teachers))
-
-
-def _room_of_knowing(said: Mapping[str, Predictions], teachers: Sequence[str]) -> HeadRoom | None:
-    """The same over the teachers that know each example's class; None where all know all."""
-    known = [said[name].known_N for name in teachers]
-    if all(bool(known_N.all()) for known_N in known):
+    chosen = [outputs[name] for name in teachers]
+    known_NT = torch.stack([one.known_N for one in chosen], dim=1)
+    if known_only and (known_NT.all() or not known_NT.any()):
         return None
-    rows_N = torch.stack(known).any(dim=0)
-    if not rows_N.any():
-        return None
-    logits_MTC = torch.stack([said[name].logits_NC[rows_N] for name in teachers], dim=1)
-    labels_M = said[teachers[0]].labels_N[rows_N]
-    return head_room(logits_MTC, labels_M, _groups(said, teachers), known_mask=True)
+    rows_N = known_NT.any(dim=1) if known_only else torch.ones(len(known_NT), dtype=torch.bool)
+    logits_MTC = torch.stack([one.logits_NC[rows_N] for one in chosen], dim=1)
+    groups_TC = group_table([one.labels for one in chosen], logits_MTC.shape[2])
+    return head_room(logits_MTC, chosen[0].labels_N[rows_N], groups_TC, known_mask=known_only)
 
 
 def _room_json(teachers: Sequence[str], room: HeadRoom | None) -> Json | None:
     return None if room is None else {"teachers": list(teachers), **dataclasses.asdict(room)}
 
 
-def _student(panel: Panel, model: str | nn.Module, seed: int) -> Json:
-    """What the student costs, and what it can do already if it was trained."""
+def _student(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
+    """The cost of the student, and its accuracy if it was trained."""
     with left_as_it_was(model):
-        return _student_row(panel, model, seed)
+        return _student_row(context, model, seed)
 
 
-def _student_row(panel: Panel, model: str | nn.Module, seed: int) -> Json:
-    network = make_student(model, panel.input_spec, seed).to(panel.device)
-    images_BDHW = panel.sample(SIZE_PROBE).images_BDHW
+def _student_row(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
+    network = make_student(model, context.input_spec, seed).to(context.device)
+    images_BDHW = context.sample(SIZE_PROBE).images_BDHW
     trained = not isinstance(model, str) or has_weights(model)
-    found = predict(network, panel.data, device=panel.device) if trained else None
+    found = predict(network, context.data, device=context.device) if trained else None
     return {
         "spec": describe(model),
         "accuracy": None if found is None else found.accuracy,

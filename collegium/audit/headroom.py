@@ -1,9 +1,10 @@
-"""What teachers could reach together: the mean, fixed weights, a perfect choice by example.
+"""What teachers reach together: the mean, fixed weights, a perfect choice; and who errs with whom.
 
 Pure functions of the teachers' outputs for one split. Accuracies are parts of 1.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from collegium.audit.ensemble import Ensemble, best_shares, cross_fitted
+from collegium.evaluation.predict import Predictions
 from collegium.weighting.posterior import posterior_weights
 
 Z_95 = 1.959964
-"""Deviations of a normal distribution that hold 95 % of it."""
+"""Standard deviations of a normal distribution that contain 95 % of it."""
+Square = tuple[tuple[float, ...], ...]
+"""T rows of T parts of 1, teachers in their order."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,21 @@ class Difference:
 
     @property
     def positive(self) -> bool:
-        """Whether it can be told from 0, and is above it."""
+        """Whether it is significantly above 0."""
         return self.mean > self.half_width
 
     @property
     def negative(self) -> bool:
-        """Whether it can be told from 0, and is below it."""
+        """Whether it is significantly below 0."""
         return self.mean < -self.half_width
 
 
 @dataclass(frozen=True)
 class HeadRoom:
-    """What can be made of T teachers on N examples, without training anything.
+    """What T teachers reach on N examples, without training anything.
 
-    A teacher that does not tell some classes apart is right when it names one of them; a mixture
-    when none of its teachers tells what it names from the class.
+    A teacher that merges some classes is right when it names one of them; a mixture is right when
+    none of its teachers distinguishes the class that it names from the true one.
 
     Attributes:
         examples: N.
@@ -60,12 +64,12 @@ class HeadRoom:
             on the other, and the reverse: not optimistic.
         shares_T: these weights; >= 0, sum 1.
         oracle: part of the examples on which at least one teacher is right: what choosing one of
-            them for each example could reach. (A mixture may be right where nobody is, by several
-            second choices; that is rare.)
+            them for each example could reach. (A mixture may rarely be right where no teacher is,
+            by several second choices.)
         only_T: part of the examples on which each teacher is the only one that is right.
         without_T: accuracy of the mean without each teacher; NaN where there is no other.
-        posterior_T: what each teacher gets on average when its probability of the true class
-            decides (`posterior_weights`).
+        posterior_T: mean weight of each teacher in proportion to its probability of the true class
+            (`posterior_weights`).
         gain_of_oracle: the oracle minus the mean: the head-room of adaptive weighting.
         gain_of_mixture: `mixture_cross_fitted` minus the mean.
         gain_of_mean: the mean minus the best teacher, on the examples that `single_T` is of.
@@ -103,15 +107,15 @@ def head_room(
     Args:
         logits_NTC: finite raw scores; a class a teacher does not know has a very low one.
         labels_N: true classes; at least one.
-        groups_TC: for each teacher and class the first of the classes that it does not tell from
-            it, -1 where it does not know the class; None where all tell all apart.
+        groups_TC: for each teacher and class the first of the classes that it merges with it, -1
+            where it does not know the class; None where no teacher merges classes.
         known_mask: count for each example only the teachers that know its class, as training does;
             at least one must.
 
     >>> import torch
     >>> labels_N = torch.tensor([0, 1, 0, 1])
-    >>> says_0, says_1 = [2.0, 0.0], [0.0, 1.0]
-    >>> logits_NTC = torch.tensor([[says_0, says_1]] * 4)  # one says 0, the other, less sure, 1
+    >>> first, second = [2.0, 0.0], [0.0, 1.0]
+    >>> logits_NTC = torch.tensor([[first, second]] * 4)  # one predicts 0, the other, less sure, 1
     >>> found = head_room(logits_NTC, labels_N)
     >>> found.single_T, found.mean, found.oracle, found.without_T
     ((0.5, 0.5), 0.5, 1.0, (0.5, 0.5))
@@ -119,7 +123,7 @@ def head_room(
     ensemble = Ensemble(logits_NTC, labels_N, groups_TC, known_mask)
     right_NT, several = ensemble.single_right_NT, ensemble.teachers > 1
     counted_NT = ensemble.known_NT if known_mask else torch.ones_like(right_NT)
-    single_T = _share((right_NT & counted_NT).sum(dim=0), counted_NT.sum(dim=0))
+    single_T = (right_NT & counted_NT).sum(dim=0).double() / counted_NT.sum(dim=0).clamp_min(1)
     best, shares_T = int(single_T.argmax()), best_shares(ensemble)
     mean, mixed = ensemble.right(ensemble.equal()), cross_fitted(ensemble)
     oracle, rows = right_NT.any(dim=1), counted_NT[:, best]
@@ -163,7 +167,7 @@ def difference(first_N: Bool[Tensor, " N"], second_N: Bool[Tensor, " N"]) -> Dif
 def half_width(accuracy: float, examples: int) -> float:
     """Half of the 95 % interval of an accuracy on so many examples (Wilson, JASA 1927).
 
-    Unlike the textbook's it is not 0 where everything is right.
+    Unlike the normal approximation it is not 0 where all predictions are right.
 
     >>> round(half_width(0.9, 100), 4), round(half_width(1.0, 100), 4)
     (0.0596, 0.0185)
@@ -172,9 +176,62 @@ def half_width(accuracy: float, examples: int) -> float:
     return Z_95 * math.sqrt(spread) / (1 + Z_95**2 / examples)
 
 
-def _share(right_T: Int[Tensor, " T"], counted_T: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
-    return right_T.double() / counted_T.clamp_min(1)
-
-
 def _part(right_N: Bool[Tensor, " N"]) -> float:
     return right_N.double().mean().item()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Measures of each pair of teachers; row i, column j.
+
+    Attributes:
+        agreement: part of the examples for which i and j predict the same class.
+        shared_errors: part of i's errors on which j is wrong too; NaN where i has no errors.
+        same_errors: part of i's errors on which j predicts the same wrong class.
+        double_fault: part of all examples on which both are wrong (Giacinto and Roli, Image and
+            Vision Computing 2001).
+    """
+
+    agreement: Square
+    shared_errors: Square
+    same_errors: Square
+    double_fault: Square
+
+
+def compare_pairs(predictions: Sequence[Predictions]) -> Pairs:
+    """Agreement and common errors of T teachers on the same examples.
+
+    Classes that one of two teachers merges count as the same class; NaN agrees with nothing.
+
+    >>> import torch
+    >>> labels_N, index_N = torch.tensor([0, 0, 1]), torch.arange(3)
+    >>> one_NC, other_NC = torch.eye(2)[[0, 1, 1]], torch.eye(2)[[1, 1, 1]]
+    >>> both = [Predictions(logits_NC, labels_N, index_N) for logits_NC in (one_NC, other_NC)]
+    >>> found = compare_pairs(both)
+    >>> found.agreement[0][1], found.shared_errors[0][1], found.shared_errors[1][0]
+    (0.666..., 1.0, 0.5)
+    """
+    wrong_NT = torch.stack([~one.right_N for one in predictions], dim=1).double()
+    same_TNT = torch.stack([_same(one, predictions) for one in predictions])
+    both_TT = wrong_NT.mT @ wrong_NT
+    same_wrong_TT = (same_TNT * (wrong_NT.mT[:, :, None] * wrong_NT)).sum(dim=1)
+    errors_T1 = wrong_NT.sum(dim=0)[:, None]
+    return Pairs(
+        agreement=_square(same_TNT.double().mean(dim=1)),
+        shared_errors=_square(both_TT / errors_T1),
+        same_errors=_square(same_wrong_TT / errors_T1),
+        double_fault=_square(both_TT / len(wrong_NT)),
+    )
+
+
+def _same(one: Predictions, predictions: Sequence[Predictions]) -> Bool[Tensor, "N T"]:
+    """Where others predict the class that one predicts."""
+    columns = [
+        (one.names(other.classes_N) & other.finite_N) | (other.names(one.classes_N) & one.finite_N)
+        for other in predictions
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def _square(values_TT: Float[Tensor, "T T"]) -> Square:
+    return tuple(tuple(row) for row in torch.as_tensor(values_TT).tolist())

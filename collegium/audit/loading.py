@@ -1,6 +1,6 @@
-"""What a network itself tells of how it was loaded: weights no training touched, answers that move.
+"""Signs of a wrong load in the network itself: untrained weights, outputs that vary.
 
-A wrong or incomplete weights file often leaves a part of a network as it was drawn.
+A wrong or incomplete weights file often leaves a part of a network at its random initial values.
 """
 
 import math
@@ -22,21 +22,22 @@ from collegium.models.registry import STUDENT_FILE
 from collegium.models.weights import read_weights
 
 STEADY = 1e-3
-"""Largest change of a logit between two calls, in deviations of the logits."""
+"""Largest change of a logit between two calls, in standard deviations of the logits."""
 PROBED = 16
-"""Images that are shown twice."""
+"""Images that the network sees twice."""
 
 
 def examine_network(
     name: str, network: Network, images_BDHW: Float[Tensor, "B D H W"], poor: bool
 ) -> Iterator[Finding]:
-    """Alarms on a network as it was loaded, whatever it answers.
+    """Alarms on a network as it was loaded.
 
     Args:
         name: of the teacher.
         network: in evaluation mode.
         images_BDHW: pixels in 0..1; a few are enough.
-        poor: whether its answers are far from what they could be; else layers as new may be meant.
+        poor: whether its predictions are far worse than its features allow; otherwise initial
+            values may be intended.
     """
     norms = [module for module in network.body.modules() if _is_norm(module)]
     batch = batch_norms(network)
@@ -44,7 +45,7 @@ def examine_network(
     fresh_statistics = bool(batch) and all(map(_has_fresh_statistics, batch))
     fresh = fresh_scales and (fresh_statistics or not batch)
     if fresh and poor:
-        yield Finding(name, "fresh-network", f"{_many(norms)} as new: no training touched them")
+        yield Finding(name, "fresh-network", f"{_many(norms)} at their initial values: not trained")
     elif fresh_statistics and not fresh:
         text = (
             f"{_many(batch)} without statistics (mean 0, variance 1): did its weights file leave "
@@ -52,9 +53,9 @@ def examine_network(
         )
         yield Finding(name, "fresh-statistics", text)
     if poor and (head := fresh_head(network)) is not None:
-        text = f"its last layer, {head}, is as it was drawn: was it trained, or left out?"
+        text = f"its last layer, {head}, has random initial values: was it trained, or left out?"
         yield Finding(name, "fresh-head", text)
-    yield from _moving(name, network, images_BDHW[:PROBED])
+    yield from _unsteady(name, network, images_BDHW[:PROBED])
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -82,9 +83,9 @@ def _many(modules: Sequence[nn.Module]) -> str:
 
 
 def fresh_head(network: Network) -> str | None:
-    """Path of the last linear layer, where its values are those torch draws for a new one.
+    """Path of the last linear layer, if its values are distributed like torch's initial ones.
 
-    New ones are uniform in +-1 / sqrt(inputs), weights and biases; trained ones leave that.
+    Initial weights and biases are uniform in +-1 / sqrt(inputs); trained ones leave that range.
     """
     linear = [(p, m) for p, m in network.body.named_modules() if isinstance(m, nn.Linear)]
     if not linear:
@@ -98,36 +99,36 @@ def fresh_head(network: Network) -> str | None:
     return path if kstest(flat_P.cpu().numpy(), "uniform", args=(-1, 2)).pvalue > 0.01 else None
 
 
-def _moving(name: str, network: Network, images_BDHW: Tensor) -> Iterator[Finding]:
+def _unsteady(name: str, network: Network, images_BDHW: Tensor) -> Iterator[Finding]:
     with torch.no_grad():
         first, second = network(images_BDHW), network(images_BDHW)
         alone = torch.cat([network(part) for part in images_BDHW.split(max(1, PROBED // 4))])
     if not first.isfinite().all():
         return
-    if _moved(first, second) > STEADY:
-        text = "answers the same images differently each time: is something drawn at random in it?"
+    if _change(first, second) > STEADY:
+        text = "gives other outputs for the same images each time: does it draw random numbers?"
         yield Finding(name, "unsteady", text)
-    elif _moved(first, alone) > STEADY:
+    elif _change(first, alone) > STEADY:
         text = (
-            "its answer to an image depends on the others of the batch: does a layer use the "
+            "its output for an image depends on the rest of the batch: does a layer use the "
             "batch's statistics (track_running_stats=False)?"
         )
         yield Finding(name, "batch-dependent", text)
 
 
-def _moved(first_BC: Tensor, second_BC: Tensor) -> float:
+def _change(first_BC: Tensor, second_BC: Tensor) -> float:
     spread = first_BC.std().clamp_min(1e-12)
     return ((first_BC - second_BC).abs().max() / spread).nan_to_num(math.inf).item()
 
 
-def promise(spec: str, data: str) -> float | None:
-    """The accuracy its weights file states for these data, 0..1; None where it states none.
+def reported_accuracy(spec: str, data: str) -> float | None:
+    """The accuracy that a weights file states for these data, 0..1; None where it states none.
 
-    Read are `top1_test` and `top1`, as parts of 1 or in %, if `dataset` is these data.
+    It reads `top1_test` or `top1`, as a part of 1 or in %, if `dataset` names these data.
     """
-    says = _metadata(spec)
-    text = says.get("top1_test") or says.get("top1")
-    if text is None or _letters(says.get("dataset", "")) != _letters(data):
+    metadata = _metadata(spec)
+    text = metadata.get("top1_test") or metadata.get("top1")
+    if text is None or _letters(metadata.get("dataset", "")) != _letters(data):
         return None
     try:
         value = float(text)

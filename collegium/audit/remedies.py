@@ -1,4 +1,4 @@
-"""Other ways to show a teacher the same images: which of the common ones would mend it?"""
+"""Remedies for wrong preprocessing: other normalisations, colours, directions and sizes."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from collegium.audit.blocks import Sample, fitting, right
-from collegium.audit.cost import measure_cost
+from collegium.audit.cost import Sample, fitting, measure_cost, right
 from collegium.audit.finding import Finding, Kind
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.statistics import SETTLED, Misfit, misfit
 from collegium.audit.symptoms import LEAST, SURE
 from collegium.models.network import Network, Preprocess
+from collegium.plots.words import percent
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Means and deviations of one or three channels, of pixels in 0..1."""
+"""Means and standard deviations of one or three channels, of pixels in 0..1."""
 
 STATISTICS: Mapping[str, Statistics] = {
     "pixels in 0..1 as they are": ((0.0,) * 3, (1.0,) * 3),
@@ -27,28 +27,28 @@ STATISTICS: Mapping[str, Statistics] = {
     "the CIFAR-10 statistics": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "the MNIST statistics": ((0.1307,) * 3, (0.3081,) * 3),
 }
-"""What networks are usually trained with; the statistics of the data are tried too."""
+"""Common normalisations; the statistics of the data are tried too."""
 ERRORS_LEFT = 2 / 3
-"""A remedy has to take a third of the errors away: networks stopped early waver by less."""
+"""A remedy must remove a third of the errors; networks that stopped early vary by less."""
 LARGEST = 256
 """Rows and columns of the largest size that is tried."""
 NEAR = 0.05
-"""Change of the first layer's misfit that is no evidence."""
+"""Changes of the first layer's misfit below this are no evidence."""
 SMALLEST = 28
-"""Smaller images are never enlarged to a photograph's size."""
+"""Smaller images are never enlarged to 224x224."""
 FEWEST = 64
-"""A size that would cost too much on so many images is not tried."""
+"""A size whose cost on so many images exceeds `WORK` is not tried."""
 WORK = 1e12
-"""FLOPs that one other size may cost: some ten seconds of a slow core."""
+"""FLOPs that one size may cost: about ten seconds of a slow core."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Another way to show the images.
+    """Another way to prepare the images.
 
     Attributes:
-        words: for people.
-        preprocess: takes the place of the network's own.
+        words: its description.
+        preprocess: replaces the network's own.
         change: of the pixels before it.
         kind: of the finding, if it helps.
     """
@@ -65,10 +65,10 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Trial:
-    """A remedy that was tried.
+    """The result of a remedy.
 
     Attributes:
-        remedy: what was tried.
+        remedy: the remedy.
         accuracy: with it, 0..1.
         gain: over the teacher as it was loaded.
         images: it was tried on.
@@ -80,8 +80,8 @@ class Trial:
     images: int
 
     @property
-    def mends(self) -> bool:
-        """Whether it is better beyond doubt, and by enough to matter."""
+    def helps(self) -> bool:
+        """Whether it is significantly better, and by enough to matter."""
         before = self.accuracy - self.gain.mean
         sure = self.gain.mean >= max(LEAST, SURE * self.gain.half_width)
         return sure and 1 - self.accuracy <= ERRORS_LEFT * (1 - before)
@@ -92,9 +92,9 @@ class Sizes:
     """Other sizes that were tried.
 
     Attributes:
-        trials: what mends it, best first.
+        trials: the remedies that help, best first.
         left_out: sizes that were not tried, with the reason.
-        remark: on the best one, where it is at an end of what was tried.
+        remark: on the best one, where it is the smallest or largest size tried.
     """
 
     trials: list[Trial]
@@ -103,7 +103,7 @@ class Sizes:
 
 
 def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Trial]:
-    """Show a network the images with other normalisations, colours and directions.
+    """Try other normalisations, colours and directions of the images on a network.
 
     Args:
         network: as it was loaded.
@@ -111,7 +111,7 @@ def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Tri
         data: statistics of the data.
 
     Returns:
-        What mends it, best first.
+        The remedies that help, best first.
     """
     attempt = _attempts(network, sample)
     remedies = _pixel_remedies(network.preprocess, sample.images_BDHW, data)
@@ -120,7 +120,7 @@ def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Tri
 
 
 def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
-    """The same with other sizes of the images, small ones first, within `WORK` for each.
+    """Try other sizes of the images, small ones first, within `WORK` for each.
 
     Args:
         network: as it was loaded.
@@ -142,8 +142,8 @@ def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
             left.append(f"{remedy.words} ({cost.flops / 1e9:.3g} GFLOPs an image)")
             continue
         tried.append(remedy)
-        trial = attempt(remedy, count, fitting(cost))
-        found += [trial] if trial is not None else []
+        if (trial := attempt(remedy, count, fitting(cost))) is not None:
+            found.append(trial)
     found.sort(key=lambda trial: -trial.accuracy)
     return Sizes(found, left, _edge(found, tried, enough))
 
@@ -157,11 +157,11 @@ def _edge(found: list[Trial], tried: list[Remedy], enough: float) -> str:
 
 
 _UNFIT = (RuntimeError, ValueError, AssertionError)
-"""What a network raises on images of a size that it cannot take."""
+"""Errors of a network on images of a size that it cannot take."""
 
 
 def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], Trial | None]:
-    """Tries remedies on the first images, some at a time; gives back what mends the network."""
+    """A function that tries a remedy on the first images; None where the remedy does not help."""
     own_B = right(network, sample.images_BDHW, sample.labels_B, sample.block)
     known = misfit(network, sample.images_BDHW, sample.block)
 
@@ -174,7 +174,7 @@ def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], 
             return None
         accuracy = right_B.double().mean().item()
         trial = Trial(remedy, accuracy, difference(right_B, own_B[few]), count)
-        if not trial.mends:
+        if not trial.helps:
             return None
         return trial if _fits(misfit(shown, views_BDHW, block), known, remedy) else None
 
@@ -182,10 +182,10 @@ def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], 
 
 
 def _fits(then: Misfit, before: Misfit, remedy: Remedy) -> bool:
-    """Whether BatchNorm layers, where there are any, bear out that these are the right images.
+    """Whether the statistics of BatchNorm layers, if there are any, confirm the remedy.
 
-    Another normalisation has to come nearer to what the first layer remembers; the others, which
-    hardly show there, must not lead away from it.
+    Another normalisation must reduce the misfit of the first layer; the other remedies, which
+    hardly change it, must not increase it.
     """
     if not before.layers:
         return True
@@ -202,7 +202,7 @@ def _with(network: Network, preprocess: Preprocess) -> Network:
 def _pixel_remedies(
     own: Preprocess, images_BDHW: Float[Tensor, "B D H W"], data: Statistics
 ) -> Iterator[Remedy]:
-    """Every other normalisation, and pixels that are turned round in one way or another."""
+    """Every other normalisation, and other orders of channels, rows and columns."""
     own_values = (own.mean, own.std)
     for words, statistics in {**STATISTICS, "the statistics of these data": data}.items():
         mean, std = fit_channels(statistics, own.channels)
@@ -226,7 +226,7 @@ def _pixel_remedies(
 
 
 def _misread(own: Preprocess) -> Iterator[Remedy]:
-    """Normalisations that were written down wrongly: exchanged, or for pixels in 0..255."""
+    """Common mistakes in a normalisation: mean and std exchanged, or for pixels in 0..255."""
     if min(own.mean) > 0:
         yield Remedy("mean and std exchanged", replace(own, mean=own.std, std=own.mean))
     scales = {"divided by": 1 / 255, "multiplied by": 255.0}
@@ -236,7 +236,7 @@ def _misread(own: Preprocess) -> Iterator[Remedy]:
 
 
 def _size_remedies(network: Network, images_BDHW: Float[Tensor, "B D H W"]) -> Iterator[Remedy]:
-    """Half, twice and four times the size, and what most networks of photographs take."""
+    """Half, twice and four times the size, and 224x224."""
     rows, columns = images_BDHW.shape[2:]
     seen = {network.prepare(images_BDHW[:1]).shape[2:]}
     wanted = [(int(rows * factor), int(columns * factor)) for factor in (0.5, 2, 4)]
@@ -267,7 +267,7 @@ def _same(first: Statistics, second: Statistics) -> bool:
 
 
 def fixed_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
-    """What the remedies that work say about a teacher."""
+    """The finding of the best remedy that helps a teacher."""
     if not trials:
         return
     best = trials[0]
@@ -275,15 +275,15 @@ def fixed_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Findi
     close = [t.remedy.words for t in trials[1:] if t.accuracy >= best.accuracy - 0.01]
     also = f" (as good: {', '.join(close)})" if close else ""
     text = (
-        f"does not see the images it was trained on: given {best.remedy.words}{also} it is right "
-        f"on {100 * best.accuracy:.1f} % of {best.images} images instead of {100 * before:.1f} %"
-        f"{_how(best.remedy)}{remark}"
+        f"its preprocessing is not that of its training: given {best.remedy.words}{also} it is "
+        f"right on {percent(best.accuracy, 1)} of {best.images} images instead of "
+        f"{percent(before, 1)}{_how(best.remedy)}{remark}"
     )
     yield Finding(name, best.remedy.kind, text, best.accuracy)
 
 
 def _how(remedy: Remedy) -> str:
-    """What to write where, for a normalisation."""
+    """The model string of a normalisation."""
     preprocess = remedy.preprocess
     if remedy.change is not None:
         return ""

@@ -1,8 +1,8 @@
-"""Whether what BatchNorm remembers of its inputs is what it sees.
+"""Whether the running statistics of BatchNorm layers fit their inputs.
 
-Wrong preprocessing shows in it, and so do weights that these statistics were not measured with. A
-network that was stopped early is no such case, though its statistics lag behind its weights: it
-may be helped by some preprocessing by chance.
+Wrong preprocessing changes the fit, and so do weights of another network. A network that stopped
+early is no such case, although its statistics lag behind its weights: some preprocessing may help
+it by chance.
 """
 
 import math
@@ -15,31 +15,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from collegium.audit.blocks import BLOCK, Sample, in_blocks, right
+from collegium.audit.cost import BLOCK, Sample, in_blocks, right
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.symptoms import LEAST, SURE
 from collegium.models.network import Network
 from collegium.models.user_modules import copied
+from collegium.plots.words import percent
 
 SETTLED = 0.25
-"""Misfit below which deeper layers have settled; sound ResNets have 0.1 to 0.2."""
+"""Misfit below which deeper layers count as fitting; healthy ResNets have 0.1 to 0.2."""
 STRANGE = 0.5
-"""Misfit of the first layer above which pixels are not those of the training; sound ones: 0.25."""
+"""Misfit of the first layer above which pixels differ from training; healthy ones have 0.25."""
 YOUNG = 0.01
-"""Part of the statistics that is still their initial value in a network that was stopped early."""
+"""Part of the initial value in the statistics that marks a network that stopped early."""
 FOREIGN_FIRST, FOREIGN, SCALED = 0.3, 1.0, 0.5
-"""More than training leaves: misfit of the first layer, of the deeper ones, a layer's scale."""
+"""Limits that training stays below: misfit of the first layer, of deeper ones, a layer's scale."""
 SHRUNK = -0.15
-"""Logarithm of a spread that no training leaves in the first layer: weights grow at first."""
+"""Logarithm of a scale that training never leaves in the first layer, as weights grow at first."""
 EVEN = 0.1
-"""Deviation between channels below which all of them are scaled alike."""
+"""Standard deviation between channels below which all have the same scale."""
 HELPED = 2 / 3
-"""Statistics of these images have to leave no more of the errors than this part."""
+"""Statistics of these images count as a remedy if at most this part of the errors remains."""
 
 
 def batch_norms(network: Network) -> list[_BatchNorm]:
-    """The layers that normalise by statistics of their training."""
+    """The layers that normalise by running statistics."""
     return [norm for _, norm in _named_norms(network)]
 
 
@@ -50,16 +51,17 @@ def _named_norms(network: Network) -> list[tuple[str, _BatchNorm]]:
 
 @dataclass(frozen=True)
 class Layer:
-    """One BatchNorm layer: what it sees, against what it remembers.
+    """One BatchNorm layer: its inputs against its running statistics.
 
     Attributes:
         path: of the layer.
-        misfit: of each channel how far the mean is off, in deviations, and the logarithm of the
-            ratio of the deviations; the root mean squares of both over channels, together.
-        scale: mean over channels of that logarithm; the initial value that is still in the
-            statistics is taken out for this one and the next two.
-        uneven: its deviation between channels.
-        off: root mean square distance of the means from `exp(scale)` times what is remembered.
+        misfit: for each channel the difference of the means in standard deviations, and the
+            logarithm of the ratio of the standard deviations; the root of the sum of both mean
+            squares over channels.
+        scale: mean over channels of that logarithm; this and the next two without the part of
+            the statistics that is still their initial value.
+        uneven: its standard deviation between channels.
+        off: root mean square distance of the means from `exp(scale)` times the running means.
         fresh: part of the statistics that is still their initial value, 0..1.
     """
 
@@ -72,13 +74,13 @@ class Layer:
 
     @property
     def scaled(self) -> bool:
-        """Whether its inputs are what it remembers times one number."""
+        """Whether its inputs are those of its training times one number."""
         return abs(self.scale) > EVEN and self.uneven < EVEN and self.off < EVEN
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Distance of what BatchNorm layers see from what they remember, 0 where there are none.
+    """Distance of the inputs of BatchNorm layers from their statistics, 0 without such layers.
 
     Attributes:
         layers: in the order of the forward.
@@ -88,7 +90,7 @@ class Misfit:
 
     @property
     def first(self) -> float:
-        """Of the first layer, which tells of the pixels."""
+        """Misfit of the first layer, which depends on the pixels."""
         return self.layers[0].misfit if self.layers else 0.0
 
     @property
@@ -99,14 +101,14 @@ class Misfit:
 
     @property
     def young(self) -> bool:
-        """Whether the network was stopped so early that its statistics are partly initial ones."""
+        """Whether the network stopped so early that its statistics are partly initial ones."""
         return any(layer.fresh > YOUNG for layer in self.layers)
 
     @property
     def foreign(self) -> Layer | None:
-        """The first layer whose statistics no training can have left with these weights.
+        """The first layer whose statistics cannot come from training with these weights.
 
-        In a network that was stopped early only the first layer can tell.
+        In a network that stopped early only the first layer is evidence.
         """
         layers = self.layers if self.deep > FOREIGN and not self.young else self.layers[:1]
         for place, layer in enumerate(layers):
@@ -118,7 +120,7 @@ class Misfit:
 
 
 def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK) -> Misfit:
-    """How well a network's statistics fit what it sees of these images, so many at a time."""
+    """How well a network's statistics fit these images, `block` images at a time."""
     seen: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
     with _watched(network, seen), torch.no_grad():
         in_blocks(network, images_BDHW, block)
@@ -165,7 +167,7 @@ def _layer(path: str, norm: _BatchNorm, parts: list[tuple[int, Tensor, Tensor]])
 
 
 def _fresh(norm: _BatchNorm) -> float:
-    """What is left of mean 0 and variance 1; nothing where it is not known how long it trained."""
+    """Part of the statistics that is still mean 0 and variance 1; 0 where the steps are unknown."""
     steps = 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
     return (1 - norm.momentum) ** steps if steps and norm.momentum else 0.0
 
@@ -173,7 +175,7 @@ def _fresh(norm: _BatchNorm) -> float:
 def relearned(
     network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
 ) -> Network:
-    """A copy whose statistics are those of these images, as `torch.optim.swa_utils.update_bn`."""
+    """A copy with the statistics of these images, as `torch.optim.swa_utils.update_bn` makes."""
     other = copied(network, "the teacher")
     for norm in batch_norms(other):
         norm.train().reset_running_stats()
@@ -186,21 +188,21 @@ def relearned(
 def examine_statistics(
     name: str, network: Network, sample: Sample, far: Misfit, weak: bool
 ) -> Iterator[Finding]:
-    """A network whose statistics are not those of its weights and these images.
+    """Findings where a network's statistics do not fit its weights and these images.
 
     Args:
         name: of the teacher.
         network: as it was loaded, in evaluation mode.
         sample: at least two images.
         far: its misfit on them.
-        weak: whether it is far behind what others, or its weights file, reach on these data.
+        weak: whether it is far less accurate than others, or than its weights file states.
     """
     images_BDHW, labels_B, block = sample.images_BDHW, sample.labels_B, sample.block
     if far.first <= STRANGE and far.deep <= SETTLED and far.foreign is None:
         return
     try:
         now_B = right(relearned(network, images_BDHW, block), images_BDHW, labels_B, block)
-    except ValueError:  # a layer that sees one value of an image
+    except ValueError:  # a layer with a single value per image
         return
     gain = difference(now_B, right(network, images_BDHW, labels_B, block))
     accuracy = now_B.double().mean().item()
@@ -237,17 +239,16 @@ def _foreign(name: str, layer: Layer, first: bool, accuracy: float, gain: Differ
 
 
 def _instead(accuracy: float, gain: Difference) -> str:
-    before = 100 * (accuracy - gain.mean)
     return (
-        f"with statistics of these images it is right on {100 * accuracy:.1f} % instead of "
-        f"{before:.1f} %"
+        f"with statistics of these images it is right on {percent(accuracy, 1)} instead of "
+        f"{percent(accuracy - gain.mean, 1)}"
     )
 
 
 def _unsettled(name: str, far: Misfit, accuracy: float, gain: Difference) -> Finding:
     off = f"{max(far.first, far.deep):.1f} standard deviations"
     why = (
-        f"lag behind its weights ({off}), as after a training that was stopped early"
+        f"lag behind its weights ({off}), as after training that stopped early"
         if far.young
         else f"do not quite fit its weights or these images ({off})"
     )

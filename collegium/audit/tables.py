@@ -1,295 +1,222 @@
 """The content of audit.json as tables: for a terminal, for Markdown, for a page."""
 
-import io
 import math
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from collegium.audit.calibration import Temperature
+from collegium.plots import text
+from collegium.plots.tables import Cell, Columns, Scale, Table, heat, number, share
+from collegium.plots.words import percent
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: what it shows.
-        head: names of the columns.
-        rows: cells, as many in each row as in the head.
-        note: how to read it.
-    """
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
 def tables(found: Json) -> list[Table]:
-    """Everything an audit measured, as tables; those that would be empty are left out."""
+    """Every measurement of an audit, as tables; empty tables are left out."""
     several = len(found["teachers"]) > 1
-    made = [
+    return [
         _quality(found),
         _cost(found),
         *([_agreement(found), _errors(found)] if several else []),
-        *([_everybody(found)] if found["head_room"] else []),
-        *([_knowing(found)] if found["head_room_of_knowing"] and several else []),
+        *([_all_classes(found)] if found["head_room"] else []),
+        *([_known_classes(found)] if found["head_room_of_knowing"] and several else []),
         *([_findings(found)] if found["findings"] else []),
     ]
-    return made
 
 
 def headline(found: Json) -> str:
-    """What was audited, in one line."""
+    """Teachers, images and data of an audit, in one line."""
     return (
         f"{len(found['teachers'])} teachers on {found['examples']:,} images of the "
         f"{found['split']} split of {found['data']}, {len(found['classes'])} classes"
     )
 
 
+def markdown(found: Json) -> str:
+    """The content of audit.md."""
+    parts = [f"# {headline(found)}", "\n".join(f"* {line}" for line in found["advice"])]
+    for table in tables(found):
+        parts += [f"## {table.title}", text.markdown(table), *([table.note] if table.note else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(found: Json) -> str:
+    """The same for a terminal."""
+    return text.terminal(tables(found), headline(found), found["advice"])
+
+
+_QUALITY: Columns = {
+    "teacher": lambda row: row["name"],
+    "accuracy, %": lambda row: _interval(row["accuracy"], row["accuracy_half_width"]),
+    "top 5, %": lambda row: share(row["top5"], "{:.2f}"),
+    "cross entropy": lambda row: number(row.get("loss"), "{:.4f}"),
+    "ECE": lambda row: number(row.get("ece"), "{:.4f}"),
+    "best temperature": lambda row: _temperature(row),
+    "ECE at it": lambda row: number(row.get("ece_at_temperature"), "{:.4f}"),
+}
+
+
 def _quality(found: Json) -> Table:
-    head = (
-        "teacher",
-        "accuracy, %",
-        "top 5, %",
-        "cross entropy",
-        "ECE",
-        "best temperature",
-        "then",
-    )
-    rows = [
-        (
-            row["name"],
-            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_half_width']:.2f}",
-            _number(row["top5"], "{:.2f}", 100.0),
-            _number(row.get("loss"), "{:.4f}"),
-            _number(row.get("ece"), "{:.4f}"),
-            _temperature(row),
-            _number(row.get("ece_at_temperature"), "{:.4f}"),
-        )
-        for row in found["teachers"]
-    ]
     note = (
-        "± is half a 95 % interval. ECE is the calibration error; the best temperature has the "
-        "least cross entropy on these images, above 1 a teacher is too sure; then: ECE at that "
-        "temperature. It is searched from 0.01 to 100; none helps: its probabilities are no better "
-        "than a uniform guess at any." + _partial(found)
+        "± is half a 95 % interval. ECE is the expected calibration error. The best temperature "
+        "has the least cross entropy on these images, searched from 0.01 to 100; above 1 a teacher "
+        "is overconfident; none helps: at every temperature its probabilities are no better than a "
+        "uniform guess." + _partial(found)
     )
-    return Table("How good they are", head, rows, note)
+    return Table.of(found["teachers"], _QUALITY, "How good they are", note)
 
 
-def _temperature(row: Json) -> str:
+def _interval(mean: float, half_width: float | None, form: str = "{:.2f}") -> Cell:
+    """A part of 1 and half of its interval, in percent or points."""
+    doubt = share(half_width, "{:.2f}").text
+    return Cell(f"{form.format(100 * mean)} ± {doubt}", mean)
+
+
+def _temperature(row: Json) -> Cell:
     outcome = row.get("temperature_outcome")
-    return "-" if outcome is None else str(Temperature(row["temperature"] or math.inf, outcome))
+    if outcome is None:
+        return number(None)
+    value = row["temperature"] or math.inf
+    return Cell(str(Temperature(value, outcome)), float(value))
 
 
 def _partial(found: Json) -> str:
-    """What teachers reach that do not know every class."""
-    rows = [row for row in found["teachers"] if "images_known" in row]
+    """The accuracy of teachers that do not know every class, on the classes that they know."""
     known = [
-        f"{row['name']} {100 * row['accuracy_known']:.2f} % of {row['images_known']:,}"
-        for row in rows
+        f"{row['name']} {percent(row['accuracy_known'])} of {row['images_known']:,}"
+        for row in found["teachers"]
+        if "images_known" in row
     ]
     if not known:
         return ""
     return (
         f" On the images whose class it knows: {', '.join(known)}; its cross entropy, ECE and "
-        "temperature are of these. A teacher that does not tell some classes apart is right when "
-        "it names one of them."
+        "temperature are measured on these. A teacher that merges some classes is right when it "
+        "names one of them."
     )
+
+
+_COST: Columns = {
+    "network": lambda row: row["name"],
+    "model": lambda row: row["spec"],
+    "classes": lambda row: number(row["classes"]),
+    "parameters": lambda row: number(row["parameters"]),
+    "MFLOPs": lambda row: number(row["flops"] / 1e6, "{:,.1f}"),
+    "MB": lambda row: number(row["bytes"] / 1e6, "{:,.2f}"),
+    "MB a view": lambda row: number(row["view_bytes"] / 1e6, "{:,.2f}"),
+    "images/s": lambda row: number(row["images_per_s"]),
+    "how loaded": lambda row: "; ".join([*row.get("changes", ()), *row.get("notes", ())]) or "-",
+}
 
 
 def _cost(found: Json) -> Table:
-    measured = ("parameters", "MFLOPs", "MB", "MB a view", "images/s")
-    head = ("network", "model", "classes", *measured, "how loaded")
-    networks = [(row["name"], row) for row in found["teachers"]]
+    networks = list(found["teachers"])
     if found["student"]:
-        networks.append(("student", found["student"]))
-    rows = [
-        (
-            name,
-            row["spec"],
-            str(row.get("classes", len(found["classes"]))),
-            f"{row['parameters']:,}",
-            f"{row['flops'] / 1e6:,.1f}",
-            f"{row['bytes'] / 1e6:,.2f}",
-            f"{row['view_bytes'] / 1e6:,.2f}",
-            f"{row['images_per_s']:,.0f}",
-            "; ".join([*row.get("changes", ()), *row.get("notes", ())]) or "-",
-        )
-        for name, row in networks
-    ]
+        networks.append({"name": "student", "classes": len(found["classes"]), **found["student"]})
     note = (
-        "FLOPs of one view, a multiplication and an addition are two; MB of weights, and what the "
-        "forward of a view holds at once beside them."
+        "FLOPs of one view; a multiplication and an addition are two. MB of the weights, and the "
+        "most that the forward of a view holds at once beside them."
     )
-    return Table("What they cost", head, rows, note + _share_of_step(found))
+    return Table.of(networks, _COST, "What they cost", note + _share_of_step(found))
 
 
 def _share_of_step(found: Json) -> str:
-    """How much of a step's arithmetic the teachers are, which a store spares."""
+    """The teachers' share of a step's arithmetic, which a store saves."""
     if not found["student"] or not found["student"]["flops"]:
         return ""
-    taught = sum(row["flops"] for row in found["teachers"])
-    share = taught / (taught + 3 * found["student"]["flops"])
+    teachers = sum(row["flops"] for row in found["teachers"])
+    part = teachers / (teachers + 3 * found["student"]["flops"])
     return (
-        f" Training this student, the teachers are {100 * share:.0f} % of a step's arithmetic, and "
-        "none of it where their answers are stored."
+        f" When this student is trained, the teachers are {percent(part, 0)} of a step's "
+        "arithmetic, or none of it with a store of their outputs."
     )
 
 
 def _agreement(found: Json) -> Table:
-    pairs = found["pairs"]
-    rows = _square(pairs["teachers"], pairs["agreement"])
-    note = "Part of the images, in %, that two teachers put into the same class."
-    return Table("Agreement", ("", *pairs["teachers"]), rows, note)
+    note = "Share of the images, in %, for which two teachers predict the same class."
+    return _square(found, "agreement", "Agreement", note)
 
 
 def _errors(found: Json) -> Table:
-    pairs = found["pairs"]
-    rows = _square(pairs["teachers"], pairs["shared_errors"])
-    note = "Part of the errors of the row's teacher, in %, on which the column's errs too."
-    return Table("Errors they share", ("", *pairs["teachers"]), rows, note)
+    note = "Share of the errors of the row's teacher, in %, on which the column's is wrong too."
+    return _square(found, "shared_errors", "Errors they share", note)
 
 
-def _square(
-    names: Sequence[str], values: Sequence[Sequence[float | None]]
-) -> list[tuple[str, ...]]:
-    pairs = zip(names, values, strict=True)
-    return [(name, *(_number(value, "{:.1f}", 100.0) for value in row)) for name, row in pairs]
+def _square(found: Json, key: str, title: str, note: str) -> Table:
+    """A value of each pair of teachers, coloured from the least to 100 %."""
+    names = found["pairs"]["teachers"]
+    values_TT = 100 * np.array(found["pairs"][key], dtype=float)
+    least = 0.0 if np.isnan(values_TT).all() else float(np.nanmin(values_TT))
+    scale = Scale(least, 100.0)
+    return heat(title, values_TT, names, names, axes="", note=note, form="{:.1f}", scale=scale)
 
 
-def _ensemble(room: Json, title: str) -> Table:
-    head = (
-        "teacher",
-        "alone, %",
-        "mean without it, %",
-        "worth, points",
-        "only it, %",
-        "best weights",
-        "posterior",
-    )
-    rows = [
-        (
-            name,
-            f"{100 * room['single_T'][place]:.2f}",
-            _number(room["without_T"][place], "{:.2f}", 100.0),
-            _gap(room["worth_T"][place]) if room["worth_T"] else "-",
-            f"{100 * room['only_T'][place]:.2f}",
-            f"{room['shares_T'][place]:.3f}",
-            f"{room['posterior_T'][place]:.3f}",
-        )
-        for place, name in enumerate(room["teachers"])
-    ]
+_TOGETHER: Columns = {
+    "teacher": lambda row: row["teachers"],
+    "alone, %": lambda row: share(row["single_T"], "{:.2f}"),
+    "mean without it, %": lambda row: share(row["without_T"], "{:.2f}"),
+    "worth, points": lambda row: _gap(row["worth_T"]),
+    "only it, %": lambda row: share(row["only_T"], "{:.2f}"),
+    "best weights": lambda row: number(row["shares_T"], "{:.3f}"),
+    "posterior": lambda row: number(row["posterior_T"], "{:.3f}"),
+}
+
+
+def _gap(gap: Json | None) -> Cell:
+    return number(None) if gap is None else _interval(gap["mean"], gap["half_width"], "{:+.2f}")
+
+
+def _together(room: Json, title: str, before: str = "", after: str = "") -> Table:
+    """Head-room: a row for each teacher, and the figures of all of them in the note."""
+    alone = {"worth_T": [None]} if not room["worth_T"] else {}
+    by_teacher = {**room, **alone}
+    keys = ("teachers", *(key for key in by_teacher if key.endswith("_T")))
+    values = (by_teacher[key] for key in keys)
+    rows = [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)]
     note = (
-        f"Mean of probabilities {100 * room['mean']:.2f} % (of logits "
-        f"{100 * room['mean_of_logits']:.2f} %); best fixed weights {100 * room['mixture']:.2f} % "
-        "on these images, on which they were chosen by accuracy, and "
-        f"{100 * room['mixture_cross_fitted']:.2f} % when chosen on one half and measured on the "
-        f"other; at least one is right on {100 * room['oracle']:.2f} %. Worth: the mean minus the "
-        "mean without it. Only it: images on which no other teacher is right. Posterior: mean "
-        "weight when a teacher's probability of the true class decides."
+        f"Mean of probabilities {percent(room['mean'])} (of logits "
+        f"{percent(room['mean_of_logits'])}); best fixed weights {percent(room['mixture'])} on "
+        "these images, on which they were chosen by accuracy, and "
+        f"{percent(room['mixture_cross_fitted'])} when chosen on one half and measured on the "
+        f"other; at least one teacher is right on {percent(room['oracle'])}. Worth: the mean minus "
+        "the mean without it. Only it: images on which no other teacher is right. Posterior: mean "
+        "weight in proportion to each teacher's probability of the true class."
     )
-    return Table(title, head, rows, note)
+    return Table.of(rows, _TOGETHER, title, before + note + after)
 
 
-def _everybody(found: Json) -> Table:
-    """All teachers on all images, with a word on logits that some of them do not have."""
-    made = _ensemble(found["head_room"], "Together")
-    if not found.get("head_room_of_knowing"):
-        return made
-    note = (
-        f"{made.note} The mean of logits says nothing here: a teacher has no logits for classes "
-        "that it does not know."
+def _all_classes(found: Json) -> Table:
+    """All teachers on all images."""
+    after = (
+        " The mean of logits says nothing here: a teacher has no logits for classes that it does "
+        "not know."
     )
-    return Table(made.title, made.head, made.rows, note)
+    partial = found.get("head_room_of_knowing")
+    return _together(found["head_room"], "Together", after=after if partial else "")
 
 
-def _knowing(found: Json) -> Table:
+def _known_classes(found: Json) -> Table:
     """The same over the teachers that know each image's class."""
     room = found["head_room_of_knowing"]
-    made = _ensemble(room, "Together, each teacher on the classes it knows")
     counts = zip(room["teachers"], room["known_T"], strict=True)
     known = ", ".join(f"{name} {count:,}" for name, count in counts)
-    note = (
-        f"For each image only the teachers that know its class count, as in training, and alike "
-        "where none of them has a weight. Of the "
-        f"{room['examples']:,} images whose class some teacher knows: {known}; alone: accuracy on "
-        f"these. {made.note}"
+    before = (
+        "For each image only the teachers that know its class count, as in training; they count "
+        "equally where none of them has a weight. Images whose class some teacher knows: "
+        f"{room['examples']:,}, of which {known}; alone: accuracy on these. "
     )
-    return Table(made.title, made.head, made.rows, note)
+    return _together(room, "Together, each teacher on the classes it knows", before)
+
+
+_FINDINGS: Columns = {
+    "": lambda line: Cell("alarm" if line["alarm"] else "note", alarm=line["alarm"]),
+    "teacher": lambda line: line["teacher"],
+    "kind": lambda line: line["kind"],
+    "what was found": lambda line: line["text"],
+}
 
 
 def _findings(found: Json) -> Table:
-    rows = [
-        ("alarm" if line["alarm"] else "note", line["teacher"], line["kind"], line["text"])
-        for line in found["findings"]
-    ]
-    return Table("What to look at", ("", "teacher", "kind", "what was found"), rows)
-
-
-def _gap(gap: Json) -> str:
-    doubt = _number(gap["half_width"], "{:.2f}", 100.0)
-    return f"{100 * gap['mean']:+.2f} ± {doubt}"
-
-
-def _number(value: float | None, form: str, scale: float = 1.0) -> str:
-    return "-" if value is None else form.format(scale * value)
-
-
-def markdown(found: Json) -> str:
-    """The content of audit.md."""
-    lines = [f"# {headline(found)}", "", *(f"* {line}" for line in found["advice"])]
-    for table in tables(found):
-        lines += [
-            "",
-            f"## {table.title}",
-            "",
-            _cells(table.head),
-            _cells(["---"] * len(table.head)),
-        ]
-        lines += [_cells(row) for row in table.rows]
-        lines += ["", table.note] if table.note else []
-    return "\n".join(lines) + "\n"
-
-
-def _cells(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def terminal(found: Json) -> str:
-    """The same for whoever typed the command: in colours on a terminal, plain elsewhere."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    shown = sys.stdout.isatty()
-    text = io.StringIO()
-    width = None if shown else 160
-    console = Console(file=text, force_terminal=shown, width=width, highlight=False)
-    console.print(Text(headline(found), style="bold"))
-    for table in tables(found):
-        grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-        for place, name in enumerate(table.head):
-            words = place == 0 or name in (
-                "model",
-                "how loaded",
-                "teacher",
-                "kind",
-                "what was found",
-            )
-            grid.add_column(name, justify="left" if words else "right", overflow="fold")
-        for row in table.rows:
-            grid.add_row(*map(Text, row), style="yellow" if row[0] == "alarm" else "")
-        console.print(grid)
-        if table.note:
-            console.print(Text(table.note, style="dim"))
-    console.print()
-    for line in found["advice"]:
-        console.print(Text(line))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    return Table.of(found["findings"], _FINDINGS, "Findings")

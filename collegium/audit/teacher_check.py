@@ -1,4 +1,4 @@
-"""One teacher looked through: what was loaded wrongly, cheap explanations first."""
+"""The checks of one teacher: signs of a wrong load, cheap explanations first."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,20 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from collegium.audit.advice import names
-from collegium.audit.blocks import Sample, fitting
-from collegium.audit.cost import Cost
+from collegium.audit.cost import Cost, Sample, fitting
 from collegium.audit.ensemble import shuffled
 from collegium.audit.finding import REMEDIES, Finding, most_likely
-from collegium.audit.loading import examine_network, promise
+from collegium.audit.loading import examine_network, reported_accuracy
 from collegium.audit.remedies import fixed_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
 from collegium.audit.symptoms import (
     FEW,
     LEAST,
-    compare_with_promise,
-    examine_answers,
-    says_too_little,
+    compare_with_reported,
+    examine_outputs,
+    has_poor_head,
 )
 from collegium.build import Labels, make_teacher
 from collegium.data import ImageData, Loader
@@ -28,24 +26,25 @@ from collegium.evaluation.predict import Predictions
 from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.outputs import logits_of
+from collegium.plots.words import listed
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.label_map import LabelMap
 from collegium.utils.progress import Display
 
 SIZE_PROBE = 128
-"""Images that other sizes are tried on, which takes longer."""
+"""Images that other sizes are tried on."""
 WEAK = 0.9
-"""A teacher is weak below this part of the best one's accuracy; a cause that brings it above
-explains it."""
+"""A teacher is weak below this part of the best one's accuracy; a remedy that lifts it above
+explains its weakness."""
 
 
 class Translated(nn.Module):
-    """A body whose logits are of those classes of the data, or groups of them, that it tells apart.
+    """A teacher's module with logits of the classes of the data, or groups of them, that it knows.
 
     Args:
         body: of a teacher.
-        labels: how its classes are those of the data.
-        spec: what it is called in messages.
+        labels: maps its classes to those of the data.
+        spec: its name in messages.
     """
 
     def __init__(self, body: nn.Module, labels: LabelMap, spec: str) -> None:
@@ -58,16 +57,16 @@ class Translated(nn.Module):
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Everything the examination of teachers needs.
+class AuditContext:
+    """What the checks of all teachers share.
 
     Attributes:
-        data: the split they are examined on.
-        input_spec: what networks are built for.
+        data: the split of the audit.
+        input_spec: shape, classes and statistics that networks are built for.
         models: model strings or modules, by name.
-        specs: what each is called by the user.
-        ensemble: the teachers as they answer.
-        display: where progress is shown.
+        specs: how the user named each.
+        ensemble: the loaded teachers.
+        display: shows progress.
         device: where they run.
         labels: label maps of teachers whose class names are others.
     """
@@ -90,7 +89,7 @@ class Panel:
         return network.to(self.device)
 
     def sample(self, count: int, labels: LabelMap | None = None) -> Sample:
-        """Up to so many examples from all over the split, of classes that the labels know."""
+        """At most so many random examples of the split, of classes that the labels know."""
         data, labels_N = self.data, self.data.labels_N
         if labels is not None and not labels.whole:
             labels_N = torch.tensor(labels.numbers, device=labels_N.device)[labels_N]
@@ -107,17 +106,17 @@ class Panel:
         return torch.zeros(1, *self.input_spec.image_shape, device=self.device)
 
     def classes(self, name: str) -> tuple[str, ...]:
-        """Names of the classes of the data, or groups of them, that a teacher tells apart."""
+        """Names of the classes of the data, or groups of them, that a teacher distinguishes."""
         labels = self.ensemble.infos[name].labels
         return tuple(self.data.classes) if labels is None else labels.group_names
 
 
 @dataclass(frozen=True)
-class Examination:
-    """Looks for what is wrong with one teacher, cheap explanations first, until one is found.
+class TeacherCheck:
+    """Searches the reason why one teacher is mis-loaded, cheap explanations first.
 
     Attributes:
-        panel: what all have in common.
+        context: what the checks of all teachers share.
         name: of the teacher.
         network: as it was loaded.
         whole: its outputs for the whole split.
@@ -125,7 +124,7 @@ class Examination:
         best: largest accuracy of any teacher.
     """
 
-    panel: Panel
+    context: AuditContext
     name: str
     network: Network
     whole: Predictions
@@ -133,49 +132,49 @@ class Examination:
     best: float
 
     def findings(self, probe: int) -> list[Finding]:
-        """Causes where they show, else what would mend it, tried on so many images."""
-        said, name = self.whole.own(), self.name
-        if not len(said.labels_N):
+        """The causes that show; else the remedies that help, tried on so many images."""
+        outputs, name = self.whole.own(), self.name
+        if not len(outputs.labels_N):
             text = "knows the class of none of these images, so nothing was measured"
             return [Finding(name, "unknown-classes", text)]
-        found = list(examine_answers(name, said, self.panel.classes(name)))
-        labels = self.panel.ensemble.infos[name].labels
-        sample = self.panel.sample(max(probe, SIZE_PROBE), labels)
+        found = list(examine_outputs(name, outputs, self.context.classes(name)))
+        labels = self.context.ensemble.infos[name].labels
+        sample = self.context.sample(max(probe, SIZE_PROBE), labels)
         sample = dataclasses.replace(sample, block=fitting(self.cost))
-        causes = examine_network(name, self.network, sample.images_BDHW, says_too_little(said))
+        causes = examine_network(name, self.network, sample.images_BDHW, has_poor_head(outputs))
         found += causes
-        found += compare_with_promise(name, said, self._promised())
-        if not probe or self._explained(found) or not said.finite_N.all():
+        found += compare_with_reported(name, outputs, self._reported())
+        if not probe or self._explained(found) or not outputs.finite_N.all():
             return most_likely(found)
         if len(sample) >= FEW:
-            found += self._remedies(sample, said)
+            found += self._remedies(sample, outputs)
         return most_likely(found)
 
-    def _promised(self) -> float | None:
-        return promise(self.panel.specs[self.name], self.panel.data.name)
+    def _reported(self) -> float | None:
+        return reported_accuracy(self.context.specs[self.name], self.context.data.name)
 
     def _enough(self) -> float:
-        """Accuracy from which on nothing more needs to be explained."""
-        return WEAK * max(self.best, self._promised() or 0.0, WEAK)
+        """Accuracy above which no further explanation is needed."""
+        return WEAK * max(self.best, self._reported() or 0.0, WEAK)
 
     def _explained(self, found: Sequence[Finding]) -> bool:
         causes = ("fresh-network", "fresh-head", "fresh-statistics", "unsteady", "batch-dependent")
         remedies = [finding.mended or 0.0 for finding in found if finding.kind in REMEDIES]
-        mended = max(remedies, default=0.0)
-        return mended >= self._enough() or any(finding.kind in causes for finding in found)
+        fixed = max(remedies, default=0.0)
+        return fixed >= self._enough() or any(finding.kind in causes for finding in found)
 
-    def _remedies(self, sample: Sample, said: Predictions) -> list[Finding]:
-        name, network, panel = self.name, self.network, self.panel
-        panel.display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
-        statistics = panel.input_spec.mean, panel.input_spec.std
+    def _remedies(self, sample: Sample, outputs: Predictions) -> list[Finding]:
+        name, network, context = self.name, self.network, self.context
+        context.display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
+        statistics = context.input_spec.mean, context.input_spec.std
         found = list(fixed_by(name, try_remedies(network, sample, statistics)))
-        weak = said.accuracy < WEAK * max(self.best, self._promised() or 0.0, 0.5)
+        weak = outputs.accuracy < WEAK * max(self.best, self._reported() or 0.0, 0.5)
         far = misfit(network, sample.images_BDHW, sample.block)
         foreign = list(examine_statistics(name, network, sample, far, weak))
         found = foreign if _much_better(foreign, found) else found
-        scaled = far.foreign is not None and far.foreign.scaled  # which no other size would do
+        scaled = far.foreign is not None and far.foreign.scaled  # which no other size causes
         if weak and not ((scaled or found != foreign) and self._explained(found)):
-            panel.display.say(f"teacher {name}: trying images of other sizes")
+            context.display.say(f"teacher {name}: trying images of other sizes")
             found += self._sizes(sample.first(SIZE_PROBE))
         return found
 
@@ -183,14 +182,14 @@ class Examination:
         sizes = try_sizes(self.network, sample, self._enough())
         yield from fixed_by(self.name, sizes.trials, sizes.remark)
         if sizes.left_out and not sizes.trials:
-            text = f"not tried, for what it would cost: {names(sizes.left_out)}"
+            text = f"not tried because of their cost: {listed(sizes.left_out)}"
             yield Finding(self.name, "not-tried", text)
 
 
 def _much_better(foreign: Sequence[Finding], pixels: Sequence[Finding]) -> bool:
-    """Whether new statistics help where other pixels do not, or leave but half of their errors.
+    """Whether new statistics help where other pixels do not, or at least halve their errors.
 
-    New statistics make up for most wrong normalisations, so these come first.
+    New statistics compensate for most wrong normalisations, so those have priority.
     """
     left = min((1 - (finding.mended or 0.0) for finding in pixels), default=2.0)
     best = max((finding.mended or 0.0 for finding in foreign if finding.alarm), default=0.0)

@@ -1,10 +1,10 @@
-"""The student alone, taken to where it runs: written, loaded again, compared, described.
+"""Export of a student for use elsewhere: written, read back, compared, described.
 
-options, places             what is asked for, and what is refused at once; import no torch
-students, predicting        a finished run's student, and what it says of image files
-subject, formats, tracing   what is written, and how it is read back
-quantising                  the same in 8-bit integers
-measures                    differences, accuracy, latency, size
-loading, card, tables       how others load it; the model card; the table
-exporting                   all of it, in order
+options, paths              the request, and its checks; import no torch
+load_student, predict       the student of a finished run, and its predictions for image files
+model, formats, tracing     the exported model, and how each format is written and read
+quantize                    the same in 8-bit integers
+verify                      differences, accuracy, latency
+snippets, card, tables      lines that load the file; the model card; the table
+export                      all of it, in order
 """

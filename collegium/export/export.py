@@ -1,8 +1,9 @@
-"""An export, in order: write, read back, compare, measure, describe, and only then keep."""
+"""An export: write, read back, compare, measure, describe, and only then keep."""
 
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import torch
 from collegium.config.run import describe
 from collegium.data import ImageData, Splits
 from collegium.errors import CollegiumError, FolderError
-from collegium.export.card import as_command, card
+from collegium.export.card import card
 from collegium.export.formats import INT8, ONNX, WRITERS, Writer, read_onnx
 from collegium.export.load_student import open_student, same_images, splits_of
 from collegium.export.model import Model, Subject
@@ -24,7 +25,8 @@ from collegium.export.quantize import write_int8
 from collegium.export.verify import Comparison, compare, latency
 from collegium.models.licences import read_licence
 from collegium.models.network import weights_hash
-from collegium.records.run_folder import STUDENT, Json
+from collegium.plots.words import percent
+from collegium.records.run_folder import STUDENT, Json, Record
 from collegium.utils.extras import import_extra
 from collegium.utils.files import write_through
 from collegium.utils.from_json import strict
@@ -47,14 +49,14 @@ def export_student(
     quiet: bool = True,
     **options: Any,
 ) -> Json:
-    """Write the student of a finished run where others can use it, and check what was written.
+    """Write the student of a finished run in a format for use elsewhere, and verify the files.
 
     Args:
         folder: of the run.
         format: "safetensors", "onnx" or "pt2".
         out: folder for the files; by default export/FORMAT in the run folder.
         data: where the run's data are, if they are elsewhere now.
-        student: a network like the student, where it was given from Python.
+        student: a network like the student, if the run had one from Python.
         overwrite: replace an export that is in the folder.
         quiet: show no progress.
         **options: other fields of `ExportOptions`: normalise, int8, allowed_drop, weights, images,
@@ -65,30 +67,33 @@ def export_student(
         exported, agreement and max_difference.
 
     Raises:
-        RequestError: what was asked cannot work; nothing was written.
-        CollegiumError: the network cannot be traced, or what was written is not what it was made
-            of; nothing is left of it.
+        RequestError: the request cannot work; nothing was written.
+        CollegiumError: the network cannot be traced, or a file differs from the student; no file
+            is kept.
     """
     wanted: ExportOptions = strict(ExportOptions, {"format": format, **options})
     display = Display(quiet, "export")
     place = free_place(refuse_unfinished(folder), wanted, out, overwrite)
     _check_libraries(wanted)
     opened = open_student(folder, wanted.weights, student)
-    for row in opened.record.teachers:
-        if warning := read_licence(str(row.get("licence", ""))).warning:
-            display.warn(f"teacher {row['name']}: {warning}")
+    _warn_of_licences(opened.record, display)
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
     subject = Subject(opened, wanted.normalise == "inside")
     with _staging(place) as staging, _threads(wanted.threads):
         display.say(f"writing {wanted.format}")
         models = _write(subject, wanted, splits.train, staging)
-        found = _examine(subject, wanted, models, splits, staging, display)
+        found = _measure(subject, wanted, models, splits, staging, display)
         found |= {"out": str(place)}
-        command = _command(wanted, opened.record.folder, out, data)
-        _describe(subject, found, command, staging)
+        _describe(subject, found, _command(wanted, opened.record.folder, out, data), staging)
         _install(staging, place)
     return found
+
+
+def _warn_of_licences(record: Record, display: Display) -> None:
+    for row in record.teachers:
+        if warning := read_licence(str(row.get("licence", ""))).warning:
+            display.warn(f"teacher {row['name']}: {warning}")
 
 
 def _check_libraries(wanted: ExportOptions) -> None:
@@ -99,10 +104,10 @@ def _check_libraries(wanted: ExportOptions) -> None:
 
 @contextlib.contextmanager
 def _staging(place: Path) -> Iterator[Path]:
-    """A folder beside the place, which is gone afterwards; by the next export at the latest."""
+    """A folder beside the place, removed afterwards; the next export removes what is left."""
     for old in place.parent.glob(f".{place.name}.*.tmp"):
         process = old.name.split(".")[-2]
-        if process.isdecimal() and not _runs(int(process)):  # killed on its way
+        if process.isdecimal() and not _runs(int(process)):  # it was killed
             shutil.rmtree(old, ignore_errors=True)
     staging = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
@@ -128,7 +133,7 @@ def _threads(count: int | None) -> Iterator[None]:
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except PermissionError:  # it does, and is another user's
+    except PermissionError:  # it runs, as another user
         return True
     except (OSError, OverflowError):
         return False
@@ -138,7 +143,7 @@ def _runs(process: int) -> bool:
 def _write(
     subject: Subject, wanted: ExportOptions, train: ImageData, staging: Path
 ) -> dict[str, Model]:
-    """The files, and what was read back from each."""
+    """The files, and the model read back from each."""
     writer: Writer = WRITERS[wanted.format]
     writer.write(subject, staging)
     models = {writer.file: writer.read(subject, staging)}
@@ -148,7 +153,7 @@ def _write(
     return models
 
 
-def _examine(
+def _measure(
     subject: Subject,
     wanted: ExportOptions,
     models: dict[str, Model],
@@ -156,37 +161,49 @@ def _examine(
     staging: Path,
     display: Display,
 ) -> Json:
+    """Compare each file with the student on the evaluation split: the content of export.json."""
     record, whole, split = subject.student.record, splits.evaluation, splits.names()[-1]
-    data = _some(whole, wanted.images)
+    data, same = _some(whole, wanted.images), same_images(record, split, whole)
     display.say(f"comparing on {len(data):,} images of the {split} split")
     accuracy, compared = compare(subject.original, models, data)
     for file, comparison in compared.items():
-        _refuse_other(file, comparison, accuracy, wanted)
-    same = same_images(record, split, whole)
+        _refuse_different(file, comparison, accuracy, wanted)
+    about = {"data": whole.name, "split": split, "images": len(data), "same_images": same}
     recorded = _recorded_accuracy(subject, same and len(data) == len(whole))
-    other = recorded is not None and _is_other(accuracy, recorded, len(data), subject)
-    if recorded is not None and other:
-        display.warn(
-            f"the student has {100 * accuracy:.2f} % on the {split} split, its run recorded "
-            f"{100 * recorded:.2f} % on the same images: it is not what was trained"
-        )
     return {
-        "folder": str(record.folder),
+        **_conditions(subject, wanted),
+        **about,
+        "accuracy": accuracy,
+        "accuracy_recorded": recorded,
+        "as_recorded": _check_recorded(subject, accuracy, recorded, about, display),
+        "rows": _rows(subject, models, accuracy, compared, staging),
+    }
+
+
+def _conditions(subject: Subject, wanted: ExportOptions) -> Json:
+    """The student, the options, and the machine's share in the numbers."""
+    return {
+        "folder": str(subject.student.record.folder),
         **asdict(wanted),
         "model": subject.network.spec,
         "sha256": weights_hash(subject.network),
-        "data": whole.name,
-        "split": split,
-        "images": len(data),
-        "same_images": same,
-        "accuracy": accuracy,
-        "accuracy_recorded": recorded,
-        "as_recorded": not other,
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "rows": _rows(subject, models, accuracy, compared, staging),
     }
+
+
+def _check_recorded(
+    subject: Subject, accuracy: float, recorded: float | None, about: Json, display: Display
+) -> bool:
+    """Whether the accuracy is that of the run, as far as it is known; a warning if not."""
+    if recorded is None or _is_same(accuracy, recorded, about["images"], subject):
+        return True
+    display.warn(
+        f"the student has {percent(accuracy)} on the {about['split']} split, its run recorded "
+        f"{percent(recorded)} on the same images: it is not what was trained"
+    )
+    return False
 
 
 _FLIPPED, _FLIPPED_LOW = 1e-3, 1e-2
@@ -194,16 +211,16 @@ _FLIPPED, _FLIPPED_LOW = 1e-3, 1e-2
 
 
 def _recorded_accuracy(subject: Subject, comparable: bool) -> float | None:
-    """What the run itself found on these images; None where it was not these, or nothing stands."""
+    """The accuracy that the run recorded for these images; None where it has none."""
     last = subject.student.which == "last"
     key = "accuracy_last" if last else "accuracy_at_best_validation"
     found = subject.student.record.summary.get(key)
     return float(found) if comparable and isinstance(found, int | float) else None
 
 
-def _is_other(now: float, then: float, images: int, subject: Subject) -> bool:
+def _is_same(now: float, then: float, images: int, subject: Subject) -> bool:
     full = subject.student.run.machine.precision == "32"
-    return abs(now - then) * images > max(1.5, images * (_FLIPPED if full else _FLIPPED_LOW))
+    return abs(now - then) * images <= max(1.5, images * (_FLIPPED if full else _FLIPPED_LOW))
 
 
 def _some(data: ImageData, count: int) -> ImageData:
@@ -219,57 +236,50 @@ def _rows(
     compared: dict[str, Comparison],
     staging: Path,
 ) -> list[Json]:
-    """What was measured of the student as it is, and of each file."""
+    """The measurements of the student itself and of each file."""
     student = subject.student
     times = latency({STUDENT: subject.original, **models}, student.image_shape)
     files = {STUDENT: student.record.path(STUDENT), **{name: staging / name for name in models}}
-    measured = {STUDENT: {"accuracy": accuracy}} | {n: _measures(compared[n]) for n in models}
+    measured: Json = {STUDENT: {"accuracy": accuracy}}
+    measured |= {name: asdict(compared[name]) for name in models}
     return [
         {
             "name": name,
             "bytes": file.stat().st_size,
-            **measured[name],
+            **{key: value for key, value in measured[name].items() if key != "spread"},
             "latency": {str(size): seconds for size, seconds in times[name].items()},
         }
         for name, file in files.items()
     ]
 
 
-def _measures(found: Comparison) -> Json:
-    return {
-        "accuracy": found.accuracy,
-        "agreement": found.agreement,
-        "max_difference": found.max_difference,
-    }
-
-
-def _refuse_other(file: str, found: Comparison, accuracy: float, wanted: ExportOptions) -> None:
-    """Keep nothing that is not what it was made of.
+def _refuse_different(file: str, found: Comparison, accuracy: float, wanted: ExportOptions) -> None:
+    """Refuse a file that differs from the student.
 
     Raises:
-        CollegiumError: by how much it differs.
+        CollegiumError: with the size of the difference.
     """
-    said = (
-        f"{file} was read again and differs from the student: accuracy {100 * accuracy:.2f} % "
-        f"became {100 * found.accuracy:.2f} %, {100 * found.agreement:.2f} % of the classes agree, "
-        f"logits differ by up to {found.max_difference:.2g}"
+    differs = (
+        f"{file} was read again and differs from the student: accuracy {percent(accuracy)} became "
+        f"{percent(found.accuracy)}, {percent(found.agreement)} of the classes agree, logits "
+        f"differ by up to {found.max_difference:.2g}"
     )
     if file == INT8:
         if not found.accuracy >= accuracy - wanted.allowed_drop:
             raise CollegiumError(
-                f"{said}; that is more than --allowed-drop {wanted.allowed_drop:g}, so nothing is "
-                "kept: leave out --int8, or allow more"
+                f"{differs}; that is more than --allowed-drop {wanted.allowed_drop:g}, so nothing "
+                "is kept: leave out --int8, or allow more"
             )
     elif not found.equal:
         limit = TOLERANCE * found.spread
         other = "another --format" if file != ONNX else "--format pt2 or safetensors"
-        raise CollegiumError(f"{said}, more than {limit:.2g}, so nothing is kept: try {other}")
+        raise CollegiumError(f"{differs}, more than {limit:.2g}, so nothing is kept: try {other}")
 
 
 def _command(
     wanted: ExportOptions, folder: Path, out: Path | str | None, data: "str | Splits | None"
 ) -> str:
-    """What is typed for the same."""
+    """The command line of this export."""
     default = ExportOptions(wanted.format)
     words = ["collegium", "export", str(folder), "--format", wanted.format]
     for name, value in asdict(wanted).items():
@@ -278,20 +288,19 @@ def _command(
             words += [option] if value is True else [option, str(value)]
     words += [] if out is None else ["--out", str(out)]
     words += ["--data", data] if isinstance(data, str) else []
-    return as_command(words)
+    return shlex.join(words)
 
 
 def _describe(subject: Subject, found: Json, command: str, staging: Path) -> None:
-    """The card, and what was found as JSON; `found` learns the names of all files."""
+    """Write the card and export.json, and add the names of all files to `found`."""
     found["files"] = [*sorted(path.name for path in staging.iterdir()), CARD, RESULT]
-    write_through(
-        staging / CARD, card(subject, found, command).encode("utf-8", "xmlcharrefreplace")
-    )
+    text = card(subject, found, command)
+    write_through(staging / CARD, text.encode("utf-8", "xmlcharrefreplace"))
     write_through(staging / RESULT, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _install(staging: Path, place: Path) -> None:
-    """Put what was written where it belongs; what is not an export's stays."""
+    """Move the files to their place, over an earlier export; other files there stay."""
     if not place.exists():
         staging.rename(place)
         return

@@ -1,4 +1,4 @@
-"""Each format: how it is written, and how it is read back from its file alone."""
+"""Writes each format, and reads it back from its file alone."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from collegium.export.model import Answering, Model, Subject
+from collegium.export.model import LogitsOnly, Model, Subject
 from collegium.export.options import Format
 from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
 from collegium.models.libraries.hf import PROCESSOR, quiet
@@ -21,7 +21,7 @@ from collegium.utils.files import with_metadata, write_through
 
 SAFETENSORS, ONNX, INT8, PT2 = "model.safetensors", "model.onnx", "model.int8.onnx", "model.pt2"
 EXTRA = "metadata.json"
-"""The file inside a pt2 file that says what it is."""
+"""The file with the metadata inside a pt2 file."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Writer:
     """A format.
 
     Attributes:
-        file: what it is called.
-        write: into a folder.
-        read: from a folder, as whoever has nothing but its files.
+        file: its name.
+        write: writes it into a folder.
+        read: reads it from a folder, with nothing but the files there.
     """
 
     file: str
@@ -40,7 +40,7 @@ class Writer:
 
 
 def write_safetensors(subject: Subject, folder: Path) -> None:
-    """The body's tensors under its own names; a whole folder for transformers."""
+    """The module's tensors under its own names; a whole folder for transformers."""
     if subject.network.spec.startswith("hf:"):
         _save_pretrained(subject, folder)
     else:
@@ -51,12 +51,12 @@ def _save_pretrained(subject: Subject, folder: Path) -> None:
     network = subject.network
     body: Any = network.body
     body.config.id2label = dict(enumerate(network.classes))
-    if body.config.problem_type is not None:  # of weights it started from
+    if body.config.problem_type is not None:  # left from its initial weights
         body.config.problem_type = "single_label_classification"
     body.config.label2id = {name: place for place, name in enumerate(network.classes)}
     with quiet():
         body.save_pretrained(folder)
-    # The weights alone, once more, with what builds them again without the folder.
+    # Metadata, so that the file also loads without the folder.
     file = folder / SAFETENSORS
     file.write_bytes(with_metadata(file.read_bytes(), subject.metadata))
     content = json.dumps(_processor(subject), indent=2) + "\n"
@@ -64,7 +64,7 @@ def _save_pretrained(subject: Subject, folder: Path) -> None:
 
 
 def _processor(subject: Subject) -> dict[str, Any]:
-    """How images are prepared, in the words of transformers."""
+    """The preparation of images, in the format of transformers."""
     wanted = subject.network.preprocess
     _, rows, columns = subject.input_shape
     numbers = {how: number for number, how in RESAMPLE.items()} | {"bicubic": 3}
@@ -82,19 +82,19 @@ def _processor(subject: Subject) -> dict[str, Any]:
 
 
 def read_safetensors(subject: Subject, folder: Path) -> Model:
-    """The network built anew, with the file's tensors."""
+    """The network built again, with the file's tensors."""
     spec = subject.network.spec
     string = f"hf:{folder}" if spec.startswith("hf:") else f"{spec}@{folder / SAFETENSORS}"
     rebuilt: Network = subject.student.rebuilt(string, folder / SAFETENSORS)
-    return Model(rebuilt.prepare, Answering(rebuilt).eval())
+    return Model(rebuilt.prepare, LogitsOnly(rebuilt).eval())
 
 
 def write_pt2(subject: Subject, folder: Path) -> None:
     """The graph of torch.export."""
     program = trace(subject.graph, subject.example())
-    says = json.dumps(subject.graph_metadata, indent=2)
+    metadata = json.dumps(subject.graph_metadata, indent=2)
     with hushed():
-        torch.export.save(program, folder / PT2, extra_files={EXTRA: says})
+        torch.export.save(program, folder / PT2, extra_files={EXTRA: metadata})
 
 
 def read_pt2(subject: Subject, folder: Path) -> Model:

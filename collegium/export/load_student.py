@@ -1,4 +1,4 @@
-"""A finished run's student, built again from its folder."""
+"""The student of a finished run, built again from its folder."""
 
 import json
 from collections.abc import Mapping
@@ -38,13 +38,13 @@ class Student:
 
     Attributes:
         record: the run folder.
-        run: what decided it.
+        run: its configuration.
         network: in evaluation mode, on the CPU.
         image_shape: channels, rows and columns of the run's images.
         which: after the last epoch, or of the best.
-        module: the module given from Python that it is a copy of; None where strings say it all.
+        module: the module from Python that it is a copy of; None where a model string builds it.
         metadata: of its weights file.
-        rule: how pictures became the run's pixels.
+        rule: how image files became the run's pixels.
     """
 
     record: Record
@@ -58,15 +58,15 @@ class Student:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What it was built for."""
+        """The shape and classes it was built for."""
         return _input_spec(self.network.classes, self.image_shape)
 
     def rebuilt(self, spec: str, file: Path) -> Network:
-        """The network once more, with nothing of this one but what the file holds.
+        """The network built again, with no values but those of the file.
 
         Args:
             spec: a model string that names its weights.
-            file: the weights, for a student that no string names.
+            file: the weights, for a student without a model string.
         """
         if self.module is None:
             return build_network(spec, self.input_spec, seed=1).eval()
@@ -84,8 +84,8 @@ def open_student(
         module: a network like the student, where it was given from Python.
 
     Raises:
-        FolderError: no run folder, a run that goes on or was stopped, or no such weights.
-        RequestError: the student came from Python and no module is given.
+        FolderError: no run folder, a run that is going or was stopped, or no such weights.
+        RequestError: the student came from Python and `module` is None.
     """
     record = refuse_unfinished(folder)
     run = Run.of(record)
@@ -96,15 +96,15 @@ def open_student(
     _warn(record, network, file)
     if which == "best":
         _take_best(network, record, run.optimisation.epochs)
-    says = {**file.metadata}
+    metadata = {**file.metadata}
     if which == "best":
-        says["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
+        metadata["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
     rule = PixelRule.from_json(record.run.get("pixels") or {})
-    return Student(record, run, network.eval(), shape, which, module, says, rule)
+    return Student(record, run, network.eval(), shape, which, module, metadata, rule)
 
 
 def _warn(record: Record, network: Network, file: WeightsFile) -> None:
-    """Say what may not be what the run trained: files of another, code that has changed."""
+    """Warn about files of another run, and about code that has changed since the run."""
     found = [*doubts(record.folder, record.run), *network.origin.doubts]
     then, now = recorded_code(file.metadata), dict(network.origin.code)
     if not network.origin.doubts and then and now and (other := differing(then, now)):
@@ -125,7 +125,7 @@ def _image_shape(record: Record) -> MapShape:
 
 
 def _input_spec(classes: tuple[str, ...], shape: MapShape) -> InputSpec:
-    """The normalisation stands in the weights file, so that here counts for nothing."""
+    """The normalisation is a placeholder: the weights file holds the real one."""
     return InputSpec(classes, shape, (0.5,) * shape[0], (0.5,) * shape[0])
 
 
@@ -144,7 +144,7 @@ def _network(
 
 
 def _from_module(module: nn.Module, file: WeightsFile, input_spec: InputSpec) -> Network:
-    """A copy of a module with the file's weights, none of its own."""
+    """A copy of a module with the file's weights only."""
     module, _ = unwrapped(module)
     module = module.body if isinstance(module, Network) else module
     check_tensors(module, "student=MODULE", trainable=False)
@@ -153,18 +153,16 @@ def _from_module(module: nn.Module, file: WeightsFile, input_spec: InputSpec) ->
         for tensor in state_tensors(body).values():
             tensor.zero_()
     fit_weights(body, file)
-    says = file.metadata
-    mean, std = (tuple(map(float, says[key].split())) for key in ("mean", "std"))
-    return wrap_module(
-        body, InputSpec(input_spec.classes, input_spec.image_shape, mean, std)
-    ).eval()
+    mean, std = (tuple(map(float, file.metadata[key].split())) for key in ("mean", "std"))
+    spec = InputSpec(input_spec.classes, input_spec.image_shape, mean, std)
+    return wrap_module(body, spec).eval()
 
 
 def _take_best(network: Network, record: Record, epochs: int) -> None:
-    """Put the best epoch's tensors into a network that has the last one's.
+    """Load the best epoch's tensors into a network that has the last one's.
 
     Raises:
-        FolderError: no checkpoint has seen that epoch, or there was none.
+        FolderError: no checkpoint has the weights of that epoch, or there is no best epoch.
     """
     wanted = record.summary.get("best_epoch")
     if wanted == epochs - 1:
@@ -188,10 +186,10 @@ def _take_best(network: Network, record: Record, epochs: int) -> None:
 
 
 def splits_of(student: Student, data: "str | Splits | None", display: Display) -> Splits:
-    """The run's data, or those that are given for them.
+    """The run's data, or the data given in their place.
 
     Raises:
-        DataError: they cannot be read, or are of other images or classes than the run's.
+        DataError: they cannot be read, or differ from the run's in image shape or classes.
     """
     run, source = student.run, student.run.data if data is None else data
     remedy = "; an export is compared on real images, so say where they are: --data DATA"
@@ -221,7 +219,7 @@ def _refuse_others(student: Student, data: ImageData) -> None:
 
 
 def same_images(record: Record, split: str, data: ImageData) -> bool:
-    """Whether these are the very images the run was measured on."""
+    """Whether these are the images that the run was measured on."""
     content: Json = record.run
     kept = content.get("identity", {}).get(f"{split} split")
     known = content.get("fingerprint") if split == "train" else kept

@@ -1,4 +1,4 @@
-"""What is exported of a student, and what is compared with it."""
+"""The student as it is exported, and models to compare it with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from collegium.models.weights import network_metadata
 from collegium.types import MapShape
 
 
-class Answering(nn.Module):
-    """A network's body that returns its logits and nothing else."""
+class LogitsOnly(nn.Module):
+    """A network's module that returns its logits and nothing else."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.body, self.spec = network.body, network.spec
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images as the body wants them."""
+        """Logits (B, C) of images that are prepared for the module."""
         return logits_of(self.body(images), self.spec)
 
 
 @dataclass(frozen=True)
 class Model:
-    """Something that answers, in the two steps its user takes.
+    """A model in two steps, as its user calls it.
 
     Attributes:
-        prepare: from a view in pixels, 0..1, to what it is given.
-        answer: from that to logits (B, C).
+        prepare: from a view in pixels, 0..1, to its input.
+        answer: from that input to logits (B, C).
     """
 
     prepare: Callable[[Tensor], Tensor]
@@ -50,8 +50,8 @@ class Subject:
     """A student and how it is written.
 
     Attributes:
-        student: whose student.
-        inside: whether a graph is given pixels in 0..1 and prepares them itself.
+        student: of a run.
+        inside: whether a graph takes pixels in 0..1 and prepares them itself.
     """
 
     student: Student
@@ -64,18 +64,18 @@ class Subject:
 
     @cached_property
     def original(self) -> Model:
-        """The student as it is, in PyTorch."""
+        """The student itself, in PyTorch."""
         if self.inside:
             return Model(lambda views: views, self.network)
-        return Model(self.network.prepare, Answering(self.network).eval())
+        return Model(self.network.prepare, LogitsOnly(self.network).eval())
 
     @property
     def graph(self) -> nn.Module:
-        """The module a graph is made of."""
-        return self.network if self.inside else Answering(self.network).eval()
+        """The module that a graph is traced from."""
+        return self.network if self.inside else LogitsOnly(self.network).eval()
 
     def example(self, count: int = 2) -> Tensor:
-        """So many blank inputs."""
+        """Blank inputs."""
         with torch.no_grad():
             return self.original.prepare(torch.zeros(count, *self.student.image_shape))
 
@@ -87,14 +87,14 @@ class Subject:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a weights file says of it."""
+        """The metadata of its weights file."""
         known = self.student.metadata
         more = {key: known[key] for key in ("dataset", "split", "top1", "code") if key in known}
         return network_metadata(self.network, **more)
 
     @property
     def graph_metadata(self) -> dict[str, str]:
-        """The same of a graph: how its input is to be prepared, if it does not do it itself."""
+        """The metadata of a graph, with the preparation of its input unless it does that itself."""
         known = self.metadata
         kept = {"architecture", "classes", "dataset", "split", "top1", "mean", "std"}
         words = {key: value for key, value in known.items() if key in kept}

@@ -1,4 +1,4 @@
-"""What is asked of an export. Imports no torch."""
+"""The options of an export. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +11,12 @@ Which = Literal["last", "best"]
 TOLERANCE = 1e-3
 """Largest difference of a logit that passes, in standard deviations of the original's logits."""
 IMAGES = 10_000
-"""Images of the evaluation split that are compared, where it has more."""
+"""Most images of the evaluation split that are compared."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a student is written."""
+    """The options of an export."""
 
     format: Format
     """safetensors: weights under its library's names (a folder for transformers); onnx, pt2: a
@@ -51,5 +51,5 @@ class ExportOptions:
 
     @property
     def name(self) -> str:
-        """What the folder is called."""
+        """Name of the folder."""
         return self.format + "-best" * (self.weights == "best")

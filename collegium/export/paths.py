@@ -1,7 +1,4 @@
-"""What can be refused before torch is imported: folders and files that are not what they should be.
-
-Imports no torch.
-"""
+"""Checks of folders and files before torch is imported. Imports no torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +15,7 @@ def refuse_unfinished(folder: Path | str) -> Record:
     """The record of a finished run.
 
     Raises:
-        FolderError: it is no run folder, its run goes on, or was stopped.
+        FolderError: it is no run folder, its run is still going, or was stopped.
     """
     record = Record(folder)
     if not record.path(RUN).is_file():
@@ -61,11 +58,11 @@ def free_place(
 
 
 def check_images(images: Iterable[Path | str], top: int) -> None:
-    """Refuse what cannot be asked about.
+    """Refuse a request for predictions that cannot work.
 
     Raises:
-        RequestError: no image, or not one class of each.
-        DataError: an image is missing, by its name.
+        RequestError: there is no image, or `top` is below 1.
+        DataError: an image is missing; the message names it.
     """
     if top < 1:
         raise RequestError(f"--top must be at least 1, got {top}")

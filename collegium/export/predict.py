@@ -1,4 +1,4 @@
-"""What a run's student says of image files, prepared exactly as evaluation would."""
+"""Predictions of a run's student for image files, prepared exactly as in evaluation."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -41,39 +41,39 @@ def predict(
 ) -> list[Json]:
     """Classes and probabilities of a run's student for image files.
 
-    A picture is brought to the run's images as its data were: upright, its largest centred part of
-    their shape scaled to their size, grey or colour as they are, depth and transparency as the run
-    read them; then as the student wants its pixels.
+    An image is prepared like the run's data: turned upright, cropped to the largest centred part of
+    their shape, scaled to their size, converted to grey or colour, depth and transparency as in the
+    run; then normalised for the student.
 
     Args:
         folder: of a finished run.
         images: files, or folders of them at any depth.
         top: so many classes, the most probable first.
         weights: the student after the last epoch, or of the best.
-        student: a network like the student, where it was given from Python.
-        tell: told what is passed over or guessed, a line each; by default a warning.
+        student: a network like the student, if the run had one from Python.
+        tell: called with a line for each file skipped or property guessed; by default a warning.
 
     Returns:
         For each image `image` (its path), `classes` (names) and `probabilities` (0..1).
 
     Raises:
-        FolderError: no finished run.
-        DataError: an image that is missing or cannot be read, by its name.
+        FolderError: the folder has no finished run.
+        DataError: an image is missing or cannot be read; the message names it.
         NumericsError: the student gives NaN or infinite logits.
     """
     check_images(images, top)
     pictures = [Picture(str(path), path) for path in _files(images, tell)]
     opened = open_student(folder, weights, student)
     opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
-    answers: list[Json] = []
+    rows: list[Json] = []
     for chunk in _chunks(pictures):
         probabilities_BC = _logits(opened, chunk).softmax(dim=1)
         found = probabilities_BC.topk(min(top, probabilities_BC.shape[1]), dim=1)
-        rows = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
-        for picture, values, places in rows:
+        likely = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
+        for picture, values, places in likely:
             names = [opened.network.classes[place] for place in places]
-            answers.append({"image": picture.name, "classes": names, "probabilities": values})
-    return answers
+            rows.append({"image": picture.name, "classes": names, "probabilities": values})
+    return rows
 
 
 def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Path]:
@@ -90,7 +90,7 @@ def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Pa
 
 
 def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None]) -> PixelRule:
-    """The run's rule; where its pictures were of eight bits and these are not, theirs."""
+    """The run's pixel rule; that of these images if they have more than the run's eight bits."""
     if rule.scale is not None:
         return rule
     with _named():
@@ -120,7 +120,7 @@ def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
 
 
 def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
-    """By the very way evaluation goes."""
+    """Logits by the function that evaluation uses."""
     with _named():
         images_BDHW = decode(pictures, opened.image_shape, opened.rule)
     index_B = torch.arange(len(pictures))

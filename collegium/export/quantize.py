@@ -1,8 +1,8 @@
 """An ONNX graph in 8-bit integers, calibrated on training images.
 
-Static quantisation with weights per channel: convolutions and products run on integers, so a file
-has about a third of the bytes and runs in about half of the time on CPUs with instructions for it.
-Activations are unsigned: signed ones ran two to four times as long here.
+Static quantisation with weights per channel: convolutions and matrix products run on integers. A
+file has about a third of the bytes and takes about half of the time on CPUs with instructions for
+it. Activations are unsigned, since signed ones took two to four times as long in our tests.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from collegium.export.model import Subject
 from collegium.export.tracing import IMAGES, hushed
 
 CALIBRATED = 256
-"""Training images that decide the ranges of activations, evenly spread over the split."""
+"""Training images for the ranges of activations, evenly spread over the split."""
 
 
 def write_int8(subject: Subject, folder: Path, train: ImageData) -> None:
@@ -41,9 +41,9 @@ def write_int8(subject: Subject, folder: Path, train: ImageData) -> None:
                 weight_type=QuantType.QInt8,
             )
     except Exception as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CollegiumError(
-            f"onnxruntime cannot quantise the student: {said}; leave out --int8"
+            f"onnxruntime cannot quantise the student: {reason}; leave out --int8"
         ) from error
 
 
@@ -53,7 +53,7 @@ def _reader(subject: Subject, train: ImageData) -> Any:
     batches = _calibration(subject, train)
 
     class Reader(CalibrationDataReader):
-        """What the quantiser asks for inputs."""
+        """Gives the quantiser its calibration inputs."""
 
         def get_next(self) -> Any:
             return next(batches, None)

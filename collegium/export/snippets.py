@@ -1,4 +1,4 @@
-"""How to load what was written, as the few lines that stand on a model card."""
+"""The lines of Python on a model card that load the exported file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +16,16 @@ _PILLOW = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC"}
 
 
 def snippet(subject: Subject, file: str) -> str:
-    """Python that reads image.png and gives its logits; it needs nothing of ours where it can.
+    """Python that reads image.png and computes its logits, without collegium where possible.
 
     Args:
-        subject: what was written.
-        file: into which file.
+        subject: the exported student.
+        file: name of its file.
     """
     if file == SAFETENSORS and subject.network.spec.startswith("hf:"):
         return _transformers(subject)
-    head, load, ask = _LOADERS[file](subject)
-    return "\n".join([*head, "", *_pixels(subject), *_normalised(subject), "", *load, ask])
+    head, load, call = _LOADERS[file](subject)
+    return "\n".join([*head, "", *_pixels(subject), *_normalised(subject), "", *load, call])
 
 
 def _pixels(subject: Subject) -> list[str]:
@@ -35,15 +35,11 @@ def _pixels(subject: Subject) -> list[str]:
     if subject.student.image_shape[1:] != (rows, columns):
         how = _PILLOW[subject.network.preprocess.interpolation]
         lines += [f"image = image.resize(({columns}, {rows}), Image.Resampling.{how})"]
-    return [
-        *lines,
-        "pixels = np.asarray(image, np.float32) / 255",
-        f"images = {shaped}",
-    ]
+    return [*lines, "pixels = np.asarray(image, np.float32) / 255", f"images = {shaped}"]
 
 
 def _as_trained(subject: Subject, channels: int) -> list[str]:
-    """A picture as those that were learned from: upright, eight bits, their part and size."""
+    """An image prepared as in training: upright, eight bits, cropped and scaled."""
     own, rows, columns = subject.student.image_shape
     rule = subject.student.rule
     lines = ['image = ImageOps.exif_transpose(Image.open("image.png"))']
@@ -59,7 +55,7 @@ def _as_trained(subject: Subject, channels: int) -> list[str]:
 
 
 def _in_bytes(scale: Scale) -> list[str]:
-    """Pictures of more than eight bits as the run read them."""
+    """Conversion of more than eight bits, as the run did it."""
     if scale.shift:
         return [
             f"values = np.asarray(image, np.int32).clip(0, {scale.white:g})",
@@ -86,30 +82,32 @@ def _normalised(subject: Subject) -> list[str]:
 
 
 _Parts = tuple[list[str], list[str], str]
-_IMAGES = ["import numpy as np"]
-_TORCH = ["import torch", "from PIL import Image, ImageOps"]
+"""Imports, lines that load the file, and the line that computes the logits."""
+_NUMPY, _PILLOW_IMPORT = "import numpy as np", "from PIL import Image, ImageOps"
+_TORCH = [_NUMPY, "import torch", _PILLOW_IMPORT]
+_TORCH_CALL = "logits = network(torch.from_numpy(images))"
 
 
 def _onnx(subject: Subject) -> _Parts:
-    head = [*_IMAGES, "import onnxruntime", "from PIL import Image, ImageOps"]
+    head = [_NUMPY, "import onnxruntime", _PILLOW_IMPORT]
     load = [f'session = onnxruntime.InferenceSession("{ONNX}")']
     return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
 
 
 def _pt2(subject: Subject) -> _Parts:
     load = [f'network = torch.export.load("{PT2}").module()']
-    return [*_IMAGES, *_TORCH], load, "logits = network(torch.from_numpy(images))"
+    return _TORCH, load, _TORCH_CALL
 
 
 def _safetensors(subject: Subject) -> _Parts:
     imports, build = _builder(subject)
-    head = [*_IMAGES, *_TORCH, "from safetensors.torch import load_file", *imports]
+    head = [*_TORCH, "from safetensors.torch import load_file", *imports]
     load = [
         f"network = {build}",
         f'network.load_state_dict(load_file("{SAFETENSORS}"))',
         "network.eval()",
     ]
-    return head, load, "logits = network(torch.from_numpy(images))"
+    return head, load, _TORCH_CALL
 
 
 def _builder(subject: Subject) -> tuple[list[str], str]:
@@ -122,8 +120,8 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
     if ".py:" in network.spec:
         path, _, function = network.spec.rpartition(":")
         stem = path.rpartition("/")[2].removesuffix(".py")
-        said = [f"from {stem} import {function}  # the file is {path}"]
-        return said, f"{function}({_classes_words(path, function, classes)})"
+        imported = [f"from {stem} import {function}  # the file is {path}"]
+        return imported, f"{function}({_classes_words(path, function, classes)})"
     if family == "timm":
         words = f"num_classes={classes}{_sized(subject)}"
         return ["import timm"], f'timm.create_model("{member}", {words})'
@@ -144,7 +142,7 @@ def _classes_words(path: str, function: str, classes: int) -> str:
 
 
 def _sized(subject: Subject) -> str:
-    """What a transformer that is made for one size is told."""
+    """The size argument of a transformer that is built for one size."""
     from collegium.models.libraries.timm import takes_size
 
     size = subject.network.preprocess.size
@@ -154,11 +152,11 @@ def _sized(subject: Subject) -> str:
 
 def _transformers(subject: Subject) -> str:
     lines = _as_trained(subject, subject.input_shape[0])
-    numpy = ["import numpy as np"] if any("np." in line for line in lines) else []
+    numpy = [_NUMPY] if any("np." in line for line in lines) else []
     return "\n".join(
         [
             *numpy,
-            "from PIL import Image, ImageOps",
+            _PILLOW_IMPORT,
             "from transformers import AutoImageProcessor, AutoModelForImageClassification",
             "",
             'network = AutoModelForImageClassification.from_pretrained(".")',

@@ -1,4 +1,4 @@
-"""From a module to a graph with any number of images, or one line on what is in the way."""
+"""Traces a module to a graph for any number of images, or reports the obstacle in one line."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ _WEIGHTS_ALONE = "--format safetensors, which needs no graph"
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Without what exporters print and log of themselves: standard output is for the result."""
+    """Silence the output and logs of the exporters: standard output is for the result."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -46,13 +46,13 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     """The graph of a module, for any number of images.
 
     Raises:
-        CollegiumError: it cannot be traced; says where, and which format works.
+        CollegiumError: it cannot be traced; the message says where, and which format works.
     """
     try:
         with hushed(), torch.no_grad():
             given = example.clone()
             module(given)
-            writes = given._version > 0  # a graph would write over its user's images, too
+            writes = given._version > 0  # the graph would overwrite the caller's images, too
             return _export(_OnACopy(module) if writes else module, example)
     except Exception as error:  # whatever a user's forward raises when it is traced, too
         raise CollegiumError(
@@ -67,7 +67,7 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
 
 
 class _OnACopy(nn.Module):
-    """A module that writes over its images, as a graph that leaves its user's images alone."""
+    """A module that overwrites its input, applied to a copy of the input."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def to_onnx(program: torch.export.ExportedProgram) -> Any:
     """An ONNX program of a graph.
 
     Raises:
-        CollegiumError: an operation that ONNX has no counterpart of, by its name.
+        CollegiumError: an operation has no counterpart in ONNX; the message names it.
     """
     try:
         with hushed():
@@ -102,16 +102,16 @@ def to_onnx(program: torch.export.ExportedProgram) -> Any:
 
 
 def _what(error: BaseException) -> str:
-    """The operation, as the exporter names it; else the first words of what it says."""
+    """The operation, as the exporter names it; else the first words of its message."""
     chain = _chain(error)
     for cause in reversed(chain):
         if found := _OPERATOR.search(str(cause)):
             return f"stops at {found[1].replace('::', '.')}"
     lines = [line.strip(" -") for line in str(chain[-1]).splitlines() if line.strip(" -")]
-    said = lines[0] if lines else type(chain[-1]).__name__
-    if said.startswith("Constraints violated") and len(lines) > 1:
-        said = lines[1].partition(". ")[0]
-    return f"says: {said.partition(' (unhinted')[0].rstrip('.')}"
+    message = lines[0] if lines else type(chain[-1]).__name__
+    if message.startswith("Constraints violated") and len(lines) > 1:
+        message = lines[1].partition(". ")[0]
+    return f"says: {message.partition(' (unhinted')[0].rstrip('.')}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -124,7 +124,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _where(error: BaseException) -> str:
-    """The line of the network's own code at which it stopped, where there is one."""
+    """The line of the network's own code where tracing stopped, if there is one."""
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

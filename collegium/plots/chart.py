@@ -1,7 +1,7 @@
-"""One chart as inline SVG, and the numbers a script reads off it.
+"""One chart as inline SVG, and the numbers that the page's script shows under the pointer.
 
-Colours are Okabe and Ito's, which people with any kind of colour vision tell apart; lines differ
-in their dashes too. They are CSS variables of the page, so that one drawing is dark or light.
+The colours are those of Okabe and Ito, which are distinct for all kinds of colour vision; lines
+differ in their dashes too. Colours are CSS variables, so one drawing serves dark and light pages.
 """
 
 import json
@@ -14,14 +14,14 @@ from typing import Any
 from collegium.plots.figure import AbstractFigure
 
 _APART = 0.1
-"""Part of an axis that is left between two numbers."""
+"""Smallest distance between two tick labels, as a part of the axis."""
 SERIES = 7
-"""Colours of teachers, terms and runs; they repeat, with other dashes."""
+"""Number of colours for teachers, terms and runs; they repeat with other dashes."""
 DASHES = ("", "7 3", "2.5 2.5", "8 3 2 3")
 CROWD = 8
-"""As many series as are still told apart in one chart."""
+"""Most series in one chart that a reader can distinguish."""
 _WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 7.9
-"""A letter is as wide as on a phone, where text is larger for the drawing is smaller."""
+"""Size of the drawing, and width of a letter on a phone, where text is relatively larger."""
 _RIGHT, _BOTTOM, _ROW = 450.0, 238.0, 15.0
 
 
@@ -31,7 +31,7 @@ class Line:
 
     Attributes:
         name: in the legend.
-        x: places, ascending.
+        x: positions, ascending.
         y: values.
     """
 
@@ -46,9 +46,9 @@ class Mark:
 
     Attributes:
         kind: the name in the legend.
-        x: place.
+        x: position.
         y: value.
-        tip: said when pointed at.
+        tip: shown under the pointer.
         series: place in the series of colours.
         cross: a cross, not a circle.
         name: written beside it.
@@ -67,15 +67,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is laid out along one side.
+    """One axis.
 
     Attributes:
-        label: what it is.
+        label: the quantity.
         low: value at its start.
         high: value at its end.
         whole: ticks are whole numbers.
-        log: by powers of ten.
-        names: written at 0, 1, 2, ... in the place of ticks.
+        log: logarithmic.
+        names: labels at 0, 1, 2, ... instead of ticks.
     """
 
     label: str
@@ -87,7 +87,7 @@ class Axis:
 
     @classmethod
     def around(cls, label: str, values: Sequence[float], margin: float, **rest: Any) -> "Axis":
-        """An axis that holds these values, with a part of their range left at both ends."""
+        """An axis that contains these values and a margin, a part of their range, at both ends."""
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
         if rest.get("log"):
@@ -98,13 +98,13 @@ class Axis:
         return cls(label, low - room, high + room, **rest)
 
     def part(self, value: float) -> float:
-        """Where a value lies, 0 at the start to 1 at the end."""
+        """Relative position of a value: 0 at the start, 1 at the end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places and what is written there."""
+        """Positions and labels of the ticks."""
         if self.names:
             return [(float(place), shorten(name, 14)) for place, name in enumerate(self.names)]
         if self.log:
@@ -119,7 +119,7 @@ class Axis:
         return [(k * step, format(k * step, form)) for k in range(first, last + 1)]
 
     def _powers(self) -> list[float]:
-        """Round numbers within a logarithmic axis, those that would touch left out."""
+        """Round numbers within a logarithmic axis, without those whose labels would touch."""
         span = self.high / self.low
         steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else range(1, 10)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
@@ -133,19 +133,19 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart(AbstractFigure):
-    """A drawing and what is said about it.
+    """A line or scatter chart.
 
     Attributes:
         key: its name on a page.
-        title: what it shows.
+        title: the quantity it shows.
         x: the horizontal axis.
         y: the vertical axis.
-        lines: series, drawn as lines and read off by a script.
+        lines: series, drawn as lines; the page's script shows their values.
         marks: single points.
         levels: horizontal lines to compare with, by name.
         note: how to read it.
-        percent: whether values of lines and levels are parts of 1 that are told as percentages.
-        steps: draw lines as steps, as of a histogram.
+        percent: whether lines and levels are parts of 1, shown as percentages.
+        steps: draw lines as the steps of a histogram.
     """
 
     key: str
@@ -161,7 +161,7 @@ class Chart(AbstractFigure):
 
     @property
     def name(self) -> str:
-        """What it shows."""
+        """Its title."""
         return self.title
 
     @property
@@ -175,14 +175,14 @@ class Chart(AbstractFigure):
         return _WIDTH, _HEIGHT
 
     def svg(self) -> str:
-        """The drawing, to be put into a page."""
+        """The drawing as an SVG element for a page."""
         parts = [*self._axes(), *self._levels(), *self._joined(), *self._paths(), *self._points()]
         size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}"'
         start = f'<svg role="img" aria-label="{escape(self.title)}" {size}>'
         return "".join((start, *parts, *self._legend(), "</svg>"))
 
     def numbers(self) -> dict[str, Any]:
-        """What a script needs to tell values under the pointer: series, and where x lies."""
+        """The data that the page's script needs to show values: series, and the position of x."""
         ends = (self._left / _WIDTH, _RIGHT / _WIDTH, self.x.low, self.x.high)
         return {
             "percent": self.percent,
@@ -229,7 +229,7 @@ class Chart(AbstractFigure):
             x = self._left
             for text, shape, width in entries:
                 move = f'<g transform="translate({x:.1f} {8 + _ROW * row})" fill="none">'
-                found.append(f"{move}{shape}{_text(text, 26.0, 4.0)}</g>")
+                found.append(f"{move}{shape}{svg_text(text, 26.0, 4.0)}</g>")
                 x += width
         return found
 
@@ -242,16 +242,16 @@ class Chart(AbstractFigure):
         for value, text in self.x.ticks():
             x, _ = self._at(value, self.y.low)
             found.append(f'<path d="M{x:.1f} {self._top:.1f}V{_BOTTOM}" {grid}/>')
-            found.append(_text(text, x, _BOTTOM + 15, "middle"))
+            found.append(svg_text(text, x, _BOTTOM + 15, "middle"))
         for value, text in self.y.ticks():
             _, y = self._at(self.x.low, value)
             found.append(f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {grid}/>')
-            found.append(_text(text, self._left - 5, y + 4, "end"))
+            found.append(svg_text(text, self._left - 5, y + 4, "end"))
         frame = f"M{self._left:.1f} {self._top:.1f}V{_BOTTOM}H{_RIGHT}"
         found.append(f'<path d="{frame}" fill="none" stroke="var(--soft)"/>')
-        found.append(_text(self.x.label, (self._left + _RIGHT) / 2, _HEIGHT - 8, "middle"))
+        found.append(svg_text(self.x.label, (self._left + _RIGHT) / 2, _HEIGHT - 8, "middle"))
         turned = f'transform="translate(12 {(self._top + _BOTTOM) / 2:.1f}) rotate(-90)"'
-        return [*found, f"<g {turned}>{_text(self.y.label, 0.0, 0.0, 'middle')}</g>"]
+        return [*found, f"<g {turned}>{svg_text(self.y.label, 0.0, 0.0, 'middle')}</g>"]
 
     def _levels(self) -> list[str]:
         found = []
@@ -268,7 +268,7 @@ class Chart(AbstractFigure):
         return [f'<path d="{self._path(ln)}"{_stroke(n)}/>' for n, ln in enumerate(self.lines)]
 
     def _path(self, line: Line) -> str:
-        """The line's path; what is not finite leaves a gap, a lone point is a dot."""
+        """The line's path: values that are not finite leave a gap, a single point is a dot."""
         pen, parts = "M", []
         half = (line.x[1] - line.x[0]) / 2 if self.steps and len(line.x) > 1 else 0.0
         for x, value in zip(line.x, line.y, strict=True):
@@ -281,7 +281,7 @@ class Chart(AbstractFigure):
         return f"{parts[0]}h.01" if len(parts) == 1 else "".join(parts)
 
     def _joined(self) -> list[str]:
-        """A thin line between marks of one height, where heights are names."""
+        """Thin lines between the marks of one row, where the rows have names."""
         found = []
         for place in range(len(self.y.names)):
             ends = [self._at(m.x, m.y) for m in self.marks if m.y == place]
@@ -299,7 +299,7 @@ class Chart(AbstractFigure):
             if mark.name and len(self.marks) <= CROWD:
                 end = x > 0.7 * _WIDTH
                 beside = (x - 9 if end else x + 9, y - 6, "end" if end else "start")
-                found.append(_text(shorten(mark.name, 18), *beside))
+                found.append(svg_text(shorten(mark.name, 18), *beside))
         return found
 
 
@@ -315,18 +315,18 @@ def draw(
     levels: Mapping[str, float] | None = None,
     steps: bool = False,
 ) -> Chart:
-    """A chart of lines, whose axes hold all of them.
+    """A line chart whose axes contain all lines.
 
     Args:
         key: its name on a page.
-        title: what it shows.
+        title: the quantity it shows.
         lines: the series.
         x: label of the horizontal axis.
         y: label of the vertical axis.
         note: how to read it.
-        percent: values are parts of 1, told as percentages.
+        percent: values are parts of 1, shown as percentages.
         levels: horizontal lines to compare with, by name.
-        steps: draw steps, as of a histogram.
+        steps: draw the steps of a histogram.
     """
     named = dict(levels or {})
     values = [*(v for line in lines for v in line.y), *named.values()]
@@ -337,12 +337,12 @@ def draw(
 
 
 def shorten(name: str, letters: int) -> str:
-    """A name that fits."""
+    """A name cut to so many letters."""
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def script_json(content: Any) -> str:
-    """JSON that can stand in a page's script element, whatever names are in it."""
+    """JSON that is safe inside a script element, whatever names it contains."""
     text = json.dumps(content, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -361,9 +361,21 @@ def _shape(mark: Mark, x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{mark.size:g}" fill="{colour}"/>'
 
 
-def _text(text: str, x: float, y: float, anchor: str = "start") -> str:
+def svg_text(
+    text: str, x: float, y: float, anchor: str = "start", turn: str = "", fill: str = "var(--ink)"
+) -> str:
+    """Text at a point, as SVG.
+
+    Args:
+        text: any text; it is escaped.
+        x: from the left.
+        y: of the base line, from the top.
+        anchor: which part of the text is at x: "start", "middle" or "end".
+        turn: a transform attribute, or "".
+        fill: colour.
+    """
     where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {where} fill="var(--ink)">{escape(text)}</text>'
+    return f'<text {where} fill="{fill}"{turn}>{escape(text)}</text>'
 
 
 def _engineering(value: float) -> str:

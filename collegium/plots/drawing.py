@@ -1,4 +1,4 @@
-"""What can be drawn of a run, whoever holds its numbers."""
+"""The figures of a run, for any class that provides its numbers."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -15,18 +15,19 @@ from collegium.plots.figure import AbstractFigure
 from collegium.plots.heat import Heat
 from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
 from collegium.plots.notebook import card
-from collegium.plots.tables import Table, teachers_table
+from collegium.plots.tables import Table, accuracy_of_teachers, teachers_table
 
 _Part = TypeVar("_Part")
 
-_NOBODY, _FEW = "nobody was heard so far", "fewer than two teachers were heard so far"
+_NO_WEIGHTS = "no teacher has a weight so far"
+_FEW = "fewer than two teachers have weights so far"
 _EARLY = "the run did not get there"
 
 
 class AbstractDrawing(abc.ABC):
     """Figures of a run: each shows itself in a notebook, and `save` writes it as SVG.
 
-    A figure of what is not there raises `FolderError`, which says why.
+    Each raises `FolderError` with the reason where its numbers are missing.
     """
 
     folder: Path
@@ -62,39 +63,39 @@ class AbstractDrawing(abc.ABC):
     def plot_accuracy(self) -> Chart:
         """Accuracy by epoch, between the worst and the best teacher."""
         chart = plots.accuracy_chart(self.metrics(), self.teacher_accuracy())
-        return self._there(chart, _EARLY)
+        return self._required(chart, _EARLY)
 
     def plot_losses(self) -> Chart:
         """Every term of the loss by epoch."""
-        return self._there(plots.loss_chart(self.metrics()), _EARLY)
+        return self._required(plots.loss_chart(self.metrics()), _EARLY)
 
     def plot_hints(self) -> Chart:
         """The hint losses by pair of teacher and layer."""
-        return self._there(plots.hint_chart(self.metrics()), "no layers were compared so far")
+        return self._required(plots.hint_chart(self.metrics()), "no layers were compared so far")
 
     def plot_gradients(self) -> Chart:
         """Each term's share of the student's gradient by epoch."""
-        return self._there(plots.gradient_chart(self.metrics()), "there are no two terms so far")
+        return self._required(plots.gradient_chart(self.metrics()), "there are no two terms so far")
 
     def plot_weights(self) -> Chart:
         """Mean weight of each teacher by epoch."""
-        return self._there(plots.weights_chart(self.metrics()), _NOBODY)
+        return self._required(plots.weights_chart(self.metrics()), _NO_WEIGHTS)
 
     def plot_entropy(self) -> Chart:
-        """How decided the weights are, and how much they depend on the example."""
-        return self._there(plots.entropy_chart(self.metrics()), _FEW)
+        """Entropy of the weights, and their spread between examples."""
+        return self._required(plots.entropy_chart(self.metrics()), _FEW)
 
     def plot_distribution(self) -> Chart:
-        """How the weights of each teacher lie over the training examples."""
+        """Histogram of each teacher's weights over the training examples."""
         arrays = self.weights
         weights_NT = arrays.get("weights", np.empty((0, 0)))
         chart = plots.distribution_chart(weights_NT, names_in(arrays, "teachers"))
-        return self._there(chart, self._late(_FEW))
+        return self._required(chart, self._late(_FEW))
 
     def plot_correctness(self) -> Chart:
         """Mean weight of each teacher where it is right, and where it is wrong."""
         chart = plots.correctness_of(self.predictions, self._teacher_names())
-        return self._there(chart, self._late(_FEW))
+        return self._required(chart, self._late(_FEW))
 
     def plot_classes(self) -> Heat:
         """Mean weight of each teacher by class."""
@@ -102,7 +103,7 @@ class AbstractDrawing(abc.ABC):
         nothing = np.empty((0, 0))
         labels_N, weights_NT = arrays.get("labels", nothing), arrays.get("weights", nothing)
         table = class_matrix(labels_N, weights_NT, names_in(arrays, "teachers"), classes)
-        return Heat(self._there(table, self._late(_FEW)))
+        return Heat(self._required(table, self._late(_FEW)))
 
     def plot_confusions(self, teacher: str | None = None) -> Heat:
         """The student's classes against the truth, or against a teacher's, in percent of a row.
@@ -113,40 +114,35 @@ class AbstractDrawing(abc.ABC):
         Raises:
             UnknownNameError: there is no such teacher.
         """
-        said, names = self.predictions, self._teacher_names()
+        names = self._teacher_names()
         if teacher is not None and teacher not in names:
             raise UnknownNameError("teacher", teacher, names)
-        self._there(said, _EARLY)
-        other_N = said["labels"] if teacher is None else said["teachers"][names.index(teacher)]
-        classes = names_in(said, "classes")
-        return Heat(confusion_matrix(teacher or "the truth", other_N, said["student"], classes))
+        kept = self._required(self.predictions, _EARLY)
+        other_N = kept["labels"] if teacher is None else kept["teachers"][names.index(teacher)]
+        classes = names_in(kept, "classes")
+        return Heat(confusion_matrix(teacher or "the truth", other_N, kept["student"], classes))
 
     def plot_agreement(self) -> Heat:
         """How often each two of truth, student and teachers give the same class."""
-        said = self._there(self.predictions, _EARLY)
-        return Heat(agreement_matrix(self._teacher_names(), said))
+        kept = self._required(self.predictions, _EARLY)
+        return Heat(agreement_matrix(self._teacher_names(), kept))
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
-        ends = self.found()
-        rows = self.teachers
-        found = {row["name"]: ends.get(f"accuracy.{row['name']}") for row in rows}
-        if not ends:
-            found = {row["name"]: row.get("accuracy") for row in rows}
-        return {name: value for name, value in found.items() if value is not None}
+        return accuracy_of_teachers(self.teachers, self.found())
 
     def _teacher_names(self) -> list[str]:
         return [str(row["name"]) for row in self.teachers]
 
     def _late(self, why: str) -> str:
-        """Why something that is written at the end is not there."""
+        """The reason why a part is missing that is written at the end of a run."""
         return why if self.found() else _EARLY
 
-    def _there(self, part: _Part | None, why: str) -> _Part:
-        """A part that is there.
+    def _required(self, part: _Part | None, why: str) -> _Part:
+        """The part itself.
 
         Raises:
-            FolderError: it is not; says why.
+            FolderError: it is missing or empty, for this reason.
         """
         if not part:
             raise FolderError(f"{self.folder} has nothing to draw here: {why}")
@@ -162,7 +158,7 @@ class AbstractDrawing(abc.ABC):
                 problems.append(str(error))
                 return None
 
-        answer = part(self._answer) or "This run cannot be summed up."
+        answer = part(self._answer) or "This run has no summary."
         table = part(self._teachers_table) if part(lambda: self.teachers) else None
         made = [part(self.plot_accuracy)]
         made += [part(self.plot_weights)] if table else []
@@ -182,11 +178,10 @@ class AbstractDrawing(abc.ABC):
     def _teachers_table(self) -> Table:
         ends, train = self.found(), self.metrics("train")
         numbers = (train[-1] if train else {}) | ends
-        heard = [key[8:] for key in numbers if key.startswith("weights.")]
         split = str(ends.get("split", "validation"))
-        return teachers_table(self.teachers, numbers, self.teacher_accuracy(), heard, split)
+        return teachers_table(self.teachers, numbers, self.teacher_accuracy(), split)
 
 
 def names_in(arrays: dict[str, NDArray[Any]], key: str) -> Sequence[str]:
-    """Names that are kept in an array; none where it is not there."""
+    """The names in an array of this key; none where it is missing."""
     return [str(name) for name in arrays.get(key, ())]

@@ -1,4 +1,4 @@
-"""What every picture can do: be a part of a page, stand in a notebook, be a file."""
+"""Figures: a part of a page, an output of a notebook, or an SVG file."""
 
 import abc
 from html import escape
@@ -23,25 +23,25 @@ INK = {
         "c": "#4ba6dd #f0803c #2fbd8f #dd95bd #e8ad2e #8ccbf1 #a3a9b1",
     },
 }
-"""Colours by scheme: Okabe and Ito's series, made to be read on paper and on black."""
+"""Colours by scheme: the series of Okabe and Ito, adapted to light and dark pages."""
 DARK_NOTEBOOKS = "[data-jp-theme-light=false],.vscode-dark,html[theme=dark]"
-"""How Jupyter, VS Code and Colab say that they are dark."""
+"""CSS selectors of the dark themes of Jupyter, VS Code and Colab."""
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
 LINES = "text{font-size:11.5px}.line{fill:none;stroke-width:2}"
 
 
 class AbstractFigure(abc.ABC):
-    """A picture as SVG, in colours that are variables of whatever it stands in."""
+    """A figure as SVG; its colours are CSS variables of the page around it."""
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What it shows."""
+        """Its title."""
 
     @property
     @abc.abstractmethod
     def about(self) -> str:
-        """How to read it; "" for nothing to say."""
+        """How to read it; may be empty."""
 
     @property
     @abc.abstractmethod
@@ -50,10 +50,10 @@ class AbstractFigure(abc.ABC):
 
     @abc.abstractmethod
     def svg(self) -> str:
-        """The drawing, to be put into a page that sets the colours."""
+        """The drawing as an element for a page that sets the colours."""
 
     def alone(self) -> str:
-        """The drawing as a file of its own: light, with its colours, readable anywhere."""
+        """The drawing as a complete SVG file, in the light scheme."""
         width, height = self.size
         start, _, rest = self.svg().partition(">")
         head = f'{start} xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
@@ -63,13 +63,13 @@ class AbstractFigure(abc.ABC):
         return f'{head} class="collegium">{style}{paper}{rest}'
 
     def save(self, path: Path | str) -> Path:
-        """Write it into a file.
+        """Write an SVG file.
 
         Args:
             path: ends in .svg.
 
         Raises:
-            FolderError: it ends otherwise, or cannot be written.
+            FolderError: the path has another ending, or cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() != ".svg":
@@ -90,7 +90,7 @@ class AbstractFigure(abc.ABC):
 
 
 def variables(scheme: str) -> str:
-    """Declarations of a scheme's colours."""
+    """CSS declarations of a scheme's colours."""
     colours = dict(INK[scheme])
     series = enumerate(colours.pop("c").split())
     return ";".join(
@@ -106,13 +106,13 @@ def _rules() -> list[str]:
 
 
 def figure_html(figure: AbstractFigure) -> str:
-    """A picture with its title and how to read it."""
+    """A figure with its title and its note."""
     note = f"<figcaption>{escape(figure.about)}</figcaption>" if figure.about else ""
     return f"<figure><b>{escape(figure.name)}</b>{figure.svg()}{note}</figure>"
 
 
 def in_notebook(content: str) -> str:
-    """HTML as a notebook shows it: dark where the notebook is, whatever else is on its page."""
+    """HTML for a notebook, in the notebook's scheme and independent of the rest of its page."""
     box = "padding:12px 16px;border-radius:8px;background:var(--paper);color:var(--ink)"
     rules = [
         f".collegium{{{variables('light')};{box};font:14px/1.45 {FONT};max-width:76em}}",

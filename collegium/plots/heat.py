@@ -1,15 +1,15 @@
-"""A matrix as a picture: what the page shows as a table of coloured cells."""
+"""A matrix as an SVG figure; the report page shows the same as a table of coloured cells."""
 
 from dataclasses import dataclass
 from html import escape
 
-from collegium.plots.chart import shorten
+from collegium.plots.chart import shorten, svg_text
 from collegium.plots.figure import AbstractFigure
 from collegium.plots.tables import Table, colours
 
 _CELL, _ROW, _LETTER, _TOP = 44.0, 24.0, 6.6, 34.0
 _LETTERS = 16
-"""Of a name that are shown."""
+"""Letters of a name that are shown."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Heat(AbstractFigure):
     """A heat-map.
 
     Attributes:
-        table: its cells, with their steps of the colour scale.
+        table: its cells, each with a level of the colour scale.
     """
 
     table: Table
 
     @property
     def name(self) -> str:
-        """What it shows."""
+        """Its title."""
         return self.table.title
 
     @property
@@ -71,10 +71,10 @@ class Heat(AbstractFigure):
             x, y = self._left + self._across * (place + 0.5), self._down - 8
             turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if self._turned else ""
             anchor = "start" if self._turned else "middle"
-            found.append(_text(shorten(name, _LETTERS), x + 4 * self._turned, y, anchor, turn))
+            found.append(svg_text(shorten(name, _LETTERS), x + 4 * self._turned, y, anchor, turn))
         for place, row in enumerate(self.table.rows):
             y = self._down + _ROW * (place + 0.5) + 4
-            found.append(_text(shorten(row[0].text, _LETTERS), self._left - 8, y, "end"))
+            found.append(svg_text(shorten(row[0].text, _LETTERS), self._left - 8, y, "end"))
         return found
 
     def _cells(self) -> list[str]:
@@ -88,13 +88,6 @@ class Heat(AbstractFigure):
                 size = f'width="{self._across - 2:g}" height="{_ROW - 2:g}"'
                 box = f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="2" fill="{back}"/>'
                 middle = x + self._across / 2 - 1
-                text = _text(cell.text, middle, y + 15, "middle", fill=ink)
+                text = svg_text(cell.text, middle, y + 15, "middle", fill=ink)
                 found.append(f"<g><title>{escape(cell.tip)}</title>{box}{text}</g>")
         return found
-
-
-def _text(
-    text: str, x: float, y: float, anchor: str, turn: str = "", fill: str = "var(--ink)"
-) -> str:
-    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {where} fill="{fill}"{turn}>{escape(text)}</text>'

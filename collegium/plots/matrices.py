@@ -1,4 +1,4 @@
-"""Matrices of what was said and who was heard: plain arrays in, tables of coloured cells out."""
+"""Matrices of predictions and weights: plain arrays in, tables of coloured cells out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,39 +6,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.plots.tables import Cell, Scale, Table, heat, number
+from collegium.plots.tables import Columns, Scale, Table, heat, number
 
 SHOWN_CLASSES = 20
-"""As many classes as are shown in a matrix; of more, a rule chooses."""
+"""Most classes that a matrix shows; of more, a rule chooses."""
 SHOWN_CONFUSIONS = 20
 
 
 def class_matrix(
     labels_N: NDArray[Any],
     weights_NT: NDArray[Any],
-    heard: Sequence[str],
+    names: Sequence[str],
     classes: Sequence[str],
 ) -> Table | None:
     """Mean weight of each teacher by class; None for fewer than two teachers.
 
     Args:
         labels_N: of the examples.
-        weights_NT: what each teacher got of each.
-        heard: names of the teachers.
+        weights_NT: weight of each teacher for each example.
+        names: of the teachers.
         classes: names of the classes.
     """
-    if len(heard) < 2 or not len(labels_N):
+    if len(names) < 2 or not len(labels_N):
         return None
     present, place = np.unique(labels_N, return_inverse=True)
     counts = np.bincount(place)
-    sums = [np.bincount(place, weights_NT[:, t]) for t in range(len(heard))]
+    sums = [np.bincount(place, weights_NT[:, t]) for t in range(len(names))]
     means = np.stack(sums, axis=1) / counts[:, None]
     chosen, note = _varied(means)
     return heat(
         "Mean weight by class",
         means[chosen],
         [class_name(classes, int(present[row])) for row in chosen],
-        heard,
+        names,
         axes="class / teacher",
         note=f"Over the training examples of the last epoch.{note}",
         scale=Scale(0.0, float(max(means.max(), 1e-9))),
@@ -61,12 +61,12 @@ def class_name(classes: Sequence[str], label: int) -> str:
 def confusion_matrix(
     name: str, other_N: NDArray[Any], student_N: NDArray[Any], classes: Sequence[str]
 ) -> Table:
-    """The student's classes against somebody else's, in percent of each row.
+    """Predictions of the student against other labels, in percent of each row.
 
     Args:
-        name: whose classes the rows are.
-        other_N: these, -1 where it does not know the example's class.
-        student_N: the student's.
+        name: of the teacher whose predictions the rows are, or of the truth.
+        other_N: these classes, -1 where the teacher does not know the example's class.
+        student_N: predictions of the student.
         classes: their names.
     """
     known_N = other_N >= 0
@@ -90,11 +90,11 @@ def confusion_matrix(
 def commonest_confusions(
     others: Sequence[tuple[str, NDArray[Any]]], student_N: NDArray[Any], classes: Sequence[str]
 ) -> Table:
-    """Where the student says something else than others most often, for many classes.
+    """The most frequent differences between the student's and other predictions, for many classes.
 
     Args:
-        others: names and classes given, -1 where one does not know the example's class.
-        student_N: the student's classes.
+        others: names and predictions, -1 where one does not know the example's class.
+        student_N: predictions of the student.
         classes: their names.
     """
     rows = []
@@ -103,31 +103,33 @@ def commonest_confusions(
         pairs = np.stack([other_N[apart], student_N[apart]], axis=1)
         kinds, counts = np.unique(pairs, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:SHOWN_CONFUSIONS]
-        for (said, student), count in zip(
-            kinds[order].tolist(), counts[order].tolist(), strict=True
-        ):
-            cells = [Cell(name), Cell(class_name(classes, said))]
-            rows.append([*cells, Cell(class_name(classes, student)), number(int(count))])
-    head = ["against", "it says", "the student says", "examples"]
+        pairs_counts = zip(kinds[order].tolist(), counts[order].tolist(), strict=True)
+        rows += [(name, other, student, count) for (other, student), count in pairs_counts]
+    columns: Columns = {
+        "compared with": lambda row: row[0],
+        "its class": lambda row: class_name(classes, row[1]),
+        "class of the student": lambda row: class_name(classes, row[2]),
+        "examples": lambda row: number(row[3]),
+    }
     note = f"With {len(classes)} classes: the {SHOWN_CONFUSIONS} commonest of each."
-    return Table("Where the student differs", head, rows, note)
+    return Table.of(rows, columns, "Where the student differs", note)
 
 
-def agreement_matrix(teachers: Sequence[str], said: Mapping[str, NDArray[Any]]) -> Table:
-    """How often each two of truth, student and teachers give the same class, where both know it.
+def agreement_matrix(teachers: Sequence[str], kept: Mapping[str, NDArray[Any]]) -> Table:
+    """How often each pair of truth, student and teachers agrees, where both know the class.
 
     Args:
         teachers: their names.
-        said: predictions.npz.
+        kept: arrays of predictions.npz.
     """
     names = ["truth", "student", *teachers]
-    answers_WN = np.stack([said["labels"], said["student"], *said["teachers"]])
-    known = (answers_WN[:, None] >= 0) & (answers_WN[None] >= 0)
-    equal = (answers_WN[:, None] == answers_WN[None]) & known
+    classes_WN = np.stack([kept["labels"], kept["student"], *kept["teachers"]])
+    known = (classes_WN[:, None] >= 0) & (classes_WN[None] >= 0)
+    equal = (classes_WN[:, None] == classes_WN[None]) & known
     same = 100 * equal.sum(axis=2) / np.maximum(known.sum(axis=2), 1)
     apart = same[~np.eye(len(same), dtype=bool)]
     return heat(
-        "Who agrees with whom",
+        "Agreement",
         same,
         names,
         names,

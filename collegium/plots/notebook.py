@@ -1,4 +1,4 @@
-"""What a record and a comparison look like in a notebook: HTML that needs nothing else."""
+"""Records and comparisons in a notebook, as HTML without scripts."""
 
 from collections.abc import Sequence
 from html import escape
@@ -14,14 +14,14 @@ def card(
     figures: Sequence[AbstractFigure] = (),
     problems: Sequence[str] = (),
 ) -> str:
-    """A title, the answer in words, a table, pictures; every name escaped.
+    """A title, the answer in words, a table and figures; every name is escaped.
 
     Args:
-        title: what it is.
-        answer: what was found.
-        table: numbers beside it.
-        figures: pictures below it.
-        problems: what could not be shown.
+        title: name of the folder or of the object.
+        answer: the result in a sentence.
+        table: numbers below it.
+        figures: shown below the table.
+        problems: messages about parts that could not be shown.
     """
     parts = [f"<b>{escape(title)}</b><p>{escape(answer)}</p>"]
     parts += [table_html(table)] if table else []

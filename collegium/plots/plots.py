@@ -1,4 +1,4 @@
-"""Charts of what a run has measured: plain numbers in, a chart out, None where there are none."""
+"""Charts of a run's measurements: plain numbers in, a chart out; None without numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.plots.chart import CROWD, Axis, Chart, Line, Mark, draw
+from collegium.plots.words import interval, percent
 
 Lines = Sequence[Mapping[str, Any]]
 """Lines of metrics.jsonl."""
@@ -33,13 +34,13 @@ def accuracy_chart(metrics: Lines, teachers: Mapping[str, float]) -> Chart | Non
         levels["best teacher"] = teachers[best]
         if len(teachers) > 1 and worst < teachers[best]:
             levels["worst teacher"] = worst
-    note = "Training accuracy is of the augmented views, as training saw them."
+    note = "Training accuracy is measured on the augmented views."
     title = "Accuracy"
     return draw("accuracy", title, lines, y="accuracy, %", note=note, percent=True, levels=levels)
 
 
 def loss_chart(metrics: Lines) -> Chart | None:
-    """Every term of the loss by epoch, and their sum; hints, of which there may be many, added."""
+    """Every term of the loss by epoch, and the total; all hint losses are one line."""
     train = _of_split(metrics, "train")
     terms = _names(train, "loss.")
     plain = [name for name in terms if not name.startswith("hint.")]
@@ -51,65 +52,55 @@ def loss_chart(metrics: Lines) -> Chart | None:
         rows = [line for line in train if any(key in line for key in keys)]
         total = [sum(line.get(key, 0.0) for key in keys) for line in rows]
         lines.append(Line("hints", [line["epoch"] + 1.0 for line in rows], total))
-    return _curves(
-        "loss",
-        "Loss, by term",
-        lines,
-        "mean over examples",
-        "Terms as scaled: they add up to the sum.",
-    )
+    note = "Terms include their weights in the loss: they add up to the sum."
+    return _curves("loss", "Loss, by term", lines, "mean over examples", note)
 
 
 def hint_chart(metrics: Lines) -> Chart | None:
     """The hint losses by pair of teacher and layer."""
-    train = _of_split(metrics, "train")
-    names = [name for name in _names(train, "loss.") if name.startswith("hint.")]
-    lines = [Line(name[5:], *_column(train, f"loss.{name}")) for name in names[:CROWD]]
-    left = f" The first {CROWD} of {len(names)} are drawn." if len(names) > CROWD else ""
-    note = "How far the student's layers are from what each teacher hints at, through a regressor."
+    lines, left = _lines(metrics, "loss.hint.")
+    note = "Distance of the student's features, through a regressor, from each teacher's."
     return _curves("hints", "Hint losses, by pair", lines, "scaled loss", note + left)
 
 
 def gradient_chart(metrics: Lines) -> Chart | None:
     """Each term's share of the student's gradient."""
-    train = _of_split(metrics, "train")
-    names = _names(train, "gradient_share.")
-    lines = [Line(n, *_column(train, f"gradient_share.{n}")) for n in names[:CROWD]]
-    note = "By norm, on a few examples at each epoch's end: what really pulls at the student."
-    if len(names) < 2:
+    lines, left = _lines(metrics, "gradient_share.")
+    note = "By norm, on a few examples at each epoch's end: how much each term moves the student."
+    note += left
+    if len(lines) < 2:
         return None
-    return draw("gradients", "Whose gradient it is", lines, y="share, %", note=note, percent=True)
+    return draw(
+        "gradients", "Gradient shares, by term", lines, y="share, %", note=note, percent=True
+    )
 
 
 def weights_chart(metrics: Lines) -> Chart | None:
     """Mean weight of each teacher by epoch."""
-    train = _of_split(metrics, "train")
-    names = _names(train, "weights.")
-    lines = [Line(name, *_column(train, f"weights.{name}")) for name in names[:CROWD]]
-    left = f" The first {CROWD} of {len(names)} are drawn." if len(names) > CROWD else ""
+    lines, left = _lines(metrics, "weights.")
     note = "The mean over all training examples." + left
     return _curves("weights", "Mean weight of each teacher", lines, "mean weight", note)
 
 
 def entropy_chart(metrics: Lines) -> Chart | None:
-    """How decided the weights are, and how much they depend on the example."""
+    """Entropy of the weights, and their spread between examples."""
     train = [line for line in _of_split(metrics, "train") if "weights_variance" in line]
     lines = [Line("entropy", *_column(train, "weights_entropy"))]
     x, variance = _column(train, "weights_variance")
     lines.append(Line("spread between examples", x, [value**0.5 for value in variance]))
     note = (
-        "Entropy 1: all teachers alike; 0: one teacher alone. A spread (standard deviation) of 0: "
-        "the example does not matter."
+        "Entropy 1: equal weights; 0: one teacher has all the weight. A spread (standard "
+        "deviation) of 0: the weights do not depend on the example."
     )
     kept = [line for line in lines if len(line.x)]
-    return _curves("entropy", "How decided the weights are", kept, "0 to 1", note)
+    return _curves("entropy", "Entropy and spread of the weights", kept, "0 to 1", note)
 
 
 def distribution_chart(weights_NT: NDArray[Any], names: Sequence[str]) -> Chart | None:
-    """How the weights of each teacher are spread over the examples.
+    """Histogram of each teacher's weights over the examples.
 
     Args:
-        weights_NT: what each teacher got of each example.
+        weights_NT: weight of each teacher for each example.
         names: of the teachers.
     """
     if len(names) < 2 or not len(weights_NT):
@@ -135,7 +126,7 @@ def correctness_chart(
     """Mean weight of each teacher where it is right, and where it is wrong.
 
     Args:
-        weights_NT: what each teacher would get of each example.
+        weights_NT: weight that each teacher would have for each example.
         right_NT: whether each teacher is right about it.
         known_NT: whether each teacher knows its class; it is left out where not.
         names: of the teachers.
@@ -152,28 +143,24 @@ def correctness_chart(
             tip = f"{name}, {kind} about {rows.sum():,} examples: mean weight {mean:.3f}"
             wrong = kind == "wrong"
             marks.append(Mark(kind, mean, float(place), tip, series=int(wrong), cross=wrong))
-    across = Axis.around("mean weight", [mark.x for mark in marks], 0.08)
-    note = (
-        "Of the evaluation split. A weighting that knows better puts the circle right of the cross."
-    )
-    up = Axis("", len(shown) - 0.5, -0.5, names=shown)
+    note = "On the evaluation split. A good weighting has the circle to the right of the cross."
     title = "Weight where right, where wrong"
-    return Chart("correctness", title, across, up, marks=tuple(marks), note=note)
+    return rows_chart("correctness", title, "mean weight", shown, marks, note=note)
 
 
-def correctness_of(said: Mapping[str, NDArray[Any]], teachers: Sequence[str]) -> Chart | None:
+def correctness_of(kept: Mapping[str, NDArray[Any]], teachers: Sequence[str]) -> Chart | None:
     """The same from predictions.npz; None where it has no weights.
 
     Args:
-        said: its arrays.
-        teachers: names of all teachers, heard or not.
+        kept: its arrays.
+        teachers: names of all teachers, with or without weights.
     """
-    if not {"weights", "heard", "teachers", "labels"} <= said.keys():
+    if not {"weights", "heard", "teachers", "labels"} <= kept.keys():
         return None
-    heard = [str(name) for name in said["heard"]]
-    answers_NT = said["teachers"][[teachers.index(name) for name in heard]].T
-    right_NT, known_NT = answers_NT == said["labels"][:, None], answers_NT >= 0
-    return correctness_chart(said["weights"], right_NT, known_NT, heard)
+    active = [str(name) for name in kept["heard"]]
+    classes_NT = kept["teachers"][[teachers.index(name) for name in active]].T
+    right_NT, known_NT = classes_NT == kept["labels"][:, None], classes_NT >= 0
+    return correctness_chart(kept["weights"], right_NT, known_NT, active)
 
 
 def cost_chart(
@@ -191,7 +178,7 @@ def cost_chart(
         return None
     marks = []
     for kind, name, cost, accuracy in points:
-        tip = f"{name}: {100 * accuracy:.2f} %, {cost:,.0f} {x}"
+        tip = f"{name}: {percent(accuracy)}, {cost:,.0f} {x}"
         series = 0 if kind == "student" else 4
         marks.append(Mark(kind, float(cost), 100.0 * accuracy, tip, series, name=name))
     across = Axis.around(x, [mark.x for mark in marks], 0.18, log=True)
@@ -211,18 +198,42 @@ def differences_chart(gaps: Mapping[str, tuple[float, float | None]]) -> Chart |
     ]
     if not marks:
         return None
-    across = Axis.around("points", [0.0, *(mark.x for mark in marks)], 0.08)
     left = f" The best {SHOWN_GAPS} of {len(gaps)} are shown." if len(gaps) > SHOWN_GAPS else ""
-    note = f"Thin lines: 95 % intervals; one that crosses 0 tells nothing.{left}"
+    note = f"Thin lines: 95 % intervals; one that crosses 0 shows no clear difference.{left}"
+    title = "Difference from the student alone"
+    return rows_chart("differences", title, "points", names, marks, note=note, include=[0.0])
+
+
+def rows_chart(
+    key: str,
+    title: str,
+    x: str,
+    names: Sequence[str],
+    marks: Sequence[Mark],
+    *,
+    note: str = "",
+    include: Sequence[float] = (),
+) -> Chart:
+    """Points in rows that have names, the first row on top.
+
+    Args:
+        key: of the chart.
+        title: above it.
+        x: label of the horizontal axis.
+        names: of the rows.
+        marks: the points; y is the number of the row, from 0.
+        note: how to read it.
+        include: further values that the horizontal axis must contain.
+    """
+    across = Axis.around(x, [*include, *(mark.x for mark in marks)], 0.08)
     up = Axis("", len(names) - 0.5, -0.5, names=tuple(names))
-    title = "Minus the student alone"
-    return Chart("differences", title, across, up, marks=tuple(marks), note=note)
+    return Chart(key, title, across, up, marks=tuple(marks), note=note)
 
 
 def _interval(place: int, name: str, gap: tuple[float, float | None]) -> list[Mark]:
     """The mean between the ends of its interval."""
     mean, half = gap
-    spread = "one seed" if half is None else f"[{mean - half:+.2f}, {mean + half:+.2f}]"
+    spread = "one seed" if half is None else interval(mean, half)
     tip, at = f"{name}: {mean:+.2f} points, {spread}", float(place)
     ends = [] if half is None else [mean - half, mean + half]
     whiskers = [Mark("mean of the seeds", end, at, tip, size=1.5) for end in ends]
@@ -253,6 +264,14 @@ def _curves(key: str, title: str, lines: Sequence[Line], y: str, note: str) -> C
 
 def _of_split(metrics: Lines, split: str) -> list[Mapping[str, Any]]:
     return [line for line in metrics if line.get("split") == split]
+
+
+def _lines(metrics: Lines, prefix: str) -> tuple[list[Line], str]:
+    """A line for each training metric with a prefix, and a remark if some are left out."""
+    train = _of_split(metrics, "train")
+    names = _names(train, prefix)
+    left = f" The first {CROWD} of {len(names)} are drawn." if len(names) > CROWD else ""
+    return [Line(name, *_column(train, f"{prefix}{name}")) for name in names[:CROWD]], left
 
 
 def _names(lines: Lines, prefix: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Tables of a page: cells are sorted by a number, filled with a bar, or coloured by a value."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,8 @@ from collegium.models.licences import UNKNOWN, read_licence
 
 LEVELS = 20
 """Steps of the colour scale."""
-_VIRIDIS = np.array(
-    [
-        [68, 1, 84],
-        [72, 40, 120],
-        [62, 73, 137],
-        [49, 104, 142],
-        [38, 130, 142],
-        [31, 158, 137],
-        [53, 183, 121],
-        [110, 206, 88],
-        [181, 222, 43],
-        [253, 231, 37],
-    ]
-)
+_VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
+"""Colours at equal distances on the scale; those between are interpolated."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +20,13 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what stands in it.
-        sort: what it is sorted by; by default its text.
+        text: its content.
+        sort: the value that a reader's browser sorts by; a number makes the cell numeric.
         bar: a part of 1 drawn as a bar, or None.
         level: step of the colour scale, 0 to `LEVELS`, or None.
-        tip: shown when pointed at.
+        tip: shown under the pointer.
         series: place in the series of colours, for a name that is a line in a chart.
+        alarm: whether its row is highlighted.
     """
 
     text: str
@@ -46,13 +35,23 @@ class Cell:
     level: int | None = None
     tip: str = ""
     series: int | None = None
+    alarm: bool = False
 
     @property
     def key(self) -> str:
-        """What a script sorts by."""
+        """The text that the page's script sorts by."""
         if self.sort is None:
             return self.text
         return f"{self.sort:.8g}" if isinstance(self.sort, float) else self.sort
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds a number, which is aligned to the right."""
+        return isinstance(self.sort, float)
+
+
+Columns = Mapping[str, Callable[[Any], Cell | str]]
+"""The columns of a table: for each head the function that makes a cell of a row's item."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Table:
         rows: the cells; the first of a row is its name.
         note: how to read it.
         heat: whether cells are coloured by value.
-        axes: what rows and columns of a heat-map are.
+        axes: meaning of the rows and columns of a heat-map.
     """
 
     title: str
@@ -74,6 +73,26 @@ class Table:
     note: str = ""
     heat: bool = False
     axes: str = ""
+
+    @classmethod
+    def of(cls, items: Iterable[Any], columns: Columns, title: str = "", note: str = "") -> "Table":
+        """A table with one row for each item.
+
+        >>> Table.of([0.5], {"share": share, "as it is": str}).rows[0][0].text
+        '50.00 %'
+        """
+        rows = [[_cell(make(item)) for make in columns.values()] for item in items]
+        return cls(title, list(columns), rows, note)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Of each column whether it holds numbers."""
+        places = range(len(self.head))
+        return [any(row[place].numeric for row in self.rows) for place in places]
+
+
+def _cell(content: Cell | str) -> Cell:
+    return content if isinstance(content, Cell) else Cell(content)
 
 
 @dataclass(frozen=True)
@@ -87,68 +106,81 @@ class Scale:
 
     low: float = 0.0
     high: float = 1.0
-    levels: int = field(default=LEVELS)
 
     def level(self, value: float) -> int:
         """The step of a value, within the scale."""
         part = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(self.levels * min(max(part, 0.0), 1.0))
+        return round(LEVELS * min(max(part, 0.0), 1.0))
 
 
 def number(value: float | int | None, form: str = "{:,.0f}") -> Cell:
-    """A number, or a dash."""
+    """A number, or a dash where there is none."""
     return Cell("-", -1.0) if value is None else Cell(form.format(value), float(value))
 
 
-def share(value: float | int | None) -> Cell:
-    """A part of 1 as a percentage, or a dash."""
-    return number(None if value is None else 100 * value, "{:.2f} %")
+def share(value: float | int | None, form: str = "{:.2f} %") -> Cell:
+    """A part of 1 as a percentage, or a dash where there is none."""
+    return number(None if value is None else 100 * value, form)
+
+
+def accuracy_of_teachers(
+    teachers: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
+) -> dict[str, float]:
+    """Accuracy of each teacher on the evaluation split; before the end, on validation.
+
+    Args:
+        teachers: rows of teachers.json.
+        summary: summary.json; empty while the run is not finished.
+    """
+    found = {
+        row["name"]: summary.get(f"accuracy.{row['name']}") if summary else row.get("accuracy")
+        for row in teachers
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def teachers_table(
     teachers: Sequence[Mapping[str, Any]],
     numbers: Mapping[str, Any],
     accuracy: Mapping[str, float],
-    heard: Sequence[str],
     split: str,
 ) -> Table:
-    """Accuracy, size and share of each teacher.
+    """Accuracy, size and mean weight of each teacher.
 
     Args:
         teachers: rows of teachers.json.
         numbers: `weights.TEACHER` and `agreement.TEACHER`, as far as they are known.
         accuracy: of each, 0 to 1.
-        heard: names of those that got weights.
-        split: what accuracy was measured on.
+        split: the split that accuracy was measured on.
     """
-    rows = []
-    for row in teachers:
-        name = str(row["name"])
-        weight = numbers.get(f"weights.{name}")
-        rows.append(
-            [
-                Cell(name, series=heard.index(name) if name in heard else None),
-                Cell(str(row.get("spec", ""))),
-                number(row.get("parameters")),
-                share(accuracy.get(name)),
-                Cell("not heard", -1.0) if weight is None else _bar(weight),
-                share(numbers.get(f"agreement.{name}")),
-                Cell(str(row.get("licence", UNKNOWN)), tip=_forbidden(row)),
-            ]
-        )
-    head = ["teacher", "model", "parameters", f"accuracy, {split}", "mean weight given"]
+    weighted = [key.removeprefix("weights.") for key in numbers if key.startswith("weights.")]
+    columns: Columns = {
+        "teacher": lambda row: _name(str(row["name"]), weighted),
+        "model": lambda row: str(row.get("spec", "")),
+        "parameters": lambda row: number(row.get("parameters")),
+        f"accuracy, {split}": lambda row: share(accuracy.get(row["name"])),
+        "mean weight": lambda row: _weight(numbers.get(f"weights.{row['name']}")),
+        "student agrees": lambda row: share(numbers.get(f"agreement.{row['name']}")),
+        "licence": lambda row: Cell(str(row.get("licence", UNKNOWN)), tip=_forbidden(row)),
+    }
     note = "Mean weight: over the training examples of the last epoch."
     warnings = [f" {row['name']}: {found}." for row in teachers if (found := _forbidden(row))]
-    return Table("", [*head, "student agrees", "licence"], rows, note + "".join(warnings))
+    return Table.of(teachers, columns, note=note + "".join(warnings))
+
+
+def _name(name: str, weighted: Sequence[str]) -> Cell:
+    return Cell(name, series=weighted.index(name) if name in weighted else None)
+
+
+def _weight(value: float | None) -> Cell:
+    if value is None:
+        return Cell("no weight", -1.0)
+    return Cell(f"{value:.3f}", float(value), bar=float(value))
 
 
 def _forbidden(row: Mapping[str, Any]) -> str:
-    """What a teacher's licence forbids, in a sentence; empty where nothing is known to be."""
+    """The uses that a teacher's licence forbids, in a sentence; empty where none are known."""
     return read_licence(str(row.get("licence", ""))).warning
-
-
-def _bar(value: float) -> Cell:
-    return Cell(f"{value:.3f}", float(value), bar=float(value))
 
 
 def heat(
@@ -194,14 +226,13 @@ def heat(
 
 
 def colours() -> list[tuple[str, str]]:
-    """Background and ink of each step: viridis, which brightens evenly and prints in grey."""
+    """Background and ink of each level: viridis, which brightens evenly and prints in grey."""
+    known = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
+    places = np.linspace(0, len(known) - 1, LEVELS + 1)
+    mixed = np.stack([np.interp(places, range(len(known)), part) for part in known.T], axis=1)
     found = []
-    for step in range(LEVELS + 1):
-        place = step / LEVELS * (len(_VIRIDIS) - 1)
-        rgb = [
-            np.interp(place, range(len(_VIRIDIS)), parts) for parts in zip(*_VIRIDIS, strict=True)
-        ]
-        bright = 0.3 * rgb[0] + 0.6 * rgb[1] > 0.38 * 255
-        colour = "#" + "".join(f"{round(part):02x}" for part in rgb)
+    for red, green, blue in mixed.tolist():
+        bright = 0.3 * red + 0.6 * green > 0.38 * 255
+        colour = f"#{round(red):02x}{round(green):02x}{round(blue):02x}"
         found.append((colour, "#000" if bright else "#fff"))
     return found

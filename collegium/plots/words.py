@@ -1,4 +1,4 @@
-"""What runs have found, in words, the answer first. Knows plain numbers alone."""
+"""Sentences and numbers for readers: what runs have found, the answer first."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,54 +6,80 @@ from typing import Any
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A part of 1 as a percentage; a dash for nothing."""
+    """A part of 1 as a percentage; a dash for None."""
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def span(values: Sequence[float]) -> str:
+def percent_range(values: Sequence[float]) -> str:
     """The smallest to the largest, as percentages.
 
-    >>> span([0.926, 0.934])
+    >>> percent_range([0.926, 0.934])
     '92.60 to 93.40 %'
     """
     low, high = f"{100 * min(values):.2f}", f"{100 * max(values):.2f}"
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def known_by(accuracies: Sequence[float]) -> str:
-    """The end of a sentence, about teachers."""
+def interval(mean: float, half_width: float) -> str:
+    """The ends of an interval.
+
+    >>> interval(2.0, 0.5)
+    '[+1.50, +2.50]'
+    """
+    return f"[{mean - half_width:+.2f}, {mean + half_width:+.2f}]"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> plural(1, "seed"), plural(2_000, "image")
+    ('1 seed', '2,000 images')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def listed(names: Sequence[str], shown: int = 8) -> str:
+    """Names in a sentence, cut where there are many.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], shown=2)
+    ('a, b and c', 'a, b and 2 more')
+    """
+    if len(names) > shown + 1:
+        return f"{', '.join(names[:shown])} and {len(names) - shown} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _teachers(accuracies: Sequence[float]) -> str:
+    """The end of a sentence: the accuracy of the teachers."""
     if not accuracies:
         return ""
-    return f"; teacher{'s' * (len(accuracies) > 1)} {span(accuracies)}"
+    return f"; teacher{'s' * (len(accuracies) > 1)} {percent_range(accuracies)}"
 
 
 def about_one(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """One finished run in a sentence.
+    """The result of one finished run, in a sentence.
 
     Args:
         run: run.json.
         summary: summary.json.
     """
-    teachers = [v for k, v in summary.items() if k.startswith("accuracy.")]
-    who = "trained alone" if not teachers else "distilled"
-    name = (
-        f"The student {run.get('student', '')}, {who} by {run.get('method', 'an unknown method')}"
-    )
-    if not teachers:
-        name = f"The student {run.get('student', '')}, trained alone"
+    teachers = [value for key, value in summary.items() if key.startswith("accuracy.")]
+    method = run.get("method", "an unknown method")
+    how = f"distilled by {method}" if teachers else "trained alone"
     return (
-        f"{name}, reaches {percent(summary['accuracy_last'])} on the {summary['split']} split "
-        f"(one seed){known_by(teachers)}."
+        f"The student {run.get('student', '')}, {how}, reaches "
+        f"{percent(summary['accuracy_last'])} on the {summary['split']} split (one seed)"
+        f"{_teachers(teachers)}."
     )
 
 
 def about_unfinished(epochs: tuple[int, int], line: Mapping[str, Any] | None, state: str) -> str:
-    """One run that has no answer yet, in a sentence.
+    """The state of a run without a result, in a sentence.
 
     Args:
         epochs: how many are done, and how many there are to be.
         line: the last of metrics.jsonl, if there is one.
-        state: what is known of its going on.
+        state: whether it is running.
 
     >>> about_unfinished((1, 3), {"accuracy": 0.5, "split": "validation"}, "it was stopped")
     'No answer yet: it was stopped, after 1 of 3 epochs; 50.00 % on validation.'
@@ -64,26 +90,26 @@ def about_unfinished(epochs: tuple[int, int], line: Mapping[str, Any] | None, st
 
 def about_difference(
     name: str,
-    taught: Mapping[int, float],
+    distilled: Mapping[int, float],
     alone: Mapping[int, float],
     gap: Any,
     teachers: Sequence[float],
 ) -> str:
-    """A taught student against the student alone.
+    """A distilled student against the student alone.
 
     Args:
         name: of the method.
-        taught: accuracy by seed, 0..1.
+        distilled: accuracy by seed, 0..1.
         alone: the same, of the student alone.
         gap: the paired difference: `mean`, `half_width`, `n`, `verdict`.
         teachers: their accuracies.
     """
-    seeds = sorted(taught.keys() & alone.keys())
-    means = [percent(statistics.fmean(found[seed] for seed in seeds)) for found in (taught, alone)]
-    start = f"{name} {means[0]}, alone {means[1]}: {gap.mean:+.2f} points"
-    if gap.half_width is None:
-        said = " in one seed, which says nothing about chance"
-    else:
-        low, high = gap.mean - gap.half_width, gap.mean + gap.half_width
-        said = f" [{low:+.2f}, {high:+.2f}] over {gap.n} seeds, {gap.verdict}"
-    return start + said + known_by(teachers) + "."
+    seeds = sorted(distilled.keys() & alone.keys())
+    first, second = (
+        percent(statistics.fmean(found[seed] for seed in seeds)) for found in (distilled, alone)
+    )
+    doubt = " in one seed, so chance cannot be excluded"
+    if gap.half_width is not None:
+        span = interval(gap.mean, gap.half_width)
+        doubt = f" {span} over {plural(gap.n, 'seed')}, {gap.verdict}"
+    return f"{name} {first}, alone {second}: {gap.mean:+.2f} points{doubt}{_teachers(teachers)}."

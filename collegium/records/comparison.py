@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,11 +65,11 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     mean, count = statistics.fmean(gaps), len(gaps)
     if count < _SEEDS_FOR_AN_INTERVAL:
         return Difference(mean, None, None, count)
-    error = statistics.stdev(gaps) / math.sqrt(count)
-    half = float(stats.t.ppf(0.975, count - 1)) * error
-    if not error:
+    if not statistics.stdev(gaps):  # where scipy gives NaN
         return Difference(mean, 0.0, 1.0 if not mean else 0.0, count)
-    return Difference(mean, half, float(2 * stats.t.sf(abs(mean) / error, count - 1)), count)
+    test = stats.ttest_1samp(gaps, 0.0)  # of the differences: the paired t-test
+    low, high = test.confidence_interval(0.95)
+    return Difference(mean, float(high - low) / 2, float(test.pvalue), count)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Example cards: a picture, what each teacher says of it and gets, the target, the student."""
+"""Example cards: an image, the teachers' predictions and weights, the target, the student."""
 
 import base64
 import io
@@ -8,47 +8,48 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collegium.plots.matrices import class_name
 from collegium.report.load import RunData
 
 RULES = {
-    "contested": "most contested: the teachers' answers differ most",
-    "corrected": "best corrected: the student is surer of the truth than its teachers",
-    "worst": "worst: the student gives the truth the least probability",
+    "contested": "most contested: the teachers' probabilities differ most",
+    "corrected": "best corrected: the student is surer of the true class than its teachers",
+    "worst": "worst: the student gives the true class the least probability",
 }
 _LARGEST = 160
-"""Pixels of the longer side; larger pictures are made smaller."""
+"""Pixels of the longer side; larger images are scaled down."""
 _TOP = 2
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A class and the probability it is given.
+class ClassProbability:
+    """A class and its probability.
 
     Attributes:
         name: of the class.
-        part: probability.
-        right: whether it is the truth.
+        probability: 0..1.
+        right: whether it is the true class.
     """
 
     name: str
-    part: float
+    probability: float
     right: bool
 
 
 @dataclass(frozen=True)
-class Voice:
-    """Somebody's answer to one example.
+class Prediction:
+    """A prediction for one example.
 
     Attributes:
         name: a teacher's, or "".
-        weight: what the teacher gets; None where it is not heard.
-        answers: the likeliest classes first.
+        weight: of the teacher; None where it has none.
+        classes: the likeliest first.
         series: place in the series of colours.
     """
 
     name: str
     weight: float | None
-    answers: tuple[Answer, ...]
+    classes: tuple[ClassProbability, ...]
     series: int | None = None
 
 
@@ -60,21 +61,21 @@ class Card:
         rule: why it is shown, a key of `RULES`.
         index: its place in the data.
         truth: its class.
-        picture: a data: URL.
-        size: columns and rows of the picture.
-        teachers: their answers.
-        target: what the student was to learn; None where nobody was heard.
-        student: the student's answer.
+        image: a data: URL.
+        size: columns and rows of the image.
+        teachers: their predictions.
+        target: the soft target of the student; None where no teacher has a weight.
+        student: the student's prediction.
     """
 
     rule: str
     index: int
     truth: str
-    picture: str
+    image: str
     size: tuple[int, int]
-    teachers: tuple[Voice, ...]
-    target: Voice | None
-    student: Voice
+    teachers: tuple[Prediction, ...]
+    target: Prediction | None
+    student: Prediction
 
 
 def cards(run_data: RunData) -> list[Card]:
@@ -87,49 +88,46 @@ def cards(run_data: RunData) -> list[Card]:
 
 
 def temperature(run_data: RunData) -> float:
-    """What the target was softened with."""
+    """Temperature of the soft target."""
     return float(run_data.run.get("options", {}).get("temperature") or 1.0)
 
 
 def _card(run_data: RunData, row: int) -> Card:
     arrays, label = run_data.examples, int(run_data.examples["labels"][row])
-    heard, names = run_data.heard, [str(teacher["name"]) for teacher in run_data.teachers]
-    weights = dict(zip(heard, arrays["weights"][row].tolist(), strict=False))
+    active, names = run_data.heard, [str(teacher["name"]) for teacher in run_data.teachers]
+    weights = dict(zip(active, arrays["weights"][row].tolist(), strict=False))
 
-    def voice(name: str, parts_C: NDArray[Any], weight: float | None = None) -> Voice:
+    def prediction(name: str, parts_C: NDArray[Any]) -> Prediction:
         order = np.argsort(-parts_C, kind="stable")[:_TOP].tolist()
-        answers = [Answer(_name(run_data, c), float(parts_C[c]), c == label) for c in order]
-        return Voice(name, weight, tuple(answers), heard.index(name) if name in heard else None)
+        likely = tuple(
+            ClassProbability(class_name(run_data.classes, c), float(parts_C[c]), c == label)
+            for c in order
+        )
+        series = active.index(name) if name in active else None
+        return Prediction(name, weights.get(name), likely, series)
 
-    said = dict(zip(names, arrays["teachers"][row], strict=False))
-    teachers = [voice(name, parts_C, weights.get(name)) for name, parts_C in said.items()]
-    mixed = [(weights[name], said[name]) for name in heard if name in said and name in weights]
-    target = voice("", _target(mixed, temperature(run_data))) if mixed else None
-    picture, size = _picture(arrays["images"][row])
+    outputs = dict(zip(names, arrays["teachers"][row], strict=False))
+    mixed = [(weights[name], outputs[name]) for name in active if name in outputs.keys() & weights]
+    image, size = _image(arrays["images"][row])
     return Card(
-        str(arrays["rule"][row]),
-        int(arrays["index"][row]),
-        _name(run_data, label),
-        picture,
-        size,
-        tuple(teachers),
-        target,
-        voice("", arrays["student"][row]),
+        rule=str(arrays["rule"][row]),
+        index=int(arrays["index"][row]),
+        truth=class_name(run_data.classes, label),
+        image=image,
+        size=size,
+        teachers=tuple(prediction(name, parts_C) for name, parts_C in outputs.items()),
+        target=prediction("", _target(mixed, temperature(run_data))) if mixed else None,
+        student=prediction("", arrays["student"][row]),
     )
 
 
 def _target(mixed: list[tuple[float, NDArray[Any]]], softness: float) -> NDArray[Any]:
-    """The integrated soft target: the weighted mean of the softened answers."""
+    """The soft target: the weighted mean of the softened probabilities."""
     softened = [(weight, np.power(parts_C, 1 / softness)) for weight, parts_C in mixed]
     return np.asarray(sum(weight * parts_C / parts_C.sum() for weight, parts_C in softened))
 
 
-def _name(run_data: RunData, label: int) -> str:
-    names = run_data.classes
-    return names[label] if 0 <= label < len(names) else str(label)
-
-
-def _picture(image_DHW: NDArray[Any]) -> tuple[str, tuple[int, int]]:
+def _image(image_DHW: NDArray[Any]) -> tuple[str, tuple[int, int]]:
     from PIL import Image
 
     pixels = image_DHW[0] if len(image_DHW) == 1 else image_DHW.transpose(1, 2, 0)

@@ -1,40 +1,34 @@
-"""The part of a page that puts several runs side by side."""
+"""The part of a page that compares several runs."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from collegium.plots import plots, words
 from collegium.plots.chart import Chart
-from collegium.plots.tables import Cell, Table, number
+from collegium.plots.tables import Cell, Columns, Table, number, share
 from collegium.records.comparison import Difference, paired
 from collegium.records.run_folder import Json
 from collegium.report.load import Group, RunData, last_written
 
 
 def answer(found: Sequence[Group]) -> str:
-    """What was found, in words, before anything else."""
+    """The main result of the runs, in words."""
     if len(found) == 1 and len(found[0].readings) == 1:
         return single(found[0].first)
-    gaps = {group.name: gap for group in found if (gap := difference(group, found))}
+    gaps = _gaps(found)
     if not gaps:
         return _without_control(found)
     best = max(gaps, key=lambda name: gaps[name].mean)
     group = next(group for group in found if group.name == best)
+    alone, teachers = _alone(group, found), list(group.first.teacher_accuracy().values())
+    distilled, control = group.of("accuracy_last"), alone.of("accuracy_last") if alone else {}
     rest = f" It is the best of {len(gaps)} kinds of run." if len(gaps) > 1 else ""
-    alone = _alone(group, found)
-    said = words.about_difference(
-        best,
-        group.of("accuracy_last"),
-        alone.of("accuracy_last") if alone else {},
-        gaps[best],
-        list(group.first.teacher_accuracy().values()),
-    )
-    return f"{said}{rest}"
+    return words.about_difference(best, distilled, control, gaps[best], teachers) + rest
 
 
 def single(run_data: RunData) -> str:
-    """What one run has found, in words."""
+    """The result of one run, in words."""
     if run_data.finished:
         return words.about_one(run_data.run, run_data.summary)
     last = [line for line in run_data.metrics if line.get("split") != "test"]
@@ -50,8 +44,8 @@ def _without_control(found: Sequence[Group]) -> str:
     best = max(means, key=means.__getitem__)
     return (
         f"{best} reaches {words.percent(means[best])}, the most of {len(means)} kinds of run. "
-        "None of them is a student alone on the same data and epochs, so what teaching gained is "
-        "unknown."
+        "None of them is a student alone on the same data and epochs, so the gain of distillation "
+        "is unknown."
     )
 
 
@@ -62,43 +56,37 @@ def _alone(group: Group, found: Sequence[Group]) -> Group | None:
 
 
 def difference(group: Group, found: Sequence[Group]) -> Difference | None:
-    """From the student alone on the same data, over the seeds both have."""
+    """Accuracy minus that of the student alone on the same data, over the seeds of both."""
     alone = _alone(group, found)
     return paired(group.of("accuracy_last"), alone.of("accuracy_last")) if alone else None
 
 
+def _gaps(found: Sequence[Group]) -> dict[str, Difference]:
+    """The difference from the student alone, of each kind of run that has one."""
+    return {group.name: gap for group in found if (gap := difference(group, found))}
+
+
 def table(found: Sequence[Group]) -> Table:
-    """A line for each kind of run."""
-    head = ["run", "accuracy", "seeds", "minus alone, points", "95 % interval", "student"]
-    head += ["parameters", "student agrees", "entropy of weights", "seconds", "images/s"]
+    """A row for each kind of run."""
+    gaps = {group.name: difference(group, found) for group in found}
+    columns: Columns = {
+        "run": lambda group: f"{group.name}{' (student alone)' * group.alone}",
+        "accuracy": _accuracy,
+        "seeds": lambda group: number(len(group.of("accuracy_last"))),
+        "minus alone, points": lambda group: _gap(gaps[group.name]),
+        "95 % interval": lambda group: _interval(gaps[group.name]),
+        "student": lambda group: str(group.first.run.get("student", "")),
+        "parameters": lambda group: number(_mean(group.of("parameters").values())),
+        "student agrees": lambda group: share(_mean(_agreement(group)), "{:.1f} %"),
+        "entropy of weights": lambda group: number(_mean(_last_entropy(group)), "{:.3f}"),
+        "seconds": lambda group: number(_mean(group.of("seconds").values()), "{:,.1f}"),
+        "images/s": lambda group: number(_mean(group.of("images_per_s").values())),
+    }
     note = (
         "Accuracy: mean (standard deviation) on the evaluation split after the last epoch. "
         "Differences are paired by seed; intervals are Student's t."
     )
-    return Table("", head, [_row(group, found) for group in found], note)
-
-
-def _row(group: Group, found: Sequence[Group]) -> list[Cell]:
-    gap = difference(group, found)
-    entropy = _last_entropy(group)
-    agreement = [v for run in group.readings.values() for k, v in run.summary.items() if _agrees(k)]
-    return [
-        Cell(f"{group.name} (student alone)" if group.alone else group.name),
-        _accuracy(group),
-        number(len(group.of("accuracy_last"))),
-        number(gap.mean if gap else None, "{:+.2f}"),
-        _interval(gap),
-        Cell(str(group.first.run.get("student", ""))),
-        number(_mean(group.of("parameters"))),
-        number(100 * statistics.fmean(agreement) if agreement else None, "{:.1f} %"),
-        number(entropy, "{:.3f}"),
-        number(_mean(group.of("seconds")), "{:,.1f}"),
-        number(_mean(group.of("images_per_s"))),
-    ]
-
-
-def _agrees(key: str) -> bool:
-    return key.startswith("agreement.")
+    return Table.of(found, columns, note=note)
 
 
 def _accuracy(group: Group) -> Cell:
@@ -106,40 +94,47 @@ def _accuracy(group: Group) -> Cell:
     if not values:
         done, epochs = group.first.epochs
         return Cell(f"epoch {done} of {epochs}", -1.0)
-    mean, spread = 100 * statistics.fmean(values), ""
-    if len(values) > 1:
-        spread = f" ({100 * statistics.stdev(values):.2f})"
+    mean = 100 * statistics.fmean(values)
+    spread = f" ({100 * statistics.stdev(values):.2f})" if len(values) > 1 else ""
     return Cell(f"{mean:.2f} %{spread}", mean)
+
+
+def _gap(gap: Difference | None) -> Cell:
+    return number(gap.mean if gap else None, "{:+.2f}")
 
 
 def _interval(gap: Difference | None) -> Cell:
     if gap is None or gap.half_width is None:
         return Cell("-", -1e9)
     low, high = gap.mean - gap.half_width, gap.mean + gap.half_width
-    told = f" {gap.verdict}" if low > 0 or high < 0 else ""
-    return Cell(f"[{low:+.2f}, {high:+.2f}]{told}", low)
+    verdict = f" {gap.verdict}" if low > 0 or high < 0 else ""
+    return Cell(f"{words.interval(gap.mean, gap.half_width)}{verdict}", low)
 
 
-def _mean(values: Mapping[int, float]) -> float | None:
-    return statistics.fmean(values.values()) if values else None
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return statistics.fmean(values) if values else None
 
 
-def _last_entropy(group: Group) -> float | None:
-    found = [
-        lines[-1]["weights_entropy"]
-        for run in group.readings.values()
-        if (lines := [line for line in run.metrics if "weights_entropy" in line])
-    ]
-    return statistics.fmean(found) if found else None
+def _agreement(group: Group) -> list[float]:
+    """Agreement of the student with each teacher, in each run."""
+    numbers = [item for run in group.readings.values() for item in run.summary.items()]
+    return [value for key, value in numbers if key.startswith("agreement.")]
+
+
+def _last_entropy(group: Group) -> list[float]:
+    """Entropy of the weights in the last epoch of each run that has it."""
+    lines = (
+        [li for li in run.metrics if "weights_entropy" in li] for run in group.readings.values()
+    )
+    return [several[-1]["weights_entropy"] for several in lines if several]
 
 
 def charts(found: Sequence[Group]) -> list[Chart]:
     """Differences from the student alone, and the curves of every kind of run in one chart."""
-    gaps = {group.name: gap for group in found if (gap := difference(group, found))}
-    made = [
-        plots.differences_chart({name: (gap.mean, gap.half_width) for name, gap in gaps.items()}),
-        plots.runs_chart({group.name: mean_curve(group) for group in found}),
-    ]
+    gaps = {name: (gap.mean, gap.half_width) for name, gap in _gaps(found).items()}
+    curves = {group.name: mean_curve(group) for group in found}
+    made = [plots.differences_chart(gaps), plots.runs_chart(curves)]
     return [chart for chart in made if chart is not None]
 
 
@@ -149,9 +144,8 @@ def mean_curve(group: Group) -> list[Json]:
     for run_data in group.readings.values():
         for line in run_data.metrics:
             if "accuracy" in line:
-                seen.setdefault((str(line.get("split")), line["epoch"]), []).append(
-                    line["accuracy"]
-                )
+                place = (str(line.get("split")), line["epoch"])
+                seen.setdefault(place, []).append(line["accuracy"])
     return [
         {"split": split, "epoch": epoch, "accuracy": statistics.fmean(values)}
         for (split, epoch), values in sorted(seen.items())
@@ -159,7 +153,7 @@ def mean_curve(group: Group) -> list[Json]:
 
 
 def kinds(runs: Sequence[Json], folders: Sequence[str]) -> list[str]:
-    """A name for each run; those that differ in their seed alone share it.
+    """A name for each run; runs that differ only in their seed share it.
 
     Args:
         runs: run.json of each.

@@ -1,4 +1,4 @@
-"""The parts of a page about one run: tables and charts of its reading."""
+"""The parts of a page about one run: its tables and charts."""
 
 from collections.abc import Sequence
 
@@ -10,42 +10,44 @@ from collegium.plots.tables import Cell, Table, number, share
 from collegium.report.load import RunData
 
 Points = dict[tuple[str, str], tuple[float, float | None]]
-"""By kind and name: a cost, and an accuracy where it is known."""
+"""By kind and name: a cost, and the accuracy where it is known."""
 
 
 def teachers_table(run_data: RunData) -> Table | None:
-    """Accuracy, size and share of each teacher."""
+    """Accuracy, size and mean weight of each teacher."""
     if not run_data.teachers:
         return None
     split = str(run_data.summary.get("split", "validation"))
     numbers = run_data.last_line | run_data.summary
-    return tables.teachers_table(
-        run_data.teachers, numbers, run_data.teacher_accuracy(), run_data.heard, split
-    )
+    return tables.teachers_table(run_data.teachers, numbers, run_data.teacher_accuracy(), split)
 
 
 def curves(run_data: RunData) -> list[Chart]:
     """Accuracy, every term of the loss, hints by pair, gradient shares."""
-    found = [
-        plots.accuracy_chart(run_data.metrics, run_data.teacher_accuracy()),
-        plots.loss_chart(run_data.metrics),
-        plots.hint_chart(run_data.metrics),
-        plots.gradient_chart(run_data.metrics),
-    ]
-    return [chart for chart in found if chart is not None]
+    metrics = run_data.metrics
+    accuracy = plots.accuracy_chart(metrics, run_data.teacher_accuracy())
+    makers = (plots.loss_chart, plots.hint_chart, plots.gradient_chart)
+    return _drawn(accuracy, *(make(metrics) for make in makers))
 
 
-def hearing(run_data: RunData) -> list[Chart]:
-    """Who was heard: over epochs, over examples, and with what right."""
+def weight_charts(run_data: RunData) -> list[Chart]:
+    """The teachers' weights: by epoch, over examples, and where a teacher is right or wrong."""
     weights = run_data.weights.get("weights", np.empty((0, 0)))
-    said = run_data.predictions
-    found = [
+    return _drawn(
         plots.weights_chart(run_data.metrics),
         plots.entropy_chart(run_data.metrics) if len(run_data.heard) > 1 else None,
         plots.distribution_chart(weights, run_data.heard) if weights.size else None,
-        plots.correctness_of(said, [str(row["name"]) for row in run_data.teachers]),
-    ]
-    return [chart for chart in found if chart is not None]
+        plots.correctness_of(run_data.predictions, _teacher_names(run_data)),
+    )
+
+
+def _drawn(*charts: Chart | None) -> list[Chart]:
+    """The charts that there are."""
+    return [chart for chart in charts if chart is not None]
+
+
+def _teacher_names(run_data: RunData) -> list[str]:
+    return [str(row["name"]) for row in run_data.teachers]
 
 
 def class_heat(run_data: RunData) -> Table | None:
@@ -58,14 +60,13 @@ def class_heat(run_data: RunData) -> Table | None:
 
 
 def confusions(run_data: RunData) -> list[Table]:
-    """The student's classes against the truth and against each teacher's, where it knows them."""
-    said, classes = run_data.predictions, run_data.classes
-    if not {"student", "labels"} <= said.keys():
+    """Predictions of the student against the true classes and against each teacher's."""
+    kept, classes = run_data.predictions, run_data.classes
+    if not {"student", "labels"} <= kept.keys():
         return []
-    others = [("the truth", said["labels"])]
-    names = [str(row["name"]) for row in run_data.teachers]
-    others += list(zip(names, said.get("teachers", ()), strict=False))
-    student_N = said["student"]
+    others = [("the truth", kept["labels"])]
+    others += list(zip(_teacher_names(run_data), kept.get("teachers", ()), strict=False))
+    student_N = kept["student"]
     if len(classes) > matrices.SHOWN_CLASSES:
         return [matrices.commonest_confusions(others, student_N, classes)]
     return [
@@ -74,33 +75,35 @@ def confusions(run_data: RunData) -> list[Table]:
 
 
 def agreement(run_data: RunData) -> Table | None:
-    """How often each two of student, teachers and truth give the same class."""
-    said = run_data.predictions
-    if not {"student", "labels"} <= said.keys() or not len(said.get("teachers", ())):
+    """How often each pair of student, teachers and truth agrees."""
+    kept = run_data.predictions
+    if not {"student", "labels"} <= kept.keys() or not len(kept.get("teachers", ())):
         return None
-    return matrices.agreement_matrix([str(row["name"]) for row in run_data.teachers], said)
+    return matrices.agreement_matrix(_teacher_names(run_data), kept)
 
 
 def cost_table(run_data: RunData) -> Table:
-    """Seconds, speed, the teachers' part, what the store saved."""
+    """Seconds, speed, the teachers' share of the time, and the share read from the store."""
     summary, train = run_data.summary, run_data.last_line
-    lines = [line for line in run_data.metrics if line.get("split") == "train"]
-    seconds = summary.get("seconds", sum(line.get("seconds", 0.0) for line in lines))
-    asked = summary.get("teacher_seconds", sum(li.get("teacher_seconds", 0.0) for li in lines))
+    seconds, in_teachers = (_total(run_data, key) for key in ("seconds", "teacher_seconds"))
     stored = run_data.run.get("storage", {}).get("store")
-    rows = [
-        ("parameters of the student", number(summary.get("parameters"))),
-        ("seconds of training", number(seconds, "{:,.1f}")),
-        ("of them in teachers", number(100 * asked / seconds if seconds else None, "{:.1f} %")),
-        ("training images/s", number(summary.get("images_per_s", train.get("images_per_s")))),
-        ("student alone, images/s", number(summary.get("inference_images_per_s"))),
-        (
-            "answers from the store",
-            share(summary.get("store_hits")) if stored else Cell("no store"),
-        ),
-        ("calibration error", number(summary.get("ece"), "{:.4f}")),
-    ]
-    return Table("", ["what", "how much"], [[Cell(name), cell] for name, cell in rows])
+    rows = {
+        "parameters of the student": number(summary.get("parameters")),
+        "training, seconds": number(seconds, "{:,.1f}"),
+        "share of it in teachers": share(in_teachers / seconds if seconds else None, "{:.1f} %"),
+        "training, images/s": number(summary.get("images_per_s", train.get("images_per_s"))),
+        "student alone, images/s": number(summary.get("inference_images_per_s")),
+        "outputs read from the store": share(summary.get("store_hits") if stored else None),
+        "calibration error": number(summary.get("ece"), "{:.4f}"),
+    }
+    return Table("", ["quantity", "value"], [[Cell(name), cell] for name, cell in rows.items()])
+
+
+def _total(run_data: RunData, key: str) -> float:
+    """A total over the run: of its summary, or before the end of the epochs so far."""
+    lines = (line for line in run_data.metrics if line.get("split") == "train")
+    so_far = sum(line.get(key, 0.0) for line in lines)
+    return float(run_data.summary.get(key, so_far))
 
 
 def cost_charts(readings: Sequence[RunData]) -> list[Chart]:
@@ -108,33 +111,27 @@ def cost_charts(readings: Sequence[RunData]) -> list[Chart]:
     sizes: Points = {}
     speeds: Points = {}
     for run_data in readings:
-        summary, who = run_data.summary, ("student", _student_name(run_data, readings))
+        summary = run_data.summary
+        student = ("student", "student" if len(readings) == 1 else run_data.name)
+        reached = summary.get("accuracy_last")
         for row in run_data.teachers:
             accuracy = summary.get(f"accuracy.{row['name']}")
             sizes["teacher", str(row["name"])] = (float(row.get("parameters", 0)), accuracy)
-        sizes[who] = (float(summary.get("parameters", 0)), summary.get("accuracy_last"))
-        speeds[who] = (
-            float(summary.get("inference_images_per_s", 0)),
-            summary.get("accuracy_last"),
-        )
-    found = [_cost_chart(sizes, "parameters"), _cost_chart(speeds, "images/s")]
-    return [chart for chart in found if chart is not None]
+        sizes[student] = (float(summary.get("parameters", 0)), reached)
+        speeds[student] = (float(summary.get("inference_images_per_s", 0)), reached)
+    return _drawn(_cost_chart(sizes, "parameters"), _cost_chart(speeds, "images/s"))
 
 
 def _cost_chart(points: Points, x: str) -> Chart | None:
-    """A chart, where there are two points at least to compare."""
+    """A chart, where there are at least two points to compare."""
     shown = [(*who, cost, value) for who, (cost, value) in points.items() if cost and value]
     if len(shown) < 2:
         return None
     return plots.cost_chart(shown, f"cost-{x.replace('/', '-')}", x, f"Accuracy against {x}")
 
 
-def _student_name(run_data: RunData, readings: Sequence[RunData]) -> str:
-    return "student" if len(readings) == 1 else run_data.name
-
-
 def settings(run_data: RunData) -> list[tuple[str, str]]:
-    """What decided the result, as names and values."""
+    """The settings of the run, as names and values."""
     run = run_data.run
     plain = ["data", "student", "method", "seed", "validation", "augment", "views"]
     found = [(key, str(run[key])) for key in plain if run.get(key) is not None]

@@ -1,4 +1,4 @@
-"""A page that is written again while runs go on: the browser that shows it reloads it."""
+"""A page that is rewritten while training runs; the browser that shows it reloads it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,34 +10,34 @@ from collegium.utils.lock import is_taken
 from collegium.utils.signals import GracefulInterrupt
 
 LOOK = 1.0
-"""Seconds between two looks at the folders."""
+"""Seconds between two checks of the folders."""
 RELOAD = 5
 """Seconds after which a browser reloads the page."""
 SPARE = 20
-"""A page is written at most so rarely that it takes a twentieth of a core."""
+"""Pause after writing a page, in multiples of the time it took: at most 1/20 of a core."""
 
 Runs = list[tuple[str, Record]]
-"""Names of rows, "" outside of a comparison, and the runs."""
+"""Each run with its row in a comparison, "" outside of one."""
 
 
 def watch(
     folders: Sequence[Path], find: Callable[[], Runs], path: Path, *, look: float = LOOK
 ) -> Runs:
-    """Write a page again and again until nobody writes the folders any more.
+    """Rewrite a page until no process writes the folders any more.
 
-    The last page does not reload itself, however the watching ends.
+    The last page does not reload itself, however watching ends.
 
     Args:
         folders: of runs or of comparisons.
         find: the runs in them now; more may come.
         path: of the page.
-        look: seconds between two looks.
+        look: seconds between two checks.
 
     Returns:
-        The runs that were found.
+        The runs in the folders.
 
     Raises:
-        KeyboardInterrupt: the user has seen enough.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
     with GracefulInterrupt() as interrupt:
         try:
@@ -54,10 +54,10 @@ def watch(
 
 
 def write(runs: Runs, path: Path, *, reload: int | None = None) -> list[str]:
-    """Write the page about runs once; gives what is wrong with their records.
+    """Write the page about runs once; returns the problems of their records.
 
     Args:
-        runs: names of rows, and the runs; without names, they are called by what they differ in.
+        runs: names of rows, and the runs; without names, the page names them by their settings.
         path: of the page.
         reload: seconds after which a browser reloads it; None for never.
     """
@@ -67,12 +67,12 @@ def write(runs: Runs, path: Path, *, reload: int | None = None) -> list[str]:
 
 
 def going(folders: Sequence[Path], runs: Runs) -> bool:
-    """Whether a process writes any of the folders, or of the runs in them."""
+    """Whether a process writes one of the folders, or a run in them."""
     return any(is_taken(folder) for folder in (*folders, *(run.folder for _, run in runs)))
 
 
 def _changes(folders: Sequence[Path], find: Callable[[], Runs], look: float) -> Iterator[Runs]:
-    """The runs, when something is new in them and it is time, for as long as they go on."""
+    """The runs each time they have changed, at a limited rate, for as long as they are written."""
     seen, due = None, 0.0
     while going(folders, runs := find()):
         now = [_signs(record) for _, record in runs]
@@ -85,7 +85,7 @@ def _changes(folders: Sequence[Path], find: Callable[[], Runs], look: float) -> 
 
 
 def _signs(record: Record) -> list[tuple[int, int] | None]:
-    """What changes when something is written into a run folder."""
+    """Time and size of each file: different after a write into the run folder."""
     parts = (part for part in (*PARTS, CHECKPOINT) if part != REPORT)
     return [_sign(record.path(part)) for part in parts]
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from collegium.audit.blocks import fitting, in_blocks
-from collegium.audit.cost import measure_cost
+from collegium.audit.cost import fitting, in_blocks, measure_cost
 from collegium.audit.examine import audit
 from collegium.audit.statistics import batch_norms
 from collegium.build import make_splits
@@ -303,7 +302,7 @@ def test_sizes_that_would_cost_too_much_are_not_tried_and_named(
 def test_blocks_fit_into_memory(trained: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     images_BDHW = torch.rand(50, 3, 12, 12)
     cost = measure_cost(trained, images_BDHW[:1])
-    monkeypatch.setattr("collegium.audit.blocks.MEMORY", 7 * cost.view_bytes)
+    monkeypatch.setattr("collegium.audit.cost.MEMORY", 7 * cost.view_bytes)
     seen: list[int] = []
     handle = trained.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     logits_BC = in_blocks(trained, images_BDHW, fitting(cost))
@@ -330,11 +329,11 @@ def test_blocks_fit_into_memory(trained: Network, monkeypatch: pytest.MonkeyPatc
         ("mean and std exchanged", "preprocessing", "as good: the CIFAR-10 statistics, mean and"),
         ("not a number", "not-finite", "600 of 600 images"),
         ("constant", "constant", "'amber' of 100.0 %"),
-        ("new head", "fresh-head", "its last layer, 8, is as it was drawn"),
-        ("copy", "twin", "has the very weights of sound"),
+        ("new head", "fresh-head", "its last layer, 8, has random initial values"),
+        ("copy", "twin", "has the same weights as sound"),
     ],
 )
-def test_what_would_mend_it_is_said(
+def test_a_finding_names_the_remedy(
     name: str, kind: str, says: str, misloaded: dict[str, Any]
 ) -> None:
     assert says in alarms(misloaded)[name][kind]["text"]
@@ -346,7 +345,7 @@ def test_the_sound_one_among_them_is_left_alone(misloaded: dict[str, Any]) -> No
     assert "not a number" not in misloaded["head_room"]["teachers"]
     assert misloaded["advice"][0].startswith("Look first at pixels in 0..1, ")
     accuracy = 100 * misloaded["teachers"][0]["accuracy"]
-    last = f"The mean of the only one that looks sound is right on {accuracy:.2f} %."
+    last = f"The mean of the only teacher without an alarm is right on {accuracy:.2f} %."
     assert misloaded["advice"][-1] == last
 
 

@@ -322,7 +322,7 @@ def test_other_images_than_the_runs_are_called_so(command, student: Path) -> Non
     assert "not the images" in Path(student, "export/safetensors/README.md").read_text()
 
 
-def test_the_card_says_who_was_heard_and_whom_to_cite(command, student: Path) -> None:
+def test_the_card_has_the_teachers_and_the_citation(command, student: Path) -> None:
     assert command(f"export {student} --format safetensors --images 50").code == 0
     page = (student / "export/safetensors/README.md").read_text()
     summary = Record(student).summary
@@ -333,7 +333,7 @@ def test_the_card_says_who_was_heard_and_whom_to_cite(command, student: Path) ->
     assert "10.1016/j.neucom.2020.07.048" in page
     assert "`collegium export run --format safetensors --images 50`" in page
     assert "50 images of the test split" in page
-    for title in ("Load it", "What it expects", "How it was made", "Teachers", "Limits"):
+    for title in ("Load it", "Input", "Output", "How it was made", "Teachers", "Limits"):
         assert f"\n## {title}\n" in page
 
 

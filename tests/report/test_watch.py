@@ -78,7 +78,7 @@ def test_only_a_page_that_is_watched_reloads_itself(folder: Folder) -> None:
     assert RELOADS not in page([record])
     text = page([record], reload=5)
     assert '<meta http-equiv="refresh" content="5">' in text
-    assert "reads itself again every 5 seconds" in text
+    assert "reloads itself every 5 seconds" in text
 
 
 def test_the_page_follows_the_run_and_ends_with_it(folder: Folder) -> None:

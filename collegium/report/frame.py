@@ -1,0 +1,56 @@
+"""The frame of every page: style, script and numbers in one HTML file that needs no network."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from collegium.plots.chart import Chart, script_json
+from collegium.plots.figure import variables
+from collegium.plots.tables import colours
+
+
+def render(template: str, charts: Iterable[tuple[str, Chart]], **content: Any) -> str:
+    """A page as HTML; every name is escaped.
+
+    Args:
+        template: file name in `templates`.
+        charts: the key of each chart on the page, and the chart; the script shows its values.
+        **content: variables of the template: `title`, `kind`, and what its blocks use.
+    """
+    numbers = {key: chart.numbers() for key, chart in charts if chart.lines}
+    return str(
+        _environment()
+        .get_template(template)
+        .render(
+            content,
+            numbers=script_json(numbers),
+            style=_colours() + _file("style.css") + _heat_style(),
+            script=_file("page.js"),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader
+
+    loader = PackageLoader("collegium.report", "templates")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text()
+
+
+def _colours() -> str:
+    light, dark = variables("light"), variables("dark")
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+@functools.cache
+def _heat_style() -> str:
+    return "".join(
+        f".h{step}{{background:{back};color:{ink}}}" for step, (back, ink) in enumerate(colours())
+    )
