@@ -111,7 +111,7 @@ def answers(seed: int, teachers: int, examples: int, skill: float) -> tuple[Tens
     return (logits_NTC + skill * right_NTC) * scale_T[:, None], labels_N
 
 
-@pytest.mark.parametrize("knowing", [False, True])
+@pytest.mark.parametrize("known_mask", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_fixed_weights_are_no_worse_than_simple_ones(seed: int, known_mask: bool) -> None:
     for case in itertools.product((seed,), (1, 2, 4), (1, 2, 60), (0.5, 4.0)):
