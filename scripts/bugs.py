@@ -424,7 +424,10 @@ BUGS = (
         "models/user_modules.py",
         "        close_hooks(module)",
         "        pass",
-        ("tests/training/test_given_modules.py",),
+        (
+            "tests/training/test_given_modules.py::"
+            "test_hooks_do_not_gather_and_afterwards_everything_works",
+        ),
     ),
     Bug(
         "the upper byte of 16 bits only",
@@ -438,20 +441,20 @@ BUGS = (
         "data/class_names.py",
         "if tuple(names) == tuple(classes):",
         "if True:",
-        ("tests/data",),
+        ("tests/data/test_targets.py",),
     ),
     Bug(
         "the checkpoint of another run is taken",
         "training/checkpoint.py",
         "if known and found is not None and found not in known:",
         "if False:",
-        ("tests/trajectories/test_resume.py",),
+        ("tests/trajectories/test_resume.py::test_another_runs_checkpoint_is_refused",),
     ),
     Bug(
         "edited code is not noticed",
         "config/same_run.py",
         'return [f"{who} ({in_words(files)})" for who, files in differ if files]',
         "return []",
-        ("tests/cli_and_docs/test_changed_code.py",),
+        ("tests/cli_and_docs/test_changed_code.py::test_resume_refuses_unless_told",),
     ),
 )

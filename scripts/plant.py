@@ -23,7 +23,7 @@ from bugs import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parent.parent
 DOZEN = 12
-LIBRARIES = ("torch", "lightning_fabric", "hypothesis", "beartype", "sklearn.datasets", "scipy")
+LIBRARIES = ("torch", "lightning_fabric", "sklearn.datasets", "scipy")
 """Imported once, before the process of each bug is forked: they take longer than most tests."""
 
 
@@ -52,7 +52,9 @@ def first_failure(copy: Path, tests: Iterable[str]) -> str:
         return ""
     lines = log.read_text().splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].partition(" - ")[0] if failed else f"pytest itself: {lines[-1:]}"
+    if not failed:
+        raise SystemExit("\n".join(["pytest did not run the tests:", *lines[-20:]]))
+    return failed[0].partition(" - ")[0]
 
 
 def _run_and_exit(copy: Path, log: Path, tests: Iterable[str]) -> None:
