@@ -48,7 +48,7 @@ def specialists(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> dic
         seen = torch.isin(digits.train.labels_N, torch.tensor(classes))
         network = build_network("small:cnn-wide", input_spec_of(digits.train), 0)
         half = Splits(digits.train.subset(seen), digits.validation, None)
-        run = Run(half, network, optimisation=Optimisation(epochs=10, batch_size=64))
+        run = Run(half, network, optimisation=Optimisation(epochs=15, batch_size=32))
         execute(run, tmp_path_factory.mktemp(name) / "run", quiet=True)
         teachers[name] = network
     return teachers

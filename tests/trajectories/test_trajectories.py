@@ -179,11 +179,12 @@ def test_a_users_teacher_is_not_touched_even_if_it_is_put_in_training_mode(
     assert all(parameter.requires_grad for parameter in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_specialists_get_different_weights_on_different_examples(
     distil: Any, digits: Any, specialists: Any
 ) -> None:
     # Each teacher knows half of the classes: the one that knows should be heard more.
-    record = distil(epochs=30)
+    record = distil(epochs=90)
     order = digits.train.index_N.argsort()
     low = (digits.train.labels_N[order] < 5).numpy()
     weight = record.weights["weights"][:, 0]
@@ -194,7 +195,7 @@ def test_specialists_get_different_weights_on_different_examples(
 
 
 def test_hint_regressors_learn_and_their_loss_falls(distil: Any) -> None:
-    lines = distil(epochs=8).metrics("train")
+    lines = distil(epochs=20).metrics("train")
     for name in ("loss.hint.low", "loss.hint.high"):
         assert lines[-1][name] < 0.96 * lines[0][name]
     frozen = distil(cg.AMTML.preset("notebook_hint"), folder="b", epochs=1)
