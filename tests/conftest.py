@@ -1,4 +1,4 @@
-"""Shapes are checked while the tests run: every annotation of the package, at every call."""
+"""Shapes and types are checked while the tests run, at every call of the modules named here."""
 
 import importlib
 import importlib.util
@@ -10,8 +10,34 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+TENSOR_MODULES = (
+    "audit.calibration",
+    "audit.headroom",
+    "audit.statistics",
+    "data.augment",
+    "data.augment_large",
+    "data.image_data",
+    "data.targets",
+    "distiller",
+    "evaluation",
+    "losses",
+    "methods",
+    "models.features.pooling",
+    "objectives",
+    "store.codecs",
+    "teachers.label_map",
+    "types",
+    "weighting",
+)
+"""Modules whose functions take and return tensors, without those that are called for every layer,
+block or index. COLLEGIUM_CHECK_TYPES=all checks the whole package, which takes twice as long;
+.ci/run does so."""
+
 # The hook breaks torch.compile and costs time, so it is on in tests only.
-_HOOK = install_import_hook("collegium", "beartype.beartype")
+_CHECKED = [f"collegium.{name}" for name in TENSOR_MODULES]
+if os.environ.get("COLLEGIUM_CHECK_TYPES") == "all":
+    _CHECKED = ["collegium"]
+_HOOK = install_import_hook(_CHECKED, "beartype.beartype")
 
 
 def stand_in_for_operators() -> None:

@@ -1,14 +1,22 @@
 """Small data sets in their official forms, made of noise that can be learned."""
 
+import contextlib
 import gzip
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import sklearn.datasets
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.utils import Bunch
+
+ALL_DIGITS = sklearn.datasets.load_digits
+FEW = 600
+"""Images that `few_digits` leaves of 1,797."""
 
 
 def pictures(count: int, shape: tuple[int, ...], classes: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -90,3 +98,18 @@ def write_folder(root: Path, classes: Sequence[str] = ("cat", "dog"), each: int 
         for label, name in enumerate(classes):
             write_pictures(root / split / name, whole[label :: len(classes)])
     return root
+
+
+@contextlib.contextmanager
+def few_digits() -> Iterator[None]:
+    """Let `digits` be its first 600 images, so that a run takes a third of the steps.
+
+    Processes that a test starts still have all 1,797. A test that trains in both, or that needs a
+    student that has learned something, asks for the fixture `all_digits`.
+    """
+    whole = ALL_DIGITS()
+    names = whole.target_names
+    first = Bunch(images=whole.images[:FEW], target=whole.target[:FEW], target_names=names)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sklearn.datasets, "load_digits", lambda: first)
+        yield

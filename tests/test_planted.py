@@ -1,48 +1,72 @@
-"""The script that plants bugs: it catches them, and would say if one lived on."""
+"""The list of bugs that `scripts/plant.py` plants, and how it chooses among them and reports."""
 
-import runpy
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "plant.py"
 
 
-def plant(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=3600
-    )
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script as a module; .ci/run runs it."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    yield importlib.import_module("plant")
+    for name in ("plant", "bugs"):
+        sys.modules.pop(name)
 
 
-NAMED = (
-    "temperature squared is lost",
-    "temperature on one side",
-    "mean over classes",
-    "reversed KL",
-    "softmax over the batch",
-    "weights over the batch",
-    "weights that are not normalised",
-    "the student taught by itself",
-    "a hint without gradient",
-    "a regressor that is not trained",
-    "angles: mirrored gradient dropped",
-    "gate ignored",
-)
-"""One of each kind; all of them, by the script itself, take half an hour on two cores."""
-
-
-@pytest.mark.slow
-def test_planted_bugs_are_caught() -> None:
-    done = plant(*NAMED)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(NAMED)} of {len(NAMED)} planted bugs are caught" in done.stdout
-
-
-def test_every_bug_can_be_planted() -> None:
-    """The line that each replaces is there, once."""
-    for bug in runpy.run_path(str(SCRIPT.with_name("bugs.py")))["BUGS"]:
+def test_every_bug_can_be_planted_and_names_its_tests(plant: ModuleType) -> None:
+    """The line that each replaces is there, once, and so are the tests that are to catch it."""
+    for bug in plant.BUGS:
         text = (ROOT / "collegium" / bug.file).read_text()
         assert text.count(bug.right) == 1, bug.name
+        assert bug.tests
+        assert all((ROOT / test.partition("::")[0]).exists() for test in bug.tests), bug.name
+
+
+def test_every_bug_is_planted_within_a_week(plant: ModuleType) -> None:
+    planted = [bug for day in range(738_000, 738_007) for bug in plant.choose(["--dozen"], day)]
+    assert {bug.name for bug in planted} == {bug.name for bug in plant.BUGS}
+    assert [bug.name for bug in plant.choose(["--all"], 0)] == [bug.name for bug in plant.BUGS]
+    assert {bug.name for bug in plant.choose(["KL", "gate"], 0)} >= {"reversed KL", "gate ignored"}
+
+
+REPORT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import plant
+
+files = {"strict": "tests/test_strict.py", "lax": "tests/test_lax.py"}
+bugs = [plant.Bug(name, "code.py", "= 1", "= 2", (file,)) for name, file in files.items()]
+print(plant.plant_all(bugs, Path.cwd()))
+"""
+
+
+def test_a_bug_that_no_test_catches_is_reported(tmp_path: Path) -> None:
+    for name, text in {
+        "pyproject.toml": "",
+        "collegium/code.py": "RIGHT = 1\n",
+        "tests/test_strict.py": TEST.format(1),
+        "tests/test_lax.py": TEST.format(""),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-c", REPORT, str(ROOT / "scripts")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines() == [
+        "caught  strict: FAILED tests/test_strict.py::test_code",
+        "MISSED  lax: ",
+        "1",
+    ]
+    assert (tmp_path / "collegium/code.py").read_text() == "RIGHT = 1\n"
+
+
+TEST = "def test_code():\n    assert 'RIGHT = {}' in open('collegium/code.py').read()\n"

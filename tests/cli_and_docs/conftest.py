@@ -2,19 +2,21 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.datasets
 
 from collegium.cli.main import main
+from tests.making import ALL_DIGITS, few_digits
 
 
 @dataclass
-class Told:
-    """What a command said.
+class Output:
+    """What a command printed.
 
     Attributes:
         code: its exit code.
@@ -32,7 +34,19 @@ class Told:
         return json.loads(self.out)
 
 
-Command = Callable[[str | list[str]], Told]
+Command = Callable[[str | list[str]], Output]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_digits() -> Iterator[None]:
+    with few_digits():
+        yield
+
+
+@pytest.fixture
+def all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 1,797 digits instead of the few that the tests of this folder train with."""
+    monkeypatch.setattr(sklearn.datasets, "load_digits", ALL_DIGITS)
 
 
 @pytest.fixture
@@ -42,11 +56,11 @@ def command(
     """Runs `collegium WORDS` in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(words: str | list[str]) -> Told:
+    def run(words: str | list[str]) -> Output:
         capfd.readouterr()
         code = main(shlex.split(words) if isinstance(words, str) else words)
-        said = capfd.readouterr()
-        return Told(code, said.out, said.err)
+        printed = capfd.readouterr()
+        return Output(code, printed.out, printed.err)
 
     return run
 
@@ -57,8 +71,9 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("teachers")
     models = {"wide": "small:cnn-wide", "residual": "small:resnet"}
     for name, model in models.items():
-        words = f"train --data digits --model {model} --epochs 2 --quiet --out {folder / name}"
-        assert main(shlex.split(words)) == 0
+        words = f"train --data digits --model {model} --epochs 6 --quiet --out {folder / name}"
+        with few_digits():
+            assert main(shlex.split(words)) == 0
     return {name: folder / name for name in models}
 
 

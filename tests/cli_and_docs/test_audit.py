@@ -31,7 +31,7 @@ def keys(value: Any) -> set[str]:
 def test_an_audit_is_told_kept_and_found_again(audited) -> None:
     told = audited("--student small:cnn --store answers --out audit --probe 128")
     assert told.code == 0, told.err
-    assert told.out.startswith("2 teachers on 117 images of the validation split of digits")
+    assert told.out.startswith("2 teachers on 39 images of the validation split of digits")
     for title in ("How good they are", "What they cost", "Agreement", "Together"):
         assert title in told.out
     assert "\x1b[" not in told.out  # no colours in a pipe

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from collegium.cli.main import read
-from collegium.comparison.run import Task, _check_same
+from collegium.comparison.run import Job, _check_same
 from collegium.config.run import Run
 from collegium.errors import FolderError, RequestError, UnknownNameError
 from collegium.methods.kd import KD
@@ -220,8 +220,8 @@ def test_published_rows_keep_their_strength() -> None:
 def test_a_comparison_of_an_earlier_version_goes_on_where_it_meant_the_same(
     tmp_path: Path,
 ) -> None:
-    def task(**options: Any) -> Task:
-        return Task("kd", Run("digits", "small:cnn", {"a": "b"}, KD(**options)), tmp_path)
+    def task(**options: Any) -> Job:
+        return Job("kd", Run("digits", "small:cnn", {"a": "b"}, KD(**options)), tmp_path)
 
     old = task(label_weight=None).run.to_json()
     for key in ("class_weights", "label_smoothing"):
@@ -232,7 +232,7 @@ def test_a_comparison_of_an_earlier_version_goes_on_where_it_meant_the_same(
         _check_same(task())
     smooth = dataclasses.replace(task(label_weight=None).run, label_smoothing=0.1)
     with pytest.raises(FolderError, match="label_smoothing"):
-        _check_same(Task("kd", smooth, tmp_path))
+        _check_same(Job("kd", smooth, tmp_path))
 
 
 def outcomes(name: str, *accuracies: float) -> Outcomes:

@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path])
     """A student of two teachers: a run folder."""
     folder = tmp_path_factory.mktemp("student") / "run"
     named = " ".join(f"--teacher {name}={where}" for name, where in teachers.items())
-    start = "distill --data digits --student small:cnn --epochs 3 --batch-size 64 --quiet"
+    start = "distill --data digits --student small:cnn --epochs 10 --batch-size 64 --quiet"
     assert main(f"{start} {named} --out {folder} amtml".split()) == 0
     return folder
 

@@ -21,13 +21,15 @@ def specialists(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The options that name three teachers, each of some digits."""
     folder = tmp_path_factory.mktemp("specialists")
     for name, classes in PARTS.items():
-        words = f"train --data digits --model small:cnn --classes {classes} --epochs 2 --quiet"
-        assert main([*words.split(), "--out", str(folder / name)]) == 0
+        words = f"train --data digits --model small:cnn --classes {classes} --epochs 2"
+        words += f" --batch-size 32 --quiet --out {folder / name}"
+        assert main(words.split()) == 0
     return " ".join(f"--teacher {name}={folder / name}" for name in PARTS)
 
 
 def start(teachers: str, more: str) -> str:
-    return f"distill --data digits --student small:cnn --epochs 2 --quiet {teachers} {more}"
+    options = "--epochs 2 --batch-size 64 --quiet"
+    return f"distill --data digits --student small:cnn {options} {teachers} {more}"
 
 
 def tensors(folder: str) -> dict[str, torch.Tensor]:

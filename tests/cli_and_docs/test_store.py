@@ -199,7 +199,7 @@ def start(words: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_a_build_that_is_killed_goes_on_where_it_was(build, command, teachers) -> None:
+def test_a_build_that_is_killed_goes_on_where_it_was(build, command, teachers, all_digits) -> None:
     draw = random.Random(0)
     named = f"--teacher wide={teachers['wide']} --teacher residual={teachers['residual']}"
     words = f"store build --data digits {named} --augment crop --views 40 --batch-size 8 --out kept"
@@ -221,7 +221,7 @@ def test_a_build_that_is_killed_goes_on_where_it_was(build, command, teachers) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["apart", "ddp"])
-def test_two_processes_build_one_store(build, command, teachers, how) -> None:
+def test_two_processes_build_one_store(build, command, teachers, how, all_digits) -> None:
     named = f"--teacher wide={teachers['wide']} --teacher residual={teachers['residual']}"
     words = f"store build --data digits {named} --augment crop --views 6 --out kept"
     if how == "ddp":

@@ -34,14 +34,14 @@ def test_a_normalisation_that_cannot_be_is_refused(mean: tuple, std: tuple) -> N
         Preprocess(mean, std)
 
 
-@pytest.mark.parametrize("setting", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("input_spec", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("spec", ["cifar:resnet8", "small:cnn", "small:mlp"])
 def test_every_family_takes_grey_and_colour(spec: str, input_spec: InputSpec) -> None:
     network = build_network(spec, input_spec).eval()
     assert network(torch.rand(2, *input_spec.image_shape)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("setting", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("input_spec", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("spec", ["cifar:resnet8", "small:cnn", "small:mlp", "a module"])
 def test_colours_are_lost_with_a_line_alone(spec: str, input_spec: InputSpec) -> None:
     if spec == "a module":

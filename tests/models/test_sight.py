@@ -92,7 +92,7 @@ def test_a_crop_by_the_string_and_by_the_file(tmp_path: Path) -> None:
         wrap_module(network, GREY, trainable=True)
 
 
-@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("trainable", [False, True])
 def test_one_output_is_told_plainly(trainable: bool) -> None:
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
     input_spec = replace(GREY, classes=("a", "b"), any_classes=not trainable)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.laws.layer_spec import check_reading
 
 from collegium.errors import CollegiumError, RequestError
 from collegium.models.architectures import find_design
@@ -18,6 +17,7 @@ from collegium.models.model_string import ModelString
 from collegium.models.network import Preprocess, weights_hash
 from collegium.models.registry import build_network
 from collegium.models.weights import network_bytes
+from tests.laws.layer_spec import check_reading
 
 torchvision = pytest.importorskip("torchvision", reason="needs the extra torchvision")
 timm = pytest.importorskip("timm", reason="needs the extra timm")

@@ -34,6 +34,12 @@ def _ensemble(data: ImageData, seed: int = 0, models: dict[str, str] = MODELS) -
     return TeacherEnsemble(builders, models, data.images_NDHW[:64].float() / 255)
 
 
+@pytest.fixture(scope="session")
+def shared() -> TeacherEnsemble:
+    """The teachers of `data`; a test that changes one makes its own."""
+    return _ensemble(_noise())
+
+
 @pytest.fixture
 def noise() -> Callable[..., ImageData]:
     return _noise
@@ -50,15 +56,18 @@ def data() -> ImageData:
 
 
 @pytest.fixture
-def live(data: ImageData) -> LiveTeachers:
-    ensemble = _ensemble(data)
-    said = {"a": ensemble.teacher("a", ("layer2",)), "b": ensemble.teacher("b")}
-    return LiveTeachers(said)
+def live(shared: TeacherEnsemble) -> LiveTeachers:
+    teachers = {"a": shared.teacher("a", ("layer2",)), "b": shared.teacher("b")}
+    return LiveTeachers(teachers)
 
 
 @pytest.fixture
-def stored(tmp_path: Path, data: ImageData) -> Callable[..., StoredTeachers]:
-    """A source over a store in a folder."""
+def stored(
+    tmp_path: Path, data: ImageData, shared: TeacherEnsemble
+) -> Callable[..., StoredTeachers]:
+    """Makes a source of outputs over a store in a folder."""
+
+    given = data
 
     def make(
         logits: str = "fp32",
@@ -73,7 +82,7 @@ def stored(tmp_path: Path, data: ImageData) -> Callable[..., StoredTeachers]:
         folder: str = "store",
         **options: Any,
     ) -> StoredTeachers:
-        ensemble = ensemble or _ensemble(data)
+        ensemble = ensemble or (shared if data is given else _ensemble(data))
         views = Views(data, recipe, seed)
         layers = Layers()
         codecs: dict[str, Any] = {name: {"logits": logits} for name in ensemble.names}

@@ -174,8 +174,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+def large(names: list[str]) -> list[Any]:
+    """Networks whose forward passes take seconds, for the slow tests."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "vgg8", "mobilenetv2", "shufflenetv2"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "resnet8", *large(["resnet20", "vgg8", "mobilenetv2", "shufflenetv2"])]
+)
 def test_an_image_gets_the_same_bits_in_any_batch(name: str, layout: str, threads: int) -> None:
     small = name in SMALL_MODELS
     body = (SMALL_MODELS if small else CIFAR_MODELS)[name](10)
@@ -236,8 +243,8 @@ def test_compiled_teachers_say_the_same() -> None:
     code = (
         "import dataclasses, torch; from tests.teachers.test_prepare import *\n"
         "network, images = network_of(CIFAR_MODELS['resnet8'](10)), pixels()\n"
-        "wishes = Wishes(compile=16)\n"
-        "done = prepare(lambda: copy.deepcopy(network), images, wishes, ('layer2',))\n"
+        "inference = InferenceOptions(compile=16)\n"
+        "done = prepare(lambda: copy.deepcopy(network), images, inference, ('layer2',))\n"
         "assert done.compiled is not None, done.notes\n"
         "fast = Teacher(done, ('layer2',))\n"
         "slow = Teacher(dataclasses.replace(done, compiled=None), ('layer2',))\n"

@@ -1,10 +1,11 @@
-"""Small runs on real digits, through the real loop."""
+"""Small runs on some real digits, through the real loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.datasets
 import torch
 
 import collegium as cg
@@ -16,13 +17,27 @@ from collegium.data import Splits, load_data
 from collegium.models.network import Network
 from collegium.models.registry import build_network
 from collegium.records.run_folder import Record
+from tests.making import ALL_DIGITS, few_digits
 
 KNOWN = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_digits() -> Iterator[None]:
+    with few_digits():
+        yield
+
+
+@pytest.fixture
+def all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 1,797 digits instead of the few that the tests of this folder train with."""
+    monkeypatch.setattr(sklearn.datasets, "load_digits", ALL_DIGITS)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Splits:
-    return load_data("digits", seed=0)
+    with few_digits():
+        return load_data("digits", seed=0)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +48,7 @@ def specialists(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> dic
         seen = torch.isin(digits.train.labels_N, torch.tensor(classes))
         network = build_network("small:cnn-wide", input_spec_of(digits.train), 0)
         half = Splits(digits.train.subset(seen), digits.validation, None)
-        run = Run(half, network, optimisation=Optimisation(epochs=10, batch_size=64))
+        run = Run(half, network, optimisation=Optimisation(epochs=15, batch_size=32))
         execute(run, tmp_path_factory.mktemp(name) / "run", quiet=True)
         teachers[name] = network
     return teachers

@@ -38,7 +38,7 @@ def build(classes):
 """
 WORDS = (
     "distill --data digits --student net.py:build --teacher a=a --teacher b=b --epochs 2 "
-    "--batch-size 150 --augment crop --checkpoint-every 3 --quiet --out"
+    "--batch-size 48 --augment crop --checkpoint-every 3 --quiet --out"
 )
 STORED = "--store STORE --store-logits fp32 --store-hints fp16 --views 1"
 
@@ -247,7 +247,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"seed": 3}, "seed 0 then, 3 now"),
     ({"view_seed": 3}, "view_seed 0 then, 3 now"),
     ({"augment": "none"}, "augment crop then, none now"),
-    ({"optimisation": Optimisation(2, 150, lr=0.07)}, "lr None then, 0.07 now"),
+    ({"optimisation": Optimisation(2, 48, lr=0.07)}, "lr None then, 0.07 now"),
     ({"method": AMTML(temperature=9.0)}, "temperature 4.0 then, 9.0 now"),
     ({"machine": Machine(precision="bf16")}, "precision 32 then, bf16 now"),
     ({"student": "small:mlp"}, "student net.py:build then, small:mlp now"),

@@ -52,27 +52,35 @@ def test_the_global_generator_does_not_matter(distil: Any) -> None:
     assert digest(first) == digest(distil(folder="b", epochs=1))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a teacher that was trained for a moment."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    words = f"train --data digits --model small:cnn-wide --epochs 2 --quiet --out {folder}"
+    assert main(words.split()) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "stop_after"),
+    [
+        ("sgd", 1),
+        ("adamw", 3),
+        ("sgd", 5),
+        pytest.param("adamw", 1, marks=pytest.mark.slow),
+        pytest.param("sgd", 3, marks=pytest.mark.slow),
+        pytest.param("adamw", 5, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, stop_after: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    teacher: Path,
+    optimizer: str,
+    stop_after: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    main(
-        [
-            "train",
-            "--data",
-            "digits",
-            "--model",
-            "small:cnn-wide",
-            "--epochs",
-            "2",
-            "--quiet",
-            "--out",
-            "teacher",
-        ]
-    )
-    words = "distill --data digits --student small:cnn --teacher a=teacher --epochs 5 --quiet "
+    words = f"distill --data digits --student small:cnn --teacher a={teacher} --epochs 5 --quiet "
     words += f"--optimizer {optimizer} amtml --adapter-share 0.5 --out "
     assert main([*words.split(), "whole"]) == 0
 
@@ -171,11 +179,12 @@ def test_a_users_teacher_is_not_touched_even_if_it_is_put_in_training_mode(
     assert all(parameter.requires_grad for parameter in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_specialists_get_different_weights_on_different_examples(
     distil: Any, digits: Any, specialists: Any
 ) -> None:
     # Each teacher knows half of the classes: the one that knows should be heard more.
-    record = distil(epochs=30)
+    record = distil(epochs=90)
     order = digits.train.index_N.argsort()
     low = (digits.train.labels_N[order] < 5).numpy()
     weight = record.weights["weights"][:, 0]
@@ -186,7 +195,7 @@ def test_specialists_get_different_weights_on_different_examples(
 
 
 def test_hint_regressors_learn_and_their_loss_falls(distil: Any) -> None:
-    lines = distil(epochs=8).metrics("train")
+    lines = distil(epochs=20).metrics("train")
     for name in ("loss.hint.low", "loss.hint.high"):
         assert lines[-1][name] < 0.96 * lines[0][name]
     frozen = distil(cg.AMTML.preset("notebook_hint"), folder="b", epochs=1)
