@@ -21,11 +21,13 @@ from collegium.audit.symptoms import FEW, find_duplicates
 from collegium.audit.teacher_check import SIZE_PROBE, Examination, Panel
 from collegium.build import (
     Labels,
+    TeacherRequest,
     input_spec_of,
     make_ensemble,
-    make_fabric,
+    make_runtime,
     make_splits,
     make_student,
+    teacher_work,
 )
 from collegium.config.options import Machine
 from collegium.config.run import describe
@@ -37,7 +39,6 @@ from collegium.models.user_modules import left_as_it_was
 from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers.label_map import group_table
 from collegium.utils.from_json import ImageSize
-from collegium.utils.progress import Display
 from collegium.utils.torch_state import as_ever
 
 Json = dict[str, Any]
@@ -89,14 +90,14 @@ def audit(
     started = time.perf_counter()
     if not teachers or probe < 0:
         raise RequestError("an audit needs --teacher NAME=MODEL, and --probe of at least 0")
-    fabric = make_fabric(machine)
-    display = Display(quiet or not fabric.is_global_zero, "audit")
+    runtime = make_runtime(machine, "audit", quiet)
+    fabric, display = runtime.fabric, runtime.display
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
     examined = splits.get(split)
     specs = {name: describe(model) for name, model in teachers.items()}
-    ensemble = make_ensemble(
-        teachers, specs, splits, machine, 0, 128, fabric, labels, display=display
-    )
+    request = TeacherRequest(teachers, specs, labels)
+    ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
+    runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
     input_spec = input_spec_of(splits.train)
     panel = Panel(examined, input_spec, teachers, specs, ensemble, display, fabric.device, labels)
     asked = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
