@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from step import make_session, noise, step_of
+from step import make_run, noise, step_of
 from torch.profiler import ProfilerActivity, info
 
 import collegium as cg
@@ -83,7 +83,7 @@ def objective_step(
 def plain_step(options: argparse.Namespace) -> Callable[[], None]:
     """One step of the student on labels, with views, optimiser and meter."""
     count = options.batch_size * (2 * len(all_methods()) * options.repeats + 2)
-    return step_of(make_session(cg.Vanilla(), {}, noise(count), options))
+    return step_of(make_run(cg.Vanilla(), {}, noise(count), options))
 
 
 def seconds(work: Callable[[], None], times: int) -> float:

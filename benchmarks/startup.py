@@ -23,9 +23,9 @@ TEACHERS = ("resnet32", "resnet44", "resnet56")
 CHILD = """
 import json, os, sys, time
 begun = float(sys.argv.pop(1))
-from collegium.runner import setup as session
+from collegium.runner import setup
 from collegium.cli.main import main
-from collegium.training.trainer import Training
+from collegium.training.trainer import Trainer
 spent = {"imports": time.time() - begun}
 
 def timed(owner, name, part):
@@ -39,11 +39,11 @@ def timed(owner, name, part):
             spent[part + ", processor"] = time.process_time() - worked
     setattr(owner, name, outer)
 
-timed(session, "make_splits", "data")
-timed(session, "make_student", "student")
-timed(session, "make_faculty", "teachers")
-timed(session.Session, "_measure_teachers", "accuracy of teachers")
-step = Training.step
+timed(setup, "make_splits", "data")
+timed(setup, "make_student", "student")
+timed(setup, "make_ensemble", "teachers")
+timed(setup, "_measure_teachers", "accuracy of teachers")
+step = Trainer.step
 
 def first(*words):
     step(*words)
@@ -51,7 +51,7 @@ def first(*words):
     print(json.dumps(spent), flush=True)
     os._exit(0)
 
-Training.step = first
+Trainer.step = first
 main(sys.argv[1:])
 """
 

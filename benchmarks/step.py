@@ -11,8 +11,9 @@ Rows, each with `images_per_s` from the median of the repeats:
     rival         with --rival: the authors' published step, eager float32 (see rival.py)
 
 Every step is the one of the training loop itself, with data and augmentation. All rows run in one
-process, so under one setting of the C library's heap: collegium's own, which keeps freed memory, or
-with `--heap default` the library's. The last line gives the ratios.
+process, so under one setting of the C library's heap: that of the command `collegium`, which keeps
+freed memory, or with `--heap default` that of a program which imports collegium. The last line
+gives the ratios.
 
     python benchmarks/step.py --precision bf16
     python benchmarks/step.py --precision bf16 --compile on --rival --heap default
@@ -34,7 +35,6 @@ import torch
 from rival import make_rival_step
 
 import collegium as cg
-import collegium.build
 from collegium.build import input_spec_of
 from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
@@ -42,14 +42,18 @@ from collegium.data import ImageData, Splits
 from collegium.methods.base import AbstractMethod
 from collegium.models.network import Network
 from collegium.models.registry import build_network
-from collegium.runner.setup import Session
+from collegium.records.run_folder import Record
+from collegium.runner.carry_out import trainer_of
+from collegium.runner.setup import PreparedRun, prepare_run
 from collegium.training.metrics import Meter
+from collegium.utils.memory import keep_freed_memory
+from collegium.utils.signals import GracefulInterrupt
 
 Work = Callable[[], None]
 
 
 def noise(count: int) -> ImageData:
-    """Random pictures of CIFAR's shape."""
+    """Random images of CIFAR's shape."""
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
     labels, names = torch.arange(count) % 10, tuple(map(str, range(10)))
     return ImageData(images, labels, torch.arange(count), names, "noise", "crop-flip")
@@ -66,13 +70,13 @@ def calm(network: Network, data: ImageData) -> Network:
     return network.eval()
 
 
-def make_session(
+def make_run(
     method: AbstractMethod,
     teachers: dict[str, Network],
     data: ImageData,
     options: argparse.Namespace,
     storage: Storage | None = None,
-) -> Session:
+) -> PreparedRun:
     """A run of this method over one epoch of the data, put together but not started."""
     run = Run(
         data=Splits(data, data.subset(range(options.batch_size)), None),
@@ -89,12 +93,13 @@ def make_session(
         storage=storage or Storage(),
         views=1,
     )
-    return Session(run, Path(tempfile.mkdtemp()) / "run", quiet=True)
+    return prepare_run(run, quiet=True)
 
 
-def step_of(session: Session) -> Work:
+def step_of(prepared: PreparedRun) -> Work:
     """The loop's own step on the next batch."""
-    training = session.make_training()
+    record = Record(Path(tempfile.mkdtemp()) / "run")
+    training = trainer_of(prepared, record, GracefulInterrupt())
     training.module.train()
     training.module.objective.start_epoch(0, 1)
     training.teachers.expect(*training.loader.keys(0))
@@ -110,13 +115,13 @@ def step_of(session: Session) -> Work:
     return step
 
 
-def asks_of(session: Session) -> Work:
+def teachers_of(prepared: PreparedRun) -> Work:
     """The teachers' inference on the next batch."""
-    batches = iter(session.loader.epoch(0))
+    batches = iter(prepared.loader.epoch(0))
 
     def ask() -> None:
-        session.source.outputs(next(batches))
-        if session.fabric.device.type == "cuda":
+        prepared.source.outputs(next(batches))
+        if prepared.runtime.fabric.device.type == "cuda":
             torch.cuda.synchronize()
 
     return ask
@@ -135,7 +140,7 @@ def measure(rows: dict[str, Work], repeats: int) -> dict[str, float]:
 
 
 def arguments() -> argparse.Namespace:
-    """What can be asked for."""
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="cifar:resnet20")
     parser.add_argument(
@@ -155,8 +160,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Interleave the rows and print."""
     options = arguments()
-    if options.heap == "default":
-        collegium.build.keep_freed_memory = lambda: False
+    if options.heap == "kept":
+        keep_freed_memory()
     torch.manual_seed(0)
     data = noise(options.batch_size * (options.repeats + 3))
     input_spec = input_spec_of(data)
@@ -164,20 +169,20 @@ def main() -> None:
     bare = cg.AMTML(hint_weight=0.0)
     with tempfile.TemporaryDirectory() as folder:
         kept = Storage(f"{folder}/logits"), Storage(f"{folder}/hints", store_hints="int8")
-        live = make_session(bare, teachers, data, options)
+        live = make_run(bare, teachers, data, options)
         rows = {
-            "plain": step_of(make_session(cg.Vanilla(), teachers, data, options)),
+            "plain": step_of(make_run(cg.Vanilla(), teachers, data, options)),
             "live": step_of(live),
-            "live_hints": step_of(make_session(cg.AMTML(), teachers, data, options)),
-            "stored": step_of(make_session(bare, teachers, data, options, kept[0])),
-            "stored_hints": step_of(make_session(cg.AMTML(), teachers, data, options, kept[1])),
-            "teachers": asks_of(live),
+            "live_hints": step_of(make_run(cg.AMTML(), teachers, data, options)),
+            "stored": step_of(make_run(bare, teachers, data, options, kept[0])),
+            "stored_hints": step_of(make_run(cg.AMTML(), teachers, data, options, kept[1])),
+            "teachers": teachers_of(live),
         }
         if options.rival:
-            pictures = data.images_NDHW.permute(0, 2, 3, 1).contiguous().numpy()
-            rows["rival"] = make_rival_step(pictures, data.labels_N.numpy(), options.batch_size)
+            images = data.images_NDHW.permute(0, 2, 3, 1).contiguous().numpy()
+            rows["rival"] = make_rival_step(images, data.labels_N.numpy(), options.batch_size)
         seconds = measure(rows, options.repeats)
-    for name, info in live.infos.items():
+    for name, info in live.teachers.ensemble.infos.items():
         about_teacher = {"changes": info.changes, "notes": info.notes}
         print(json.dumps({"row": f"teacher {name}", **about_teacher}))
     about = {

@@ -59,11 +59,13 @@ def filling(
     for repeat in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             kept = Storage(f"{folder}/store")
-            session = step.make_session(bare(), teachers, data, options, kept)
-            assert isinstance(session.source, StoredTeachers)
-            pure = timed(lambda session=session: asked(session))
-            filled = timed(lambda session=session: session.source.expect(*session.loader.keys(0)))
-            again = timed(lambda session=session: asked(session))
+            prepared = step.make_run(bare(), teachers, data, options, kept)
+            assert isinstance(prepared.source, StoredTeachers)
+            pure = timed(lambda prepared=prepared: ask_all(prepared))
+            filled = timed(
+                lambda prepared=prepared: prepared.source.expect(*prepared.loader.keys(0))
+            )
+            again = timed(lambda prepared=prepared: ask_all(prepared))
             if repeat:  # the first one warms up
                 ratios.append(2 * filled / (pure + again))
             files = list(Path(f"{folder}/store").glob("teachers/*/*/*"))
@@ -79,26 +81,26 @@ def filling(
     }
 
 
-def asked(session: Any) -> None:
+def ask_all(prepared: Any) -> None:
     """Every teacher's inference alone, in the chunks that fill a store."""
-    positions = torch.arange(len(session.loader.data))
-    for name in session.ensemble.names:
-        with session.ensemble.loaded(name) as teacher:
-            for chunk in positions.split(session.request.optimisation.batch_size):
-                teacher.answer(session.loader.views.of(chunk, torch.zeros_like(chunk)))
+    positions = torch.arange(len(prepared.loader.data))
+    for name in prepared.teachers.ensemble.names:
+        with prepared.teachers.ensemble.loaded(name) as teacher:
+            for chunk in positions.split(prepared.run.optimisation.batch_size):
+                teacher.answer(prepared.loader.views.of(chunk, torch.zeros_like(chunk)))
 
 
 def steps(data: ImageData, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Steps with more and more teachers, interleaved with the student's own."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = {"plain": step.step_of(step.make_session(cg.Vanilla(), {}, data, options))}
+        rows = {"plain": step.step_of(step.make_run(cg.Vanilla(), {}, data, options))}
         lookups: dict[str, Callable[[], None]] = {}
         for count in (1, 3, 10):
             teachers = named(["cifar:resnet8"] * count, data)
             kept = Storage(f"{folder}/{count}")
-            session = step.make_session(bare(), teachers, data, options, kept)
-            rows[f"stored T={count}"] = step.step_of(session)
-            lookups[f"lookup T={count}"] = step.asks_of(session)
+            prepared = step.make_run(bare(), teachers, data, options, kept)
+            rows[f"stored T={count}"] = step.step_of(prepared)
+            lookups[f"lookup T={count}"] = step.teachers_of(prepared)
         seconds = step.measure(rows | lookups, options.repeats + 4)
     return [
         {

@@ -161,7 +161,9 @@ def execute(
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.models.user_modules import left_as_it_was
-    from collegium.runner.setup import Session
+    from collegium.runner.carry_out import carry_out
+    from collegium.runner.resume_check import recorded_threads
+    from collegium.runner.setup import prepare_run
     from collegium.utils.os_errors import describe
     from collegium.utils.signals import GracefulInterrupt, end_with_parent
 
@@ -170,10 +172,16 @@ def execute(
         end_with_parent()
     try:
         with GracefulInterrupt() as interrupt, left_as_it_was(run.student):
-            shown: dict[str, Any] = {"quiet": quiet, "label": label, "events": events}
-            session = Session(run, out, interrupt=interrupt, **shown)
-            allowed = Allowed(epochs, changed_code)
-            return session.carry_out(overwrite=overwrite, resume=resume, allowed=allowed)
+            threads = recorded_threads(Record(out)) if resume else None
+            prepared = prepare_run(run, quiet=quiet, label=label, threads=threads)
+            return carry_out(
+                prepared,
+                out,
+                interrupt=interrupt,
+                events=events,
+                overwrite=overwrite,
+                resume=Allowed(epochs, changed_code) if resume else None,
+            )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{go_on(run.to_json(), out)}") from None
     except ResourceError as error:
@@ -268,8 +276,9 @@ def evaluate(
     """
     import time
 
-    from collegium.build import input_spec_of, make_fabric, make_splits, make_teacher, relate
+    from collegium.build import input_spec_of, make_runtime, make_splits, make_teacher, relate
     from collegium.evaluation.predict import check_measurable, predict
+    from collegium.models.features.work import multiply_adds
     from collegium.models.network import parameter_count
     from collegium.utils.progress import Display
 
@@ -282,7 +291,9 @@ def evaluate(
     for doubt in network.origin.doubts:
         Display(label="evaluate").warn(doubt)
     mapped = relate("model", network.classes, splits.train.classes, told)
-    fabric = make_fabric(machine)
+    runtime = make_runtime(machine, "evaluate")
+    runtime.set_threads(batch_size * multiply_adds(network, splits.train.shape))
+    fabric = runtime.fabric
     started = time.perf_counter()
     found = predict(
         network.to(fabric.device),

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,13 +39,61 @@ from collegium.teachers.label_map import LabelMap, match
 from collegium.teachers.optimize import SAMPLE, InferenceOptions
 from collegium.types import Dims, MapShape
 from collegium.utils.from_json import ImageSize
-from collegium.utils.memory import keep_freed_memory
+from collegium.utils.memory import settle_heap
 from collegium.utils.progress import Display
+from collegium.utils.threads import choose_threads
 
 Labels = Mapping[str, Any] | Sequence[str]
 """A teacher's classes: each with the student's it stands for, or their names alone."""
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a command computes, and where it shows its progress.
+
+    Attributes:
+        machine: options of the machine.
+        fabric: devices, precision and processes, launched.
+        display: progress and messages.
+    """
+
+    machine: Machine
+    fabric: Fabric
+    display: Display
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first process, which writes files and shows messages."""
+        return self.fabric.is_global_zero
+
+    def set_threads(self, step_work: int, recorded: int | None = None) -> int:
+        """Compute with as many threads as the work is worth.
+
+        Args:
+            step_work: multiply-adds of one step of this process; 0 where they cannot be counted.
+            recorded: the number of threads of the run that is resumed.
+
+        Returns:
+            `Machine.threads`, else `recorded`, else `choose_threads` within torch's own number. On
+            other devices than a CPU it is torch's own number.
+        """
+        most = torch.get_num_threads()
+        on_cpu = self.fabric.device.type == "cpu"
+        threads = self.machine.threads or recorded or choose_threads(on_cpu * step_work, most)
+        torch.set_num_threads(threads)
+        return threads
+
+
+def make_runtime(machine: Machine, label: str, quiet: bool = True) -> Runtime:
+    """The processes of a command, launched, and their display: that of the first one alone shows.
+
+    Raises:
+        RequestError: the machine has no such device, or not as many.
+    """
+    fabric = make_fabric(machine)
+    return Runtime(machine, fabric, Display(quiet or not fabric.is_global_zero, label))
 
 
 def make_fabric(machine: Machine) -> Fabric:
@@ -55,42 +104,45 @@ def make_fabric(machine: Machine) -> Fabric:
     """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
-    keep_freed_memory()
-    # What it reports on itself is not what a user asked to see.
+    settle_heap()
+    # Messages of Fabric on its own workings are not for the user.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # On requests that are refused here, and advice on hardware that we did not choose.
+        warnings.simplefilter("ignore")
+        fabric = _fabric(machine)
+        if machine.precision == "16" and fabric.device.type == "cpu":
+            raise RequestError(
+                "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
+            )
+        fabric.launch()
+    return fabric
+
+
+def _fabric(machine: Machine) -> Fabric:
     devices, nodes = _processes(machine)
     many = devices * nodes > 1 or machine.strategy == "ddp"
     # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what is refused below
-            fabric = Fabric(
-                accelerator=machine.accelerator,
-                devices=devices,
-                num_nodes=nodes,
-                strategy=strategy,
-                precision=PRECISIONS[machine.precision],
-            )
-    except (RuntimeError, ValueError) as error:
-        asked = f"--accelerator {machine.accelerator} --devices {devices}"
-        raise RequestError(f"{asked} cannot be had here: {error}") from None
-    if machine.precision == "16" and fabric.device.type == "cpu":
-        raise RequestError(
-            "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
+        return Fabric(
+            accelerator=machine.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=strategy,
+            precision=PRECISIONS[machine.precision],
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on hardware we did not choose
-        fabric.launch()
-    return fabric
+    except (RuntimeError, ValueError) as error:
+        requested = f"--accelerator {machine.accelerator} --devices {devices}"
+        raise RequestError(f"{requested} cannot be had here: {error}") from None
 
 
 def _processes(machine: Machine) -> tuple[int, int]:
-    """Processes of a machine and number of machines: as asked, or as torchrun has started them.
+    """Processes of a machine and number of machines: as requested, or as torchrun started them.
 
     Raises:
-        RequestError: torchrun has started another number than was asked for.
+        RequestError: torchrun started another number of processes than was requested.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return machine.devices, 1
@@ -114,7 +166,7 @@ def make_splits(
 ) -> Splits:
     """The splits a string names, or those given; of some classes alone, if these are named.
 
-    The user hears what should be known of them.
+    Notes on the data are shown as warnings.
     """
     display = display or Display(quiet=True)
     splits = (
@@ -151,8 +203,8 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
 def input_spec_of(train: ImageData) -> InputSpec:
     """What networks for this data are built for.
 
-    Statistics are those of all training data, so that what is held out, and with it the seed,
-    decides neither how a network sees its pixels nor who a stored teacher is.
+    Its statistics are of all training data. So the seed, which decides what is held out, changes
+    neither the normalisation of a network nor the identity of a stored teacher.
     """
     mean, std = train.whole.mean, train.whole.std
     # A constant channel would be divided by 0.
@@ -189,11 +241,11 @@ def make_teacher(
     Args:
         name: of the teacher.
         model: a model string, or a module.
-        input_spec: what it looks at; its own classes may be others.
-        labels: its classes, where it does not say them itself: their order is that of its logits.
+        input_spec: of the data; the teacher's own classes may be others.
+        labels: its classes in the order of its logits, where its weights do not name them.
 
     Raises:
-        RequestError: a teacher that was never trained, or whose answers are not finite.
+        RequestError: a teacher that was never trained, or whose outputs are not finite.
     """
     classes = tuple(labels) if labels else input_spec.classes
     input_spec = dataclasses.replace(
@@ -206,7 +258,7 @@ def make_teacher(
 def relate(
     name: str, theirs: tuple[str, ...], ours: tuple[str, ...], labels: Labels | None = None
 ) -> LabelMap | None:
-    """How a teacher's classes are the student's: by a mapping, else by names.
+    """The map from a teacher's classes to the student's: by a mapping, else by names.
 
     Raises:
         RequestError: they have nothing in common, or the mapping does not fit.
@@ -220,7 +272,7 @@ def relate(
 
 
 def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -> None:
-    """Refuse a mapping for nobody.
+    """Refuse a label map for a teacher that does not exist.
 
     Raises:
         UnknownNameError: there is no teacher of that name.
@@ -232,57 +284,80 @@ def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say whose request it was that is refused."""
+    """Put the teacher's name into the message of a refused request."""
     try:
         yield
     except RequestError as error:
         raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
 
 
+@dataclass(frozen=True)
+class TeacherRequest:
+    """The teachers that a command needs.
+
+    Attributes:
+        models: model strings or modules, by name.
+        specs: what the user calls each model.
+        labels: label maps of teachers whose class names are others.
+        layers: hidden layers to read beside those of `survey`, by teacher.
+    """
+
+    models: Mapping[str, str | nn.Module]
+    specs: Mapping[str, str]
+    labels: Mapping[str, Labels] = field(default_factory=dict)
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 def make_ensemble(
-    models: Mapping[str, str | nn.Module],
-    specs: Mapping[str, str],
-    splits: Splits,
-    machine: Machine,
-    steps: int,
-    batch_size: int,
-    fabric: Fabric,
-    labels: Mapping[str, Labels] = {},
-    layers: Mapping[str, Sequence[str]] | None = None,
-    display: Display | None = None,
+    request: TeacherRequest, splits: Splits, runtime: Runtime, steps: int, batch_size: int
 ) -> TeacherEnsemble:
-    """The teachers of a run of so many steps, made as fast as their answers allow.
+    """The teachers of a command, made as fast as exact outputs allow.
+
+    Args:
+        request: which teachers.
+        splits: the student's data.
+        runtime: where they run.
+        steps: how many batches they will get: in long runs they may be compiled.
+        batch_size: of these batches.
 
     Raises:
-        RequestError: a teacher that cannot be had, or has none of the layers asked of it.
+        RequestError: a teacher cannot be built, or has none of the layers requested of it.
     """
-    check_labels(labels, models)
+    labels, machine = request.labels, runtime.machine
+    check_labels(labels, request.models)
     input_spec = input_spec_of(splits.train)
     builders = {
         name: functools.partial(make_teacher, name, model, input_spec, labels.get(name))
-        for name, model in models.items()
+        for name, model in request.models.items()
     }
     sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
-    images_BDHW = next(sample.epoch(0)).images_BDHW
-    inference = InferenceOptions(
+    return TeacherEnsemble(
+        builders,
+        request.specs,
+        next(sample.epoch(0)).images_BDHW,
+        _inference_options(runtime, steps, batch_size),
+        device=runtime.fabric.device,
+        bounded=machine.teacher_memory == "bounded",
+        relate=lambda name, theirs: relate(name, theirs, input_spec.classes, labels.get(name)),
+        layers=request.layers,
+    )
+
+
+def _inference_options(runtime: Runtime, steps: int, batch_size: int) -> InferenceOptions:
+    machine, fabric = runtime.machine, runtime.fabric
+    return InferenceOptions(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
         min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
         machine.teacher_block,
-        (display or Display(quiet=True)).warn if machine.teacher_batch == "auto" else None,
+        runtime.display.warn if machine.teacher_batch == "auto" else None,
     )
-    bounded = machine.teacher_memory == "bounded"
-    return TeacherEnsemble(
-        builders,
-        specs,
-        images_BDHW,
-        inference,
-        device=fabric.device,
-        bounded=bounded,
-        relate=lambda name, theirs: relate(name, theirs, input_spec.classes, labels.get(name)),
-        layers=layers,
-    )
+
+
+def teacher_work(ensemble: TeacherEnsemble) -> int:
+    """Multiply-adds of all teachers on one image."""
+    return sum(info.multiply_adds for info in ensemble.infos.values())
 
 
 def _teacher(model: str | nn.Module, input_spec: InputSpec) -> Network:
@@ -309,10 +384,10 @@ def make_dims(
 
     Args:
         student: the network that is trained.
-        teachers: what is known of each.
+        teachers: the description of each.
         input_spec: of the data.
         seed: of the method's random starts.
-        layers: of the student, asked for beside those of `survey`.
+        layers: of the student, requested beside those of `survey`.
 
     Raises:
         RequestError: the student has no such layer.
@@ -330,24 +405,24 @@ def make_dims(
 def resolve(
     method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
 ) -> AbstractMethod:
-    """The method, having chosen whom it hears.
+    """The method with its choice of teachers made.
 
     Raises:
-        RequestError: it hears teachers and none was given.
+        RequestError: it uses teachers and none was given.
     """
     if method.uses_teachers and not teachers:
         raise RequestError(
-            f"method {method.slug} hears teachers and none was given: add --teacher NAME=MODEL, "
+            f"method {method.slug} uses teachers and none was given: add --teacher NAME=MODEL, "
             "or use vanilla"
         )
     return method.resolve_teachers(teachers, accuracy)
 
 
 def resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
-    """How many views an example has: a quarter of the epochs where teachers are heard.
+    """How many views an example has: by default a quarter of the epochs where teachers are used.
 
-    So that their answers can be kept; whether they are is no matter, lest keeping them should
-    change the student.
+    Then teacher outputs can be stored. The number is the same without a store, so that storing
+    never changes the student.
     """
     if views is not None:
         return views

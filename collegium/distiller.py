@@ -42,7 +42,13 @@ from collegium.models.user_modules import (
 )
 from collegium.objectives.objective import Terms, class_numbers, total
 from collegium.teachers.ensemble import linear_head
-from collegium.training.module import check_reached, groups_of, student_layers
+from collegium.training.module import (
+    check_reached,
+    groups_of,
+    in_float32,
+    student_layers,
+    weighted_terms,
+)
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
 from collegium.utils.torch_state import as_ever
 
@@ -101,16 +107,8 @@ class Distiller(nn.Module):
         check_parts(teachers, method, "modules")
         _check_sizes(image_shape)
         if method.uses_teachers and not teachers:
-            raise RequestError(f"method {method.slug} hears teachers and none was given")
-        if isinstance(student, PARALLEL):
-            raise RequestError(
-                f"the student is wrapped by {type(student).__name__}, which layers cannot be read "
-                f"through: wrap the distiller, {type(student).__name__}(Distiller(...))"
-            )
-        student, _ = unwrapped(student)
-        check_tensors(student, "the student", trainable=True)
-        self.student = student
-        _check_learns(student, image_shape)
+            raise RequestError(f"method {method.slug} uses teachers and none was given")
+        self.student = student = _checked(student, image_shape)
         method = method.resolve_teachers(tuple(teachers), {})
         # No modules of this one: train(), parameters() and state_dict() must not reach them.
         self._teachers = {
@@ -161,16 +159,13 @@ class Distiller(nn.Module):
             RequestError: labels that are not that (floats, rows, a class there is not), a term that
                 would move nothing of the student, or a layer that cannot be read.
         """
-        student = self._observe(images_BDHW)
+        student = self._forward_student(images_BDHW)
         labels_B = class_numbers(labels_B, student.logits_BC)
         teachers = self.ask(images_BDHW)
-        # Losses need float32's range, also where the networks run in less.
-        with torch.autocast(images_BDHW.device.type, enabled=False):
-            weights_BT = self.objective.weigh(student, teachers, labels_B)
-            terms = self.objective(student, teachers, labels_B, weights_BT)
+        terms, weights_BT = weighted_terms(self.objective, student, teachers, labels_B)
         return DistillerOutputs(terms, weights_BT, student.logits_BC)
 
-    def _observe(self, images_BDHW: Tensor) -> StudentOutputs:
+    def _forward_student(self, images_BDHW: Tensor) -> StudentOutputs:
         student = StudentOutputs(*_read(self.student, self._hooks, images_BDHW, "the student"))
         # Somebody's own loop may freeze the whole student, to train what the method learns.
         if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
@@ -228,6 +223,19 @@ def _check_gives(network: nn.Module, image_shape: MapShape, whose: str) -> Tenso
     return logits_BC
 
 
+def _checked(student: nn.Module, image_shape: MapShape) -> nn.Module:
+    """The student itself, without wrappers that only change how it is called."""
+    if isinstance(student, PARALLEL):
+        raise RequestError(
+            f"the student is wrapped by {type(student).__name__}, which layers cannot be read "
+            f"through: wrap the distiller, {type(student).__name__}(Distiller(...))"
+        )
+    student, _ = unwrapped(student)
+    check_tensors(student, "the student", trainable=True)
+    _check_learns(student, image_shape)
+    return student
+
+
 def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
     """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
     # On a copy: a network may keep what this computes, and could not be copied any more.
@@ -270,8 +278,8 @@ def _read(
     plain = uncompiled(network) if hooks.layers else contextlib.nullcontext()
     with plain, hooks:
         rehearsed(hooks, network, images_BDHW)
-        logits_BC = logits_of(network(images_BDHW), whose, network.training).float()
-        return logits_BC, {path: m.float() for path, m in hooks.take(len(images_BDHW)).items()}
+        logits_BC = logits_of(network(images_BDHW), whose, network.training)
+        return in_float32(logits_BC, hooks, len(images_BDHW))
 
 
 def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def test_what_a_method_learns_stays_in_float32(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("teachers", "asked", "says"),
     [
-        ({}, cg.AMTML(), "amtml hears teachers and none was given"),
+        ({}, cg.AMTML(), "amtml uses teachers and none was given"),
         ({"five": network(classes=5)}, cg.KD(), "teacher five knows 5 classes, the student 10"),
         (two(), cg.KD(), "name one of wide, residual"),
         (two(), cg.FitNets(hint_pairs=("layer1=wide:layer9",)), "teacher wide has no layer"),

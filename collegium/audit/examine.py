@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from collegium.audit.advice import advise
@@ -21,11 +20,14 @@ from collegium.audit.symptoms import FEW, find_duplicates
 from collegium.audit.teacher_check import SIZE_PROBE, AuditContext, TeacherCheck
 from collegium.build import (
     Labels,
+    Runtime,
+    TeacherRequest,
     input_spec_of,
     make_ensemble,
-    make_fabric,
+    make_runtime,
     make_splits,
     make_student,
+    teacher_work,
 )
 from collegium.config.options import Machine
 from collegium.config.run import describe
@@ -38,7 +40,6 @@ from collegium.plots.words import listed
 from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers.label_map import group_table
 from collegium.utils.from_json import ImageSize
-from collegium.utils.progress import Display
 from collegium.utils.torch_state import as_ever
 
 Json = dict[str, Any]
@@ -90,10 +91,10 @@ def audit(
     started = time.perf_counter()
     if not teachers or probe < 0:
         raise RequestError("an audit needs --teacher NAME=MODEL, and --probe of at least 0")
-    fabric = make_fabric(machine)
-    display = Display(quiet or not fabric.is_global_zero, "audit")
+    runtime = make_runtime(machine, "audit", quiet)
+    fabric, display = runtime.fabric, runtime.display
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
-    context = _context(teachers, splits, split, machine, fabric, labels, display)
+    context = _context(teachers, splits, split, runtime, labels)
     predictor = SplitPredictor(context.ensemble, machine, fabric, display, store, describe(data))
     report = _report(context, _outputs(context, predictor), probe)
     report["student"] = None if student is None else _student(context, student, seed)
@@ -106,18 +107,17 @@ def _context(
     teachers: Mapping[str, str | nn.Module],
     splits: Splits,
     split: str,
-    machine: Machine,
-    fabric: Fabric,
+    runtime: Runtime,
     labels: Mapping[str, Labels],
-    display: Display,
 ) -> AuditContext:
     examined, input_spec = splits.get(split), input_spec_of(splits.train)
     specs = {name: describe(model) for name, model in teachers.items()}
-    ensemble = make_ensemble(
-        teachers, specs, splits, machine, 0, 128, fabric, labels, display=display
-    )
+    request = TeacherRequest(teachers, specs, labels)
+    ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
+    runtime.set_threads(runtime.machine.teacher_block * teacher_work(ensemble))
+    device = runtime.fabric.device
     return AuditContext(
-        examined, input_spec, teachers, specs, ensemble, display, fabric.device, labels
+        examined, input_spec, teachers, specs, ensemble, runtime.display, device, labels
     )
 
 

@@ -35,7 +35,7 @@ ARITHMETIC = ("precision", "micro_batches", "channels_last", "fold", "fused", "c
 NAMED = ("data", "teachers", "watch_test")
 """What else must be equal where nothing is built that could be looked at instead."""
 CODE, CHANGES, ID = "code", "changes", "id"
-_ASIDE = (ID, CHANGES, "format", "environment", "data", "teachers", "machine", "storage")
+_ASIDE = (ID, CHANGES, "format", "threads", "environment", "data", "teachers", "machine", "storage")
 """Parts of run.json that do not decide, or do in a few of their words; they are hashed apart."""
 
 

@@ -21,6 +21,7 @@ from collegium.export.load_student import open_student, same_images, splits_of
 from collegium.export.model import Model, Subject
 from collegium.export.options import TOLERANCE, ExportOptions, Format
 from collegium.export.paths import CARD, RESULT, free_place, refuse_unfinished
+from collegium.export.predict import useful_threads
 from collegium.export.quantize import write_int8
 from collegium.export.verify import Comparison, compare, latency
 from collegium.models.licences import read_licence
@@ -80,7 +81,7 @@ def export_student(
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
     subject = Subject(opened, wanted.normalise == "inside")
-    with _staging(place) as staging, _threads(wanted.threads):
+    with _staging(place) as staging, _threads(wanted.threads or useful_threads(opened)):
         display.say(f"writing {wanted.format}")
         models = _write(subject, wanted, splits.train, staging)
         found = _measure(subject, wanted, models, splits, staging, display)
@@ -121,9 +122,9 @@ def _staging(place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

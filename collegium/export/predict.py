@@ -22,7 +22,9 @@ from collegium.export.load_student import Student, open_student
 from collegium.export.options import Which
 from collegium.export.paths import check_images
 from collegium.export.verify import check_finite
+from collegium.models.features.work import multiply_adds
 from collegium.records.run_folder import Json
+from collegium.utils.threads import choose_threads
 from collegium.utils.torch_state import as_ever
 
 CHUNK = 500
@@ -65,6 +67,7 @@ def predict(
     pictures = [Picture(str(path), path) for path in _files(images, tell)]
     opened = open_student(folder, weights, student)
     opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
+    torch.set_num_threads(useful_threads(opened))
     rows: list[Json] = []
     for chunk in _chunks(pictures):
         probabilities_BC = _logits(opened, chunk).softmax(dim=1)
@@ -74,6 +77,12 @@ def predict(
             names = [opened.network.classes[place] for place in places]
             rows.append({"image": picture.name, "classes": names, "probabilities": values})
     return rows
+
+
+def useful_threads(opened: Student) -> int:
+    """The number of CPU threads that an evaluation of the student is worth."""
+    work = CHUNK * multiply_adds(opened.network, opened.image_shape)
+    return choose_threads(work, torch.get_num_threads())
 
 
 def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Path]:

@@ -7,7 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from collegium.build import Labels, make_ensemble, make_fabric, make_splits
+from collegium.build import (
+    Labels,
+    TeacherRequest,
+    make_ensemble,
+    make_runtime,
+    make_splits,
+    teacher_work,
+)
 from collegium.config.options import Machine
 from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
@@ -19,11 +26,12 @@ from collegium.store.plan import human_bytes
 from collegium.store.store import LOGITS, parse_layer
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.utils.from_json import ImageSize
-from collegium.utils.progress import Display
+from collegium.utils.torch_state import as_ever
 
 Json = dict[str, Any]
 
 
+@as_ever
 def build(
     folder: Path,
     data: str,
@@ -116,10 +124,9 @@ def _inquire(
     choose: Callable[[Splits], Splits],
 ) -> StoreRequest:
     """About so many views of all training examples of some data, held out or not."""
-    fabric = make_fabric(machine)
-    display = Display(quiet or not fabric.is_global_zero, "store")
-    splits = choose(make_splits(data, 0.0, 0, image_size, machine, display))
-    pixels = splits.train.to(fabric.device)
+    runtime = make_runtime(machine, "store", quiet)
+    splits = choose(make_splits(data, 0.0, 0, image_size, machine, runtime.display))
+    pixels = splits.train.to(runtime.fabric.device)
     views = Views(
         pixels,
         recipe or splits.train.augment,
@@ -128,10 +135,10 @@ def _inquire(
         machine.decoders,
     )
     steps = count * -(-len(splits.train) // batch_size)
-    ensemble = make_ensemble(
-        teachers, teachers, splits, machine, steps, batch_size, fabric, labels, layers, display
-    )
-    return StoreRequest(data, views, ensemble, machine, batch_size, fabric, display)
+    wanted = TeacherRequest(teachers, teachers, labels, layers)
+    ensemble = make_ensemble(wanted, splits, runtime, steps, batch_size)
+    runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
+    return StoreRequest(data, views, ensemble, machine, batch_size, runtime.fabric, runtime.display)
 
 
 def _codecs(
@@ -218,6 +225,7 @@ def describe(found: Json) -> str:
     return "\n".join([*lines, *(f"damaged: {text}" for text in found["damaged"])])
 
 
+@as_ever
 def verify(
     folder: Path,
     *,

@@ -11,6 +11,7 @@ from collegium.errors import CollegiumError, RequestError
 from collegium.models.features.discover import survey
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.trace import readable
+from collegium.models.features.work import multiply_adds
 from collegium.models.key_matching import LoadingReport
 from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
@@ -37,6 +38,7 @@ class TeacherInfo:
         std: of the normalisation.
         resizing: what every view is brought to ("224x224 bicubic"); empty where it stays as it is.
         parameters: number of trained values.
+        multiply_adds: of its forward of one view, see `multiply_adds`.
         maps: shape of each hidden layer a hint can use.
         changes: how it was made fast.
         notes: how it was loaded; what was tried to make it fast and left, with the reason.
@@ -58,6 +60,7 @@ class TeacherInfo:
     std: tuple[float, ...]
     resizing: str
     parameters: int
+    multiply_adds: int
     maps: Mapping[str, MapShape]
     changes: tuple[str, ...]
     notes: tuple[str, ...]
@@ -118,6 +121,7 @@ class TeacherEnsemble:
         labels = self._relate(name, network.classes)
         channels, rows, columns = self._images_BDHW.shape[1:]
         asked = self._layers.get(name, ())
+        work = multiply_adds(network, (channels, rows, columns))
         maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
         sha256, parameters = weights_hash(network), parameter_count(network)
         origin = network.origin
@@ -135,6 +139,7 @@ class TeacherEnsemble:
             network.preprocess.std,
             network.preprocess.resizing,
             parameters,
+            work,
             maps,
             tuple(prepared.changes),
             (*origin.notes, *prepared.notes),

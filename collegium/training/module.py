@@ -90,11 +90,7 @@ class DistillModule(nn.Module):
             RequestError: a term would move nothing of the student, or a layer cannot be read.
         """
         rehearsed(self._hooks, self.student, images_BDHW).forget()
-        logits_BC = self._run(images_BDHW)
-        maps = {
-            path: feature.float() for path, feature in self._hooks.take(len(images_BDHW)).items()
-        }
-        outputs = StudentOutputs(logits_BC.float(), maps)
+        outputs = StudentOutputs(*in_float32(self._run(images_BDHW), self._hooks, len(images_BDHW)))
         if self.training:
             check_reached(self.student, self.objective, outputs)
         return outputs
@@ -127,10 +123,7 @@ class DistillModule(nn.Module):
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
         batch, teachers = distill_batch.batch, distill_batch.answers
         student = self.forward_student(batch.images_BDHW)
-        # Losses are small next to the networks and need float32's range.
-        with torch.autocast(batch.images_BDHW.device.type, enabled=False):
-            weights_BT = self.objective.weigh(student, teachers, batch.labels_B)
-            terms = self.objective(student, teachers, batch.labels_B, weights_BT)
+        terms, weights_BT = weighted_terms(self.objective, student, teachers, batch.labels_B)
         return terms, weights_BT, student.logits_BC
 
     def parameter_groups(self, options: Optimisation) -> list[dict[str, Any]]:
@@ -168,6 +161,26 @@ class DistillModule(nn.Module):
         )
         present = [gradient.norm() for gradient in gradients if gradient is not None]
         return torch.stack(present).norm().item() if present else 0.0
+
+
+def in_float32(
+    logits_BC: Tensor, hooks: FeatureHooks, examples: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outputs of a forward in float32: logits, and the layers that the hooks have read."""
+    maps = {path: feature.float() for path, feature in hooks.take(examples).items()}
+    return logits_BC.float(), maps
+
+
+def weighted_terms(
+    objective: Objective, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Tensor
+) -> tuple[Terms, Tensor]:
+    """Scaled terms (B,) and teacher weights (B, T), without autocast.
+
+    Losses cost little beside the networks, and need float32's range.
+    """
+    with torch.autocast(student.logits_BC.device.type, enabled=False):
+        weights_BT = objective.weigh(student, teachers, labels_B)
+        return objective(student, teachers, labels_B, weights_BT), weights_BT
 
 
 def _of_compiler(problem: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The loop: views in, terms out, one optimiser; nothing here knows a paper or a teacher's name."""
+"""The training loop, the same for every method."""
 
 import time
 from collections.abc import Mapping
@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
-from collegium.config.options import Machine, Optimisation, read_interval
+from collegium.build import Runtime
+from collegium.config.options import Optimisation
 from collegium.data import ImageData, Loader
 from collegium.errors import NumericsError, RequestError
 from collegium.objectives.objective import Terms, total
@@ -36,96 +37,118 @@ from collegium.training.nan_guard import (
 )
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
-from collegium.utils.progress import Display
-from collegium.utils.signals import GracefulInterrupt
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The splits that training reads.
+
+    Attributes:
+        loader: this process's part of the training data.
+        validation: chooses the best epoch; None where there is none.
+        watched: the test split, if it is measured every epoch; it chooses nothing.
+    """
+
+    loader: Loader
+    validation: ImageData | None = None
+    watched: ImageData | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint must have in common with the run; another one is refused.
+
+    Attributes:
+        teachers: SHA-256 of the teachers' weights, by name.
+        run: the identities of the run, the current one first; empty to accept any.
+    """
+
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
 
 
 @dataclass
 class Trainer:
     """One training, from its first step or from a checkpoint to its last epoch.
 
+    `make_trainer` builds it.
+
     Attributes:
-        fabric: devices, precision and processes.
-        module: student and objective.
-        teachers: where answers come from.
-        loader: this process's share of the training data.
-        validation: what the best epoch is chosen on; None where there is none.
+        runtime: devices, processes, display.
+        data: the splits.
+        teachers: gives the teachers' outputs.
         options: epochs, batch size, optimiser.
-        machine: parts of a batch, fused optimiser, checkpoints.
-        record: where metrics and checkpoints go.
-        display: what the user sees meanwhile.
-        identity: SHA-256 of the teachers' weights by name; checkpoints of others are refused.
-        interrupt: knows whether somebody wants to stop.
-        watched: the test split, where it is to be looked at every epoch; nothing is chosen by it.
-        run_ids: the identities of the run, as it is now first; checkpoints of others are refused.
+        state: what a checkpoint holds, the module among it.
+        wrapped: the module, synchronised over processes.
+        optimizer: the optimiser, as Fabric wraps it.
+        checkpoint_scheduler: writes checkpoints.
+        epoch_logger: writes metrics.
     """
 
-    fabric: Fabric
-    module: DistillModule
+    runtime: Runtime
+    data: TrainingData
     teachers: AbstractTeacherSource
-    loader: Loader
-    validation: ImageData | None
     options: Optimisation
-    machine: Machine
-    record: Record
-    display: Display
-    identity: Mapping[str, str] = field(default_factory=dict)
-    interrupt: GracefulInterrupt = field(default_factory=GracefulInterrupt)
-    watched: ImageData | None = None
-    run_ids: tuple[str, ...] = ()
+    state: State
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    checkpoint_scheduler: CheckpointScheduler
+    epoch_logger: EpochLogger
+    _compiled: bool = False
 
-    def __post_init__(self) -> None:
-        if self.options.skip_nonfinite and self.fabric.world_size > 1:
-            raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
-        optimizer = make_optimizer(self.module, self.options, self.machine.fused)
-        self.wrapped, self.optimizer = self.fabric.setup(self.module, optimizer)
-        scaler = self.fabric.strategy.precision
-        progress = Progress(steps=len(self.loader))
-        self.state = State(self.module, optimizer, progress, self._meter(0), scaler, self.identity)
-        self.state.run = self.run_ids
-        every = read_interval(self.machine.checkpoint_every)
-        self.checkpoint_scheduler = CheckpointScheduler(
-            self.record, every, self.fabric, self.interrupt
-        )
-        self.epoch_logger = EpochLogger(
-            self.fabric, self.module, self.validation, self.record, self.display, self.watched
-        )
-        self._compiled = False
+    @property
+    def fabric(self) -> Fabric:
+        """Devices, precision and processes."""
+        return self.runtime.fabric
+
+    @property
+    def module(self) -> DistillModule:
+        """Student and objective."""
+        return self.epoch_logger.module
+
+    @property
+    def loader(self) -> Loader:
+        """This process's part of the training data."""
+        return self.data.loader
+
+    @property
+    def record(self) -> Record:
+        """The run folder."""
+        return self.checkpoint_scheduler.record
 
     @property
     def weights(self) -> tuple[Tensor, Tensor] | None:
-        """Index and weights of every example of this process in the last epoch, once it is over."""
+        """Index and weights of this process's examples in the last epoch; None before its end."""
         over = self.state.progress.epoch == self.options.epochs
         return self.state.meter.kept() if over and self.teachers.names else None
 
     def resume(self) -> None:
-        """Go on from the newest sound checkpoint, if there is one."""
-        warn = self.display.warn if self.fabric.is_global_zero else _say_nothing
+        """Load the newest intact checkpoint, if there is one."""
+        warn = self.runtime.display.warn if self.runtime.first else _show_nothing
         if not checkpoint.load(self.record.path(CHECKPOINT), self.state, self.fabric, warn):
             warn(f"{self.record.folder} has no finished checkpoint: it starts again at epoch 1")
         progress = self.state.progress
         progress.steps = len(self.loader)
         if not progress.step and progress.epoch < self.options.epochs:
-            # The measures of what was the last epoch, of a run that is to have more.
+            # The checkpoint has the measures of an epoch that was the last and no longer is.
             self.state.meter = self._meter(progress.epoch)
         self.state.meter.keep_weights = self._meter(progress.epoch).keep_weights
-        if self.fabric.is_global_zero:
+        if self.runtime.first:
             self.epoch_logger.reopen(self.state)
 
     def run(self) -> None:
-        """Everything that is left; checkpoints in between.
+        """Train the remaining epochs, and write checkpoints in between.
 
         Raises:
-            KeyboardInterrupt: somebody wants to stop.
+            KeyboardInterrupt: the user stops the run.
         """
         done = self.state.progress
-        with self.display.training(self.options.epochs, done.steps, done.epoch, done.step):
+        with self.runtime.display.training(self.options.epochs, done.steps, done.epoch, done.step):
             for epoch in range(self.state.progress.epoch, self.options.epochs):
                 self._epoch(epoch)
 
     def _meter(self, epoch: int) -> Meter:
-        last = epoch + 1 >= self.options.epochs
-        return Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
+        return _meter(self.teachers, epoch, self.options.epochs)
 
     def _epoch(self, epoch: int) -> None:
         progress, began = self.state.progress, time.perf_counter()
@@ -133,21 +156,21 @@ class Trainer:
         self.module.objective.start_epoch(epoch, self.options.epochs)
         self.wrapped.train()
         self._expect(epoch)
-        with self.interrupt.deferred():
+        with self.checkpoint_scheduler.interrupt.deferred():
             for batch in self.loader.epoch(epoch, progress.step):
                 distill_batch = self._try(epoch * progress.steps + progress.step, batch)
                 progress.step += 1
                 progress.epoch_seconds = time.perf_counter() - began
-                self.display.step(progress, self.state.meter.means)
+                self.runtime.display.step(progress, self.state.meter.means)
                 if progress.step < progress.steps:
                     self.checkpoint_scheduler.after_step(self.state)
             self._close_epoch(distill_batch)
 
     def _try(self, step: int, batch: Batch) -> DistillBatch | None:
-        """A step; None where it was left out, for numbers that were none.
+        """A step; None if a NaN or an infinity occurred and the step is skipped.
 
         Raises:
-            NumericsError: it went wrong, and may not be left out.
+            NumericsError: it occurred, and the step may not be skipped.
         """
         skips = self.options.skip_nonfinite
         before = {n: b.clone() for n, b in self.module.named_buffers()} if skips else {}
@@ -155,32 +178,30 @@ class Trainer:
             answers = self.ask(batch, step)
             self.step(step, batch, answers, self.state.meter)
         except NumericsError as error:
-            self._leave_out(step, batch, error, before)
+            self._skip(step, batch, error, before)
             return None
         self.state.progress.skipped_in_a_row = 0
         return DistillBatch(batch, answers)
 
-    def _leave_out(
+    def _skip(
         self, step: int, batch: Batch, error: NumericsError, before: Mapping[str, Tensor]
     ) -> None:
         progress = self.state.progress
-        progress.skipped, progress.skipped_in_a_row = (
-            progress.skipped + 1,
-            progress.skipped_in_a_row + 1,
-        )
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
         about = {"error": str(error), "step": step, "epoch": progress.epoch}
         about["process"] = self.fabric.global_rank
         if not self.options.skip_nonfinite or progress.skipped_in_a_row > IN_A_ROW:
-            said = self.teachers.outputs(batch).logits_BTC
-            place = write_dump(self.record.folder, about, self.module, batch, said)
+            logits_BTC = self.teachers.outputs(batch).logits_BTC
+            place = write_dump(self.record.folder, about, self.module, batch, logits_BTC)
             lower = f"a lower --lr than {self.options.peak_lr:g} may help"
             raise NumericsError(f"{error}; {self._last_good()}; see {place}; {lower}") from None
-        self.display.warn(f"step {step} is left out: {error}")
+        self.runtime.display.warn(f"step {step} is left out: {error}")
         for name, buffer in self.module.named_buffers():
             buffer.copy_(before[name])
 
     def ask(self, batch: Batch, step: int) -> TeacherOutputs:
-        """What the teachers say of a batch, checked."""
+        """The teachers' outputs for a batch, checked for NaN and infinities."""
         started = time.perf_counter()
         answers = self.teachers.outputs(batch)
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
@@ -199,28 +220,32 @@ class Trainer:
         factor = learning_rate_factor(self.options.schedule, progress)
         set_learning_rate(self.optimizer, self.options.peak_lr * factor)
         self.optimizer.zero_grad()
-        *early, last = DistillBatch(batch, answers).parts(self.machine.micro_batches)
+        *early, last = DistillBatch(batch, answers).parts(self.runtime.machine.micro_batches)
         scale = self._scale(len(batch))
-        learnt = []
+        measures = []
         for part in early:
             with self.fabric.no_backward_sync(self.wrapped):
-                learnt.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
-        learnt.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
+                measures.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
+        measures.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
         self._move(step)
-        for measures in learnt:
-            meter.add(*measures)
-        if self.module.dropped and not self._compiled:
-            self.display.warn(f"student {self.module.dropped}")
-            self._compiled = True
-        if self.module.compiles and not self._compiled:
-            seconds = time.perf_counter() - started
-            self.display.say(f"student compiled, with the first step, in {seconds:.0f} s")
-            self._compiled = True
+        for measured in measures:
+            meter.add(*measured)
+        if not self._compiled:
+            self._report_compiled(time.perf_counter() - started)
+
+    def _report_compiled(self, seconds: float) -> None:
+        """After the first step: show whether the student is compiled, where this was wanted."""
+        if self.module.dropped:
+            self.runtime.display.warn(f"student {self.module.dropped}")
+        elif self.module.compiles:
+            text = f"student compiled, with the first step, in {seconds:.0f} s"
+            self.runtime.display.say(text)
+        self._compiled = bool(self.module.dropped or self.module.compiles)
 
     def _learn(
         self, step: int, distill_batch: DistillBatch, scale: float
     ) -> tuple[Batch, Terms, Tensor, Tensor]:
-        """Gradients of a part of a batch; gives what its meter is to be told."""
+        """Compute the gradients of a part of a batch; gives what the meter adds."""
         terms, weights_BT, logits_BC = self.wrapped(distill_batch)
         loss = total(terms)
         check_loss(loss, terms, logits_BC, distill_batch.batch, distill_batch.answers, step)
@@ -229,7 +254,7 @@ class Trainer:
         return distill_batch.batch, known, weights_BT.detach(), logits_BC.detach()
 
     def _move(self, step: int) -> None:
-        """Change the parameters, if the gradients are numbers; a scaler sees to that itself."""
+        """Change the parameters, if the gradients are finite; a scaler checks this itself."""
         scaler = getattr(self.state.scaler, "scaler", None)
         if scaler is None:
             check_gradients(self.module, step)
@@ -237,14 +262,14 @@ class Trainer:
         check_scale(scaler, step)
 
     def _scale(self, share: int) -> float:
-        """Makes the mean over processes the mean over the examples of the global batch."""
+        """The factor that turns the mean over processes into the mean over the global batch."""
         if self.fabric.world_size == 1:
             return 1.0
-        everybody = over_processes(self.fabric, torch.tensor(float(share)))
-        return share * self.fabric.world_size / everybody
+        examples = over_processes(self.fabric, torch.tensor(float(share)))
+        return share * self.fabric.world_size / examples
 
     def _close_epoch(self, distill_batch: DistillBatch | None) -> None:
-        """Metrics, validation and a checkpoint; the lesson is that of the last step."""
+        """Metrics, validation and a checkpoint; the batch is that of the last step."""
         progress = self.state.progress
         step = (progress.epoch + 1) * progress.steps
         if progress.skipped == progress.steps:
@@ -265,5 +290,44 @@ class Trainer:
         return checkpoint.last_good(self.record.path(CHECKPOINT))
 
 
-def _say_nothing(text: str) -> None:
+def make_trainer(
+    runtime: Runtime,
+    data: TrainingData,
+    teachers: AbstractTeacherSource,
+    module: DistillModule,
+    options: Optimisation,
+    scheduler: CheckpointScheduler,
+    identity: Identity,
+) -> Trainer:
+    """The training of a module, before its first step.
+
+    Raises:
+        RequestError: steps are to be skipped, and there are several processes.
+    """
+    fabric, record = runtime.fabric, scheduler.record
+    if options.skip_nonfinite and fabric.world_size > 1:
+        raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
+    optimizer = make_optimizer(module, options, runtime.machine.fused)
+    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    state = State(
+        module,
+        optimizer,
+        Progress(steps=len(data.loader)),
+        _meter(teachers, 0, options.epochs),
+        fabric.strategy.precision,
+        identity.teachers,
+        run=identity.run,
+    )
+    logger = EpochLogger(fabric, module, data.validation, record, runtime.display, data.watched)
+    return Trainer(
+        runtime, data, teachers, options, state, wrapped, wrapped_optimizer, scheduler, logger
+    )
+
+
+def _meter(teachers: AbstractTeacherSource, epoch: int, epochs: int) -> Meter:
+    last = epoch + 1 >= epochs
+    return Meter(teachers.names, keep_weights=last and bool(teachers.names))
+
+
+def _show_nothing(text: str) -> None:
     """For processes that are not the first."""

@@ -130,7 +130,7 @@ def tuples(options: Any) -> Any:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
-FOUND = ("environment", "fingerprint", "identity", "pixels", "code", "changes", "id")
+FOUND = ("environment", "fingerprint", "identity", "pixels", "code", "changes", "id", "threads")
 """What run.json holds beside the request: found when the run was started, or changed since."""
 _FOUND_IN_DATA = ("view recipe", "validation split", "test split", "train split")
 

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
+from collegium.utils.memory import keep_freed_memory
 from collegium.utils.signals import end_with_parent
 
 Item = TypeVar("Item")
@@ -52,6 +53,7 @@ def _begin(stopped: Event) -> None:
     global _stopped
     _stopped = stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     end_with_parent()
 
 

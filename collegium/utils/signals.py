@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: the step that goes on is finished, a second time ends at once."""
+"""Ctrl-C and termination: the current step is finished first; a second signal ends at once."""
 
 import contextlib
 import os
@@ -12,24 +12,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulInterrupt:
-    """Listens for SIGINT and SIGTERM while it is entered.
+    """Handles SIGINT and SIGTERM while it is entered.
 
-    The first one raises `KeyboardInterrupt`, but within `deferred` it is only noted in `wanted`,
-    for whoever is patient to look at. The second one does what it does to any program.
+    The first signal raises `KeyboardInterrupt`. Within `deferred` it only sets `wanted`, which the
+    code inside checks. The second signal has the system's default effect.
 
-    Python hears signals in its main thread alone; elsewhere this does nothing. What the process was
-    told to ignore is ignored here too.
+    Python handles signals in its main thread alone; in other threads this does nothing. Signals
+    that the process ignores stay ignored.
     """
 
     def __init__(self) -> None:
         self.wanted = False
-        self._patient = False
+        self._deferred = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "GracefulInterrupt":
         if threading.current_thread() is threading.main_thread():
-            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._hear) for number in heard}
+            handled = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(
@@ -43,24 +43,24 @@ class GracefulInterrupt:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A part that must not be torn apart."""
-        self._patient = True
+        """Inside, the first signal does not interrupt."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._patient = False
+            self._deferred = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.wanted = True
-        if not self._patient:
+        if not self._deferred:
             raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it, however that ended."""
+    """End this process within a second after its parent has ended, for whatever reason."""
     parent = os.getppid()
 
     def watch() -> None:

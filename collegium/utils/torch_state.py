@@ -1,8 +1,8 @@
-"""What a caller may have set for all of torch, put aside while this library works.
+"""Global settings of torch that a caller may have changed: replaced while this library works.
 
-`no_grad`, `inference_mode`, `autocast`, a default type of numbers or a default device decide how
-tensors are made and what is remembered of them: a run would be refused, round otherwise or end in
-an error of torch's own.
+`no_grad`, `inference_mode`, `autocast`, a default dtype or a default device decide how tensors are
+made and whether they have gradients. With them a run would be refused, round differently or fail
+with an error of torch.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def as_ever(work: Callable[P, R]) -> Callable[P, R]:
-    """A function that runs with torch's own defaults, whatever its caller has set."""
+    """A function that runs in `torch_as_ever`."""
 
     @functools.wraps(work)
     def undisturbed(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,8 +27,11 @@ def as_ever(work: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def torch_as_ever() -> Iterator[None]:
-    """Gradients, float32, the CPU and no autocast by default inside; afterwards as it was."""
-    import torch  # A command line that only prints should not wait for it.
+    """Inside: gradients, float32, the CPU and no autocast by default. Afterwards: as before.
+
+    The number of threads stays the caller's until something inside chooses another.
+    """
+    import torch  # Late, so that a command that only prints does not load it.
 
     dtype = torch.get_default_dtype()
     with contextlib.ExitStack() as stack:
@@ -41,5 +44,6 @@ def torch_as_ever() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         stack.callback(torch.set_default_dtype, dtype)
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_default_dtype(torch.float32)
         yield

@@ -15,10 +15,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import collegium.runner.carry_out
 from collegium.cli.main import VERBS, main
 from collegium.methods import all_methods
 from collegium.records.run_folder import Record
-from collegium.runner.setup import Session
 from scripts.fault_injection.attempt import End, Tally
 from scripts.fault_injection.fixtures import snapshot
 
@@ -91,13 +91,13 @@ def requests(count: int, draw: random.Random) -> Iterator[Tally]:
 
 @contextlib.contextmanager
 def _up_to_the_first_step() -> Iterator[None]:
-    """A session is built, which checks all of a request, and not carried out."""
-    carry_out = Session.carry_out
-    Session.carry_out = lambda self, **_: Record(self.out)  # type: ignore[method-assign]
+    """A run is prepared, which checks all of a request, and not carried out."""
+    carry_out = collegium.runner.carry_out.carry_out
+    collegium.runner.carry_out.carry_out = lambda prepared, out, **_: Record(out)
     try:
         yield
     finally:
-        Session.carry_out = carry_out  # type: ignore[method-assign]
+        collegium.runner.carry_out.carry_out = carry_out
 
 
 def _generated(what: str, words: st.SearchStrategy[list[str]], count: int, number: int) -> Tally:

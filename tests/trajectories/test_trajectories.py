@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     with monkeypatch.context() as patched:
         patched.setattr(Display, "epoch", stop)
         if stop_after == 5:  # all epochs are done, the summary is not
-            patched.setattr("collegium.runner.setup.close", stop_at_the_end)
+            patched.setattr("collegium.runner.carry_out.close", stop_at_the_end)
         assert main([*words.split(), "broken"]) == 130
     assert not Path("broken/student.safetensors").exists()
     assert main(["resume", "broken", "--quiet"]) == 0

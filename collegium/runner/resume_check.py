@@ -1,0 +1,113 @@
+"""What run.json says of a run, and whether a folder holds the same run."""
+
+import platform
+import sys
+
+import torch
+
+from collegium.config.same_run import (
+    new_versions,
+    refuse_edited,
+    refuse_other_code,
+    refuse_other_run,
+    refuse_other_teachers,
+    run_id,
+    unknown_code,
+)
+from collegium.records.run_folder import RUN, Json, Record
+from collegium.runner import final_evaluation
+from collegium.runner.changes import Allowed
+from collegium.runner.setup import PreparedRun
+from collegium.utils.version import VERSION
+
+THREADS = "threads"
+"""Key of run.json: the number of CPU threads of a process, which decides how numbers round."""
+
+
+def recorded_threads(record: Record) -> int | None:
+    """The number of threads a run was started with: torch's own where run.json has none."""
+    if not record.path(RUN).is_file():
+        return None
+    found = record.run.get(THREADS)
+    return found if isinstance(found, int) else torch.get_num_threads()
+
+
+def describe_run(prepared: PreparedRun) -> tuple[Json, list[Json]]:
+    """What run.json and teachers.json say of the run as it is now."""
+    splits = prepared.splits
+    content = {
+        **prepared.run.to_json(),
+        **({"pixels": pixels} if (pixels := splits.rule.to_json()) else {}),
+        "fingerprint": splits.train.fingerprint(),
+        "identity": _identity(prepared),
+        **_code(prepared),
+        THREADS: prepared.threads,
+        "environment": _environment(),
+    }
+    content["id"] = run_id(content)
+    teachers = prepared.teachers
+    rows = final_evaluation.teacher_rows(teachers.ensemble.infos, teachers.measured, prepared.pairs)
+    return content, rows
+
+
+def _identity(prepared: PreparedRun) -> dict[str, str]:
+    """What else decides the result and is found in the data."""
+    parts = {"validation": prepared.splits.validation, "test": prepared.splits.test}
+    found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
+    return {"view recipe": prepared.loader.views.recipe, **found}
+
+
+def _code(prepared: PreparedRun) -> Json:
+    """Digests of the user's sources, where there are any."""
+    infos = prepared.teachers.ensemble.infos
+    teachers = {name: dict(info.code) for name, info in infos.items() if info.code}
+    parts: Json = {"student": dict(prepared.module.student.origin.code), "teachers": teachers}
+    found = {name: part for name, part in parts.items() if part}
+    return {"code": found} if found else {}
+
+
+def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
+    """Refuse to resume a run that is not the one in the folder.
+
+    Raises:
+        RequestError: options, teachers or code that decide the result differ.
+        FolderError: the data differ, or run.json was edited.
+    """
+    content, teachers = describe_run(prepared)
+    folder, was = str(record.folder), record.run
+    refuse_edited(folder, was)
+    complete = type(prepared.run).complete(was)
+    if allowed.epochs is not None:
+        complete["optimisation"]["epochs"] = allowed.epochs
+    refuse_other_run(folder, complete, content)
+    refuse_other_teachers(folder, record.teachers, teachers)
+    if not allowed.code:
+        refuse_other_code(folder, was, content)
+    if prepared.runtime.first:
+        record.sweep()
+        for warning in _warnings(folder, was, content):
+            prepared.runtime.display.warn(warning)
+
+
+def _warnings(folder: str, was: Json, now: Json) -> list[str]:
+    warnings = [
+        f"{version}: what follows may be rounded otherwise" for version in new_versions(was, now)
+    ]
+    if unknown_code(was, now):
+        warnings.insert(
+            0,
+            f"{folder} was started by an older version, which did not record the source code "
+            "of networks: this version cannot check that it is unchanged",
+        )
+    return warnings
+
+
+def _environment() -> Json:
+    """Versions and the command, which explain a difference later."""
+    return {
+        "collegium": VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
+    }
