@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from lightning_fabric.wrappers import _FabricModule
+from torch import Tensor
 
 from collegium.build import Runtime
 from collegium.config.options import Optimisation
@@ -90,7 +91,7 @@ class Trainer:
     teachers: AbstractTeacherSource
     options: Optimisation
     state: State
-    wrapped: nn.Module
+    wrapped: _FabricModule
     optimizer: torch.optim.Optimizer
     checkpoint_scheduler: CheckpointScheduler
     epoch_logger: EpochLogger
