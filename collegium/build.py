@@ -27,7 +27,6 @@ from collegium.data import (
 )
 from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
-from collegium.methods.base import AbstractMethod
 from collegium.models.architectures import check_family
 from collegium.models.features.discover import every_layer, survey
 from collegium.models.input_spec import InputSpec
@@ -76,8 +75,8 @@ class Runtime:
             recorded: the number of threads of the run that is resumed.
 
         Returns:
-            `Machine.threads`, else `recorded`, else `choose_threads` within torch's own number. On
-            other devices than a CPU it is torch's own number.
+            `Machine.threads`, else `recorded`, else `choose_threads` up to torch's number, which
+            stays where the device is no CPU.
         """
         most = torch.get_num_threads()
         on_cpu = self.fabric.device.type == "cpu"
@@ -109,8 +108,7 @@ def make_fabric(machine: Machine) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # On requests that are refused here, and advice on hardware that we did not choose.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # refused below, or advice on hardware we did not choose
         fabric = _fabric(machine)
         if machine.precision == "16" and fabric.device.type == "cpu":
             raise RequestError(
@@ -400,30 +398,3 @@ def make_dims(
         seed=seed,
         heads={name: info.head for name, info in teachers.items() if info.head},
     )
-
-
-def resolve(
-    method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
-) -> AbstractMethod:
-    """The method with its choice of teachers made.
-
-    Raises:
-        RequestError: it uses teachers and none was given.
-    """
-    if method.uses_teachers and not teachers:
-        raise RequestError(
-            f"method {method.slug} uses teachers and none was given: add --teacher NAME=MODEL, "
-            "or use vanilla"
-        )
-    return method.resolve_teachers(teachers, accuracy)
-
-
-def resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
-    """How many views an example has: by default a quarter of the epochs where teachers are used.
-
-    Then teacher outputs can be stored. The number is the same without a store, so that storing
-    never changes the student.
-    """
-    if views is not None:
-        return views
-    return -(-epochs // 4) if method.uses_teachers else 0

@@ -94,7 +94,7 @@ def audit(
     runtime = make_runtime(machine, "audit", quiet)
     fabric, display = runtime.fabric, runtime.display
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
-    context = _context(teachers, splits, split, machine, runtime, labels)
+    context = _context(teachers, splits, split, runtime, labels)
     predictor = SplitPredictor(context.ensemble, machine, fabric, display, store, describe(data))
     report = _report(context, _outputs(context, predictor), probe)
     report["student"] = None if student is None else _student(context, student, seed)
@@ -107,7 +107,6 @@ def _context(
     teachers: Mapping[str, str | nn.Module],
     splits: Splits,
     split: str,
-    machine: Machine,
     runtime: Runtime,
     labels: Mapping[str, Labels],
 ) -> AuditContext:
@@ -115,16 +114,10 @@ def _context(
     specs = {name: describe(model) for name, model in teachers.items()}
     request = TeacherRequest(teachers, specs, labels)
     ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
-    runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
+    runtime.set_threads(runtime.machine.teacher_block * teacher_work(ensemble))
+    device = runtime.fabric.device
     return AuditContext(
-        examined,
-        input_spec,
-        teachers,
-        specs,
-        ensemble,
-        runtime.display,
-        runtime.fabric.device,
-        labels,
+        examined, input_spec, teachers, specs, ensemble, runtime.display, device, labels
     )
 
 

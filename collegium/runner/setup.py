@@ -17,13 +17,12 @@ from collegium.build import (
     make_runtime,
     make_splits,
     make_student,
-    resolve,
-    resolve_views,
     teacher_work,
 )
 from collegium.config.run import Run
 from collegium.data import Loader, Splits
-from collegium.errors import NumericsError
+from collegium.errors import NumericsError, RequestError
+from collegium.methods.base import AbstractMethod
 from collegium.models.features.pairing import asked_layers, pair_table
 from collegium.models.features.work import multiply_adds
 from collegium.models.input_spec import InputSpec
@@ -248,12 +247,39 @@ def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
     )
     measured = _measure_teachers(base, predict_split)
     accuracy = {name: found["accuracy"] for name, found in measured.items()}
-    method = resolve(run.method, ensemble.names, accuracy)
-    views = resolve_views(run.views, method, run.optimisation.epochs)
+    method = _resolve_method(run.method, ensemble.names, accuracy)
+    views = _resolve_views(run.views, method, run.optimisation.epochs)
     active = method.active_teachers(ensemble.names)
     resolved = dataclasses.replace(run, method=method, views=views)
     teachers = Teachers(ensemble, predict_split, measured, active)
     return dataclasses.replace(base, run=resolved), teachers
+
+
+def _resolve_method(
+    method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
+) -> AbstractMethod:
+    """The method with its choice of teachers made.
+
+    Raises:
+        RequestError: it uses teachers and none was given.
+    """
+    if method.uses_teachers and not teachers:
+        raise RequestError(
+            f"method {method.slug} uses teachers and none was given: add --teacher NAME=MODEL, "
+            "or use vanilla"
+        )
+    return method.resolve_teachers(teachers, accuracy)
+
+
+def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
+    """How many views an example has: by default a quarter of the epochs where teachers are used.
+
+    Then teacher outputs can be stored. The number is the same without a store, so that storing
+    never changes the student.
+    """
+    if views is not None:
+        return views
+    return -(-epochs // 4) if method.uses_teachers else 0
 
 
 def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, dict[str, Any]]:
