@@ -32,7 +32,7 @@ from collegium.config.same_run import (
 )
 from collegium.data import Loader
 from collegium.errors import NumericsError
-from collegium.models.features.pairing import asked_layers, pair_table
+from collegium.models.features.pairing import explicit_layers, pair_table
 from collegium.models.licences import read_licence
 from collegium.models.network import SEES_GREY
 from collegium.objectives.hard_label import note_of, resolve_class_weights, set_hard_label
@@ -91,7 +91,7 @@ class Session:
         events: bool = False,
     ) -> None:
         check_storage(run.storage, run.machine, run.views)
-        asked, asked_of = asked_layers(run.method.requested_pairs(), tuple(run.teachers))
+        asked, asked_of = explicit_layers(run.method.requested_pairs(), tuple(run.teachers))
         self.interrupt = interrupt or GracefulInterrupt()
         self.out, self.events, self.record = out, events, Record(out)
         self.fabric = make_fabric(run.machine)
