@@ -19,6 +19,7 @@ from collegium.build import (
     resolve,
     resolve_views,
 )
+from collegium.config.found import THREADS
 from collegium.config.run import Run
 from collegium.config.same_run import (
     known_ids,
@@ -343,6 +344,7 @@ class Session:
             "fingerprint": self.splits.train.fingerprint(),
             "identity": self._identity(),
             **self._code(),
+            THREADS: torch.get_num_threads(),
             "environment": _environment(),
         }
         content["id"] = run_id(content)
