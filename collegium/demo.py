@@ -82,7 +82,7 @@ def _table(rows: dict[str, Record], distilled: Record) -> str:
         [
             *lines,
             "",
-            f"mean weight of each teacher: {means}",
+            f"mean weight each teacher got: {means}",
             f"distilled minus alone: {gain:+.2f} points, one seed of a small test set "
             "(about 0.8 points of noise)",
             f"results saved to {distilled.folder}; open {distilled.folder}/report.html",
