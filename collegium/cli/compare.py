@@ -14,7 +14,7 @@ from collegium.config.options import (
     TrainingConfig,
 )
 from collegium.config.run import Run
-from collegium.methods.base import LABEL_WEIGHT
+from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Compare(QuietCommand):
     """The row that others are compared with; by default avg_mkd, else the student alone."""
     published: bool = False
     """Add each method once more with its paper's settings."""
-    temperature: float = 4.0
+    temperature: float = TEMPERATURE
     """Temperature of all soft targets that name none."""
-    alpha: float = 0.9
+    alpha: float = ALPHA
     """Weight of all soft targets that name none."""
     label_weight: float | None = LABEL_WEIGHT
     """Weight of the label beside teachers in all rows that name none; None for what alpha leaves
