@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collegium.config.options import Machine, Optimisation, Storage
+from collegium.config.options import Machine
 from collegium.config.run import Run
 from collegium.errors import Interrupted, RequestError, ResourceError
 from collegium.methods.base import AbstractMethod, check_parts
@@ -16,7 +16,6 @@ from collegium.utils.from_json import (
     ImageSize,
     as_class_weights,
     as_labels,
-    strict,
 )
 from collegium.utils.torch_state import as_ever
 
@@ -36,18 +35,8 @@ def distill(
     test: Any = None,
     method: AbstractMethod,
     out: Path | str,
-    epochs: int = 30,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    lr: float | None = None,
-    seed: int = 0,
-    validation: float = 0.1,
-    augment: str | None = None,
-    views: int | None = None,
-    store: Path | str | None = None,
     labels: Mapping[str, Any] | None = None,
     class_weights: "Mapping[str, float] | Path | str | None" = None,
-    label_smoothing: float = 0.0,
     overwrite: bool = False,
     quiet: bool = False,
     tensorboard: bool = False,
@@ -64,56 +53,41 @@ def distill(
         test: what the result is measured on; by default `val`.
         method: for example `collegium.AMTML()`.
         out: the run folder.
-        epochs: how often every training example is seen.
-        batch_size: examples a step.
-        optimizer: "sgd" or "adamw".
-        lr: peak learning rate.
-        seed: of everything random.
-        validation: part of `train` held out where `val` is not given.
-        augment: a key of `collegium.data.RECIPES`; by default what suits the data.
-        views: of an example, 0 for no limit; by default a quarter of the epochs.
-        store: a folder for the teachers' answers, so that nobody has to ask them twice.
         labels: for teachers with other classes than the data's, by their name: a mapping from
             each of their classes to the student's it stands for, the names of their classes in the
             order of their logits, or a JSON file with either. Not needed where names agree.
         class_weights: of the label's cross entropy: "balanced", a mapping from class names, or a
             JSON or CSV file of one; only their ratios matter, see `resolve_class_weights`.
-        label_smoothing: part of the label that all classes share equally, at least 0, below 1.
         overwrite: replace a run that is in the folder.
         quiet: show no progress.
         tensorboard: write metrics as TensorBoard events too (needs the extra of that name).
-        **options: fields of `Machine` and `Storage`: precision, devices, store_hints, ...
+        **options: every other option of a run by its name: epochs, batch_size, optimizer, lr, seed,
+            validation, augment, views, label_smoothing, store, precision, devices, threads, ...
+            docs/run-folder.md lists all of them with their defaults.
 
     Returns:
         The record: the run folder.
 
     Raises:
-        RequestError: what was asked cannot work; nothing was started.
+        RequestError: the request cannot work; nothing was started.
         NumericsError: a NaN or an infinity; the last checkpoint is kept.
     """
     from collegium.build import splits_from
 
     check_parts(teachers, method, "modules or model strings")
-    data = train if isinstance(train, str) else splits_from(train, val, test, validation, seed)
-    optimisation: dict[str, Any] = {"optimizer": optimizer, "lr": lr}
-    place = None if store is None else str(store)
-    stored = {key: options.pop(key) for key in ("store_logits", "store_hints") if key in options}
-    run = Run(
-        data=data,
-        student=student,
-        teachers=dict(teachers),
+    run = Run.from_options(
+        {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
+        data="",
+        student="",
+        teachers={},
         method=method,
-        optimisation=Optimisation(epochs=epochs, batch_size=batch_size, **optimisation),
-        machine=strict(Machine, options),
-        storage=strict(Storage, {"store": place, **stored}),
-        seed=seed,
-        validation=validation,
-        augment=augment,
-        views=views,
         labels={name: as_labels(content) for name, content in (labels or {}).items()},
         class_weights=as_class_weights(class_weights),
-        label_smoothing=label_smoothing,
     )
+    data = train
+    if not isinstance(train, str):
+        data = splits_from(train, val, test, run.validation, run.seed)
+    run = dataclasses.replace(run, data=data, student=student, teachers=dict(teachers))
     return execute(run, Path(out), overwrite=overwrite, quiet=quiet, tensorboard=tensorboard)
 
 
@@ -206,17 +180,20 @@ def resume(
     quiet: bool = False,
     epochs: int | None = None,
     changed_code: bool = False,
+    tensorboard: bool = False,
     **machine: Any,
 ) -> Record:
-    """Go on where a stopped run was, exactly; a finished one is left as it is.
+    """Continue a stopped run exactly where it was; a finished one is left as it is.
 
     Args:
         folder: of the run.
         quiet: show no progress.
         epochs: how many there are to be now, also of a finished run, see `execute`.
-        changed_code: go on though the source of a network is not what it was.
-        **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
-            workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
+        changed_code: continue although the source code of a network has changed.
+        tensorboard: write metrics as TensorBoard events too; a run that has some continues them.
+        **machine: options of `Machine` that differ from the run's: devices, accelerator, strategy,
+            threads, workers, teacher_memory, teacher_batch, checkpoint_every. Other devices or
+            another number of threads round differently.
 
     Raises:
         FolderError: it is no run folder, another process writes it, or it is damaged.
@@ -234,7 +211,8 @@ def resume(
             "resume it from Python, with the same objects"
         )
     run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, **machine))
-    return execute(run, folder, resume=True, quiet=quiet, epochs=epochs, changed_code=changed_code)
+    changes: dict[str, Any] = {"epochs": epochs, "changed_code": changed_code}
+    return execute(run, folder, resume=True, quiet=quiet, tensorboard=tensorboard, **changes)
 
 
 @as_ever

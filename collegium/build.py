@@ -218,14 +218,14 @@ def make_student(model: str | nn.Module, input_spec: InputSpec, seed: int) -> Ne
 
 
 def hidden_layers(
-    model: str, data: str | Splits, image_size: ImageSize = None
+    model: str, data: str | Splits, image_size: ImageSize = None, classes: Sequence[str] = ()
 ) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
     """The layers of a network that hints choose from, and all that can be named, with their shapes.
 
     Raises:
         RequestError: no such model or data.
     """
-    input_spec = input_spec_of(make_splits(data, 0.0, 0, image_size).train)
+    input_spec = input_spec_of(make_splits(data, 0.0, 0, image_size, classes=classes).train)
     network = make_student(model, input_spec, seed=0)
     return survey(network, input_spec.image_shape), every_layer(network, input_spec.image_shape)
 

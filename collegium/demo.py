@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from collegium.api import execute
-from collegium.config.options import Optimisation
+from collegium.config.options import Machine, Optimisation
 from collegium.config.run import Run
 from collegium.methods.amtml import AMTML
 from collegium.methods.avg_mkd import AvgMKD
 from collegium.methods.gated import Gated
-from collegium.methods.vanilla import Vanilla
 from collegium.records.run_folder import Record
 
 DATA = "digits"
@@ -22,7 +21,11 @@ OPTIMISATION = Optimisation(epochs=EPOCHS, batch_size=64)
 
 
 def run_demo(
-    out: Path, overwrite: bool, quiet: bool, tensorboard: bool = False
+    out: Path,
+    overwrite: bool,
+    quiet: bool,
+    tensorboard: bool = False,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> tuple[dict[str, Any], str]:
     """Train everything under one folder; the distilled run is the folder itself.
 
@@ -31,45 +34,31 @@ def run_demo(
         overwrite: replace the runs that are there.
         quiet: show no progress.
         tensorboard: write events of every run too.
+        machine: devices and speed.
 
     Returns:
         The result for `--json`, and the table.
     """
-
-    def train(name: str, run: Run, folder: Path) -> Record:
-        how: dict[str, Any] = {"quiet": quiet, "label": name, "tensorboard": tensorboard}
-        return execute(run, folder, overwrite=overwrite, **how)
-
-    def plain(model: str) -> Run:
-        return Run(data=DATA, student=model, method=Vanilla(), optimisation=OPTIMISATION)
-
-    teachers = {
-        name: train(f"teacher {name}", plain(model), out / "teachers" / name)
-        for name, model in TEACHERS.items()
-    }
-    folders = {name: str(record.folder) for name, record in teachers.items()}
-    alone = train("student alone", plain(STUDENT), out / "alone")
-
-    def taught(method: Any) -> Run:
-        return Run(
-            data=DATA,
-            student=STUDENT,
-            teachers=folders,
-            method=method,
-            optimisation=OPTIMISATION,
-        )
-
-    mean = train("student, mean of teachers", taught(AvgMKD()), out / "avg_mkd")
-    adaptive = train("student, amtml", taught(AMTML()), out / "amtml")
-    distilled = train("student, gated", taught(Gated()), out)
-    rows = {
-        **{f"teacher {name}": record for name, record in teachers.items()},
-        "student alone": alone,
-        "student, mean of teachers": mean,
-        "student, amtml": adaptive,
-        "student, gated": distilled,
-    }
+    how: dict[str, Any] = {"overwrite": overwrite, "quiet": quiet, "tensorboard": tensorboard}
+    rows: dict[str, Record] = {}
+    for name, (folder, parts) in _runs(out).items():
+        run = Run(data=DATA, optimisation=OPTIMISATION, machine=machine, **parts)
+        rows[name] = execute(run, folder, label=name, **how)
+    distilled = rows["student, gated"]
     return _result(rows, distilled), _table(rows, distilled)
+
+
+def _runs(out: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """The folder and the parts of each run, by its name, in order."""
+    folders = {name: out / "teachers" / name for name in TEACHERS}
+    taught = {"student": STUDENT, "teachers": {name: str(folders[name]) for name in TEACHERS}}
+    return {
+        **{f"teacher {name}": (folders[name], {"student": TEACHERS[name]}) for name in TEACHERS},
+        "student alone": (out / "alone", {"student": STUDENT}),
+        "student, mean of teachers": (out / "avg_mkd", taught | {"method": AvgMKD()}),
+        "student, amtml": (out / "amtml", taught | {"method": AMTML()}),
+        "student, gated": (out, taught | {"method": Gated()}),
+    }
 
 
 def _result(rows: dict[str, Record], distilled: Record) -> dict[str, Any]:
@@ -86,14 +75,14 @@ def _table(rows: dict[str, Record], distilled: Record) -> str:
             f"{summary['images_per_s']:>10.0f}"
         )
     weights = distilled.summary
-    heard = ", ".join(f"{name} {weights[f'weights.{name}']:.3f}" for name in TEACHERS)
+    means = ", ".join(f"{name} {weights[f'weights.{name}']:.3f}" for name in TEACHERS)
     alone = rows["student alone"].summary["accuracy_last"]
     gain = 100 * (weights["accuracy_last"] - alone)
     return "\n".join(
         [
             *lines,
             "",
-            f"mean weight each teacher got: {heard}",
+            f"mean weight each teacher got: {means}",
             f"distilled minus alone: {gain:+.2f} points, one seed of a small test set "
             "(about 0.8 points of noise)",
             f"results saved to {distilled.folder}; open {distilled.folder}/report.html",

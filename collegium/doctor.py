@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "tyro", "rich")
+CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "rich")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
 
 

@@ -1,38 +1,35 @@
-"""The commands by name: one file for each family; imports of torch wait until called.
+"""The commands by name: one file for each family. Nothing here imports torch.
 
-A command is a function whose options are read from the command line. It returns a callable, so
-that reading the options and doing the work are two steps.
+A command is a dataclass: its options are the fields, its help the docstrings, its work `run`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from collegium.cli.compare import compare
-from collegium.cli.evaluate import audit, evaluate
-from collegium.cli.export import export, predict
-from collegium.cli.info import cite, doctor, layers, methods
-from collegium.cli.options import Answer, Call
-from collegium.cli.report import report
-from collegium.cli.store import store_build, store_info, store_verify
-from collegium.cli.train import demo, distill, distill_with, resume, train
+from collegium.cli.compare import Compare
+from collegium.cli.evaluate import Audit, Evaluate
+from collegium.cli.export import Export, Predict
+from collegium.cli.info import Cite, Doctor, Layers, Methods
+from collegium.cli.options import Command
+from collegium.cli.report import Report
+from collegium.cli.store import StoreBuild, StoreInfo, StoreVerify
+from collegium.cli.train import Demo, Distill, Resume, Train
 
-VERBS: dict[str, Callable[..., Call]] = {
-    "demo": demo,
-    "train": train,
-    "distill": distill,
-    "resume": resume,
-    "compare": compare,
-    "report": report,
-    "evaluate": evaluate,
-    "export": export,
-    "predict": predict,
-    "audit": audit,
-    "store build": store_build,
-    "store info": store_info,
-    "store verify": store_verify,
-    "methods": methods,
-    "cite": cite,
-    "layers": layers,
-    "doctor": doctor,
+VERBS: Mapping[str, type[Command]] = {
+    "demo": Demo,
+    "train": Train,
+    "distill": Distill,
+    "resume": Resume,
+    "compare": Compare,
+    "report": Report,
+    "evaluate": Evaluate,
+    "export": Export,
+    "predict": Predict,
+    "audit": Audit,
+    "store build": StoreBuild,
+    "store info": StoreInfo,
+    "store verify": StoreVerify,
+    "methods": Methods,
+    "cite": Cite,
+    "layers": Layers,
+    "doctor": Doctor,
 }
-
-__all__ = ["VERBS", "Answer", "Call", "distill_with"]

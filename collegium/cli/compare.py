@@ -1,114 +1,77 @@
 """The command compare."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-from tyro.conf import OmitArgPrefixes as Flat
-
-from collegium.cli.options import (
-    Answer,
-    Call,
-    Corrupt,
-    Flag,
-    LabelOptions,
-    Size,
-    ViewOptions,
-    data_string,
-    parse_labels,
-    parse_teachers,
+from collegium.cli.options import Answer, QuietCommand, options_of, require_teachers
+from collegium.config.options import (
+    DataConfig,
+    Machine,
+    Optimisation,
+    Storage,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
 )
-from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
-from collegium.errors import RequestError
-from collegium.methods.base import LABEL_WEIGHT
+from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE
 
 
-def compare(
-    data: str,
-    student: str,
-    methods: str,
-    out: Path,
-    teacher: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    labels: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    seeds: int = 3,
-    control: str | None = None,
-    published: Flag = False,
-    temperature: float = 4.0,
-    alpha: float = 0.9,
-    label_weight: float | None = LABEL_WEIGHT,
-    jobs: int | None = None,
-    validation: float = Run.validation,
-    image_size: Size = Run.image_size,
-    best_test: Flag = False,
-    corrupt: Corrupt | None = None,
-    optimisation: Flat[Optimisation] = Optimisation(),
-    label: Flat[LabelOptions] = LabelOptions(),
-    view: Flat[ViewOptions] = ViewOptions(),
-    machine: Flat[Machine] = Machine(),
-    quiet: Flag = False,
-    json: Flag = False,
-) -> Call:
+@dataclass(frozen=True, kw_only=True)
+class Compare(QuietCommand):
     """Several methods on the same splits, starts and batches: --data D --student M --methods a,b.
 
-    Runs that are there already are used, those that were stopped go on.
-
-    Args:
-        data: what is learned from.
-        student: the network that is trained.
-        methods: SLUG[:option=value...], comma-separated; the student alone is always compared too.
-        out: folder of the comparison.
-        teacher: NAME=MODEL, once for each teacher.
-        labels: NAME=FILE, a label map in JSON for a teacher whose class names are others.
-        seeds: how many; each draws splits, start and order.
-        control: the row others are compared with; by default avg_mkd, else the student alone.
-        published: add each method once more as its paper sets it.
-        temperature: of all soft targets that name none.
-        alpha: weight of all soft targets that name none.
-        label_weight: of the label beside teachers in all rows that name none; None for what alpha
-            leaves of 1.
-        jobs: runs at a time; by default one a core, each with one thread.
-        validation: part of the training data held out, where the data has no split of its own.
-        image_size: ROWS,COLUMNS a folder's images are brought to, one number for both.
-        best_test: show the best epoch on the test split too, which nobody could have chosen.
-        corrupt: whether an image that cannot be decoded is fatal or one to skip.
-        optimisation: how long and how fast.
-        label: what the label's cross entropy is.
-        view: augmentation.
-        machine: where it runs.
-        quiet: show no progress.
-        json: print the result as one JSON object on standard output.
+    Finished runs in the folder are used, and stopped ones continue.
     """
-    from collegium.methods.method_string import read_rows
 
-    rows = read_rows(methods, temperature, alpha, published, label_weight)
-    told = parse_labels(labels)
+    data: DataConfig
+    student: StudentConfig
+    methods: str
+    """SLUG[:option=value...], comma-separated; the student alone is always compared too."""
+    out: Path
+    """Folder of the comparison."""
+    teachers: TeacherConfig = field(default_factory=TeacherConfig)
+    seeds: int = 3
+    """How many seeds, counted from --seed; each decides splits, start and order."""
+    control: str | None = None
+    """The row that others are compared with; by default avg_mkd, else the student alone."""
+    published: bool = False
+    """Add each method once more with its paper's settings."""
+    temperature: float = TEMPERATURE
+    """Temperature of all soft targets that name none."""
+    alpha: float = ALPHA
+    """Weight of all soft targets that name none."""
+    label_weight: float | None = LABEL_WEIGHT
+    """Weight of the label beside teachers in all rows that name none; None for what alpha leaves
+    of 1."""
+    jobs: int | None = None
+    """Runs at a time; by default one for each core, each with one thread."""
+    tensorboard: bool = False
+    """Write metrics of every run as TensorBoard events too (needs the extra of that name)."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    storage: Storage = field(default_factory=lambda: Storage(store_hints="fp16"))
+    machine: Machine = field(default_factory=Machine)
 
-    def call() -> Answer:
-        from collegium.comparison.run import compare as compare_runs
+    def run(self) -> Answer:
+        """Run every method with every seed."""
+        from collegium.comparison.run import compare
+        from collegium.methods.method_string import read_rows
         from collegium.records.comparison import markdown
 
-        base = Run(
-            data=data_string(data, corrupt),
-            student=student,
-            teachers=parse_teachers(teacher),
-            optimisation=optimisation,
-            machine=machine,
-            storage=Storage(store_hints="fp16"),
-            validation=validation,
-            augment=view.augment,
-            views=view.views,
-            view_seed=view.view_seed,
-            image_size=image_size,
-            watch_test=best_test,
-            labels=told,
-            class_weights=label.weights,
-            label_smoothing=label.label_smoothing,
-        )
-        if not base.teachers and any(row.method.uses_teachers for row in rows):
-            raise RequestError("methods hear teachers and none was given: add --teacher NAME=MODEL")
-        table = compare_runs(base, rows, seeds, out, control=control, jobs=jobs, quiet=quiet)
+        strength = (self.temperature, self.alpha, self.published, self.label_weight)
+        rows = read_rows(self.methods, *strength)
+        base = self.base()
+        alone = not any(row.method.uses_teachers for row in rows)
+        require_teachers("a method", alone or base.teachers)
+        how = {"control": self.control, "jobs": self.jobs, "tensorboard": self.tensorboard}
+        table = compare(base, rows, self.seeds, self.out, quiet=self.quiet, **how)  # type: ignore[arg-type]
+        text = markdown(table) + f"\nresults saved to {self.out}"
         failed = any(line["failures"] for line in table["rows"])
-        text = markdown(table) + f"\nresults saved to {out}"
-        return Answer({**table, "folder": str(out)}, text, exit_code=int(failed))
+        return Answer({**table, "folder": str(self.out)}, text, exit_code=int(failed))
 
-    return call
+    def base(self) -> Run:
+        """What all runs have in common."""
+        parts = options_of(self.data, self.student, self.teachers, self.training)
+        own = {name: getattr(self, name) for name in ("optimisation", "storage", "machine")}
+        return Run(**parts, **own)

@@ -1,80 +1,70 @@
 """The commands on a run's student: export, predict."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
-from tyro.conf import OmitArgPrefixes as Flat
-
-from collegium.cli.options import Answer, Call, Flag
+from collegium.cli.options import Answer, Command, Folder, QuietCommand
+from collegium.config.option import Option
 from collegium.export.options import ExportOptions, Which
-from collegium.export.paths import check_images, free_place, refuse_unfinished
 
 
-def export(
-    folder: tyro.conf.Positional[Path],
-    writing: Flat[ExportOptions],
-    out: Path | None = None,
-    data: str | None = None,
-    overwrite: Flag = False,
-    quiet: Flag = False,
-    json: Flag = False,
-) -> Call:
-    """The student of a run alone, for use elsewhere; read again, compared, measured, described.
+@dataclass(frozen=True, kw_only=True)
+class Export(QuietCommand):
+    """The student of a run alone, for use elsewhere: written, read again, compared, described."""
 
-    Args:
-        folder: of the run.
-        writing: what and how.
-        out: folder for the files; by default export/FORMAT in the run folder.
-        data: where the run's data are, if they are elsewhere now.
-        overwrite: replace the export that is in the folder.
-        quiet: show no progress.
-        json: print the result as one JSON object on standard output.
-    """
+    folder: Folder
+    """The run folder."""
+    writing: ExportOptions
+    out: Path | None = None
+    """Folder for the files; by default export/FORMAT in the run folder."""
+    data: str | None = None
+    """Where the run's data are, if they have moved."""
+    overwrite: bool = False
+    """Replace the export that is in the folder."""
 
-    def call() -> Answer:
-        free_place(refuse_unfinished(folder), writing, out, overwrite)  # before torch is imported
+    def run(self) -> Answer:
+        """Export the student."""
+        from collegium.export.paths import free_place, refuse_unfinished
+
+        # Before torch is imported.
+        free_place(refuse_unfinished(self.folder), self.writing, self.out, self.overwrite)
         from collegium.export.export import export_student
         from collegium.export.tables import terminal
 
-        found = export_student(
-            folder, out=out, data=data, overwrite=overwrite, quiet=quiet, **vars(writing)
-        )
+        where = {name: getattr(self, name) for name in ("out", "data", "overwrite", "quiet")}
+        found = export_student(self.folder, **where, **vars(self.writing))
         return Answer(found, terminal(found))
 
-    return call
 
+@dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Classes that a run's student gives to images: FOLDER IMAGE [IMAGE ...]."""
 
-def predict(
-    folder: tyro.conf.Positional[Path],
-    images: tyro.conf.Positional[tuple[Path, ...]],
-    top: int = 5,
-    weights: Which = "last",
-    json: Flag = False,
-) -> Call:
-    """What a run's student says of pictures: FOLDER IMAGE [IMAGE ...].
+    folder: Folder
+    """The run folder."""
+    images: Annotated[tuple[Path, ...], Option(positional=True)] = ()
+    """Image files, or folders of them."""
+    top: int = 5
+    """How many classes of each image, the most probable first."""
+    weights: Which = "last"
+    """The student after the last epoch, or of the best."""
 
-    Args:
-        folder: of the run.
-        images: picture files, or folders of them.
-        top: so many classes of each, the most probable first.
-        weights: the student after the last epoch, or of the best.
-        json: print the result as one JSON object on standard output.
-    """
+    def run(self) -> Answer:
+        """Classify the images."""
+        from collegium.export.paths import check_images, refuse_unfinished
 
-    def call() -> Answer:
-        check_images(images, top)
-        refuse_unfinished(folder)
-        from collegium.export.predict import predict as ask
+        check_images(self.images, self.top)
+        refuse_unfinished(self.folder)
+        from collegium.export.predict import predict
         from collegium.utils.progress import Display
 
         tell = Display(quiet=True, label="predict").warn
-        found = ask(folder, images, top=top, weights=weights, tell=tell)
+        found = predict(self.folder, self.images, top=self.top, weights=self.weights, tell=tell)
         width = max(len(row["image"]) for row in found)
         lines = []
         for row in found:
             pairs = zip(row["classes"], row["probabilities"], strict=True)
-            said = "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
-            lines.append(f"{row['image']:<{width}}  {said}")
-        return Answer({"folder": str(folder), "predictions": found}, "\n".join(lines))
-
-    return call
+            classes = "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
+            lines.append(f"{row['image']:<{width}}  {classes}")
+        return Answer({"folder": str(self.folder), "predictions": found}, "\n".join(lines))

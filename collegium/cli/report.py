@@ -2,56 +2,57 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from collegium.cli.options import Answer, Call, Flag
+from collegium.cli.options import Answer, Command
+from collegium.config.option import Option
 from collegium.config.run import Run
 from collegium.errors import FolderError, Interrupted, RequestError
-from collegium.records.run_folder import REPORT, RUN, Record
 
-_TABLE, _RUNS = "compare.json", f"runs/*/seed-*/{RUN}"
+if TYPE_CHECKING:
+    from collegium.records.run_folder import Record
+
+    Runs = list[tuple[str, Record]]
+    """The runs, each with the row of a comparison it belongs to; "" outside of one."""
+
+_RUN, _PAGE = "run.json", "report.html"
+_TABLE, _RUNS = "compare.json", f"runs/*/seed-*/{_RUN}"
 _WAIT = 0.2
-"""Seconds between two looks for the first run of something that has begun."""
-
-Runs = list[tuple[str, Record]]
-"""The runs, each with the row of a comparison it belongs to; "" outside of one."""
+"""Seconds between two checks whether the first run has begun."""
 
 
-def report(
-    folders: tyro.conf.Positional[tuple[Path, ...]],
-    out: Path | None = None,
-    watch: Flag = False,
-    json: Flag = False,
-) -> Call:
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
     """A page about runs, finished or not: FOLDER [FOLDER ...].
 
     Runs that differ in their seed alone are one row of it.
-
-    Args:
-        folders: run folders, or folders made by compare.
-        out: the page; by default report.html in the folder, for several in this one.
-        watch: write the page again while training goes on; a browser that shows it follows. Ends
-            with the training, or with Ctrl-C.
-        json: print the result as one JSON object on standard output.
     """
 
-    def call() -> Answer:
+    folders: Annotated[tuple[Path, ...], Option(positional=True)] = ()
+    """Run folders, or folders made by compare."""
+    out: Path | None = None
+    """The page; by default report.html in the folder, for several folders in this one."""
+    watch: bool = False
+    """Write the page again while training continues; a browser that shows it reloads it. Ends with
+    the training, or with Ctrl-C."""
+
+    def run(self) -> Answer:
+        """Write the page."""
+        folders = self.folders
         if not folders:
             raise RequestError("no folder was given; try: collegium report FOLDER")
-        path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+        path = self.out or (folders[0] / _PAGE if len(folders) == 1 else Path(_PAGE))
         if path.is_dir():
             raise FolderError(f"{path} is a folder; --out names the file of the page")
-        found = _watched(folders, path) if watch else _written(folders, path)
+        found = _watched(folders, path) if self.watch else _written(folders, path)
         result = {"report": str(path), "runs": [str(record.folder) for _, record in found]}
         return Answer(result, f"report on {len(found)} run{'s' * (len(found) > 1)}: {path}")
 
-    return call
 
-
-def _written(folders: Sequence[Path], path: Path) -> Runs:
-    """The runs, which the page is about now."""
+def _written(folders: Sequence[Path], path: Path) -> "Runs":
+    """Write the page; gives its runs."""
     found = _all_runs(folders)
     from collegium.report.watch import write
     from collegium.utils.progress import Display
@@ -62,8 +63,8 @@ def _written(folders: Sequence[Path], path: Path) -> Runs:
     return found
 
 
-def _watched(folders: Sequence[Path], path: Path) -> Runs:
-    """The runs, once nobody writes them any more."""
+def _watched(folders: Sequence[Path], path: Path) -> "Runs":
+    """Write the page until no process writes the runs any more; gives these."""
     from collegium.utils.lock import is_taken
 
     while any(is_taken(folder) and not _begun(folder) for folder in folders):
@@ -81,10 +82,10 @@ def _watched(folders: Sequence[Path], path: Path) -> Runs:
 
 def _begun(folder: Path) -> bool:
     """Whether a folder holds a run, or a comparison with one."""
-    return (folder / RUN).is_file() or any(folder.glob(_RUNS))
+    return (folder / _RUN).is_file() or any(folder.glob(_RUNS))
 
 
-def _all_runs(folders: Sequence[Path]) -> Runs:
+def _all_runs(folders: Sequence[Path]) -> "Runs":
     """The runs of all folders.
 
     Raises:
@@ -96,8 +97,8 @@ def _all_runs(folders: Sequence[Path]) -> Runs:
     return found
 
 
-def _doubts(record: Record) -> tuple[str, ...]:
-    """What whoever would go on with the run would be refused with."""
+def _doubts(record: "Record") -> tuple[str, ...]:
+    """The reason why the run could not be resumed."""
     try:
         Run.of(record)
     except FolderError as error:
@@ -105,15 +106,17 @@ def _doubts(record: Record) -> tuple[str, ...]:
     return ()
 
 
-def _runs(folder: Path) -> Runs:
+def _runs(folder: Path) -> "Runs":
     """The runs of a folder and the rows of a comparison they belong to, "" outside of one."""
-    if (folder / RUN).is_file():
+    from collegium.records.run_folder import Record
+
+    if (folder / _RUN).is_file():
         return [("", Record(folder))]
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder; a report is made of run folders")
     kept = sorted(folder.glob(_RUNS))
     if not kept:
-        raise FolderError(f"{folder} holds no run: it has no {RUN}, and no runs of a comparison")
+        raise FolderError(f"{folder} holds no run: it has no {_RUN}, and no runs of a comparison")
     rows = _rows(folder)
     records = [Record(path.parent) for path in kept]
     found = [(record.folder.parent.name, record) for record in records]
@@ -123,8 +126,9 @@ def _runs(folder: Path) -> Runs:
 
 
 def _rows(folder: Path) -> dict[str, str]:
-    """Names of a comparison's rows by their folders, as far as its table tells them."""
+    """Names of a comparison's rows by their folders, as far as its table has them."""
     from collegium.methods.method_string import folder_name
+    from collegium.records.run_folder import Record
 
     if not (folder / _TABLE).is_file():
         return {}

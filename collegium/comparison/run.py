@@ -1,12 +1,13 @@
 """Methods compared fairly: the same splits, starts, batches and views, seed by seed."""
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from collegium.api import execute
 from collegium.config.run import Run
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collegium.utils.progress import Display
 
 ANSWERS = "answers"
-"""Where in the folder the teachers' answers are kept."""
+"""Where in the folder the teachers' outputs are stored, unless the base says where."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Job:
 
 
 _MOST_BY_CORE = 4
-"""Runs at a time beyond which memory ends before anything is won."""
+"""Runs at a time for each core; more need memory and gain nothing."""
 
 
 def compare(
@@ -59,20 +60,23 @@ def compare(
     control: str | None = None,
     jobs: int | None = None,
     quiet: bool = False,
+    tensorboard: bool = False,
 ) -> Comparison:
     """Run every method with every seed, and make the table of it.
 
-    Runs that are finished are read, those that were stopped go on. Teachers are asked once: their
-    answers are kept in the folder.
+    Finished runs are read, and stopped ones continue. Each teacher computes its outputs once: they
+    are stored in the folder, or where the base says.
 
     Args:
         base: what all runs have in common; data, student and teachers as strings.
         rows: the methods, the student alone among them.
-        seeds: 0 to `seeds` - 1; each draws the splits, the student's start and the batches' order.
+        seeds: how many, counted from that of the base; each decides the splits, the student's start
+            and the order of batches.
         out: folder of the comparison: compare.md, compare.csv, compare.json and the runs.
         control: the row the others are compared with; by default avg_mkd, else the student alone.
         jobs: runs at a time; by default one a core on CPUs, each with one thread.
         quiet: show no progress.
+        tensorboard: write metrics of every run as TensorBoard events too.
 
     Returns:
         The content of compare.json.
@@ -80,38 +84,48 @@ def compare(
     Raises:
         RequestError: fewer than one seed or job, many more jobs than cores, or a control that is no
             row.
-        FolderError: the folder holds runs of another comparison, or one is going on in it.
+        FolderError: the folder holds runs of another comparison, or another process writes it.
     """
     _check_counts(seeds, jobs)
     control = check_control(control, rows)
-    todo = [job for seed in range(seeds) for job in _jobs(base, rows, seed, out, jobs)]
+    count = jobs or _cores(base)
+    numbers = range(base.seed, base.seed + seeds)
+    todo = [job for seed in numbers for job in _jobs(base, rows, seed, out, count)]
     for job in todo:
         _check_same(job)
     from collegium.utils.lock import only_writer
-    from collegium.utils.signals import GracefulInterrupt
 
     with only_writer(out):
-        try:
-            with GracefulInterrupt():
-                errors = dict(_carry_out(todo, jobs or _cores(base), quiet))
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same command goes on") from None
+        errors = _errors(todo, count, quiet, tensorboard)
         found = [_outcomes(row, todo, errors) for row in rows]
-        parts = {
-            "data": base.to_json()["data"],
-            "student": base.to_json()["student"],
-            "teachers": base.to_json()["teachers"],
-            "epochs": base.optimisation.epochs,
-            "seeds": seeds,
-            "strength": shared_strength(rows),
-            "class_weights": base.class_weights,
-            "label_smoothing": base.label_smoothing,
-        }
+        parts = _common(base) | {"seeds": seeds, "strength": shared_strength(rows)}
         table = Comparison(make_table(found, control) | parts)
-        write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
-        write_whole(out / "compare.md", markdown(table).encode())
-        write_whole(out / "compare.csv", comma_separated(table).encode())
+        _write(table, out)
     return table
+
+
+def _errors(todo: Sequence["Job"], count: int, quiet: bool, tensorboard: bool) -> dict[Path, str]:
+    """Do every job; gives the reasons of those that failed, by folder."""
+    from collegium.utils.signals import GracefulInterrupt
+
+    try:
+        with GracefulInterrupt():
+            return dict(_carry_out(todo, count, quiet, tensorboard))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command continues it") from None
+
+
+def _common(base: Run) -> Json:
+    """What compare.json records of the options that all rows have in common."""
+    options = base.to_json()
+    names = ("data", "student", "teachers", "class_weights", "label_smoothing")
+    return {name: options[name] for name in names} | {"epochs": base.optimisation.epochs}
+
+
+def _write(table: Comparison, out: Path) -> None:
+    write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
+    write_whole(out / "compare.md", markdown(table).encode())
+    write_whole(out / "compare.csv", comma_separated(table).encode())
 
 
 def _check_counts(seeds: int, jobs: int | None) -> None:
@@ -136,12 +150,10 @@ def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
 
 
-def _jobs(
-    base: Run, rows: Sequence[MethodSpec], seed: int, out: Path, jobs: int | None
-) -> Iterator[Job]:
-    count = jobs or _cores(base)
+def _jobs(base: Run, rows: Sequence[MethodSpec], seed: int, out: Path, count: int) -> Iterator[Job]:
     threads = base.machine.threads or (1 if count > 1 else None)
-    # Everybody sees the same pixels: where views are limited, also the student alone.
+    store = base.storage.store or str(out / ANSWERS)
+    # All rows train on the same pixels: where views are limited, the student alone too.
     views = -(-base.optimisation.epochs // 4) if base.views is None else base.views
     for row in rows:
         taught = row.method.uses_teachers
@@ -153,10 +165,7 @@ def _jobs(
             teachers=base.teachers if taught else {},
             labels=base.labels if taught else {},
             machine=replace(base.machine, threads=threads),
-            storage=replace(
-                base.storage,
-                store=str(out / ANSWERS) if taught and views and not base.storage.store else None,
-            ),
+            storage=replace(base.storage, store=store if taught and views else None),
         )
         yield Job(row.name, run, out / "runs" / folder_name(row.name) / f"seed-{seed}")
 
@@ -167,20 +176,20 @@ def _check_same(job: Job) -> None:
     Raises:
         FolderError: naming what differs.
     """
-    from collegium.config.same_run import NAMED, differences, other_code, refuse_edited
+    from collegium.config.same_run import differences, other_code, refuse_edited
     from collegium.runner.changes import in_words
 
     record = Record(job.folder)
     if not record.holds_run():
         return
     Run.of(record)
-    was, asked = Run.complete(record.run), job.run.to_json()
+    was, now = Run.complete(record.run), job.run.to_json()
     refuse_edited(str(job.folder), record.run)
-    if asked["options"].get("teacher", "") is None:  # chosen by the run itself
-        asked["options"]["teacher"] = was["options"].get("teacher")
-    if differ := differences(was, asked, NAMED):
+    if now["options"].get("teacher", "") is None:  # chosen by the run itself
+        now["options"]["teacher"] = was["options"].get("teacher")
+    if differ := differences(was, now, names=True):
         earlier = was["options"].get("label_weight", 1.0) is None
-        kept = ", or go on with --label-weight None" if earlier else ""
+        kept = ", or continue with --label-weight None" if earlier else ""
         raise FolderError(
             f"{job.folder} was run with other options: {'; '.join(differ)}; choose another "
             f"--out{kept}"
@@ -191,7 +200,7 @@ def _check_same(job: Job) -> None:
         )
     if changes := in_words(was.get("changes", ())):
         raise FolderError(
-            f"{job.folder} was changed on the way ({'; '.join(changes)}), so it is not what a "
+            f"{job.folder} was changed while it ran ({'; '.join(changes)}), so it is not what a "
             "new run would be; choose another --out"
         )
 
@@ -204,8 +213,10 @@ def _code_now(run: Run) -> Json:
     return {"student": code_of_string(str(run.student)), "teachers": teachers}
 
 
-def _carry_out(todo: Sequence[Job], jobs: int, quiet: bool) -> Iterator[tuple[Path, str]]:
-    """Do what is left; gives the folder and the reason of each run that failed."""
+def _carry_out(
+    todo: Sequence[Job], count: int, quiet: bool, tensorboard: bool
+) -> Iterator[tuple[Path, str]]:
+    """Do what is left, so many at a time; gives folder and reason of each run that failed."""
     from collegium.training.precision import notes_on
     from collegium.utils.process_pool import in_processes
     from collegium.utils.progress import Display
@@ -215,24 +226,27 @@ def _carry_out(todo: Sequence[Job], jobs: int, quiet: bool) -> Iterator[tuple[Pa
     display.say(f"{len(todo)} runs, {len(todo) - len(left)} of them finished already")
     for note in notes_on(todo[0].run.machine):
         display.say(note)
-    if jobs == 1 or len(left) < 2:
-        yield from _told(left, map(_attempt, left), display)
+    attempt = functools.partial(_attempt, tensorboard)
+    if count == 1 or len(left) < 2:
+        yield from _failures(left, map(attempt, left), display)
         return
     try:
-        yield from _told(left, in_processes(_attempt, left, jobs), display)
+        yield from _failures(left, in_processes(attempt, left, count), display)
     except BrokenProcessPool:
-        done = (job for job in left if not _is_finished(job))
-        died = "its process died (out of memory?); the same command goes on"
-        yield from ((job.folder, died) for job in done)
+        unfinished = (job for job in left if not _is_finished(job))
+        died = "its process died (out of memory?); the same command continues it"
+        yield from ((job.folder, died) for job in unfinished)
 
 
-def _told(
+def _failures(
     todo: Sequence[Job], results: Iterator[str | None], display: "Display"
 ) -> Iterator[tuple[Path, str]]:
     for place, (job, problem) in enumerate(zip(todo, results, strict=True), 1):
-        summary = "" if problem else f": {100 * Record(job.folder).answer()['accuracy_last']:.2f} %"
-        said = f" failed: {problem}" if problem else summary
-        display.say(f"{place}/{len(todo)} {job.row}, seed {job.run.seed}{said}")
+        if problem:
+            result = f" failed: {problem}"
+        else:
+            result = f": {100 * Record(job.folder).answer()['accuracy_last']:.2f} %"
+        display.say(f"{place}/{len(todo)} {job.row}, seed {job.run.seed}{result}")
         if problem:
             yield job.folder, problem
 
@@ -241,12 +255,13 @@ def _is_finished(job: Job) -> bool:
     return finished(job.folder)
 
 
-def _attempt(job: Job) -> str | None:
-    """Run or go on; the reason where it cannot."""
+def _attempt(tensorboard: bool, job: Job) -> str | None:
+    """Run it, or continue it; gives the reason where it cannot."""
     try:
         there = Record(job.folder).holds_run()
         label = f"{job.row}, seed {job.run.seed}"
-        execute(job.run, job.folder, resume=there, quiet=True, label=label)
+        how: Any = {"quiet": True, "label": label, "tensorboard": tensorboard}
+        execute(job.run, job.folder, resume=there, **how)
     except Interrupted:
         raise KeyboardInterrupt from None
     except CollegiumError as error:

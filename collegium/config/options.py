@@ -1,41 +1,166 @@
-"""How long, how fast and on what: options every kind of training shares. Imports no torch."""
+"""Every option of a run, in groups: its type, default, help text, and whether it decides.
+
+A new option is one new field here. The command line, `collegium.distill`, run.json and
+docs/run-folder.md take it from here (`collegium.config.option`). Imports no torch.
+"""
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from collegium.config.option import Aside, Option
 from collegium.errors import RequestError
+from collegium.utils.from_json import (
+    ImageSize,
+    as_class_weights,
+    as_labels,
+    as_names,
+    as_size,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from collegium.data import Splits
+
+Recipe = Literal["none", "crop", "flip", "crop-flip", "resized-crop", "large"]
+Corrupt = Literal["fatal", "skip"]
 
 COMPILE_STEPS = 5000
 """Fewer steps do not win back what compiling takes: some 30 s, at a few milliseconds a step."""
 
 MOST = 65_536
-"""Processes, threads or parts of a batch: no machine has more, and numbers beyond end in C."""
+"""Largest number of processes, threads or parts of a batch; larger ones overflow in C."""
 MOST_EPOCHS = 1_000_000
-"""A run looks at its views of every epoch before it starts: beyond, memory or patience ends."""
+"""A run lists its views of every epoch before it starts, which needs memory and time."""
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
+ImageSizeOption = Annotated[ImageSize, Option(read=as_size, metavar="ROWS,COLUMNS")]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The data, as they are on the disk."""
+
+    data: Annotated["str | Splits", Option(decides=False, hashed=True)]
+    """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR,
+    folder:DIR, hf:NAME_OR_PATH; options as in folder:DIR?val=test (docs/bring-your-own-data.md)."""
+    _: KW_ONLY
+    image_size: ImageSizeOption = None
+    """Rows and columns of a folder's images, one number for both; by default what suits them."""
+    corrupt: Aside[Corrupt | None] = None
+    """Whether an image that cannot be decoded stops the command (fatal, the default) or is skipped;
+    the same as DATA?corrupt=skip."""
+    classes: Annotated[tuple[str, ...], Option(read=as_names, metavar="NAME,NAME")] = ()
+    """Names of the classes that are used, comma-separated; by default all. Others are left out."""
+
+    @property
+    def source(self) -> Any:
+        """The data; of a data string with the option `corrupt`."""
+        return data_string(self.data, self.corrupt) if isinstance(self.data, str) else self.data
+
+
+def data_string(data: str, corrupt: Corrupt | None) -> str:
+    """A data string with the option `corrupt`, if one is given and it has not the same already."""
+    if corrupt is None:
+        return data
+    from collegium.data.data_string import parse_spec, with_option
+
+    given = parse_spec(data).options.get("corrupt")
+    return data if given == corrupt else with_option(data, "corrupt", corrupt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(DataSource):
+    """The data, and which part of the training data is held out."""
+
+    validation: float = 0.1
+    """Part of the training data held out, where the data has no validation split of its own."""
+    seed: int = 0
+    """Seed of everything random: the student's start, the order of examples and views, the held-out
+    part, the method's draws."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The student."""
+
+    student: "str | nn.Module"
+    """The network that is trained: cifar:resnet20, small:cnn, timm:NAME, torchvision:NAME,
+    hf:NAME_OR_DIR, path/to/file.py:function, a run folder; @FILE or @pretrained for its start."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teachers."""
+
+    teachers: Annotated[
+        "Mapping[str, str | nn.Module]",
+        Option(decides=False, hashed=True, name="teacher", pairs=True, metavar="NAME=MODEL"),
+    ] = field(default_factory=dict)
+    """A teacher, once for each; MODEL@FILE with its weights, MODEL@pretrained, hf:NAME_OR_DIR,
+    onnx:FILE, or a run folder."""
+    _: KW_ONLY
+    labels: Annotated[
+        Mapping[str, Any], Option(pairs=True, read=as_labels, metavar="NAME=FILE")
+    ] = field(default_factory=dict)
+    """A label map in JSON, for a teacher whose classes are not the data's: for each of its classes
+    the student's class or classes, or the names of its classes in the order of its logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """Augmentation."""
+
+    augment: Recipe | None = None
+    """View recipe; by default what suits the data."""
+    views: int | None = None
+    """Views of an example, 0 for a new one every epoch; by default a quarter of the epochs where
+    teachers are used (so that their outputs can be stored), else 0."""
+    view_seed: int = 0
+    """Seed of the views' pixels; runs of other seeds share stored outputs while it is the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(ViewConfig):
+    """Augmentation, and the cross entropy with the label."""
+
+    watch_test: Annotated[bool, Option(name="best-test")] = False
+    """Measure on the test split after every epoch too, and report its best epoch, which could not
+    have been chosen without the test labels."""
+    class_weights: Annotated[
+        Mapping[str, float] | Literal["balanced"] | None,
+        Option(read=as_class_weights, metavar="balanced|FILE"),
+    ] = None
+    """balanced, so that all classes count alike however many examples they have, or a JSON or CSV
+    file with a weight for the name of each class, of which the ratios matter. They multiply the
+    label's loss alone, `ce`; the loss on validation and test has none."""
+    label_smoothing: float = 0.0
+    """Part of the label that all classes share equally, at least 0 and below 1; of `ce` alone."""
+
+
 @dataclass(frozen=True)
 class Optimisation:
-    """What decides the course of a training."""
+    """Optimisation."""
 
     epochs: int = 30
-    """How often every training example is seen."""
+    """How often every training example is used."""
     batch_size: int = 128
-    """Examples a step, over all devices together."""
+    """Examples in a step, over all devices together."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov momentum, or AdamW."""
     lr: float | None = None
     """Peak learning rate; by default 0.05 for sgd, 0.001 for adamw."""
     momentum: float = 0.9
-    """Of sgd."""
+    """Momentum of sgd."""
     weight_decay: float = 5e-4
-    """On everything but the weighting's parameters."""
+    """Weight decay of all parameters but the weighting's."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """How the learning rate falls: to 0 along a cosine, by 10 at 1/2 and 3/4, or not at all."""
+    """How the learning rate falls: to 0 along a cosine, to a tenth at 1/2 and 3/4, or not."""
     skip_nonfinite: bool = False
     """Leave out steps with a NaN or an infinity, up to 10 in a row, instead of stopping."""
 
@@ -56,41 +181,42 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs and how fast; what changes the result beyond rounding says so."""
+    """Devices and speed."""
 
     precision: Literal["32", "bf16", "16"] = "32"
     """Arithmetic of the networks: float32, or autocast to bfloat16 or float16."""
-    devices: int = 1
-    """Number of processes; the batch is shared out among them, and BatchNorm and terms that compare
-    examples see each process's share alone."""
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Kind of device."""
-    strategy: Literal["auto", "ddp"] = "auto"
+    devices: Aside[int] = 1
+    """Number of processes. The batch is divided among them; BatchNorm and terms that compare
+    examples use each process's part alone. Another number rounds differently."""
+    accelerator: Aside[Literal["auto", "cpu", "cuda", "mps"]] = "auto"
+    """Kind of device; another one rounds differently."""
+    strategy: Aside[Literal["auto", "ddp"]] = "auto"
     """How several processes share the work."""
-    threads: int | None = None
-    """CPU threads of a process; by default as many as torch takes."""
-    workers: int | None = None
-    """Processes that decode images too many for memory; by default one a core, up to 8; 0 for
-    none."""
+    threads: Aside[int | None] = None
+    """CPU threads of a process; by default chosen for the work of a step. Another number rounds
+    differently, so run.json records it and a resumed run keeps it."""
+    workers: Aside[int | None] = None
+    """Processes that decode images which do not fit in memory; by default one for each core, at
+    most 8; 0 for none."""
 
     micro_batches: int = 1
-    """Parts a batch is worked off in, one after the other, for less memory: the same step but for
-    BatchNorm, whose statistics are then a part's, and for terms that compare examples."""
+    """Parts of a batch that are computed one after the other, for less memory: the same step but
+    for BatchNorm, whose statistics are then a part's, and for terms that compare examples."""
     channels_last: bool = True
-    """Lay images out channels last, as CPUs and tensor cores like them, if the network takes it."""
+    """Store images channels last, which is faster on CPUs and tensor cores, if the network can."""
     fold: bool = True
     """Fold the teachers' BatchNorm into their convolutions."""
     fused: bool = True
-    """One kernel for the optimiser's step, where the device has it."""
+    """One kernel for the optimizer's step, where the device has it."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of student and teachers; auto: on a GPU, where a run is long enough to gain."""
-    teacher_memory: Literal["resident", "bounded"] = "resident"
+    teacher_memory: Aside[Literal["resident", "bounded"]] = "resident"
     """Keep all teachers on the device, or one at a time (needs a store)."""
-    teacher_batch: str = "128"
-    """Views a teacher looks at at a time; auto: 128, and fewer from when memory runs out."""
-    checkpoint_every: str = "10min"
-    """How often a run can go on from where it is, beside the ends of epochs: a number of steps, or
-    a time like 90s, 10min, 2h."""
+    teacher_batch: Aside[str] = "128"
+    """Views in one forward pass of a teacher; auto: 128, and fewer once memory has run out."""
+    checkpoint_every: Aside[str] = "10min"
+    """How often a checkpoint is written, beside the ends of epochs: a number of steps, or a time
+    like 90s, 10min, 2h."""
 
     def __post_init__(self) -> None:
         if self.micro_batches < 1:
@@ -112,7 +238,7 @@ class Machine:
 
     @property
     def teacher_block(self) -> int:
-        """Views that a teacher looks at at a time, as long as there is memory for them."""
+        """Views in one forward pass of a teacher, as long as there is memory for them."""
         return 128 if self.teacher_batch == "auto" else int(self.teacher_batch)
 
     @property
@@ -156,14 +282,14 @@ def read_interval(text: str) -> Interval:
 
 @dataclass(frozen=True)
 class Storage:
-    """What is kept of the teachers' answers."""
+    """Stored teacher outputs; what decides here decides only where a folder is given."""
 
-    store: str | None = None
-    """Folder of stored answers; used where it has them, filled where it has not."""
+    store: Aside[str | None] = None
+    """Folder of stored teacher outputs: read where it has them, filled where it does not."""
     store_logits: str = "fp16"
-    """How logits are kept: fp16, fp32, or topK (the K largest and the mass of the rest)."""
+    """How logits are stored: fp16, fp32, or topK (the K largest and the mass of the rest)."""
     store_hints: Literal["none", "fp16", "fp32", "int8"] = "none"
-    """Keep the hidden layers that hints read, too: many bytes, no teacher in any step."""
+    """Store the hidden layers that hints read, too: many bytes, but no teacher runs in a step."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"fp16|fp32|top[1-9]\d*", self.store_logits):

@@ -1,23 +1,29 @@
-"""A run: everything that decides a result."""
+"""A run: every option that decides a result, and run.json, which is made of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from collegium.config.options import Machine, Optimisation, Storage
-from collegium.errors import FolderError, RequestError
+from collegium.config.found import FORMAT, FOUND, READABLE, check_found
+from collegium.config.option import Field, fields_of
+from collegium.config.options import (
+    DataConfig,
+    Machine,
+    Optimisation,
+    Storage,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
+from collegium.errors import FolderError, RequestError, UnknownNameError
 from collegium.methods import find_method
 from collegium.methods.base import AbstractMethod
 from collegium.methods.vanilla import Vanilla
-from collegium.records.run_folder import RUN, Json, Record
 from collegium.utils.from_json import (
     BALANCED,
-    FOUND,
-    ImageSize,
     as_class_weights,
     as_number,
-    check_found,
     check_size,
     fits,
     strict,
@@ -25,101 +31,62 @@ from collegium.utils.from_json import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collegium.records.run_folder import Record
 
-    from collegium.data import Splits
-
-FORMAT = 1
+Json = dict[str, Any]
 LARGEST = 1 << 63
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
     """What decides a result; two equal runs on one machine leave identical students.
 
+    Its options are those of the groups in `collegium.config.options`; all but data, student and
+    teachers are given by name. Here stand those that a command has in a group of their own.
+
     Attributes:
-        data: a data string, or splits.
-        student: a model string, or a module.
-        teachers: by name; empty for a network trained alone.
-        method: whom the student hears, and how.
-        optimisation: epochs, batch size, optimiser.
+        method: how the student learns from its teachers.
+        optimisation: epochs, batch size, optimizer.
         machine: precision, devices, threads.
-        storage: whether and how teachers' answers are kept.
-        seed: of the student's start, the order of examples and views, and the method's draws.
-        validation: part of the training data held out where the data has no validation split.
-        augment: view recipe; by default what suits the data.
-        views: how many views an example has, 0 for a new one every epoch; None for a quarter of the
-            epochs where teachers are heard, else 0.
-        view_seed: of the views' pixels; equal for runs that share stored answers.
-        image_size: rows and columns of a folder's images, one number for both.
-        watch_test: measure on the test split after every epoch too; nothing is chosen by it.
-        classes: the classes that are learned, of those the data has; none for all.
-        labels: for teachers with other classes than the data's, by their name: for each of their
-            classes the student's class or classes it stands for; or the names of their classes,
-            in the order of their logits.
-        class_weights: of the label's cross entropy, by class name, or "balanced".
-        label_smoothing: part of the label that all classes share equally, 0 to 1.
+        storage: whether and how the teachers' outputs are stored.
     """
 
-    data: "str | Splits"
-    student: "str | nn.Module"
-    teachers: "Mapping[str, str | nn.Module]" = field(default_factory=dict)
     method: AbstractMethod = field(default_factory=Vanilla)
     optimisation: Optimisation = field(default_factory=Optimisation)
     machine: Machine = field(default_factory=Machine)
     storage: Storage = field(default_factory=Storage)
-    seed: int = 0
-    validation: float = 0.1
-    augment: str | None = None
-    views: int | None = None
-    view_seed: int = 0
-    image_size: ImageSize = None
-    watch_test: bool = False
-    classes: tuple[str, ...] = ()
-    labels: Mapping[str, Any] = field(default_factory=dict)
-    class_weights: Mapping[str, float] | Literal["balanced"] | None = None
-    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.class_weights not in (None, BALANCED):
-            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
-                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
-            weights = as_class_weights(self.class_weights)
-            object.__setattr__(self, "class_weights", weights)
-        object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
-        if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
-            raise RequestError(
-                f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
-            )
+        object.__setattr__(self, "data", self.source)
+        self._check_label_loss()
         for name in ("seed", "view_seed"):
             if not -LARGEST <= getattr(self, name) < LARGEST:
                 raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
         check_size(self.image_size)
 
+    def _check_label_loss(self) -> None:
+        if self.class_weights not in (None, BALANCED):
+            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
+                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
+            object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
+        object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
+        if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
+            raise RequestError(
+                f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
+            )
+
     def to_json(self) -> Json:
-        """The content of run.json."""
-        return {
-            "format": FORMAT,
-            "data": describe(self.data),
-            "student": describe(self.student),
-            "teachers": {name: describe(model) for name, model in self.teachers.items()},
-            "method": self.method.slug,
-            "options": self.method.options(),
-            "optimisation": dataclasses.asdict(self.optimisation),
-            "machine": dataclasses.asdict(self.machine),
-            "storage": dataclasses.asdict(self.storage),
-            "seed": self.seed,
-            "validation": self.validation,
-            "augment": self.augment,
-            "views": self.views,
-            "view_seed": self.view_seed,
-            "image_size": self.image_size,
-            "watch_test": self.watch_test,
-            "classes": list(self.classes),
-            "labels": dict(self.labels),
-            "class_weights": self.class_weights,
-            "label_smoothing": self.label_smoothing,
-        }
+        """The options as run.json holds them."""
+        content: Json = {"format": FORMAT}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, AbstractMethod):
+                content |= {"method": value.slug, "options": value.options()}
+            elif dataclasses.is_dataclass(value) and item.name in GROUPS:
+                content[item.name] = dataclasses.asdict(value)  # type: ignore[arg-type]
+            else:
+                content[item.name] = _as_json(value)
+        return content
 
     @classmethod
     def from_json(cls, content: Json) -> "Run":
@@ -129,21 +96,38 @@ class Run:
             RequestError: an unknown or missing key, or a part that was given from Python.
         """
         content = tuples(content)
-        if content.pop("format", None) != FORMAT:
-            raise RequestError(f"run.json is not of format {FORMAT}: written by another version?")
+        if content.pop("format", None) not in READABLE:
+            raise RequestError(
+                f"run.json is not of format {FORMAT} or an older one: written by another version?"
+            )
         check_found(content)
         content = {key: value for key, value in content.items() if key not in FOUND}
         method = find_method(str(content.pop("method", "")))
-        return strict(
-            cls,
-            content
-            | {
-                "method": strict(method, tuples(content.pop("options", {}))),
-                "optimisation": strict(Optimisation, content.pop("optimisation", {})),
-                "machine": strict(Machine, content.pop("machine", {})),
-                "storage": strict(Storage, content.pop("storage", {})),
-            },
-        )
+        parts = {name: strict(kind, content.pop(name, {})) for name, kind in GROUPS.items()}
+        parts["method"] = strict(method, tuples(content.pop("options", {})))
+        return strict(cls, content | parts)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **parts: Any) -> "Run":
+        """A run of options by their own names, whichever group holds them.
+
+        Args:
+            options: the options.
+            **parts: further fields of the run.
+
+        Raises:
+            UnknownNameError: no option has that name.
+            RequestError: a value of another type.
+        """
+        known = {item.name: group for group, item in every_option()}
+        for name in options:
+            if name not in known:
+                raise UnknownNameError("option", name, known)
+        groups: dict[str, Json] = {name: {} for name in ("", *GROUPS)}
+        for name, value in options.items():
+            groups[known[name]][name] = as_number(value)
+        made = {name: strict(kind, groups[name]) for name, kind in GROUPS.items()}
+        return strict(cls, groups[""] | made | parts)
 
     @classmethod
     def complete(cls, content: Json) -> Json:
@@ -151,12 +135,14 @@ class Run:
         return cls.from_json(content).to_json() | {k: content[k] for k in FOUND if k in content}
 
     @classmethod
-    def of(cls, record: Record) -> "Run":
-        """What a run folder says was asked for.
+    def of(cls, record: "Record") -> "Run":
+        """The run that a run folder records.
 
         Raises:
             FolderError: it is no run folder, or its run.json makes no sense; with its path.
         """
+        from collegium.records.run_folder import RUN, Record
+
         content = Record.open(record.folder).run
         try:
             return cls.from_json(content)
@@ -164,6 +150,29 @@ class Run:
             raise FolderError(f"{record.path(RUN)}: {error}") from None
 
 
+GROUPS: Mapping[str, Any] = {
+    item.name: item.kind for item in fields_of(Run) if item.group and item.name != "method"
+}
+"""The dataclasses that are objects of their own in run.json, by their key."""
+
+
+def every_option() -> Iterator[tuple[str, Field]]:
+    """Each option of a run with the key of its group in run.json, "" for those in none."""
+    for item in fields_of(Run):
+        if item.name in GROUPS:
+            yield from ((item.name, inner) for inner in fields_of(item.kind))
+        elif item.name != "method":
+            yield "", item
+
+
 def describe(part: Any) -> str:
     """A string as it is; an object by its class, in brackets so that it is never read back."""
     return part if isinstance(part, str) else f"<{type(part).__name__} from Python>"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    return value if value is None or isinstance(value, int | float) else describe(value)

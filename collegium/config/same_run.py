@@ -1,112 +1,108 @@
-"""Is it the same run? What decides a result, then and now."""
+"""Whether two configurations are the same run, by the options that decide."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from collegium.config.found import CHANGES, CODE, ID, NOT_HASHED
+from collegium.config.option import fields_of
+from collegium.config.run import GROUPS, every_option
 from collegium.errors import FolderError, RequestError
 from collegium.models.source_code import differing, in_words
 from collegium.utils.files import owner_of, strayed
 
 Json = dict[str, Any]
-
-DECIDING = (
-    "student",
-    "method",
-    "options",
-    "optimisation",
-    "seed",
-    "validation",
-    "augment",
-    "views",
-    "view_seed",
-    "image_size",
-    "classes",
-    "labels",
-    "class_weights",
-    "label_smoothing",
-)
-LATER: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
-"""Keys that a run.json of an earlier version lacks, and what their absence means."""
-ARITHMETIC = ("precision", "micro_batches", "channels_last", "fold", "fused", "compile")
-"""Options of the machine that decide how numbers are rounded, or more."""
-NAMED = ("data", "teachers", "watch_test")
-"""What else must be equal where nothing is built that could be looked at instead."""
-CODE, CHANGES, ID = "code", "changes", "id"
-_ASIDE = (ID, CHANGES, "format", "threads", "environment", "data", "teachers", "machine", "storage")
-"""Parts of run.json that do not decide, or do in a few of their words; they are hashed apart."""
+_BESIDE = ("machine", "storage")
+"""Groups whose options stand beside the others in what is hashed, as they always have."""
 
 
-def refuse_other_run(where: str, was: Json, asked: Json) -> None:
-    """Refuse to go on with anything that decides the result and is not what it was.
+def refuse_other_run(where: str, was: Json, now: Json) -> None:
+    """Refuse to resume a run with other options or other data than it was started with.
 
     Args:
         where: the run folder, for the message.
         was: run.json.
-        asked: what run.json would be now.
+        now: what run.json would be now.
 
     Raises:
         FolderError: other data.
         RequestError: other options, each then and now.
     """
-    differ = differences(was, asked)
-    if differ:  # said first: the seed decides which data are held out
+    differ = differences(was, now)
+    if differ:  # checked first: the seed decides which data are held out
         raise RequestError(f"{where} was started with other options: {'; '.join(differ)}")
-    _refuse_other_data(where, was, asked)
+    _refuse_other_data(where, was, now)
 
 
-def differences(was: Json, asked: Json, named: Sequence[str] = ()) -> list[str]:
-    """Options that decide the result and differ, as "name: then, now": none for the same run.
+def differences(was: Json, now: Json, *, names: bool = False) -> list[str]:
+    """Options that decide the result and differ, as "name 1 then, 2 now": none for the same run.
 
-    Both what goes on and what compares ask here, and nowhere else.
+    Resuming and comparing both use this function, and nothing else.
 
     Args:
-        was: run.json, with every option it may leave out (`Run.complete`).
-        asked: what run.json would be now.
-        named: further parts of it that must be equal.
+        was: run.json, with every option that it may leave out (`Run.complete`).
+        now: what run.json would be now.
+        names: compare the names of data and teachers too, where no hash of them is known.
     """
-    parts = ([_deciding(content), {n: content.get(n) for n in named}] for content in (was, asked))
-    was, asked = (json.loads(json.dumps(deciding | more)) for deciding, more in parts)
+    before, after = (json.loads(json.dumps(_deciding(one, names))) for one in (was, now))
     return [
-        f"{name} {was.get(name)} then, {asked.get(name)} now"
-        for name in dict.fromkeys((*was, *asked))
-        if was.get(name) != asked.get(name)
+        f"{name} {before.get(name)} then, {after.get(name)} now"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
     ]
 
 
-def _deciding(content: Json) -> Json:
-    """Everything that decides, flat."""
-    flat: Json = {}
-    for name in DECIDING:
-        value = content.get(name, LATER.get(name))
-        # Weights of classes are one value: names of classes are no names of options.
-        flat |= value if name != "class_weights" and isinstance(value, Mapping) else {name: value}
-    flat |= {name: content.get("machine", {}).get(name) for name in ARITHMETIC}
-    storage = content.get("storage", {})
-    if storage.get("store") is not None:  # whether answers are kept is no matter, how they are is
-        flat |= {name: storage.get(name) for name in ("store_logits", "store_hints")}
+def _deciding(content: Json, names: bool) -> Json:
+    """Every option that decides, by its own name."""
+    flat: Json = {"method": content.get("method"), **content.get("options", {})}
+    for group, item in every_option():
+        if not (item.option.decides or (names and item.option.hashed)) or _unused(group, content):
+            continue
+        values = content.get(group, {}) if group else content
+        flat[item.name] = values.get(item.name, item.default)
     return flat
+
+
+def _unused(group: str, content: Json) -> bool:
+    """Whether options of a group decide nothing: how outputs are stored, where none are."""
+    return group == "storage" and _object(content, group).get("store") is None
 
 
 def run_id(content: Json) -> str:
     """SHA-256 of what decides the result, as it stands in run.json.
 
-    Of what the file says, not of what it leaves out, so that a later version finds the same. Names
-    of data and teachers may change where these are moved: their hashes decide.
+    It is made of what the file holds, not of what it leaves out, so that every later version finds
+    the same. Names of data and teachers may change when these are moved: their hashes decide.
     """
-    parts = {name: value for name, value in content.items() if name not in _ASIDE}
-    found = (content.get(name) for name in ("machine", "storage"))
-    machine, storage = (part if isinstance(part, Mapping) else {} for part in found)
-    parts |= {name: machine[name] for name in ARITHMETIC if name in machine}
-    if storage.get("store") is not None:
-        parts |= {name: storage.get(name) for name in ("store_logits", "store_hints")}
+    aside = {(group, item.name) for group, item in every_option() if not item.option.decides}
+    parts: Json = {
+        key: _without(aside, key, value)
+        for key, value in content.items()
+        if key not in (*NOT_HASHED, *_BESIDE) and ("", key) not in aside
+    }
+    for group in _BESIDE:
+        found = {} if _unused(group, content) else _without(aside, group, _object(content, group))
+        known = {item.name for item in fields_of(GROUPS[group])}
+        parts |= {key: value for key, value in found.items() if key in known}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def _without(aside: set[tuple[str, str]], group: str, value: Any) -> Any:
+    """A group without the options that do not decide; anything else as it is."""
+    if group not in GROUPS or not isinstance(value, Mapping):
+        return value
+    return {key: inner for key, inner in value.items() if (group, key) not in aside}
+
+
+def _object(content: Json, name: str) -> Mapping[str, Any]:
+    value = content.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
 def known_ids(content: Json) -> tuple[str, ...]:
-    """Of this run: as it is now, and as it was before it was changed on purpose."""
+    """The ids of a run: as it is now, and as it was before it was changed on purpose."""
     earlier = (change.get("id") for change in content.get(CHANGES, []))
     return (run_id(content), *(str(one) for one in earlier if one))
 
@@ -115,7 +111,7 @@ def refuse_edited(where: str, content: Json) -> None:
     """Refuse a run.json that somebody has changed since it was written.
 
     Raises:
-        FolderError: what it says is not what its identity was made of.
+        FolderError: its content does not give its `id`.
     """
     if ID in content and content[ID] != run_id(content):
         raise FolderError(
@@ -125,7 +121,7 @@ def refuse_edited(where: str, content: Json) -> None:
 
 
 def doubts(folder: Path, content: Json) -> list[str]:
-    """Signs that parts of a finished run are not this run's, such as files of another.
+    """Signs that parts of a finished run belong to another run, such as its files.
 
     Args:
         folder: of the run.
@@ -142,7 +138,7 @@ def doubts(folder: Path, content: Json) -> list[str]:
 
 
 def other_code(was: Json, now: Json) -> list[str]:
-    """Whose code is not what it was, in words: "the student (net.py)"."""
+    """The networks whose source code has changed, in words: "the student (net.py)"."""
     before, after = _part(was, CODE), _part(now, CODE)
     found = [("the student", before.get("student", {}), after.get("student", {}))]
     then, today = before.get("teachers", {}), after.get("teachers", {})
@@ -153,12 +149,12 @@ def other_code(was: Json, now: Json) -> list[str]:
 
 
 def unknown_code(was: Json, now: Json) -> bool:
-    """Whether an older version has not written down the code that there is."""
+    """Whether an older version, which did not record source code, wrote run.json."""
     return bool(_part(now, CODE)) and CODE not in was
 
 
 def refuse_other_code(where: str, was: Json, now: Json) -> None:
-    """Refuse to go on with other sources than the run was started with.
+    """Refuse to resume a run with other source code than it was started with.
 
     Raises:
         RequestError: whose, and which files.
@@ -170,14 +166,14 @@ def refuse_other_code(where: str, was: Json, now: Json) -> None:
         )
 
 
-def _refuse_other_data(where: str, was: Json, asked: Json) -> None:
-    before, now = was.get("fingerprint"), asked["fingerprint"]
-    if before != now:
+def _refuse_other_data(where: str, was: Json, now: Json) -> None:
+    before, after = was.get("fingerprint"), now["fingerprint"]
+    if before != after:
         raise FolderError(
             f"{where} was started on other data: {was.get('data')} had fingerprint "
-            f"{str(before)[:12]}, now {asked['data']} has {now[:12]}"
+            f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
         )
-    for name, value in asked["identity"].items():
+    for name, value in now["identity"].items():
         found = _part(was, "identity").get(name, value)
         if found != value:
             raise FolderError(
@@ -199,15 +195,15 @@ def _part(content: Json, name: str) -> Json:
 
 
 def refuse_other_teachers(where: str, was: list[Json], now: list[Json]) -> None:
-    """Refuse to go on with other teachers than the run was started with.
+    """Refuse to resume a run with other teachers than it was started with.
 
     Raises:
         RequestError: names and hashes, then and now.
     """
     names = [[row.get("name") for row in rows] for rows in (was, now)]
     if names[0] != names[1]:
-        then, asked = (", ".join(map(str, side)) or "none" for side in names)
-        raise RequestError(f"{where} was started with teachers {then}; now they are {asked}")
+        then, today = (", ".join(map(str, side)) or "none" for side in names)
+        raise RequestError(f"{where} was started with teachers {then}; now they are {today}")
     for old, new in zip(was, now, strict=True):
         if old.get("sha256") != new["sha256"]:
             raise RequestError(

@@ -11,8 +11,9 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.methods import find_method
 from collegium.methods.base import AbstractMethod
 from collegium.methods.soft_target import AbstractFeature, AbstractSoftTarget
-from collegium.records.comparison import BASELINE
+from collegium.methods.vanilla import Vanilla
 
+BASELINE = Vanilla.slug
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from collegium.config.same_run import CHANGES, CODE, ID, known_ids, other_code, run_id
+from collegium.config.found import CHANGES, CODE, ID
+from collegium.config.same_run import known_ids, other_code, run_id
 from collegium.errors import RequestError
 from collegium.records.run_folder import (
     CHECKPOINT,

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from collegium.config.found import CHANGES
 from collegium.config.run import Run
-from collegium.config.same_run import CHANGES
 from collegium.data import ImageData, Splits
 from collegium.evaluation.predict import Predictions, predict
 from collegium.models.network import Network, parameter_count

@@ -5,6 +5,7 @@ import sys
 
 import torch
 
+from collegium.config.found import THREADS
 from collegium.config.same_run import (
     new_versions,
     refuse_edited,
@@ -19,9 +20,6 @@ from collegium.runner import final_evaluation
 from collegium.runner.changes import Allowed
 from collegium.runner.setup import PreparedRun
 from collegium.utils.version import VERSION
-
-THREADS = "threads"
-"""Key of run.json: the number of CPU threads of a process, which decides how numbers round."""
 
 
 def recorded_threads(record: Record) -> int | None:

@@ -73,7 +73,7 @@ def strict(kind: Any, content: Any) -> Any:
         raise RequestError(
             f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
-    for name, hint in typing.get_type_hints(kind, _NAMES).items():
+    for name, hint in annotations(kind).items():
         if name in content and not fits(content[name], hint):
             found = str(content[name])[:40]
             raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
@@ -95,6 +95,11 @@ _NAMES = {
 """What annotations name that would be imported for their sake alone."""
 
 
+def annotations(kind: Any) -> dict[str, Any]:
+    """The annotations of a dataclass by field, as types."""
+    return typing.get_type_hints(kind, _NAMES, include_extras=True)
+
+
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type, as far as JSON can tell.
 
@@ -102,6 +107,8 @@ def fits(value: Any, hint: Any) -> bool:
     (True, False, True, True)
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return fits(value, inner[0])
     if origin is Literal:
         return isinstance(value, str | int) and value in inner
     if origin in (typing.Union, types.UnionType):
@@ -130,53 +137,6 @@ def tuples(options: Any) -> Any:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
-FOUND = ("environment", "fingerprint", "identity", "pixels", "code", "changes", "id", "threads")
-"""What run.json holds beside the request: found when the run was started, or changed since."""
-_FOUND_IN_DATA = ("view recipe", "validation split", "test split", "train split")
-
-
-def check_found(content: Mapping[str, Any]) -> None:
-    """Refuse a run.json whose parts beside the request are not what is written there.
-
-    Raises:
-        RequestError: naming the part, and what it should be.
-    """
-    words: Any = dict[str, str]
-    by_name: Any = Mapping[str, words]
-    for key in ("fingerprint", "id"):
-        if key in content and not isinstance(content[key], str):
-            raise RequestError(f"{key} is a text, found {_short(content[key])}")
-    for key in ("identity", "environment"):
-        if key in content and not fits(content[key], words):
-            raise RequestError(f"{key} is damaged: it is an object of texts")
-    if other := sorted(set(content.get("identity", {})) - set(_FOUND_IN_DATA)):
-        raise RequestError(
-            f"identity has no {_short(other[0])}; known: {', '.join(_FOUND_IN_DATA)}"
-        )
-    if not isinstance(content.get("pixels", {}), Mapping):
-        raise RequestError("pixels is damaged: it is an object that says how images are read")
-    code = content.get("code", {})
-    if not isinstance(code, Mapping) or not set(code) <= {"student", "teachers"}:
-        raise RequestError("code is damaged: it is an object of student and teachers")
-    if not fits(code.get("student", {}), words) or not fits(code.get("teachers", {}), by_name):
-        raise RequestError("code is damaged: it is an object of files and their digests")
-    changes = content.get("changes", ())
-    if not isinstance(changes, list | tuple) or not all(map(_is_change, changes)):
-        raise RequestError("changes is damaged: it is a list of what was changed, and where")
-
-
-def _is_change(change: Any) -> bool:
-    kinds = {"epochs": list, "code": list, "after_epoch": int, "after_step": int, "id": str}
-    if not isinstance(change, Mapping) or not set(change) <= set(kinds):
-        return False
-    sound = all(isinstance(value, kinds[key]) for key, value in change.items())
-    return sound and "after_epoch" in change and len(change.get("epochs", (0, 0))) == 2
-
-
-def _short(value: Any) -> str:
-    return repr(str(value)[:40])
-
-
 def as_labels(content: Any) -> Any:
     """What a teacher's classes are: a mapping or a list of names, or the JSON file of either.
 
@@ -200,6 +160,15 @@ def as_labels(content: Any) -> Any:
             f"several or null, or a list of the teacher's classes; found something else{place}"
         )
     return dict(content) if isinstance(content, Mapping) else list(content)
+
+
+def as_names(text: str) -> tuple[str, ...]:
+    """Comma-separated names; none for an empty text.
+
+    >>> as_names("cat, dog"), as_names("")
+    (('cat', 'dog'), ())
+    """
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 BALANCED = "balanced"

@@ -49,7 +49,7 @@ def snapshot(folder: Path) -> dict[str, str]:
         (f"{DISTIL} --teacher a=small:cnn amtl", "did you mean 'amtml'"),
         (f"{DISTIL} --teacher a amtml", "takes NAME=MODEL"),
         (f"{DISTIL} --teacher a=small:cnn amtml", "has no weights"),
-        (f"{DISTIL} --teacher a=x --teacher a=y amtml", "two teachers are called 'a'"),
+        (f"{DISTIL} --teacher a=x --teacher a=y amtml", "--teacher is given twice for 'a'"),
         (f"{DISTIL} --teacher a=x amtml --temperature 0", "temperature must be > 0"),
         (f"{DISTIL} --teacher a=x amtml --alpha -1", "alpha must be >= 0"),
         (f"{DISTIL} --teacher a=x amtml --alpha 2 --label-weight None", "between 0 and 1"),

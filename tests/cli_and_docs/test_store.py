@@ -126,7 +126,7 @@ def test_verify_finds_damage_and_lies(build, command, teachers) -> None:
     assert told.json["damaged"] == [f"{path}: its checksum is wrong"]
     told = command("store verify kept")
     assert told.code == 1
-    assert "not sound" in told.out
+    assert "not intact" in told.out
     assert "checksum" in told.out
     assert str(path) in command("store info kept").out
     swapped = f"--teacher wide={teachers['residual']}"
