@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, info
 import collegium as cg
 from collegium.losses import angle
 from collegium.methods import all_methods
-from collegium.models.features.layer_names import read, wholes
+from collegium.models.features.layer_names import read, source_layers
 from collegium.types import StudentOutputs, TeacherOutputs
 
 MAPS = {"layer1": (16, 32, 32), "layer2": (32, 16, 16), "layer3": (64, 8, 8)}
@@ -64,7 +64,7 @@ def objective_step(
     heard = {}
     for name, paths in objective.layers.teachers.items():
         drawn = maps(False)
-        named = [part for path in paths for part in wholes(path)] if whole else paths
+        named = [part for path in paths for part in source_layers(path)] if whole else paths
         heard[name] = {path: read(drawn, path) for path in named}
     said_BTC = torch.randn(batch, max(len(teachers), 1), classes, generator=draw)
     answers = TeacherOutputs(said_BTC, heard)

@@ -190,8 +190,7 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     given = {"train": train, "validation": val, "test": test}
     splits = splits_of({part: data for part, data in given.items() if data is not None})
     names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
-    if lack := without_examples(splits.train.name, names, counts.tolist()):
-        splits = dataclasses.replace(splits, notes=(*splits.notes, lack))
+    splits = splits.with_notes(without_examples(splits.train.name, names, counts.tolist()))
     if splits.validation is not None or validation == 0:
         return splits
     train_data, held_out = hold_out(splits.train, validation, seed)

@@ -22,7 +22,7 @@ from collegium.errors import RequestError
 from collegium.methods.base import AbstractMethod, check_parts
 from collegium.models.features.discover import survey
 from collegium.models.features.hooks import FeatureHooks
-from collegium.models.features.pairing import asked_layers
+from collegium.models.features.pairing import explicit_layers
 from collegium.models.features.trace import watch
 from collegium.models.network import Network, body_of
 from collegium.models.outputs import describe_output, logits_of
@@ -32,7 +32,6 @@ from collegium.models.user_modules import (
     check_tensors,
     copied,
     evaluating,
-    first_line,
     first_tensor,
     freeze_module,
     rehearsed,
@@ -50,6 +49,7 @@ from collegium.training.module import (
     weighted_terms,
 )
 from collegium.types import Dims, MapShape, StudentOutputs, TeacherOutputs
+from collegium.utils.text import first_line
 from collegium.utils.torch_state import as_ever
 
 
@@ -305,7 +305,7 @@ def _dims(
     seed: int,
 ) -> Dims:
     """Names and shapes, by blank images through every network."""
-    asked, asked_of = asked_layers(pairs, tuple(teachers))
+    asked, asked_of = explicit_layers(pairs, tuple(teachers))
     classes = watch(student, image_shape)[1]
     for name, teacher in teachers.items():
         if (theirs := watch(teacher, image_shape)[1]) != classes:

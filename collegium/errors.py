@@ -1,27 +1,27 @@
 """Every error a user can meet, as one tree.
 
     CollegiumError                 exit code 1: the work failed
-    ├── RequestError               exit code 2: the request makes no sense, nothing was started
-    │   ├── UnknownNameError       no such data, model, method or option; says what is close
-    │   ├── DataError              data missing, truncated, or not what its labels say
+    ├── RequestError               exit code 2: the request is invalid, nothing was started
+    │   ├── UnknownNameError       no such data, model, method or option; names the closest
+    │   ├── DataError              data missing, truncated, or at odds with its labels
     │   ├── WeightsError           a weights file that cannot be read or does not fit
     │   └── FolderError            the output folder cannot be used
     ├── NumericsError              a NaN or an infinity, with its name and the step
-    ├── ResourceError              no disk, memory, file or process left
+    ├── ResourceError              disk, memory, files or a process ran out
     └── Interrupted                exit code 130: stopped by the user, can be resumed
 
-A message is one line: what was asked, what was found, what would work.
+A message is one line: what was requested, what was found, how to fix it.
 """
 
 import difflib
 from collections.abc import Iterable
 
 LISTED, NEAREST = 60, 4
-"""Known names that are listed whole; how many of more are named."""
+"""Up to 60 known names are all listed; of more, four."""
 
 
 def printable(text: str) -> str:
-    r"""A text without what a terminal would obey: control characters as they are written in code.
+    r"""A text whose control characters are escaped, so that a terminal does not obey them.
 
     >>> print(printable("red: \x1b[31m"))
     red: \x1b[31m
@@ -30,17 +30,17 @@ def printable(text: str) -> str:
 
 
 class CollegiumError(Exception):
-    """The root: the work was sensible and failed. `exit_code` is the command's exit status."""
+    """The root: a valid request failed. `exit_code` is the command's exit status."""
 
     exit_code = 1
 
-    def __init__(self, *words: object) -> None:
-        # What a file or a library says of itself may hold what terminals obey.
-        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
+    def __init__(self, *parts: object) -> None:
+        # Text of a file or a library may contain control characters of terminals.
+        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
 
 
 class RequestError(CollegiumError):
-    """What was asked cannot work; nothing was started and nothing was changed."""
+    """An invalid request; nothing was started and nothing was changed."""
 
     exit_code = 2
 
@@ -83,7 +83,7 @@ class NumericsError(CollegiumError):
 
 
 class ResourceError(CollegiumError):
-    """The disk, the memory, the files or a process that the work needed are not there any more."""
+    """The disk, memory, files or a process that the work needs are no longer available."""
 
 
 class Interrupted(CollegiumError):  # noqa: N818 - named for what happened, not for a fault

@@ -1,4 +1,4 @@
-"""Data: what is learned from, in batches whose every pixel can be named again.
+"""Data: splits of labelled images, and reproducible batches of views.
 
     load_data("cifar10:DIR")          or          as_image_data((images, labels))
         -> Splits of ImageData -> Loader -> collegium.types.Batch

@@ -1,13 +1,13 @@
 """Views: augmentation as a pure function of (seed, index, view).
 
 The same triple is the same pixels whatever the batch, the order, the threads or the process. That
-is what lets a stored teacher answer stand for a live one, and a run be repeated exactly. On other
+is why stored teacher outputs equal live ones, and a run be repeated exactly. On other
 devices than the CPU, recipes that resize or change colours agree with it within 1e-6, by the
 rounding of their interpolation; the others are the same pixels there too.
 
 Pad-and-crop with flip is the recipe of the CIFAR literature (He et al., "Deep residual learning
 for image recognition", CVPR 2016): at 32x32 it has 9 x 9 offsets x 2 = 162 outcomes. Recipes for
-larger images are in `resized`.
+larger images are in `augment_large`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from collegium.errors import UnknownNameError
 
 _LARGE = 96 * 96
 VIEW_VERSION = 1
-"""Which function (seed, index, view) -> pixels this is; stored answers are keyed by it."""
+"""Which function (seed, index, view) -> pixels this is; stored outputs are keyed by it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ RECIPES: Mapping[str, ViewRecipe] = MappingProxyType(
     }
 )
 """The recipes by name: "crop" alone is for what must not be mirrored, like digits, "crop-flip" for
-small pictures, "resized-crop" and "large" for photographs."""
+small images, "resized-crop" and "large" for photographs."""
 
 
 def find_recipe(name: str) -> ViewRecipe:

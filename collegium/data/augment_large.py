@@ -1,11 +1,11 @@
-"""Views of larger images: a part of the picture enlarged, other colours, a hole.
+"""Views of larger images: random resized crop, colour jitter, random erasing.
 
 Random resized crop: Szegedy et al., "Going deeper with convolutions", CVPR 2015. Colour jitter:
 Howard, "Some improvements on deep convolutional neural network based image classification", 2013.
 Random erasing: Zhong et al., "Random erasing data augmentation", AAAI 2020.
 
 On a CPU the same triple (seed, index, view) is the same bits in any batch. For that everything is
-built from operations that round one number at a time and rightly (no exponential, no fused product,
+built from operations that round each number correctly and alone (no exponential, no fused product,
 no mean over pixels but one of integers), and boxes are whole pixels. On other devices results agree
 to 1e-6, which is what the rounding of the interpolation may differ by.
 """
@@ -60,7 +60,7 @@ class Draws:
 def _box(
     area_B: Tensor, aspect_B: Tensor, size: tuple[int, int]
 ) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
-    """Rows and columns of a box with this share of a picture and this width to height."""
+    """Rows and columns of a box with this share of the area and this aspect ratio."""
     pixels_B = area_B * (size[0] * size[1])
     rows_B = (pixels_B / aspect_B).sqrt().round().long().clamp(1, size[0])
     columns_B = (pixels_B * aspect_B).sqrt().round().long().clamp(1, size[1])
@@ -149,7 +149,7 @@ def _between(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
 def jitter(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor, "B D H W"]:
     """Brightness, contrast and saturation, each times 0.6 to 1.4, in this order.
 
-    Contrast pulls towards the mean grey of the picture, saturation towards each pixel's own.
+    Contrast pulls towards the mean grey of the image, saturation towards each pixel's own.
 
     Args:
         pixels_BDHW: in 0..1; red, green and blue, or what has no saturation. Used up.

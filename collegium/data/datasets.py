@@ -7,7 +7,8 @@ from typing import Any
 
 from collegium.data.data_string import DataSpec, parse_spec
 from collegium.data.images.decode import thread_count
-from collegium.data.images.options import ImageOptions, silent
+from collegium.data.images.load import ImageOptions, silent
+from collegium.data.images.modes import PixelRule
 from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits, check_fraction, hold_out
@@ -75,13 +76,13 @@ def load_data(
     check_size(image_size)
     count = thread_count() if workers is None else workers
     try:
-        splits = _load(spec, ImageOptions(image_size, workers=count, tell=tell))
+        splits = _load(spec, ImageOptions(image_size, workers=count, notify=tell))
     except OSError as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     if len(splits.train.classes) == 1:
         name, (only,) = splits.train.name, splits.train.classes
         note = f"{name} has one class, {only}: nothing can be learned"
-        splits = replace(splits, notes=(*splits.notes, note))
+        splits = splits.with_notes(note)
     if splits.validation is not None:
         return splits
     train, held_out = hold_out(splits.train, validation, seed)
@@ -105,9 +106,12 @@ def _with_string_options(
     text: str, options: Mapping[str, str], image_options: ImageOptions
 ) -> ImageOptions:
     """The image options, overridden by those of the data string."""
-    changes: dict[str, Any] = {key: options[key] for key in ("corrupt", "alpha") if key in options}
-    if "range" in options:
-        changes["scale"] = as_scale(options["range"])
+    rule = image_options.rule
+    scale = as_scale(options["range"]) if "range" in options else rule.scale
+    alpha: Any = options.get("alpha", rule.alpha)
+    changes: dict[str, Any] = {"rule": PixelRule(scale, alpha)}
+    if "corrupt" in options:
+        changes["corrupt"] = options["corrupt"]
     if "size" in options:
         changes["image_size"] = as_size(options["size"])
         if image_options.image_size not in (None, changes["image_size"]):

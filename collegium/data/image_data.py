@@ -18,12 +18,12 @@ from collegium.errors import DataError
 from collegium.types import MapShape
 
 _CHUNK_PIXELS = 1 << 19  # small enough for the processor's cache in float64
-_SAMPLE = 2048  # pictures whose pixels stand for those of all that are still encoded
+_SAMPLE = 2048  # encoded images whose pixels represent all
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The whole that examples were taken from, so that parts of it know each other again.
+    """The data set that examples were taken from, which identifies parts of it.
 
     Attributes:
         fingerprint: of the whole.
@@ -40,24 +40,24 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """N labelled images of one size; checked when made, so that whoever holds one can rely on it.
+    """N labelled images of one size, checked on construction.
 
     Attributes:
         images_NDHW: uint8 pixels 0..255, or float32 pixels in 0..1; 1 or 3 channels, first. Or
-            pictures that are still encoded, where memory cannot hold the pixels.
+            encoded images, if memory cannot hold the pixels.
         labels_N: int64 classes, 0 to C-1.
         index_N: int64 positions in the official split the examples came from.
         classes: the C class names; label i is `classes[i]`.
         name: what the data are called, like "cifar10".
         augment: the view recipe that suits training on them, a key of `RECIPES`.
-        origin: what these are a part of, with the same `index_N`; None if they are the whole.
+        origin: the data set these were taken from, with the same `index_N`; None for all of it.
 
     Raises:
         DataError: the parts do not fit each other or their ranges; the message says which.
         UnknownNameError: `augment` is no view recipe.
     """
 
-    # Plain tensors: what is wrong with them is said below, in words meant for users.
+    # Without jaxtyping: the checks below raise errors meant for users.
     images_NDHW: Tensor | LazyImages = field(repr=False)
     labels_N: Tensor = field(repr=False)
     index_N: Tensor = field(repr=False)
@@ -70,6 +70,19 @@ class ImageData:
         find_recipe(self.augment)
         self._check_images()
         self._check_labels()
+
+    @classmethod
+    def numbered(
+        cls,
+        images_NDHW: Tensor | LazyImages,
+        labels_N: Tensor,
+        classes: tuple[str, ...],
+        name: str,
+        augment: str,
+    ) -> "ImageData":
+        """A whole split, whose index is the position."""
+        index_N = torch.arange(len(labels_N))
+        return cls(images_NDHW, labels_N, index_N, classes, name, augment)
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -87,8 +100,7 @@ class ImageData:
 
         Args:
             batches: positions.
-            workers: processes that decode pictures ahead, where they are still encoded; None
-                for the usual number.
+            workers: processes that decode encoded images ahead; None for the default number.
         """
         if isinstance(self.images_NDHW, Tensor):
             for positions_B in batches:
@@ -139,7 +151,7 @@ class ImageData:
         """SHA-256, in hexadecimal, over pixels, labels, index, classes, pixel type and shape.
 
         Two data sets of the same fingerprint give the same batches; name and recipe are left out.
-        Of pictures that are still encoded it takes the files in place of their pixels.
+        For encoded images the files take the place of the pixels.
         """
         images = self.images_NDHW
         kind = str(images.dtype) if isinstance(images, Tensor) else "encoded"
@@ -159,7 +171,7 @@ class ImageData:
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel's pixels in 0..1, over all N·H·W of them.
 
-        Of pictures that are still encoded 2,048 stand for all, evenly spread over the data.
+        Of encoded images 2,048 represent all, evenly spread over the data.
         """
         images_NDHW = self.sample()
         scale = 1.0 if images_NDHW.is_floating_point() else 255.0
@@ -169,7 +181,7 @@ class ImageData:
         return tuple((mean_D / scale).tolist()), tuple((variance_D.sqrt() / scale).tolist())
 
     def sample(self) -> Tensor:
-        """All pixels; of pictures that are still encoded those of 2,048, evenly spread."""
+        """All pixels; of encoded images those of 2,048, evenly spread."""
         if isinstance(self.images_NDHW, Tensor):
             return self.images_NDHW
         step = -(-len(self) // _SAMPLE)

@@ -26,8 +26,8 @@ class Views:
         recipe: a key of `RECIPES`.
         seed: of the views.
         channels_last: lay batches out so; changes no pixel.
-        workers: processes that decode pictures ahead, where the data are still encoded; None for
-            the number the data were loaded with.
+        workers: processes that decode encoded images ahead; None for the number the data were
+            loaded with.
     """
 
     data: ImageData
@@ -69,7 +69,7 @@ class Views:
         sorted_N, order_N = self._by_index
         place_B = torch.searchsorted(sorted_N, index_B).clamp_max(len(sorted_N) - 1)
         if not torch.equal(sorted_N[place_B], index_B):
-            raise DataError(f"{self.data.name} has no example of some index that was asked for")
+            raise DataError(f"{self.data.name} has no example of a requested index")
         return order_N[place_B]
 
     def _views(self, images_BDHW: Tensor, index_B: Tensor, view_B: Tensor) -> Tensor:
@@ -87,9 +87,9 @@ class Views:
 def view_at(epoch: int, views: int, seed: int) -> int:
     """Which view of every example an epoch uses.
 
-    All views come once before any comes again, in an order drawn anew each time. (The examples'
-    views of one number have nothing to do with each other, so that one number for all is as random
-    as one for each; and what teachers say of a view is asked for as a whole.)
+    All views come once before any comes again, in an order drawn anew each time. (Views of
+    the same number are independent between examples, so one number for all is as random as one for
+    each; and teachers can compute whole views.)
 
     Args:
         epoch: 0 for the first.
@@ -159,8 +159,8 @@ class Loader:
             world: number of processes.
             device: where batches are made and stay.
             channels_last: lay batches out so; changes no pixel.
-            workers: processes that decode pictures ahead, where the data are still encoded; None
-                for the number the data were loaded with.
+            workers: processes that decode encoded images ahead; None for the number the data
+                were loaded with.
 
         Raises:
             DataError: a batch size below 1, or larger than the data of a shuffled loader.
@@ -183,11 +183,11 @@ class Loader:
         return [len(range(first, stop, self._world)) for first, stop in self._bounds()]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, 0 for the first; asked again, the same again.
+        """The batches of an epoch, 0 for the first; always the same ones.
 
         Args:
             epoch: which.
-            start: batches to leave out at its beginning; their images are not looked at.
+            start: batches to skip at its beginning; their images are not read.
         """
         order_N, view = self._order(epoch), self.view(epoch)
         bounds = self._bounds()[start:]

@@ -1,6 +1,6 @@
 """Train, validation and test, and how validation is held out of train."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,11 +21,11 @@ class Splits:
     """The splits of one data set.
 
     Attributes:
-        train: what is learned from.
-        validation: what choices are made on, or None.
-        test: what results are reported on, or None.
-        notes: what the user should know of them, a line each.
-        rule: how stored pictures became these pixels.
+        train: the training data.
+        validation: the data for choices such as the best epoch, or None.
+        test: the data for reported results, or None.
+        notes: for the user, a line each.
+        rule: how encoded images became these pixels.
 
     Raises:
         DataError: two splits differ in the shape of their images or in their class names.
@@ -36,6 +36,16 @@ class Splits:
     test: ImageData | None
     notes: tuple[str, ...] = ()
     rule: PixelRule = PLAIN
+
+    @classmethod
+    def of(cls, parts: Mapping[str, ImageData], notes: Iterable[str], rule: PixelRule) -> "Splits":
+        """Splits by name, "train" and perhaps others; empty notes are left out."""
+        kept = tuple(note for note in notes if note)
+        return cls(parts["train"], parts.get("validation"), parts.get("test"), kept, rule)
+
+    def with_notes(self, *notes: str) -> "Splits":
+        """The same with further notes; empty ones are left out."""
+        return replace(self, notes=(*self.notes, *filter(None, notes)))
 
     def __post_init__(self) -> None:
         for name in self.names():
@@ -51,7 +61,7 @@ class Splits:
 
     @property
     def evaluation(self) -> ImageData:
-        """What a finished model is measured on: test if there, else validation, else train."""
+        """The split for final results: test if there is one, else validation, else train."""
         return self.get(self.names()[-1])
 
     def names(self) -> tuple[str, ...]:
@@ -91,14 +101,8 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
     names = [known[place] for place in places]
     if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"give at least two classes, each once; found {', '.join(names)}")
-    parts = (None if part is None else _of_classes(part, names) for part in _all_of(splits))
-    train, validation, test = parts
-    assert train is not None
-    return Splits(train, validation, test, splits.notes, splits.rule)
-
-
-def _all_of(splits: Splits) -> tuple[ImageData | None, ...]:
-    return splits.train, splits.validation, splits.test
+    parts = {name: _of_classes(splits.get(name), names) for name in splits.names()}
+    return Splits.of(parts, splits.notes, splits.rule)
 
 
 def _of_classes(data: ImageData, names: Sequence[str]) -> ImageData:

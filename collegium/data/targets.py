@@ -1,4 +1,4 @@
-"""What an example's target may be: one class. Anything else is named for what it is."""
+"""Targets: one class for each example. Errors for others say what they seem to be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from collegium.data.class_names import distinct, numbers_of, refuse_strangers
+from collegium.data.class_names import class_numbers, distinct, numbers_of
 from collegium.data.readers.array_layout import of_tensor
 from collegium.errors import DataError
 
@@ -21,26 +21,25 @@ class Targets:
     """One class for each example.
 
     Attributes:
-        label_N: numbers of classes; of `words`, if there are any.
-        words: the classes, where examples name them: sorted.
+        label_N: numbers of classes; of `names`, if there are any.
+        names: the sorted classes, if labels are names.
     """
 
     label_N: Int64[np.ndarray, " N"]
-    words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def read_targets(values: Any, name: str) -> Targets:
     """The classes of some examples.
 
-    Whole numbers and truth values are numbers of classes, strings are names, a column (N, 1) is
-    its entries.
+    Integers and booleans are numbers of classes, strings are names; a column (N, 1) becomes (N,).
 
     Args:
         values: an array, tensor or list, one entry an example.
-        name: what the data are called.
+        name: of the data, in messages.
 
     Raises:
-        DataError: they are something else: several classes at once, numbers to regress, NaN.
+        DataError: they are anything else: several classes at once, numbers to regress, NaN.
     """
     array = _as_array(values, name)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -50,7 +49,7 @@ def read_targets(values: Any, name: str) -> Targets:
     if array.ndim != 1:
         raise DataError(f"{name}: labels of the shape {array.shape}, {_WANTED}")
     if array.dtype.kind in "US":
-        return _words(array.astype(str).tolist(), name)
+        return _from_names(array.astype(str).tolist(), name)
     if array.dtype.kind == "f":
         raise DataError(f"{name}: {_of_floats(array)}")
     if array.dtype.kind not in "biu":
@@ -78,59 +77,57 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
 
 
 def _refuse_mixed(values: Sequence[Any], name: str) -> None:
-    """Numpy makes words of numbers that stand among words."""
-    words = [isinstance(value, str) for value in values]
-    if any(words) and not all(words):
-        one, other = values[words.index(True)], values[words.index(False)]
+    """Refuse numbers among names, since numpy would turn them into names."""
+    is_name = [isinstance(value, str) for value in values]
+    if any(is_name) and not all(is_name):
+        one, other = values[is_name.index(True)], values[is_name.index(False)]
         raise DataError(f"{name}: labels are of two kinds, like {one!r} and {other!r}; {_WANTED}")
 
 
-def _words(words: Sequence[str], name: str) -> Targets:
-    if "" in words:
-        raise DataError(f"{name}: example {words.index('')} has an empty name for its class")
-    names = distinct(sorted(set(words)))
-    return Targets(np.array(numbers_of(words, names), np.int64), names)
+def _from_names(labels: Sequence[str], name: str) -> Targets:
+    if "" in labels:
+        raise DataError(f"{name}: example {labels.index('')} has an empty name for its class")
+    names = distinct(sorted(set(labels)))
+    return Targets(np.array(numbers_of(labels, names), np.int64), names)
 
 
 def _of_rows(array: NDArray[Any]) -> str:
-    """What rows of several values are, in words."""
-    said = f"labels of the shape {'x'.join(map(str, array.shape))}"
+    """An error for rows of several values: what they seem to be."""
+    found = f"labels of the shape {'x'.join(map(str, array.shape))}"
     if array.dtype.kind not in "biuf":
-        return f"{said} are {array.dtype}, {_WANTED}"
+        return f"{found} are {array.dtype}, {_WANTED}"
     if not np.isin(array, (0, 1)).all():
         return (
-            f"{said} are rows of numbers (soft labels or a regression), which nothing here learns "
-            f"yet; {_WANTED}"
+            f"{found} are rows of numbers (soft labels or a regression), which is not "
+            f"supported yet; {_WANTED}"
         )
     if not (array.sum(axis=1) == 1).all():
         return (
-            f"{said} have several classes in a row, or none (multi-label), which nothing here "
-            f"learns yet; {_WANTED}"
+            f"{found} have several classes in a row, or none (multi-label), which is not "
+            f"supported yet; {_WANTED}"
         )
     return (
-        f"{said} are rows of one 1, one-hot classes or multi-label, which nothing here learns yet; "
+        f"{found} are rows of one 1, one-hot classes or multi-label, which is not supported yet; "
         f"{_WANTED}; one-hot rows become these by labels.argmax(1)"
     )
 
 
 def _of_floats(array: NDArray[Any]) -> str:
-    said = f"labels are {array.dtype}, {_WANTED}"
+    found = f"labels are {array.dtype}, {_WANTED}"
     if np.isnan(array).any():
-        return f"{said}; example {int(np.isnan(array).argmax())} has NaN"
+        return f"{found}; example {int(np.isnan(array).argmax())} has NaN"
     if (array == np.trunc(array)).all():
-        return f"{said}; if they are classes, give labels.astype(int)"
-    return f"{said}; a regression is nothing that is learned here yet"
+        return f"{found}; if they are classes, give labels.astype(int)"
+    return f"{found}; regression is not supported yet"
 
 
 def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[np.ndarray, " N"]:
-    """The labels as numbers of these classes; those that are numbers already stay.
+    """The labels as numbers of these classes; numbers stay as they are.
 
     Raises:
-        UnknownNameError: a word is none of the classes.
+        UnknownNameError: a label is none of the classes.
     """
-    if not targets.words:
+    if not targets.names:
         return targets.label_N
-    number_C = numbers_of(targets.words, classes)
-    strange = [word for word, place in zip(targets.words, number_C, strict=True) if place < 0]
-    refuse_strangers(strange, classes, name)
+    number_C = class_numbers(targets.names, classes, name)
     return np.array(number_C, np.int64)[targets.label_N]

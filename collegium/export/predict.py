@@ -11,11 +11,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.data import ImageData
-from collegium.data.images.decode import LEAVE_OUT, Picture, decode, read_headers, read_looks
+from collegium.data.images.decode import (
+    LEAVE_OUT,
+    EncodedImage,
+    decode,
+    read_headers,
+    read_pixel_facts,
+)
 from collegium.data.images.find import image_files
 from collegium.data.images.inspect import Inspected, find_rule
 from collegium.data.images.modes import PixelRule
-from collegium.data.images.options import ImageOptions
 from collegium.errors import DataError
 from collegium.evaluation.predict import predict as run_over
 from collegium.export.load_student import Student, open_student
@@ -64,7 +69,7 @@ def predict(
         NumericsError: the student gives NaN or infinite logits.
     """
     check_images(images, top)
-    pictures = [Picture(str(path), path) for path in _files(images, tell)]
+    pictures = [EncodedImage(str(path), path) for path in _files(images, tell)]
     opened = open_student(folder, weights, student)
     opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
     torch.set_num_threads(useful_threads(opened))
@@ -98,7 +103,7 @@ def _files(images: Sequence[Path | str], tell: Callable[[str], None]) -> list[Pa
     return files
 
 
-def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None]) -> PixelRule:
+def _rule(rule: PixelRule, pictures: list[EncodedImage], tell: Callable[[str], None]) -> PixelRule:
     """The run's pixel rule; that of these images if they have more than the run's eight bits."""
     if rule.scale is not None:
         return rule
@@ -106,9 +111,9 @@ def _rule(rule: PixelRule, pictures: list[Picture], tell: Callable[[str], None])
         headers = read_headers(pictures)
         if not any(header.deep for header in headers):
             return rule
-        looks = read_looks(pictures, headers)
-    looked = Inspected(headers, looks, lambda at: pictures[at].name)
-    found, notes = find_rule({"images": looked}, "images", ImageOptions(alpha=rule.alpha))
+        facts = read_pixel_facts(pictures, headers)
+    looked = Inspected(headers, facts, lambda at: pictures[at].name)
+    found, notes = find_rule({"images": looked}, "images", rule)
     for note in notes:
         tell(note)
     return found
@@ -123,12 +128,12 @@ def _named() -> Iterator[None]:
         raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
 
 
-def _chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
+def _chunks(pictures: list[EncodedImage]) -> Iterator[list[EncodedImage]]:
     for start in range(0, len(pictures), CHUNK):
         yield pictures[start : start + CHUNK]
 
 
-def _logits(opened: Student, pictures: list[Picture]) -> Float[Tensor, "B C"]:
+def _logits(opened: Student, pictures: list[EncodedImage]) -> Float[Tensor, "B C"]:
     """Logits by the function that evaluation uses."""
     with _named():
         images_BDHW = decode(pictures, opened.image_shape, opened.rule)

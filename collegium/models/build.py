@@ -7,10 +7,11 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import Design, has_weights
-from collegium.models.key_matching import LoadingReport, match_keys, size, some
+from collegium.models.key_matching import LoadingReport, match_keys, size
 from collegium.models.model_string import ModelString
 from collegium.models.network import Origin
 from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
+from collegium.utils.text import some
 
 
 def make_body(
@@ -98,5 +99,4 @@ def _fitted(
         other = design.convert(classes, file.tensors) if design.convert else None
         if other is None:
             raise
-        count = len(file.tensors)
-        return other, LoadingReport(str(file.source), file.taken, matched=count, converted=True)
+        return other, LoadingReport(str(file.source), None, file.taken)

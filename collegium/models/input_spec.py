@@ -1,4 +1,4 @@
-"""How a network wants its pixels: by its string, its weights, its library, or the data."""
+"""The preprocessing of a network: from its string, its weights, its library, or the data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +11,7 @@ from collegium.models.network import Network, Preprocess, parse_size
 from collegium.types import MapShape
 
 NO_STUDENT = (
-    "{} {}, which an exported student cannot say of itself: it can be a teacher; a student starts "
-    "{}"
+    "{} {}, which an exported student cannot store: it can be a teacher; a student starts {}"
 )
 
 
@@ -25,9 +24,9 @@ class InputSpec:
         image_shape: channels, rows and columns of a view.
         mean: per channel of the training pixels; the normalisation where weights bring none.
         std: per channel of the training pixels.
-        any_classes: it may have been trained on other classes than these: a teacher, or something
-            that is only looked at. Its own are then those of its weights.
-        named: the names of its classes were given, whatever its weights say.
+        any_classes: it may have been trained on other classes: a teacher, or a network that is only
+            inspected. Its classes are then those of its weights.
+        named: the user gave the names of its classes, which replace those of its weights.
     """
 
     classes: tuple[str, ...]
@@ -46,10 +45,10 @@ class InputSpec:
 
 
 def check_student(preprocess: Preprocess, name: str) -> None:
-    """Refuse a student whose files could not say how it wants its pixels.
+    """Refuse a student whose preprocessing cannot be stored in its files.
 
     Raises:
-        RequestError: its channels are turned round, or it looks at a part of a view.
+        RequestError: its channels are BGR, or it crops views.
     """
     if preprocess.channel_order == "bgr":
         other = "from other weights, or from @random"
@@ -60,29 +59,31 @@ def check_student(preprocess: Preprocess, name: str) -> None:
 
 
 def find_preprocess(
-    design: Design, input_spec: InputSpec, says: Mapping[str, str], string: ModelString
+    design: Design, input_spec: InputSpec, metadata: Mapping[str, str], string: ModelString
 ) -> Preprocess:
     """How it wants its pixels: by the string, else its weights, its library, or the data.
 
     A weights file that gives a normalisation gives the size too, or wants none.
 
     Raises:
-        WeightsError: the words of its file cannot be.
+        WeightsError: the metadata of its file cannot be.
         RequestError: those of its string cannot be.
     """
     channels = design.channels or len(input_spec.mean)
     preprocess = Preprocess(*input_spec.statistics(channels), design.smallest)
-    stated = "mean" in says and "std" in says
+    stated = "mean" in metadata and "std" in metadata
     if has_weights(string.text) and design.preprocess is not None and not stated:
         preprocess = design.preprocess
     if stated:
-        preprocess = _with_words(preprocess, says, string.weights or string.name, WeightsError)
-    preprocess = _with_words(preprocess, string.options, string.text, RequestError)
+        preprocess = _with_metadata(
+            preprocess, metadata, string.weights or string.name, WeightsError
+        )
+    preprocess = _with_metadata(preprocess, string.options, string.text, RequestError)
     return preprocess.for_views(*input_spec.image_shape[1:])
 
 
 def preprocess_notes(network: Network, design: Design, input_spec: InputSpec) -> Iterator[str]:
-    """What a user should know of how a network looks at views."""
+    """Notes for the user on the preprocessing of a network."""
     sees, (rows, columns) = network.preprocess, input_spec.image_shape[1:]
     if sees.size not in (None, (rows, columns)) or sees.resize or sees.channel_order == "bgr":
         yield f"looks at every view as {sees.resizing}"
@@ -107,22 +108,22 @@ def preprocess_notes(network: Network, design: Design, input_spec: InputSpec) ->
             )
 
 
-def _with_words(
-    preprocess: Preprocess, words: Mapping[str, str], source: str, error: type[RequestError]
+def _with_metadata(
+    preprocess: Preprocess, metadata: Mapping[str, str], source: str, error: type[RequestError]
 ) -> Preprocess:
     try:
-        changes = {key: _numbers(words[key]) for key in ("mean", "std") if key in words}
+        changes = {key: _numbers(metadata[key]) for key in ("mean", "std") if key in metadata}
         # Whoever gives a size gives what is cut out of what, or wants nothing cut off.
         size: dict[str, Any] = {}
-        if "size" in words:
-            size = {"size": parse_size(words["size"]), "resize": None}
-        if "resize" in words:
-            size["resize"] = tuple(int(part) for part in words["resize"].split())
+        if "size" in metadata:
+            size = {"size": parse_size(metadata["size"]), "resize": None}
+        if "resize" in metadata:
+            size["resize"] = tuple(int(part) for part in metadata["resize"].split())
     except ValueError:
         raise error(f"{source}: its mean, std, size or resize is not numbers") from None
     if preprocess.channels == 3:  # one number stands for all three
         changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
-    how = {key: words[key] for key in ("interpolation", "channel_order") if key in words}
+    how = {key: metadata[key] for key in ("interpolation", "channel_order") if key in metadata}
     return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
 
 

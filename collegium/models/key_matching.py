@@ -1,11 +1,12 @@
-"""Names of tensors in a file against names in a network: wrappers, leftovers, what is nearest."""
+"""Match the names of tensors in a file with those in a network, whatever wrapper saved them."""
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from collegium.errors import WeightsError
+from collegium.utils.text import some
 
 SHOWN = 3
 """How many names of each kind a message lists."""
@@ -29,61 +30,6 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LoadingReport:
-    """How a weights file fitted a network.
-
-    Attributes:
-        source: the file.
-        taken: the part of the file that was read ("state_dict", "model_ema", ...); empty for all.
-        removed: what stood in front of every name and was taken off ("module.").
-        added: what was put in front of every name.
-        matched: number of the network's tensors that were found.
-        renamed: names in the network and in the file, where they differ.
-        unused: names in the file that the network has no use for.
-        missing: computed, not learned, names in the network that the file leaves out.
-        passed_over: other parts of the file, not looked at.
-        converted: the network's library knew the names from an older version of itself.
-    """
-
-    source: str
-    taken: str = ""
-    removed: str = ""
-    added: str = ""
-    matched: int = 0
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()
-    converted: bool = False
-
-    def lines(self) -> list[str]:
-        """What a user should see; nothing where every name was simply found."""
-        said = []
-        if self.taken:
-            rest = f", not {some(self.passed_over)}" if self.passed_over else ""
-            said.append(f"took {self.taken!r} of {self.source}{rest}")
-        if self.renamed:
-            said.append(f"{len(self.renamed)} of {self.matched} keys renamed: {self._how()}")
-        if self.converted:
-            said.append("keys renamed by the network's library: they are those of an older version")
-        if self.unused:
-            said.append(f"{len(self.unused)} keys of the file not used: {some(self.unused)}")
-        if self.missing:
-            said.append(f"{len(self.missing)} computed keys not in the file: {some(self.missing)}")
-        return said
-
-    def _how(self) -> str:
-        if self.removed or self.added:
-            return " and ".join(
-                f"{prefix!r} {how}"
-                for prefix, how in ((self.removed, "taken off"), (self.added, "put in front"))
-                if prefix
-            )
-        own, theirs = next(iter(self.renamed.items()))
-        return f"{theirs} is {own}"
-
-
-@dataclass(frozen=True)
 class Match:
     """Which tensor of a file belongs to which of a network.
 
@@ -93,9 +39,9 @@ class Match:
         left_out: the same, computed ones.
         wrong: names in the network whose tensor has another shape.
         foreign: names in the file that belong to another architecture.
-        unused: names in the file without use here, which does no harm.
-        removed: what was taken off the file's names.
-        added: what was put in front of them.
+        unused: names in the file that the network does not need, which is harmless.
+        removed: prefix that was removed from the file's names.
+        added: prefix that was added to them.
     """
 
     found: Mapping[str, str]
@@ -109,15 +55,67 @@ class Match:
 
     @property
     def fits(self) -> bool:
-        """Whether the network gets everything it learned, and the file has no more layers."""
+        """Whether the network gets all learned tensors, and the file has no further layers."""
         return not (self.missing or self.wrong or self.foreign)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names in the network and in the file, where they differ."""
+        return {own: name for own, name in self.found.items() if own != name}
+
+    def lines(self) -> list[str]:
+        """Notes for the user; none if the names are the same."""
+        renamed, lines = self.renamed, []
+        if renamed:
+            lines.append(f"{len(renamed)} of {len(self.found)} keys renamed: {self._how()}")
+        if self.unused:
+            lines.append(f"{len(self.unused)} keys of the file not used: {some(self.unused)}")
+        if self.left_out:
+            computed = f"{len(self.left_out)} computed keys not in the file"
+            lines.append(f"{computed}: {some(self.left_out)}")
+        return lines
+
+    def _how(self) -> str:
+        changes = ((self.removed, "removed"), (self.added, "added"))
+        if any(prefix for prefix, _ in changes):
+            return " and ".join(f"{prefix!r} {how}" for prefix, how in changes if prefix)
+        own, theirs = next(iter(self.renamed.items()))
+        return f"{theirs} is {own}"
+
+
+@dataclass(frozen=True)
+class LoadingReport:
+    """How a weights file was loaded into a network.
+
+    Attributes:
+        source: the file.
+        match: of names; None if the network's library converted those of an older version.
+        taken: the part of the file that was read ("state_dict", "model_ema", ...); empty for all.
+        ignored: other parts of the file.
+    """
+
+    source: str
+    match: Match | None
+    taken: str = ""
+    ignored: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Notes for the user; none if the file had the network's own names."""
+        lines = []
+        if self.taken:
+            rest = f", not {some(self.ignored)}" if self.ignored else ""
+            lines.append(f"took {self.taken!r} of {self.source}{rest}")
+        if self.match is None:
+            library = "keys renamed by the network's library"
+            return [*lines, f"{library}: they are those of an older version"]
+        return lines + self.match.lines()
 
 
 def match_keys(own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: str) -> Match:
     """Find the network's tensors in a file, whatever wrapper they were saved from.
 
-    A wrapper puts one word in front of all names. Whatever it is, it is found by looking for names
-    of the network at the end of those in the file, and the other way round.
+    A wrapper adds one prefix to all names. It is found by searching names of the network at the end
+    of those in the file, and vice versa.
 
     A tensor without use is harmless where it stands beside the network: outside of the wrapper, or
     in a part the network does not have (a projector, a second head). One more layer in a part that
@@ -129,7 +127,7 @@ def match_keys(own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: st
     plain = {name.replace(COMPILED, ""): name for name in theirs}
     if len(plain) < len(theirs):
         raise WeightsError(
-            f"weights file {source} has names with and without {COMPILED!r}: which are meant?"
+            f"weights file {source} has names with and without {COMPILED!r}: keep one of them"
         )
     sizes = {name: theirs[full] for name, full in plain.items()}
     removed, added = _wrapper(own, sizes, source)
@@ -213,29 +211,12 @@ def _nearest(
     theirs: Mapping[str, Shape],
 ) -> dict[str, str]:
     """For each missing name the most similar spare one, of its shape where there is such."""
-    said = {}
+    lines = {}
     for name in missing:
         same = [other for other in spare if theirs.get(other) == own[name]]
         close = difflib.get_close_matches(name, same or spare, n=1, cutoff=0.6)
-        said[name] = f", nearest {close[0]}" if close else ""
-    return said
-
-
-def report_of(
-    match: Match, source: str, taken: str = "", passed_over: Iterable[str] = ()
-) -> LoadingReport:
-    """What is told of a file that fitted."""
-    return LoadingReport(
-        source,
-        taken,
-        match.removed,
-        match.added,
-        len(match.found),
-        {own: name for own, name in match.found.items() if own != name},
-        match.unused,
-        match.left_out,
-        tuple(passed_over),
-    )
+        lines[name] = f", nearest {close[0]}" if close else ""
+    return lines
 
 
 def other_head(match: Match, own: Mapping[str, Shape], shape: Callable[[str], Shape]) -> int | None:
@@ -254,11 +235,5 @@ def other_head(match: Match, own: Mapping[str, Shape], shape: Callable[[str], Sh
 
 
 def size(shape: Sequence[int]) -> str:
-    """A shape in words."""
+    """A shape as text."""
     return "x".join(map(str, shape)) or "scalar"
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

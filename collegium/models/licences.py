@@ -1,7 +1,7 @@
 """Licences of weights: what the well-known ones forbid, by the names that hubs and SPDX give them.
 
-No legal advice: it is read what a file or a library says of itself, and the few terms that bear on
-a student that is trained from it and passed on are named.
+No legal advice: this reads what a file or a library states, and names the few terms that concern
+publishing a student trained from it.
 """
 
 import re
@@ -13,7 +13,7 @@ CHANGES = "passing on what was made from it"
 BEYOND_RESEARCH = "use beyond research"
 UNKNOWN = "unknown"
 NAMELESS = ("", "unknown", "other", "none", "n/a", "unlicense-unknown", "noassertion")
-"""What says nothing."""
+"""Entries without information."""
 
 _FREE = (
     "apache-2.0 mit mit-0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense "
@@ -43,9 +43,9 @@ class Licence:
     """Terms that bear on a student.
 
     Attributes:
-        name: identifier, in lower case; "unknown" where nobody says.
+        name: identifier, in lower case; "unknown" if nothing is stated.
         known: whether it stands in our table.
-        forbids: what it forbids, in words.
+        forbids: what it forbids, in parts.
         same_terms: what is passed on has to carry its terms.
     """
 
@@ -56,7 +56,7 @@ class Licence:
 
     @property
     def warning(self) -> str:
-        """One line where it forbids something, or we cannot tell; empty else."""
+        """One line if it forbids something or is not known here; else empty."""
         if self.forbids:
             return (
                 f"its licence {self.name} forbids {' and '.join(self.forbids)}: that may hold for "
@@ -88,15 +88,15 @@ LICENCES = _table()
 """Each known identifier, in lower case."""
 
 
-def read_licence(said: str) -> Licence:
-    """What an entry of a file or a library means.
+def read_licence(entry: str) -> Licence:
+    """The licence that an entry of a file or a library names.
 
     >>> read_licence("CC-BY-NC-4.0").forbids
     ('commercial use',)
     >>> read_licence("").name, read_licence("mine").known
     ('unknown', False)
     """
-    name = re.sub(r"[\s_]+", "-", said.strip().casefold())
+    name = re.sub(r"[\s_]+", "-", entry.strip().casefold())
     if name in NAMELESS:
         return Licence(UNKNOWN, False)
     name = re.sub(r"^(license|licence):", "", name)
@@ -104,19 +104,19 @@ def read_licence(said: str) -> Licence:
     for spelling in (name, plain, re.sub(r"^(the-)?(apache|mit|bsd)$", r"\2", plain)):
         if spelling in LICENCES:
             return LICENCES[spelling]
-    return _by_words(name)
+    return _by_parts(name)
 
 
-def _by_words(name: str) -> Licence:
-    """A name that is in no table, whose words still tell what it forbids."""
-    words = set(re.split(r"[^a-z0-9]+", name))
+def _by_parts(name: str) -> Licence:
+    """A licence that is not in the table, judged by the parts of its name."""
+    parts = set(re.split(r"[^a-z0-9]+", name))
     text = name.replace("-", "")
     forbids = [
         what
         for what, signs in (
-            (COMMERCIAL, "nc" in words or "noncommercial" in text),
-            (CHANGES, "nd" in words or "noderivative" in text),
-            (BEYOND_RESEARCH, "researchonly" in text or "research" in words),
+            (COMMERCIAL, "nc" in parts or "noncommercial" in text),
+            (CHANGES, "nd" in parts or "noderivative" in text),
+            (BEYOND_RESEARCH, "researchonly" in text or "research" in parts),
         )
         if signs
     ]

@@ -1,4 +1,4 @@
-"""A classifier that takes a view in pixels and looks at it in its own terms."""
+"""A classifier with its own preprocessing: size, channels and normalisation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ SEES_GREY = (
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a network wants its pixels.
+    """The preprocessing of a network.
 
     Attributes:
         mean: per channel, of pixels in 0..1; one or three numbers.
@@ -76,7 +76,7 @@ class Preprocess:
 
     @property
     def resizing(self) -> str:
-        """What every view is brought to, in words; empty where it stays as it is.
+        """How views are resized, for messages; empty if they keep their size.
 
         >>> Preprocess((0.5,), (0.5,), size=(224, 224)).resizing
         '224x224 bilinear'
@@ -88,15 +88,15 @@ class Preprocess:
         return f"{sized} BGR".strip() if self.channel_order == "bgr" else sized
 
     def metadata(self) -> dict[str, str]:
-        """The same in a weights file's words."""
-        words = {key: _words(getattr(self, key)) for key in ("mean", "std")}
+        """The same as metadata of a weights file."""
+        metadata = {key: _joined(getattr(self, key)) for key in ("mean", "std")}
         if self.size is not None:
-            words |= {"size": _words(self.size), "interpolation": self.interpolation}
+            metadata |= {"size": _joined(self.size), "interpolation": self.interpolation}
         if self.resize is not None:
-            words["resize"] = _words(self.resize)
+            metadata["resize"] = _joined(self.resize)
         if self.channel_order != "rgb":
-            words["channel_order"] = self.channel_order
-        return words
+            metadata["channel_order"] = self.channel_order
+        return metadata
 
     def for_views(self, rows: int, columns: int) -> "Preprocess":
         """The same for views of one size, without what makes no difference to them."""
@@ -124,10 +124,10 @@ def parse_size(text: str) -> tuple[int, int]:
     return rows, columns
 
 
-def whole_size(resize: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int]:
+def size_before_crop(resize: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns a view is resized to before its centre is cut out.
 
-    >>> whole_size((48,), (30, 40)), whole_size((48, 48), (30, 40))
+    >>> size_before_crop((48,), (30, 40)), size_before_crop((48, 48), (30, 40))
     ((48, 64), (48, 48))
     """
     if len(resize) == 2:
@@ -137,7 +137,7 @@ def whole_size(resize: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, in
     return rows, columns
 
 
-def _words(numbers: Sequence[float | int]) -> str:
+def _joined(numbers: Sequence[float | int]) -> str:
     return " ".join(f"{value:.6g}" for value in numbers)
 
 
@@ -153,7 +153,7 @@ class Origin:
         loading: how its weights file fitted; None where no file was loaded.
         notes: what a user should know of how it was loaded.
         metadata: what a weights file of it needs besides the usual to build it again.
-        licence: of its weights, as their file or their library says; empty where nobody does.
+        licence: of its weights, as their file or their library states it; else empty.
         code: digests of the user's sources that it is made by, by file; empty for a library's.
         doubts: what a user is warned of: it may not be what was trained.
     """
@@ -231,10 +231,10 @@ class Network(nn.Module):
         """Resized, and the centre cut out where its library does that."""
         wanted = size
         if self.preprocess.resize is not None:
-            wanted = whole_size(self.preprocess.resize, tuple(images_BDHW.shape[2:]))
+            wanted = size_before_crop(self.preprocess.resize, tuple(images_BDHW.shape[2:]))
         if tuple(images_BDHW.shape[2:]) != wanted:
             images_BDHW = self._resized(images_BDHW, wanted)
-        top, left = ((whole - part) // 2 for whole, part in zip(wanted, size, strict=True))
+        top, left = ((full - part) // 2 for full, part in zip(wanted, size, strict=True))
         return images_BDHW[:, :, top : top + size[0], left : left + size[1]]
 
     def _resized(self, images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -243,16 +243,16 @@ class Network(nn.Module):
             # Of a pixel the middle counts, as in Pillow.
             return nn.functional.interpolate(images_BDHW, size, mode="nearest-exact")
         resized_BDHW = nn.functional.interpolate(images_BDHW, size, mode=how, antialias=True)
-        # Cubic curves overshoot; pictures were cut to the range of pixels when it was trained.
+        # Cubic curves overshoot; in training, images were clipped to the range of pixels.
         return resized_BDHW.clamp(0, 1) if how == "bicubic" else resized_BDHW
 
     def forward(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B C"]:
         """Logits of a view given in pixels, 0..1."""
-        said_BC = logits_of(self.body(self.prepare(images_BDHW)), self.spec, self.training)
+        output_BC = logits_of(self.body(self.prepare(images_BDHW)), self.spec, self.training)
         if self.gives == "logits":
-            return said_BC
+            return output_BC
         # Logits are known up to a constant in each row, which a softmax takes away again.
-        return said_BC.clamp_min(torch.finfo(said_BC.dtype).tiny).log()
+        return output_BC.clamp_min(torch.finfo(output_BC.dtype).tiny).log()
 
 
 def _other_dtype(body: nn.Module) -> torch.dtype | None:
@@ -277,13 +277,13 @@ def weights_hash(network: nn.Module) -> str:
 
     A network that is a file and no tensors of ours (ONNX) has the hash of that file.
     """
-    if (whole := getattr(getattr(network, "body", network), "file_sha256", None)) is not None:
-        return str(whole)
+    if (digest := getattr(getattr(network, "body", network), "file_sha256", None)) is not None:
+        return str(digest)
     return hash_state(network)
 
 
 def body_of(network: nn.Module) -> nn.Module:
-    """Where hidden layers are looked up by name: of a `Network` its body, else the module."""
+    """The module whose hidden layers have names: the body of a `Network`, else the module."""
     return network.body if isinstance(network, Network) else network
 
 

@@ -1,4 +1,4 @@
-"""What a foreign network returned, and where in it the logits are."""
+"""Find the logits in the output of a network that is not ours."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def logits_of(output: Any, spec: str, training: bool = False) -> Tensor:
         training: whether it was in training mode.
 
     Raises:
-        RequestError: it is not evident; says what was returned.
+        RequestError: it is not evident; the message describes the output.
     """
     if isinstance(output, Tensor):
         return output
@@ -42,7 +42,7 @@ def logits_of(output: Any, spec: str, training: bool = False) -> Tensor:
 
 
 def describe_output(output: Any) -> str:
-    """Kinds and shapes, in a few words.
+    """Kinds and shapes as a short text.
 
     >>> import torch
     >>> describe_output((torch.zeros(2, 3), None))

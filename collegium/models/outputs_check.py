@@ -1,4 +1,4 @@
-"""Whether a trained network gives logits of one class among several, seen on drawn pictures."""
+"""Check on random images that a trained network gives logits of one class among several."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from collegium.errors import RequestError, WeightsError
 from collegium.models.state import state_tensors
 
-PICTURES = 3
+IMAGES = 3
 _SETTLED = 0.999
 """Of sigmoids that are driven far: they are at 0 or at 1."""
 LOGITS, PROBABILITIES = "logits", "probabilities"
@@ -36,7 +36,7 @@ def check_finite(body: nn.Module, source: object) -> None:
         if bad.any():
             kind = "NaN" if tensor.isnan().any() else "infinite"
             count = f"{int(bad.sum())} of {tensor.numel()} values are {kind}"
-            raise WeightsError(f"{source}: tensor {name} is damaged: {count}; give sound weights")
+            raise WeightsError(f"{source}: tensor {name} is damaged: {count}; give other weights")
 
 
 @torch.no_grad()
@@ -51,11 +51,11 @@ def kind_of_outputs(network: Any, image_shape: tuple[int, int, int]) -> str:
         RequestError: they are one output, or sigmoids of several labels at once.
     """
     generator = torch.Generator().manual_seed(0)
-    views_BDHW = torch.rand(PICTURES, *image_shape, generator=generator)
+    views_BDHW = torch.rand(IMAGES, *image_shape, generator=generator)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         outputs_BC = network(views_BDHW.to(device))
-    except Exception:  # what it cannot take is said where its logits are checked
+    except Exception:  # the check of its logits reports the error
         return LOGITS
     if not isinstance(outputs_BC, Tensor) or outputs_BC.ndim != 2:
         return LOGITS

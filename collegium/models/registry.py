@@ -21,13 +21,13 @@ from collegium.models.user_modules import (
     check_tensors,
     copied,
     evaluating,
-    first_line,
     first_tensor,
     seeded,
     unwrapped,
 )
 from collegium.models.weights import WeightsFile, read_classes, read_weights
 from collegium.utils.files import strayed
+from collegium.utils.text import first_line
 
 __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
 

@@ -86,32 +86,25 @@ def _harmless() -> Iterator[Any]:
     yield from (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
     yield datetime.timezone
     for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
-        # Of another system's path only its words are wanted.
+        # Of another system's path only its text is needed.
         pure = pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath
         yield from ((pure, f"{module}.{name}") for module in ("pathlib", "pathlib._local"))
-    for name in _SUBCLASSES:
+    for name in _SUBCLASSES.split():
         yield collections.OrderedDict, name
     yield from _numpy()
 
 
-def _plain_dictionary(*words: object) -> collections.OrderedDict[Any, Any]:
+def _plain_dictionary(*arguments: object) -> collections.OrderedDict[Any, Any]:
     """In place of a dictionary that makes its values: torch's machine fills plain ones only."""
     return collections.OrderedDict()
 
 
-_SUBCLASSES = (
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "easydict.EasyDict",
-    "ml_collections.config_dict.config_dict.ConfigDict",
-    "yacs.config.CfgNode",
-    "fvcore.common.config.CfgNode",
-    "addict.addict.Dict",
-    "timm.utils.misc.AttrDict",
-    "munch.Munch",
-)
+_SUBCLASSES = """
+lightning.fabric.utilities.data.AttributeDict lightning_fabric.utilities.data.AttributeDict
+lightning.pytorch.utilities.parsing.AttributeDict pytorch_lightning.utilities.parsing.AttributeDict
+easydict.EasyDict ml_collections.config_dict.config_dict.ConfigDict yacs.config.CfgNode
+fvcore.common.config.CfgNode addict.addict.Dict timm.utils.misc.AttrDict munch.Munch
+"""
 """Dictionaries with attributes, in which scripts keep their options."""
 
 
@@ -130,18 +123,20 @@ def _numpy() -> Iterator[Any]:
 
 def _culprit(error: Exception) -> str:
     """What was refused, by its name, in one line."""
-    said = str(error)
-    names = re.findall(r"GLOBAL (\S+)", said) + re.findall(r"<(?:class|function) '?([\w.]+)", said)
-    if "Unsupported operand" in said:
+    message = str(error)
+    names = re.findall(r"GLOBAL (\S+)", message) + re.findall(
+        r"<(?:class|function) '?([\w.]+)", message
+    )
+    if "Unsupported operand" in message:
         return "its pickle has another protocol than torch's own, 2"
     if names:
-        whole = ", a whole module" if names[0].startswith("torch.nn.modules") else ""
-        return printable(f"it holds {names[0]}{whole}")
-    return printable((said.splitlines() or [type(error).__name__])[0])
+        module = ", a whole module" if names[0].startswith("torch.nn.modules") else ""
+        return printable(f"it holds {names[0]}{module}")
+    return printable((message.splitlines() or [type(error).__name__])[0])
 
 
 def is_torch(path: Path) -> bool:
-    """Whether a file begins like one that torch.save wrote, or like one we can say more of."""
+    """Whether a file begins like one of torch.save, or like another kind that we recognise."""
     with path.open("rb") as file:
         start = file.read(512)
     return start.startswith((ZIP, PICKLE, HDF5)) or start[257:262] == TAR

@@ -1,10 +1,9 @@
-"""What of a source counts: everything but comments, blank lines and docstrings; and whose it is."""
+"""Digests of users' source code, without comments, blank lines and docstrings."""
 
 import ast
 import hashlib
 import inspect
 import io
-import json
 import site
 import sys
 import sysconfig
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from collegium.utils.files import json_object
 
 Code = Mapping[str, str]
 """By file or class: SHA-256 of its source without what does not count; empty where none was had."""
@@ -72,17 +73,17 @@ def _docstrings(tree: ast.AST) -> set[int]:
             continue
         if ast.get_docstring(node, clean=False) is None:
             continue
-        words, last = node.body[0], node.body[0].end_lineno or node.body[0].lineno
+        text, last = node.body[0], node.body[0].end_lineno or node.body[0].lineno
         # A function needs a body, and other statements may share its lines.
         follows = node.body[1].lineno if len(node.body) > 1 else last + isinstance(node, ast.Module)
-        if words.lineno > getattr(node, "lineno", 0) and follows > last:
-            lines |= set(range(words.lineno, last + 1))
+        if text.lineno > getattr(node, "lineno", 0) and follows > last:
+            lines |= set(range(text.lineno, last + 1))
     return lines
 
 
 @cache
 def _installed() -> tuple[Path, ...]:
-    """Where libraries are: their versions, not their sources, say what they are."""
+    """Folders of libraries, which are identified by version instead of source."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     paths = [sysconfig.get_paths().get(kind) for kind in kinds]
     paths += [*site.getsitepackages(), site.getusersitepackages()]
@@ -90,7 +91,7 @@ def _installed() -> tuple[Path, ...]:
 
 
 def is_library(file: str | Path | None) -> bool:
-    """Whether a module is installed, or built in: nobody's own code."""
+    """Whether a module is installed, or built in, and so not the user's code."""
     if file is None:
         return True
     path = Path(file).resolve()
@@ -140,12 +141,9 @@ def _digest_of_class(kind: type[Any]) -> str:
 
 
 def recorded_code(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a weights file says of the code that trained it; empty where it says nothing."""
-    try:
-        found = json.loads(metadata.get("code", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    """Digests of the code that trained a weights file; empty if it has none."""
+    found = json_object(metadata.get("code", "{}")) or {}
+    return {str(name): str(digest) for name, digest in found.items()}
 
 
 def differing(was: Code, now: Code) -> list[str]:

@@ -77,7 +77,7 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:
     """What is a tensor in a module's state, by name."""
-    return {n: value for n, value in _whole_state(module).items() if isinstance(value, Tensor)}
+    return {n: value for n, value in _complete_state(module).items() if isinstance(value, Tensor)}
 
 
 def _storable(tensor: Tensor, name: str, whose: str) -> Tensor:
@@ -169,7 +169,7 @@ def tensor_names(value: Any) -> Iterator[str]:
 
 
 def set_extra_state(module: nn.Module, name: str, value: Any) -> None:
-    """Put extra state back where its name in a `state_dict` says."""
+    """Put extra state back into the module that its name in a `state_dict` gives."""
     path = name.removesuffix(EXTRA).rstrip(".")
     module.get_submodule(path).set_extra_state(value)
 
@@ -177,14 +177,14 @@ def set_extra_state(module: nn.Module, name: str, value: Any) -> None:
 def hash_state(module: nn.Module) -> str:
     """SHA-256 over a module's state: name, type, shape and bytes of every tensor, and the rest."""
     digest = hashlib.sha256()
-    for name, value in sorted(_whole_state(module).items(), key=lambda item: item[0]):
+    for name, value in sorted(_complete_state(module).items(), key=lambda item: item[0]):
         _feed(digest, name, value)
     for name, value in _constants(module):
         _feed(digest, name, value)
     return digest.hexdigest()
 
 
-def _whole_state(module: nn.Module) -> dict[str, Any]:
+def _complete_state(module: nn.Module) -> dict[str, Any]:
     """A module's state, with the parameters that a `state_dict` of the user's leaves out."""
     try:
         state = dict(module.state_dict())

@@ -77,13 +77,8 @@ class UserFile:
         """Whether it imports from the package it is in: then that one is run first, as usual."""
         if self.folder == self.root:
             return False
-        try:
-            tree = ast.parse(self.path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):
-            return False  # which running it will tell
-        return any(
-            level > 0 or name.partition(".")[0] == top for level, name, _ in _imports(tree.body)
-        )
+        imports = _imports(_statements(self.path.read_bytes()))
+        return any(level > 0 or name.partition(".")[0] == top for level, name, _ in imports)
 
     def _forget(self) -> None:
         for name in [n for n in sys.modules if n == self.name or n.startswith(f"{self.name}.")]:
@@ -113,7 +108,7 @@ class UserFile:
     def running(self, where: str) -> Iterator[None]:
         """Run some of the user's code inside.
 
-        Modules that it imports by name (importlib) are found beside the file and told apart, too.
+        Modules imported by name (importlib) are found beside the file and get names of their own.
 
         Raises:
             RequestError: it fails; with the file and the line.
@@ -197,7 +192,7 @@ class UserFile:
         return None
 
     def _note(self, name: str, level: int) -> None:
-        """A module elsewhere that is nobody's library: its source counts, too."""
+        """Add the source of a module elsewhere that is no library."""
         if level == 0 and not name.startswith(_PREFIX):
             file = getattr(sys.modules.get(name), "__file__", None)
             if file is not None and not is_library(file):
@@ -231,11 +226,7 @@ class UserFile:
 
     def _neighbours(self, place: Path, source: bytes) -> Iterator[Path]:
         """Files beside this one that its source names in an import, run so far or not."""
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError):
-            return
-        for level, name, names in _imports(tree.body):
+        for level, name, names in _imports(_statements(source)):
             if not level and name.partition(".")[0] in _AS_INSTALLED:
                 continue
             bases = (self.folder, self.root)
@@ -244,6 +235,14 @@ class UserFile:
             for base in dict.fromkeys(bases):
                 files = _files_of(base, [name, *(f"{name}.{one}" for one in names)])
                 yield from (path for path in files if path.is_relative_to(self.root))
+
+
+def _statements(source: bytes) -> list[ast.stmt]:
+    """The statements of a source; none if it has errors, which running it will report."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return []
 
 
 def _imports(body: list[ast.stmt]) -> Iterator[tuple[int, str, list[str]]]:

@@ -3,11 +3,9 @@
 import contextlib
 import copy
 import functools
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -15,8 +13,10 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from collegium.errors import RequestError
+from collegium.models.features.captured import random_states_kept
 from collegium.models.features.hooks import FeatureHooks, close_hooks
 from collegium.models.unregistered import still_bound
+from collegium.utils.text import first_line
 
 M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
@@ -75,15 +75,6 @@ def uncompile(module: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module or a part of it is compiled."""
-    parts = (part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule))
-    return any(
-        vars(part).get("_compiled_call_impl") is not None or "_orig_mod" in part._modules
-        for part in parts
-    )
-
-
 @contextlib.contextmanager
 def uncompiled(module: nn.Module) -> Iterator[None]:
     """Run a module without compilation inside: compiled code does not know of later hooks."""
@@ -139,16 +130,6 @@ def _computed(module: nn.Module) -> Iterator[Tensor]:
         elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
             seen.add(id(value))
             waiting += value.values() if isinstance(value, Mapping) else value
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; of TorchScript's tracebacks the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    if "TorchScript" in lines[0]:
-        return lines[-1].removeprefix("RuntimeError: ")
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def check_tensors(module: nn.Module, whose: str, trainable: bool, lazy: bool = False) -> None:
@@ -322,22 +303,18 @@ def spare(module: M, whose: str) -> Iterator[M]:
     except RequestError:
         trial_copy = module
     kept = _kept(module) if trial_copy is module else []
-    states = random.getstate(), np.random.get_state()
     devices = {tensor.device for _, tensor in _named_tensors(module)}
-    cuda = [device.index or 0 for device in devices if device.type == "cuda"]
     try:
-        with torch.random.fork_rng(devices=cuda), left_as_it_was(trial_copy):
+        with random_states_kept(devices - {torch.device("meta")}), left_as_it_was(trial_copy):
             yield trial_copy
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
         with torch.no_grad():
             for put_back, tensor, value in kept:
                 put_back()
                 tensor.copy_(value)
 
 
-def _holders(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+def _tensors_of(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     return part._parameters, part._buffers
 
 
@@ -346,7 +323,7 @@ def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
     places = [
         ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
         for part in module.modules()
-        for held in _holders(part)
+        for held in _tensors_of(part)
         for name, tensor in held.items()
         if tensor is not None
     ]

@@ -23,8 +23,6 @@ from collegium.models.key_matching import (
     match_keys,
     other_head,
     refusal,
-    report_of,
-    some,
 )
 from collegium.models.network import Network
 from collegium.models.safe_pickle import is_torch, read_pickle
@@ -36,7 +34,8 @@ from collegium.models.state import (
     state_tensors,
     tensor_names,
 )
-from collegium.utils.files import with_metadata
+from collegium.utils.files import json_object, with_metadata
+from collegium.utils.text import some
 
 EXTRA_WORD = "extra_state"
 """The key of a file's metadata that holds, as JSON, what modules keep beside tensors."""
@@ -45,7 +44,7 @@ _COPIED = 1 << 22
 
 
 class _TensorFile(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each read when it is asked for.
+    """The tensors of a safetensors file, each read on access.
 
     So that loading a large network takes its own memory and little more, not twice as much.
     """
@@ -87,19 +86,9 @@ class _TensorFile(Mapping[str, Tensor]):
         return len(self._names)
 
 
-NESTED = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "module",
-    "weights",
-    "params",
-    "checkpoint",
-)
-"""Under which training scripts keep a network's tensors in a checkpoint."""
+_KEYS = "state_dict model_state_dict model_state model net network module weights params checkpoint"
+NESTED = tuple(_KEYS.split())
+"""Keys under which training scripts keep a network's tensors in a checkpoint."""
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
 """The same, averaged over training: what was evaluated, so they come first."""
 
@@ -111,9 +100,9 @@ class WeightsFile:
     Attributes:
         source: where it lies.
         tensors: by name.
-        metadata: what the file says of itself.
+        metadata: of the file.
         taken: the part of a checkpoint the tensors stood in; empty for a bare file.
-        passed_over: its other parts.
+        ignored: its other parts.
         extra: what its modules kept beside tensors, by name in the state_dict.
     """
 
@@ -121,7 +110,7 @@ class WeightsFile:
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     taken: str = ""
-    passed_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> tuple[str, ...]:
@@ -148,11 +137,8 @@ class WeightsFile:
         return {**self.extra, **own, **packed}
 
     def _packed_extra(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.metadata.get(EXTRA_WORD, "{}"))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
+        found = json_object(self.metadata.get(EXTRA_WORD, "{}"))
+        if found is None:
             raise WeightsError(f"{self.source}: its extra state cannot be read")
         return found
 
@@ -198,7 +184,7 @@ def _read_safetensors(path: Path) -> WeightsFile:
         tensors = _TensorFile(path)
         return WeightsFile(path, tensors, tensors.metadata)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"weights file {path}: not a sound safetensors file ({error})") from None
+        raise WeightsError(f"weights file {path}: not a valid safetensors file ({error})") from None
 
 
 def _check_header(path: Path) -> None:
@@ -216,7 +202,7 @@ def _check_header(path: Path) -> None:
 
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length <= path.stat().st_size:  # else the library says what is wrong
+        if length <= path.stat().st_size:  # else the library reports the error
             json.loads(file.read(length), object_pairs_hook=once)
 
 
@@ -244,7 +230,7 @@ def _extra_in(content: Any, taken: str) -> dict[str, Any]:
 
 
 def _state_dict(content: Any, inside: str = "") -> tuple[str, dict[str, Tensor] | None]:
-    """The first mapping of names to tensors, looked for where scripts put it; and where it was."""
+    """The first mapping of names to tensors under the usual keys, and its key."""
     if not isinstance(content, Mapping) or not content:
         return inside, None
     if all(isinstance(value, Tensor) for value in content.values()):
@@ -281,7 +267,7 @@ def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
             if name in match.found and not name.endswith(EXTRA):
                 _copy(file.tensors, match.found[name], tensor)
     match = _fit_extra(body, file, match)
-    return report_of(match, str(file.source), file.taken, file.passed_over)
+    return LoadingReport(str(file.source), match, file.taken, file.ignored)
 
 
 def _without_tied(match: Match, body: nn.Module) -> Match:
@@ -336,7 +322,7 @@ def count_classes(body: nn.Module, file: WeightsFile) -> int | None:
 
 
 def network_metadata(network: Network, **more: str) -> dict[str, str]:
-    """What a weights file says of its network: enough to build it again."""
+    """Metadata of a weights file, enough to build its network again."""
     return {
         "architecture": network.spec,
         "classes": json.dumps(network.classes),

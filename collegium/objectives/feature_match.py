@@ -15,7 +15,7 @@ from collegium.losses import (
     distance_to_each,
     similarity_to_each,
 )
-from collegium.models.features.layer_names import MEAN, STRENGTH, read, shape_of, wholes
+from collegium.models.features.layer_names import MEAN, STRENGTH, read, shape_of, source_layers
 from collegium.objectives.hints import share
 from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.types import Dims, HintPair, Layers
@@ -189,7 +189,7 @@ def _common(dims: Dims, own: str, name: str, theirs: str) -> tuple[int, ...]:
 
 def _is_part(layer: str) -> bool:
     """Whether a layer's name stands for less than its whole map."""
-    return wholes(layer) != (layer,)
+    return source_layers(layer) != (layer,)
 
 
 def _is_pooled(dims: Dims, own: str, name: str, theirs: str) -> bool:

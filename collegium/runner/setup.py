@@ -23,7 +23,7 @@ from collegium.config.run import Run
 from collegium.data import Loader, Splits
 from collegium.errors import NumericsError, RequestError
 from collegium.methods.base import AbstractMethod
-from collegium.models.features.pairing import asked_layers, pair_table
+from collegium.models.features.pairing import explicit_layers, pair_table
 from collegium.models.features.work import multiply_adds
 from collegium.models.input_spec import InputSpec
 from collegium.models.licences import read_licence
@@ -155,7 +155,7 @@ def prepare_run(
         NumericsError: a teacher's outputs are not finite.
     """
     check_storage(run.storage, run.machine, run.views)
-    layers, teacher_layers = asked_layers(run.method.requested_pairs(), tuple(run.teachers))
+    layers, teacher_layers = explicit_layers(run.method.requested_pairs(), tuple(run.teachers))
     base = _base(run, label, quiet)
     student = _student(base)
     ensemble = _ensemble(base, teacher_layers)

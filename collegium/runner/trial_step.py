@@ -19,11 +19,12 @@ from collegium.errors import RequestError
 from collegium.models.network import Network
 from collegium.models.outputs import describe_output, logits_of
 from collegium.models.state import pack_state, unpack_state
-from collegium.models.user_modules import evaluating, first_line, spare
+from collegium.models.user_modules import evaluating, spare
 from collegium.objectives.objective import Objective
 from collegium.teachers.optimize import EXACT, moved, to_channels_last
 from collegium.types import MapShape
 from collegium.utils.memory import ran_out
+from collegium.utils.text import first_line
 from collegium.weighting.gradient import GradientWeighting
 
 LONGEST = 20.0

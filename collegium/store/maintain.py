@@ -18,7 +18,7 @@ from collegium.build import (
 from collegium.config.options import Machine
 from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
-from collegium.models.features.layer_names import find_layer, wholes
+from collegium.models.features.layer_names import find_layer, source_layers
 from collegium.store import Store
 from collegium.store.identity import Codecs, check_answers, fill_views
 from collegium.store.open import StoreRequest
@@ -77,7 +77,7 @@ def build(
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
     asked: dict[str, list[str]] = {}
     for name, path in map(parse_layer, layers):
-        asked.setdefault(name, []).extend(wholes(path))
+        asked.setdefault(name, []).extend(source_layers(path))
     request = _inquire(
         data,
         image_size,
@@ -278,7 +278,14 @@ def verify(
             replace(machine, precision=precision),
             quiet,
             {known_by: told for known_by, told in labels.items() if known_by == name},
-            {name: [part for kind in store.kinds(name) if kind != LOGITS for part in wholes(kind)]},
+            {
+                name: [
+                    part
+                    for kind in store.kinds(name)
+                    if kind != LOGITS
+                    for part in source_layers(kind)
+                ]
+            },
             partial(_as_stored, store),
         )
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}

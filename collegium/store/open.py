@@ -68,7 +68,7 @@ class StoreRequest:
             self.batch_size,
             ProcessShard(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
             writes_down(store, self.ensemble, volumes, self.machine.precision),
-            self.display.asked,
+            self.display.teacher_views,
         )
         return store, volumes, writer
 

@@ -17,12 +17,13 @@ from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
 from collegium.models.state import snapshot, state_tensors
-from collegium.models.user_modules import first_line, first_tensor
+from collegium.models.user_modules import first_tensor
 from collegium.teachers.label_map import LabelMap, group_table
 from collegium.teachers.optimize import InferenceOptions, prepare
 from collegium.teachers.teacher import OptimizedTeacher, Teacher
 from collegium.types import Head, MapShape
 from collegium.utils.memory import ran_out, return_freed_memory
+from collegium.utils.text import first_line
 
 
 @dataclass(frozen=True)

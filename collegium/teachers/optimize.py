@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from collegium.models.features.hooks import FeatureHooks
-from collegium.models.features.layer_names import LayerSpec, tensor_in, wholes
+from collegium.models.features.layer_names import LayerSpec, source_layers, tensor_in
 from collegium.models.features.trace import readable
 from collegium.models.network import Network
-from collegium.models.user_modules import first_line
 from collegium.teachers.teacher import BLOCKS, OptimizedTeacher, Precision
 from collegium.utils.memory import ran_out
+from collegium.utils.text import first_line
 
 SAMPLE = 128
 """Images each change is checked on."""
@@ -247,7 +247,7 @@ def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) ->
     convolution gave, both used once, and nothing else computed from that tensor.
     """
     names = {module: path for path, module in network.body.named_modules()}
-    wholes_read = itertools.chain.from_iterable(map(wholes, tapped))
+    wholes_read = itertools.chain.from_iterable(map(source_layers, tapped))
     read = {LayerSpec.of(layer).path for layer in wholes_read}
     pairs = _pairs(network, images_BDHW[:2], [network.body.get_submodule(path) for path in read])
     for convolution, norm in pairs:

@@ -10,9 +10,10 @@ from collegium.config.options import Optimisation
 from collegium.errors import RequestError
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network
-from collegium.models.user_modules import first_line, rehearsed, spare
+from collegium.models.user_modules import rehearsed, spare
 from collegium.objectives.objective import Objective, Terms
 from collegium.types import Batch, Dims, StudentOutputs, TeacherOutputs
+from collegium.utils.text import first_line
 from collegium.weighting import AbstractWeighting
 
 SHARE_EXAMPLES = 32

@@ -1,4 +1,4 @@
-"""The libraries foreign networks come from: there, missing, or broken; and the files of the hub."""
+"""Optional libraries (installed, missing or broken), and files of the Hugging Face hub."""
 
 import contextlib
 import importlib
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from collegium.errors import RequestError, WeightsError
+from collegium.utils.text import first_line
 
 EXTRAS = {
     "timm": "timm",
@@ -30,7 +31,7 @@ def import_extra(extra: str, library: str = "") -> ModuleType:
         library: another one of those it brings.
 
     Raises:
-        RequestError: it is not installed, or it is and cannot be imported; says what mends it.
+        RequestError: it is not installed, or cannot be imported; the message gives the fix.
     """
     library = library or EXTRAS[extra]
     if importlib.util.find_spec(library) is None:
@@ -43,13 +44,13 @@ def import_extra(extra: str, library: str = "") -> ModuleType:
         broken = broken_torchvision()
         raise RequestError(
             broken
-            or f"{library} cannot be imported: {_first_line(error)}; reinstall it: "
+            or f"{library} cannot be imported: {first_line(error)}; reinstall it: "
             f'pip install --force-reinstall "collegium[{extra}]"'
         ) from error
 
 
 def broken_torchvision() -> str:
-    """What is wrong with an installed torchvision, and what mends it; empty where nothing is.
+    """Why an installed torchvision is broken, and the fix; empty if it works.
 
     torchvision brings compiled operators that fit one build of torch only. With another build it
     is installed and cannot be imported, and neither can timm or the image models of transformers.
@@ -62,7 +63,7 @@ def broken_torchvision() -> str:
         torch, torchvision = (_version(name) for name in ("torch", "torchvision"))
         return (
             f"torchvision {torchvision} is installed but broken beside torch {torch} "
-            f"({_first_line(error)}): it is made for another build of torch. Install both by one "
+            f"({first_line(error)}): it is made for another build of torch. Install both by one "
             "command from one index (both for CPU, or both for CUDA), or remove it: pip uninstall "
             "torchvision (timm and torchvision: models need it, hf: models do not)"
         )
@@ -103,7 +104,7 @@ def hub_file(repository: str, name: str) -> Path:
 
 @contextlib.contextmanager
 def reaching(repository: str) -> Iterator[None]:
-    """Whatever fails inside, one line says so; nothing is tried where the hub does not answer.
+    """Report any error inside in one line; fail at once if the hub does not answer.
 
     Raises:
         WeightsError: the hub cannot be reached, or has no such model.
@@ -116,10 +117,6 @@ def reaching(repository: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise WeightsError(
-            f"cannot get {repository} from the hub: {_first_line(error)}; it is not in the local "
+            f"cannot get {repository} from the hub: {first_line(error)}; it is not in the local "
             "cache either. Check the name and the network, or give @FILE"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and equal ones equally."""
+"""Atomic writing of files, their digests, and their manifests."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether a file was not read for want of something else: it may be as sound as ever."""
+    """Whether reading failed for a cause outside the file, which may be intact."""
     return error.errno in _LACKING
 
 
@@ -53,7 +53,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def zip_bomb_reason(path: Path) -> str | None:
-    """Why an archive is not to be unpacked: it would be far larger than it is; None if it may."""
+    """Why an archive must not be unpacked: it would become far larger; None if it may."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked <= max(_ALWAYS, _GAIN * path.stat().st_size):
@@ -76,27 +76,39 @@ def strayed(folder: Path, names: Iterable[str] | None = None) -> list[str]:
 
     Args:
         folder: of the run.
-        names: which are looked at; all for None. What the manifest does not name is not told.
+        names: which to check; all for None. Files that the manifest does not name are ignored.
     """
-    said = _manifest(folder).get("files")
-    known = said if isinstance(said, dict) else {}
+    files = _manifest(folder).get("files")
+    known = files if isinstance(files, dict) else {}
     wanted = known if names is None else [name for name in names if name in known]
     there = [name for name in wanted if Path(name).name == name and (folder / name).is_file()]
     return [name for name in there if file_digest(folder / name) != known[name]]
 
 
 def owner_of(folder: Path) -> str | None:
-    """Identity of the run that wrote the files of a folder; None where nothing says it."""
+    """Identity of the run that wrote the files of a folder; None if it is unknown."""
     owner = _manifest(folder).get("run")
     return owner if isinstance(owner, str) else None
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
+        return json_object((folder / MANIFEST).read_text()) or {}
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The JSON object in a text; None if there is none.
+
+    >>> json_object('{"a": 1}'), json_object("[]"), json_object("{")
+    ({'a': 1}, None, None)
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -1,4 +1,8 @@
-"""One process writes a run folder; the kernel forgets the lock when that process ends."""
+"""Only one process writes a run folder; the kernel releases the lock when that process ends.
+
+A record lock, which no child inherits: the library filelock takes one that forked workers keep, so
+the folder of a killed run would stay locked until its workers notice.
+"""
 
 import contextlib
 import os
@@ -10,7 +14,7 @@ from collegium.errors import FolderError
 
 LOCK = ".lock"
 TRIES, PAUSE = 5, 0.02
-"""How often, after how many seconds, a writer asks again: who only looks has it for a moment."""
+"""A writer tries so often, with this pause in seconds: a check holds the lock for a moment."""
 _HELD: set[Path] = set()
 """Locked by this process: the kernel's locks do not keep a process from itself."""
 
@@ -60,11 +64,11 @@ def is_taken(folder: Path) -> bool:
 
 
 def _holder(folder: Path, tries: int = 1) -> str | None:
-    """The number of another process that writes a folder; None where nobody does."""
+    """The number of another process that writes a folder; None if there is none."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
-        return None  # nobody ever did; what cannot be opened is said when it is to be written
+        return None  # there never was a writer; other errors are reported on writing
     try:
         free = _lock(descriptor, tries)
         return None if free else os.read(descriptor, 32).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What the machine ran out of, in one line, with what would help."""
+"""Errors of the operating system in one line, with what would help."""
 
 import errno
 
@@ -24,17 +24,17 @@ def describe(error: BaseException) -> str | None:
     if ran_out(error):
         return (
             "out of memory: give --micro-batches 2 or more, --teacher-batch auto, a smaller "
-            "--batch-size, or keep the teachers' answers with --store and --teacher-memory bounded"
+            "--batch-size, or keep the teachers' outputs with --store and --teacher-memory bounded"
         )
     if isinstance(error, OSError):
         return _file(error)
     if "dataloader worker" in text:
         return "a process that decodes images died: with less memory each, try fewer --workers"
-    if any(words in text for words in _PROCESSES):
-        return "another process of this run has ended: see what it said, or whether it was killed"
+    if any(mark in text for mark in _PROCESSES):
+        return "another process of this run has ended: see its messages, or whether it was killed"
     return None
 
 
 def _file(error: OSError) -> str | None:
-    said = _FILES.get(error.errno or 0)
-    return f"{error.filename}: {said}" if said and error.filename else said
+    advice = _FILES.get(error.errno or 0)
+    return f"{error.filename}: {advice}" if advice and error.filename else advice

@@ -1,4 +1,4 @@
-"""Work in several processes that stop when told to and do not outlive who started them."""
+"""Work in several processes that stop on request and end with the process that started them."""
 
 import multiprocessing
 import signal
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _stopped: Event | None = None
-"""In a worker: whether it was told to stop, and begins nothing new."""
+"""In a worker: set when it must begin nothing new."""
 
 
 def in_processes(
@@ -49,7 +49,7 @@ def in_processes(
 
 
 def _begin(stopped: Event) -> None:
-    """Ctrl-C reaches all processes of a terminal: the first one hears it, and tells the others."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal: the first one stops the others."""
     global _stopped
     _stopped = stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)

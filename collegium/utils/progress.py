@@ -1,5 +1,10 @@
-"""What the user sees while something long goes on: one line that changes, one line an epoch."""
+"""Messages and progress: one line that changes on a terminal, one line an epoch elsewhere.
 
+Messages go through the logger `collegium`. It prints them on standard error, unless the host
+program gave it a handler before the first message; a host that raises its level silences them.
+"""
+
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +17,19 @@ from rich.text import Text
 from collegium.errors import printable
 from collegium.utils.progress_line import Moment, clock
 
-TELL_EVERY = 10.0
-"""Seconds between lines on something long."""
+NOTIFY_EVERY = 10.0
+"""Seconds between lines on work ahead of training."""
 REFRESH = 0.5
-"""Seconds between two looks at an epoch on a terminal: each waits for the device once."""
-TELL_INSIDE = 60.0
-"""Seconds between lines within an epoch where there is no terminal."""
+"""Seconds between updates of the line on a terminal: each waits for the device once."""
+WITHIN_EPOCH = 60.0
+"""Seconds between lines within an epoch if there is no terminal."""
+LOGGER = logging.getLogger("collegium")
+"""The logger of all messages."""
 
 
 @runtime_checkable
 class Position(Protocol):
-    """How far a training is: `collegium.training.checkpoint.Progress`."""
+    """Epoch and step of a training: `collegium.training.checkpoint.Progress`."""
 
     epoch: int
     step: int
@@ -30,44 +37,72 @@ class Position(Protocol):
     epoch_seconds: float
 
 
+class ConsoleHandler(logging.Handler):
+    """Print messages on standard error; the handler of the logger by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(stderr=True, highlight=False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message; warnings are yellow."""
+        is_warning = record.levelno >= logging.WARNING
+        text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
+        style = "yellow" if is_warning else None
+        self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    @property
+    def can_rewrite(self) -> bool:
+        """Whether messages go to a terminal on which a line can be written over."""
+        shown = self in LOGGER.handlers and LOGGER.isEnabledFor(logging.INFO)
+        return shown and self.console.is_terminal and not self.console.is_dumb_terminal
+
+
+CONSOLE = ConsoleHandler()
+
+
+def _configure_logger() -> None:
+    """Print messages of every level from INFO on, where the host program configured nothing."""
+    if not LOGGER.handlers:
+        LOGGER.addHandler(CONSOLE)
+        LOGGER.propagate = False
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(logging.INFO)
+
+
 class Display:
-    """Progress on standard error: one line that changes on a terminal, plain lines elsewhere.
+    """Progress and messages of one piece of work.
 
     Args:
         quiet: show nothing but warnings.
-        label: what is being done, shown in front.
+        label: the work's name, at the start of its lines.
     """
 
     def __init__(self, quiet: bool = False, label: str = "train") -> None:
+        _configure_logger()
         self.quiet, self.label = quiet, label
-        self.console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._asked_of, self._asked_from, self._told = ("", 0), (0.0, 0), 0.0
+        self._teacher, self._teacher_start, self._notified = ("", 0), (0.0, 0), 0.0
         self._epochs, self._done = 0, 0.0
         self._started, self._due = 0.0, 0.0
 
-    @property
-    def _changes(self) -> bool:
-        """Whether a line can be written over where it is shown."""
-        return self.console.is_terminal and not self.console.is_dumb_terminal
-
     @contextmanager
     def training(self, epochs: int, steps: int, epoch: int = 0, step: int = 0) -> Iterator[None]:
-        """A training of `epochs` epochs of `steps` steps, from that step of that epoch on."""
+        """Show a training of `epochs` epochs of `steps` steps that starts at a step of an epoch."""
         self._epochs, self._started = epochs, time.perf_counter()
         self._done = epoch + step / max(steps, 1)
-        self._due = self._started + (0.0 if self._changes else TELL_INSIDE)
-        if self.quiet or not self._changes:
+        self._due = self._started + (0.0 if CONSOLE.can_rewrite else WITHIN_EPOCH)
+        if self.quiet or not CONSOLE.can_rewrite:
             yield
             return
         # Without a thread of its own, which would take the interpreter from training.
-        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._live = Live(console=CONSOLE.console, auto_refresh=False, transient=True)
         with self._live:
             yield
         self._live = None
 
     def step(self, position: Position, means: Callable[[], Mapping[str, float]]) -> None:
-        """One step is done; now and then it is shown what the epoch is like so far.
+        """One step is done; now and then the means of the epoch so far are shown.
 
         Args:
             position: epoch and step of the training.
@@ -76,31 +111,41 @@ class Display:
         now = time.perf_counter()
         if self.quiet or now < self._due:
             return
-        moment = self._within(position, means(), now)
-        if moment is None:
+        line = means()
+        if not line:  # every step so far was skipped
             return
+        part = position.step / position.steps
+        rate = line["count"] / max(position.epoch_seconds, 1e-9)
+        moment = self._moment(line, position.epoch, part, now, None, rate)
         if self._live is None:
             self.say(moment.plain())
-            self._due = now + TELL_INSIDE
+            self._due = now + WITHIN_EPOCH
         else:
             self._live.update(self._line(moment), refresh=True)
             self._due = now + REFRESH
 
-    def _within(self, position: Position, means: Mapping[str, float], now: float) -> Moment | None:
-        if not means:  # every step so far was left out
-            return None
-        done = position.epoch + position.step / position.steps
+    def _moment(
+        self,
+        line: Mapping[str, Any],
+        epoch: int,
+        part: float | None,
+        now: float,
+        validation: float | None,
+        rate: float,
+    ) -> Moment:
+        weights = {key[8:]: value for key, value in line.items() if key.startswith("weights.")}
+        left = self._left(epoch + (1.0 if part is None else part), now)
         return Moment(
             self.label,
-            position.epoch + 1,
+            epoch + 1,
             self._epochs,
-            position.step / position.steps,
-            means["loss"],
-            means["accuracy"],
-            None,
-            _weights(means),
-            means["count"] / max(position.epoch_seconds, 1e-9),
-            self._left(done, now),
+            part,
+            line["loss"],
+            line["accuracy"],
+            validation,
+            weights,
+            rate,
+            left,
         )
 
     def _left(self, done: float, now: float) -> float:
@@ -109,54 +154,40 @@ class Display:
         return rate * (self._epochs - done)
 
     def _line(self, moment: Moment) -> Text:
-        text = moment.fitted(max(self.console.width - 1, 1))
+        text = moment.fitted(max(CONSOLE.console.width - 1, 1))
         return Text(text, no_wrap=True, overflow="ellipsis")
 
-    def asked(self, name: str, done: int, of: int) -> None:
-        """A teacher has answered `done` views of `of`, ahead of training."""
+    def teacher_views(self, name: str, done: int, of: int) -> None:
+        """A teacher has computed `done` views of `of`, ahead of training."""
         now = time.perf_counter()
-        if done == of or self._asked_of != (name, of):
-            self._asked_of, self._asked_from, self._told = (name, of), (now, done), now
-        elif now - self._told > TELL_EVERY and not self.quiet:
-            self._told = now
-            rate = (done - self._asked_from[1]) / (now - self._asked_from[0])
-            left = clock((of - done) / rate)
-            what = f"{self.label}  {name}: {done:,}/{of:,} views"
-            self.say(f"{what}  {rate:.0f} images/s  {left} left")
+        if done == of or self._teacher != (name, of):
+            self._teacher, self._teacher_start, self._notified = (name, of), (now, done), now
+        elif now - self._notified > NOTIFY_EVERY:
+            self._notified = now
+            rate = (done - self._teacher_start[1]) / (now - self._teacher_start[0])
+            self.say(
+                f"{self.label}  {name}: {done:,}/{of:,} views  {rate:.0f} images/s  "
+                f"{clock((of - done) / rate)} left"
+            )
 
     def epoch(self, line: Mapping[str, Any], validation: Mapping[str, Any] | None) -> None:
         """An epoch is done; its metrics."""
         if self.quiet:
             return
-        now, done = time.perf_counter(), line["epoch"] + 1
-        moment = Moment(
-            self.label,
-            done,
-            self._epochs,
-            None,
-            line["loss"],
-            line["accuracy"],
-            validation["accuracy"] if validation else None,
-            _weights(line),
-            line["images_per_s"],
-            self._left(float(done), now),
-        )
+        accuracy = validation["accuracy"] if validation else None
+        now, rate = time.perf_counter(), line["images_per_s"]
+        moment = self._moment(line, line["epoch"], None, now, accuracy, rate)
         if self._live is None:
             self.say(moment.plain())
         else:
-            self.console.print(self._line(moment))
+            CONSOLE.console.print(self._line(moment))
 
     def say(self, text: str) -> None:
         """One plain line, if not quiet."""
         if not self.quiet:
-            self.console.print(printable(text), soft_wrap=True, markup=False)
+            LOGGER.info("%s", printable(text))
 
     def warn(self, text: str) -> None:
-        """A warning, shown whatever was asked; where all else is quiet it says whose it is."""
-        whose = f"{self.label}: " if self.quiet and self.label not in text else ""
-        said = printable(f"warning: {whose}{text}")
-        self.console.print(said, style="yellow", soft_wrap=True, markup=False)
-
-
-def _weights(line: Mapping[str, Any]) -> dict[str, float]:
-    return {key[8:]: value for key, value in line.items() if key.startswith("weights.")}
+        """A warning, even if quiet; then it names the work, whose other lines are not shown."""
+        source = f"{self.label}: " if self.quiet and self.label not in text else ""
+        LOGGER.warning("%s", printable(source + text))

@@ -1,4 +1,4 @@
-"""One line about a training that goes on, made to fit where it is shown. Knows plain values."""
+"""One line on a running training, shortened to the width of the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ from rich.cells import cell_len, set_cell_size
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _NAMED = 8
-"""As many teachers as are told by name where nothing limits the line."""
+"""Teachers named in a line of unlimited width."""
 _LONGEST = 26
 """Letters of a label on a terminal."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known of a training at one time.
+    """State of a training at one time.
 
     Attributes:
-        label: what is being done.
-        epoch: the one that goes on or was completed last, from 1.
-        epochs: how many there are to be.
-        part: of the epoch that is done, 0 to 1; None for all of it.
+        label: name of the work.
+        epoch: the running or last completed one, from 1.
+        epochs: of the whole training.
+        part: share of the epoch that is done, 0 to 1; None if it is complete.
         loss: mean over the epoch so far.
         accuracy: on training views, 0 to 1.
         validation: accuracy on validation, once it was measured.
-        weights: the mean weight of each teacher that is heard.
+        weights: the mean weight of each active teacher.
         images_per_s: speed of training.
-        left: seconds until the end, as far as can be told.
+        left: estimated seconds until the end.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Moment:
     left: float
 
     def fitted(self, width: int) -> str:
-        """The line in at most that many columns; what matters least is left out first.
+        """The line in at most that many columns; the least important parts are dropped first.
 
         >>> weights = {"wide": 0.5, "deep": 0.25, "b": 0.25}
         >>> now = Moment("kd", 3, 30, 0.5, 1.25, 0.873, None, weights, 3000.0, 80.0)
@@ -57,25 +57,24 @@ class Moment:
         kept = [rank for rank, _ in parts]
         while len(kept) > 1 and _width(_chosen(parts, kept)) + len(least) + 2 > width:
             kept.remove(max(kept))
-        said = _chosen(parts, kept)
-        room = width - _width(said) - 2
+        texts = _chosen(parts, kept)
+        room = width - _width(texts) - 2
         shown = next((text for text in _forms(self.weights) if cell_len(text) <= room), "")
         shown = shown or bars(self.weights, room)
-        return _cut("  ".join([*said, shown] if shown else said), width)
+        return _cut("  ".join([*texts, shown] if shown else texts), width)
 
     def plain(self) -> str:
-        """The line in full, for a file; of many teachers the heaviest."""
-        said = [text for _, text in self._parts(self.label)]
-        heaviest = sorted(self.weights, key=lambda name: -self.weights[name])
-        named = set(heaviest[:_NAMED])
-        heard = [f"{name} {value:.2f}" for name, value in self.weights.items() if name in named]
+        """The full line, for a file; of many teachers only the heaviest are named."""
+        texts = [text for _, text in self._parts(self.label)]
         if len(self.weights) > 1:
-            more = len(self.weights) - len(heard)
-            said.append(f"weights {' '.join(heard)}" + (f" and {more} more" if more else ""))
-        return "  ".join(said)
+            heaviest = sorted(self.weights, key=lambda name: -self.weights[name])[:_NAMED]
+            named = [f"{n} {value:.2f}" for n, value in self.weights.items() if n in heaviest]
+            more = len(self.weights) - len(named)
+            texts.append(f"weights {' '.join(named)}" + (f" and {more} more" if more else ""))
+        return "  ".join(texts)
 
     def _parts(self, label: str) -> list[tuple[int, str]]:
-        """What is said, in order, each with its rank: the largest is left out first."""
+        """The parts in order, each with its rank: the largest rank is dropped first."""
         found = [(0, label), (1, f"epoch {self.epoch}/{self.epochs}")]
         if self.part is not None:
             found.append((4, f"{100 * self.part:.0f} %"))
@@ -87,11 +86,11 @@ class Moment:
 
 
 def bars(weights: Mapping[str, float], width: int) -> str:
-    """A block for each teacher, as high as its weight: half of it is an equal share.
+    """A block for each teacher, as high as its weight; an equal share is half a block.
 
     Args:
-        weights: by teacher; nothing is shown of one alone.
-        width: columns there are; where they do not do, the last is an ellipsis.
+        weights: by teacher; empty text for one alone.
+        width: available columns; if they do not suffice, the last is an ellipsis.
 
     >>> bars({"a": 0.5, "b": 0.3, "c": 0.2}, 10), bars(dict.fromkeys("abcdef", 1 / 6), 4)
     ('▆▄▂', '▄▄▄…')
@@ -108,7 +107,7 @@ def _block(value: float, count: int) -> str:
 
 
 def _forms(weights: Mapping[str, float]) -> list[str]:
-    """The weights from most to least said of them; beyond these there are bars alone."""
+    """The weights as text, the most detailed first; after these there are bars alone."""
     if len(weights) < 2:
         return []
     shown = {name: _block(value, len(weights)) for name, value in weights.items()}

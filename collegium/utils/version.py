@@ -1,3 +1,3 @@
-"""The version, on its own, so that every module can say it."""
+"""The version, in a module of its own that every other can import."""
 
 VERSION = "0.1.0"

@@ -92,7 +92,7 @@ def test_skipping_goes_with_the_data_into_the_record_the_store_and_the_compariso
         ("mnist:mnist?corrupt=skip", "mnist takes no options, got corrupt=skip"),
         ("tiny-imagenet:pets", "has no wnids.txt; give the official folder"),
         ("folder:tiny", "has no folder train; expected train/CLASS"),
-        ("folder:tiny/tiny-imagenet-200", "say tiny-imagenet:tiny/tiny-imagenet-200"),
+        ("folder:tiny/tiny-imagenet-200", "give tiny-imagenet:tiny/tiny-imagenet-200"),
         ("hf:./nowhere", "there is no file or folder nowhere"),
         ("hf:flowers.parquet", "name them, as in ?image=NAME&label=NAME"),
     ],

@@ -137,7 +137,7 @@ def test_depth_and_shape_are_as_in_training(command, tmp_path: Path) -> None:
     assert command("evaluate --data folder:deep --model run --json").code == 0
     Path("deep/test/cat/folder.png").mkdir()
     told = command("predict run deep/test --json")
-    assert "1 file passed over, no images: 1 folder called .png" in told.err
+    assert "skipped 1 file, no images: 1 folder called .png" in told.err
     kept = record.read_arrays("predictions.npz")
     said = [row["classes"][0] for row in told.json["predictions"]]
     assert said == kept["classes"][kept["student"]].tolist()

@@ -165,8 +165,10 @@ KINDS = (
     Kind("NaN", holding(np.nan), saved("TIFF"), "tif", None, "NaN or infinite"),
     Kind("infinity", holding(np.inf), saved("TIFF"), "tif", None, "NaN or infinite"),
     Kind("20 bits", whole(2**20, np.int32), saved("TIFF"), "tif", None, "0 to 255: give raw"),
-    Kind("black", whole(0, np.uint8), saved("PNG"), "png", None, "nothing to see"),
-    Kind("black of 16 bits", whole(0, np.uint16), saved("PNG"), "png", None, "nothing to see"),
+    Kind("black", whole(0, np.uint8), saved("PNG"), "png", None, "the images are blank"),
+    Kind(
+        "black of 16 bits", whole(0, np.uint16), saved("PNG"), "png", None, "the images are blank"
+    ),
     Kind("grey", whole(255, np.uint8), saved("PNG"), "png", same),
     Kind("colour", whole(255, np.uint8, 3), saved("PNG"), "PNG", same),
     Kind("bmp", whole(255, np.uint8, 3), saved("BMP"), "bmp", same),

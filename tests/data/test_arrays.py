@@ -155,7 +155,7 @@ def test_labels_beyond_the_class_names_are_refused():
 def test_pictures_of_mixed_sizes_are_brought_to_one():
     sizes = [(40, 50), (60, 48), (44, 44)]
     source = [(Image.new("RGB", size, (90 * n, 0, 0)), n) for n, size in enumerate(sizes)]
-    with pytest.warns(UserWarning, match="3 of 3 images are of one colour"):
+    with pytest.warns(UserWarning, match="3 of 3 images have one colour only"):
         data = as_image_data(source)
     assert data.shape == (3, 44, 44)
     assert data.images_NDHW[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [0, 90, 180]

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from collegium.data import load_data
-from collegium.data.images import corrupt as damaged
 from collegium.data.images import decode as pictures
 from collegium.data.images import lazy as gallery
 from collegium.data.images import load as albums
+from collegium.data.images import load as damaged
 from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError
 from tests.making import write_folder
@@ -86,13 +86,13 @@ def test_a_bomb_nobody_looked_at_before_is_refused_when_it_is_decoded(
     train = load_data(f"folder:{folder}", image_size=32).train
     assert isinstance(train.images_NDHW, LazyImages)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1100)
-    place = [str(train.images_NDHW.pictures[row].content) for row in range(16)].index(str(bomb))
+    place = [str(train.images_NDHW.encoded[row].content) for row in range(16)].index(str(bomb))
     for workers in (0, 1):
         with pytest.raises(DataError, match=rf"{bomb} is a decompression bomb"):
             list(train.stream([torch.tensor([place])], workers))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "is a decompression bomb" in pictures.fault(train.images_NDHW.pictures[place])
+        assert "is a decompression bomb" in pictures.decode_error(train.images_NDHW.encoded[place])
 
 
 def test_of_very_many_some_headers_say_the_shape(folder, monkeypatch, write_picture):
@@ -110,13 +110,13 @@ def test_many_are_decoded_by_processes_to_the_same_pixels(folder, monkeypatch):
     alone = load_data(f"folder:{folder}")
     monkeypatch.setattr(albums, "MANY", 1)
     monkeypatch.setattr(albums, "_CHUNK", 5)
-    monkeypatch.setattr("collegium.data.images.options.TELL_EVERY", 0.0)
+    monkeypatch.setattr("collegium.data.images.load.NOTIFY_EVERY", 0.0)
     told: list[str] = []
     workers = []
     monkeypatch.setattr(gallery, "work_ahead", lambda f, b, w: workers.append(w) or map(f, b))
     together = load_data(f"folder:{folder}", workers=2, tell=told.append)
     assert torch.equal(alone.train.images_NDHW, together.train.images_NDHW)
     assert workers == [2, 2]
-    assert "pets: 20 images of 2 classes; looking at their sizes" in told
+    assert "pets: 20 images of 2 classes; reading their sizes" in told
     assert "pets: decoding all to 3x32x32 in memory, 0.0 GB" in told
     assert any(line.startswith("pets train: decoded 10/16  ") for line in told)

@@ -95,7 +95,7 @@ def test_what_is_passed_over_is_counted_in_a_line(picture_folder, write_picture)
         (train / nobody_misses).write_bytes(b"?")
     (train / "dog" / "folder.png").mkdir()
     (note,) = load_data(f"folder:{picture_folder}").notes
-    assert note.startswith("pets: 7 files passed over, no images: 2 .heic, ")
+    assert note.startswith("pets: skipped 7 files, no images: 2 .heic, ")
     for part in ("1 .npy", "1 hidden", "1 .csv", "1 folder called .png", "1 without a suffix"):
         assert part in note
     assert "\n" not in note
@@ -124,7 +124,7 @@ def test_splits_in_capitals_are_read_and_other_folders_named(tmp_path, write_pic
     splits = load_data(f"folder:{tmp_path}", validation=0.0)
     assert splits.names() == ("train", "validation", "test")
     (note,) = splits.notes
-    assert "not read, since no split is called so: dev/ (2 images); the splits are train, " in note
+    assert "not read, since no split has that name: dev/ (2 images); the splits are train, " in note
     (tmp_path / "val").mkdir()
     with pytest.raises(DataError, match=r"has VAL and val, which mean the same"):
         load_data(f"folder:{tmp_path}")

@@ -107,7 +107,7 @@ def test_the_pickled_version_is_named_and_never_opened(tmp_path, name, inside):
     for file in (*layout.pickle_files, "batches.meta", "meta"):
         (folder / file).write_bytes(pickle.dumps(Bomb()))
     message = refusal(f"{name}:{folder if inside else tmp_path}")
-    assert "holds the Python (pickle) version, which can run code and is never read" in message
+    assert "has the Python (pickle) version, which can run code and is never read" in message
     assert f"get the binary version, {layout.folder}" in message
 
 

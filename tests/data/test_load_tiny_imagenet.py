@@ -55,7 +55,7 @@ def test_what_does_not_fit(folder, tmp_path):
     path.write_text("\n".join(lines[1:]))
     assert "val_0.JPEG is not in val_annotations.txt" in refusal(folder)
     path.write_text("\n".join([*lines, "val_9.JPEG\tn01\t0\t0\t1\t1"]))
-    assert "val_9.JPEG of val_annotations.txt is missing" in refusal(folder)
+    assert "val_9.JPEG is missing, but is in val_annotations.txt" in refusal(folder)
     path.write_text("\n".join(["val_0.JPEG n01", *lines[1:]]))
     assert "line 1: expected FILE, tab, class" in refusal(folder)
     path.write_text("\n".join(["val_0.JPEG\tn04\t0\t0\t1\t1", *lines[1:]]))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from collegium.data import as_image_data, load_data, splits_of
-from collegium.data.images.decode import Picture, decode
+from collegium.data.images.decode import EncodedImage, decode
 from collegium.data.images.modes import PixelRule
 from collegium.errors import CollegiumError, DataError
 from collegium.export import predict as predicting
@@ -117,7 +117,7 @@ def test_predict_sees_what_training_saw(kind: Kind, tmp_path: Path) -> None:
     splits = from_folder(tmp_path, kind, values)
     kept = PixelRule.from_json(splits.rule.to_json())
     files = sorted((tmp_path / "set" / "train").glob("*/*"))
-    pictures = [Picture(str(path), path) for path in files]
+    pictures = [EncodedImage(str(path), path) for path in files]
     rule = predicting._rule(kept, pictures[:1], pytest.fail)
     assert torch.equal(decode(pictures, splits.train.shape, rule), splits.train.images_NDHW)
 
@@ -176,7 +176,7 @@ def test_transparency_can_be_put_on_white_or_black(tmp_path: Path) -> None:
         (tmp_path / "train" / label).mkdir(parents=True)
         image = Image.merge("RGBA", [Image.new("L", (8, 8))] * 3 + [Image.fromarray(shape)])
         image.save(tmp_path / "train" / label / "0.png")
-    with pytest.raises(DataError, match="of one colour under its transparency"):
+    with pytest.raises(DataError, match="only its transparency varies"):
         load_data(f"folder:{tmp_path}", validation=0.0)
     found = load_data(f"folder:{tmp_path}?alpha=white", validation=0.0)
     np.testing.assert_array_equal(found.train.images_NDHW[:, 0], 255 - np.stack(shapes))
@@ -197,7 +197,7 @@ def test_a_few_blank_pictures_are_counted() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 8, 8), dtype=np.uint8)
     images[2] = 7
-    with pytest.warns(UserWarning, match="1 of 6 images are of one colour"):
+    with pytest.warns(UserWarning, match="1 of 6 images have one colour only"):
         as_image_data((images, [0, 1] * 3))
     with pytest.warns(UserWarning, match="brightest pixel of all is 12 of 255"):
         as_image_data((rng.integers(0, 13, (6, 8, 8), dtype=np.uint8), [0, 1] * 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collegium.data.images.decode import Picture, common_shape, decode, read_headers
+from collegium.data.images.decode import EncodedImage, common_shape, decode, read_headers
 
 GRADIENT = np.add.outer(np.arange(24) * 6, np.arange(36) * 3).astype(np.uint8)
 COLOUR = np.stack([GRADIENT, GRADIENT[::-1], 255 - GRADIENT], 2)
@@ -15,7 +15,7 @@ COLOUR = np.stack([GRADIENT, GRADIENT[::-1], 255 - GRADIENT], 2)
 def stored(image, kind="PNG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
-    return Picture("it", file.getvalue())
+    return EncodedImage("it", file.getvalue())
 
 
 def decoded(picture, rows=24, columns=36, channels=3):

@@ -43,11 +43,11 @@ def under(*prefixes: str) -> Callable[[State], State]:
 @pytest.mark.parametrize(
     ("prefix", "said"),
     [
-        ("module.", "'module.' taken off"),
-        ("model.", "'model.' taken off"),
-        ("_orig_mod.", "'_orig_mod.' taken off"),
-        ("backbone.", "'backbone.' taken off"),
-        ("_orig_mod.module.model.", "'_orig_mod.module.model.' taken off"),
+        ("module.", "'module.' removed"),
+        ("model.", "'model.' removed"),
+        ("_orig_mod.", "'_orig_mod.' removed"),
+        ("backbone.", "'backbone.' removed"),
+        ("_orig_mod.module.model.", "'_orig_mod.module.model.' removed"),
     ],
 )
 def test_a_wrapper_is_taken_off_and_reported(
@@ -58,7 +58,7 @@ def test_a_wrapper_is_taken_off_and_reported(
     count = len(trained.state_dict())
     assert f"{count} of {count} keys renamed: {said}" in network.origin.notes
     assert network.origin.loading is not None
-    assert network.origin.loading.renamed["linear.bias"] == f"{prefix}linear.bias"
+    assert network.origin.loading.match.renamed["linear.bias"] == f"{prefix}linear.bias"
 
 
 def test_parts_that_were_compiled_one_by_one(trained: nn.Module, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_wrapper_of_the_network_itself(trained: nn.Module, tmp_path: Path) -> 
     torch.save(trained.state_dict(), tmp_path / "net.pth")
     network = build_network(f"{tmp_path / 'net.py'}:Own@{tmp_path / 'net.pth'}", GREY)
     assert weights_hash(network.body.inner) == weights_hash(trained)
-    assert "'inner.' put in front" in network.origin.notes[0]
+    assert "'inner.' added" in network.origin.notes[0]
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 3)
 
 
@@ -115,7 +115,7 @@ def test_the_averaged_weights_come_first(trained: nn.Module, tmp_path: Path) -> 
     flat = under("model.")(last) | under("model_ema.module.")(trained.state_dict())
     network = load(flat | {"model_ema.n_averaged": torch.tensor(3)}, tmp_path)
     assert weights_hash(network.body) == weights_hash(trained)
-    assert "'model_ema.module.' taken off" in network.origin.notes[0]
+    assert "'model_ema.module.' removed" in network.origin.notes[0]
 
 
 def test_what_stands_beside_the_network_is_left_and_said(
@@ -127,8 +127,8 @@ def test_what_stands_beside_the_network_is_left_and_said(
     assert any("computed keys not in the file" in note for note in network.origin.notes)
     report = network.origin.loading
     assert report is not None
-    assert report.unused == ("projector.weight",)
-    assert "bn1.num_batches_tracked" in report.missing
+    assert report.match.unused == ("projector.weight",)
+    assert "bn1.num_batches_tracked" in report.match.left_out
 
 
 @pytest.mark.parametrize(

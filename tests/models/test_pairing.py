@@ -6,7 +6,12 @@ import pytest
 
 import collegium as cg
 from collegium.errors import RequestError
-from collegium.models.features.pairing import asked_layers, nearest_layer, pair_layers, pair_table
+from collegium.models.features.pairing import (
+    explicit_layers,
+    nearest_layer,
+    pair_layers,
+    pair_table,
+)
 from collegium.types import HintPair
 
 MAPS = {"one": (4, 8, 8), "two": (6, 4, 4), "three": (8, 2, 2)}
@@ -107,7 +112,7 @@ def test_a_pair_that_cannot_be_is_refused(text: str, says: str) -> None:
 
 
 def test_what_pairs_name_is_known_before_any_network_is() -> None:
-    student, teachers = asked_layers(["x=a:y", "x=b:z", "w=a:y"], ("a", "b"))
+    student, teachers = explicit_layers(["x=a:y", "x=b:z", "w=a:y"], ("a", "b"))
     assert student == ("x", "w")
     assert teachers == {"a": ("y",), "b": ("z",)}
 

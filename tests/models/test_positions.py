@@ -9,27 +9,27 @@ import torch
 
 from collegium.errors import CollegiumError, RequestError
 from collegium.models.input_spec import InputSpec
-from collegium.models.libraries.config_keys import (
+from collegium.models.libraries.config_keys import unknown
+from collegium.models.model_string import OPTIONS
+from collegium.models.registry import build_network
+from tests.models.library_keys import (
     TIMM,
     TORCHVISION_META,
     TORCHVISION_TRANSFORMS,
     WEIGHTS_FILE,
-    unknown,
 )
-from collegium.models.model_string import OPTIONS
-from collegium.models.registry import build_network
 
 COLOUR = InputSpec(
     ("cat", "dog", "owl"), (3, 32, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), any_classes=True
 )
 
 
-def test_every_word_of_timm_has_a_place() -> None:
+def test_every_key_of_timm_is_known() -> None:
     models = pytest.importorskip("timm.models", reason="needs the extra timm")
     assert unknown(TIMM, vars(models.PretrainedCfg())) == ()
 
 
-def test_every_word_of_torchvision_has_a_place() -> None:
+def test_every_key_of_torchvision_is_known() -> None:
     models = pytest.importorskip("torchvision", reason="needs the extra torchvision").models
     metas: set[str] = set()
     shows: set[str] = set()
@@ -43,7 +43,7 @@ def test_every_word_of_torchvision_has_a_place() -> None:
     assert "license" in metas
 
 
-def test_every_word_of_ours_has_a_place() -> None:
+def test_every_key_of_ours_is_known() -> None:
     assert unknown(WEIGHTS_FILE, OPTIONS) == ()
 
 

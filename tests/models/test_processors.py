@@ -1,4 +1,4 @@
-"""Image processors of transformers: every word of every class has a place, and what a network sees
+"""Image processors of transformers: every key of every class is known, and what a network sees
 is what the library would have shown it."""
 
 import importlib.util
@@ -13,14 +13,14 @@ from PIL import Image
 from torch import nn
 
 from collegium.errors import RequestError
-from collegium.models.libraries.config_keys import HF_PROCESSOR, READ, unknown
+from collegium.models.libraries.config_keys import HF_PROCESSOR, USED, unknown
 from collegium.models.network import Network
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 from collegium.models.libraries import processors  # noqa: E402
 from collegium.models.libraries.hf import quiet  # noqa: E402
 from collegium.models.libraries.processors import (  # noqa: E402
-    Sight,
+    ProcessorSpec,
     _find,
     processor_names,
     read_processor,
@@ -36,8 +36,8 @@ def classes() -> list[str]:
         return sorted({name for name in processor_names().values() if name})
 
 
-def test_every_word_of_every_class_has_a_place() -> None:
-    """A word that the library adds fails here until somebody says what becomes of it."""
+def test_every_key_of_every_class_is_known() -> None:
+    """A key that the library adds fails here until somebody says what becomes of it."""
     found: dict[str, list[str]] = {}
     has_torchvision = importlib.util.find_spec("torchvision") is not None
     for name in classes():
@@ -46,7 +46,7 @@ def test_every_word_of_every_class_has_a_place() -> None:
             known = name not in NEEDS_TORCHVISION or has_torchvision
             # timm's takes timm's configuration, whose words stand in a table of their own.
             own = kind().to_dict() if known and not name.startswith("TimmWrapper") else {}
-        words = processors.words_of(kind) if known else ()
+        words = processors.keys_of(kind) if known else ()
         for word in unknown(HF_PROCESSOR, {*words, *own}):
             found.setdefault(word, []).append(name)
     assert len(classes()) >= 20
@@ -103,7 +103,7 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def shown(
-    content: dict[str, Any], name: str, pixels_HWD: Any, sight: Sight | None = None
+    content: dict[str, Any], name: str, pixels_HWD: Any, sight: ProcessorSpec | None = None
 ) -> tuple[Any, Any]:
     """One picture as the library shows it, and as we do."""
     with quiet():
@@ -122,7 +122,7 @@ def test_a_network_sees_what_the_library_would_have_shown_it(name: str) -> None:
     draw = np.random.default_rng(3)
     for change in CHANGES:
         content = {"image_processor_type": name, **FOLLOWED[name], **change}
-        known = set(processors.words_of(_find(name)))
+        known = set(processors.keys_of(_find(name)))
         if not set(change) <= known:
             continue
         colour = draw.integers(20, 230, 3, np.uint8)
@@ -195,7 +195,7 @@ def test_a_share_that_nobody_asks_to_cut_off_is_left() -> None:
     words: dict[str, Any] = {"size": 32, "image_mean": 0.5, "image_std": 0.5}
     sight = read_processor(words, "resnet", 3, 1)
     assert sight.preprocess.for_views(32, 32).resize is None
-    assert "no crop_pct; the 0.875 of its network's class is left" in sight.notes[0]
+    assert "no crop_pct; the 0.875 of its network's class is not used" in sight.notes[0]
     asked = read_processor(words | {"crop_pct": 32 / 48}, "resnet", 3, 1)
     assert (asked.preprocess.resize, asked.notes) == ((48,), ())
     asked = read_processor(words | {"size": 48, "do_center_crop": True, "crop_size": 32},
@@ -207,15 +207,15 @@ def test_a_share_that_nobody_asks_to_cut_off_is_left() -> None:
 def test_words_that_its_class_heeds_otherwise_are_told_or_refused() -> None:
     flipped = {"do_flip_channel_order": True, "do_rescale": True, "do_normalize": True,
                "image_mean": [0.4] * 3, "image_std": [0.2] * 3, "size": 32}  # fmt: skip
-    with pytest.raises(RequestError, match=r"heeds do_normalize true .* names no class; give"):
+    with pytest.raises(RequestError, match=r"treats do_normalize true .* names no class; give"):
         read_processor(flipped, "resnet", 3, 1)
     named = flipped | {"image_processor_type": "MobileViTImageProcessor"}
-    assert "heeds do_normalize true" in read_processor(named, "", 3, 1).notes[-1]
+    assert "treats do_normalize true differently" in read_processor(named, "", 3, 1).notes[-1]
     offset = {"image_processor_type": "EfficientNetImageProcessor", "do_normalize": False,
               "rescale_factor": 1 / 127.5, "rescale_offset": True, "size": SQUARE}  # fmt: skip
     sight = read_processor(offset, "", 3, 1)
     assert sight.preprocess.std == (0.25,) * 3  # include_top is its default: divided once more
-    assert "heeds do_normalize false" in sight.notes[0]
+    assert "treats do_normalize false differently" in sight.notes[0]
     without = read_processor(offset | {"include_top": False}, "", 3, 1)
     assert (without.preprocess.std, without.notes) == ((0.5,) * 3, ())
     assert (
@@ -274,12 +274,12 @@ def test_a_file_without_a_class_has_that_of_its_words_else_of_its_network() -> N
 def test_words_nobody_knows_are_told() -> None:
     content = {"image_processor_type": "ViTImageProcessorFast", "size": 8, "warp": 3}
     assert read_processor(content, "", 3, 1).notes == (
-        "ViTImageProcessor passes over warp of its processor file",
+        "ViTImageProcessor ignores warp of its processor file",
     )
     content = {"feature_extractor_type": "ViTFeatureExtractor", "do_flip_channel_order": True}
     (note,) = read_processor(content, "", 3, 1).notes
-    assert "passes over do_flip_channel_order" in note
-    assert HF_PROCESSOR["do_flip_channel_order"] == READ
+    assert "ignores do_flip_channel_order" in note
+    assert HF_PROCESSOR["do_flip_channel_order"] == USED
 
 
 def test_networks_of_one_channel() -> None:

@@ -86,9 +86,9 @@ def test_a_crop_by_the_string_and_by_the_file(tmp_path: Path) -> None:
         build_network(f"{spec}?resize=8", GREY)
     # A student learns from the whole view, which is all that its files could say.
     assert build_network(spec, GREY, trainable=True).preprocess.resize is None
-    with pytest.raises(RequestError, match="cannot say of itself"):
+    with pytest.raises(RequestError, match="exported student cannot store"):
         build_network(f"{spec}?resize=20", GREY, trainable=True)
-    with pytest.raises(RequestError, match="cannot say of itself"):
+    with pytest.raises(RequestError, match="exported student cannot store"):
         wrap_module(network, GREY, trainable=True)
 
 

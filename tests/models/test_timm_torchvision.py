@@ -240,7 +240,7 @@ def test_what_timm_writes_beside_weights_is_read(tmp_path: Path) -> None:
         build_network(spec, teacher)
     beside(content | words | {"architecture": "resnet18"})
     notes = " ".join(build_network(spec, teacher).origin.notes)
-    assert "is of resnet18, so it is passed over" in notes
+    assert "is of resnet18, so it is ignored" in notes
     # Of published weights the crop is only told, and there to be had.
     assert "?size=176&resize=201 does as its library" in notes
     assert build_network(f"{spec}?size=176&resize=201", teacher).preprocess.resize == (201, 201)

@@ -1,6 +1,7 @@
 """The progress line: what it says, where it fits, and that it is silent where it should be."""
 
 import io
+import logging
 import types
 from typing import Any
 
@@ -11,20 +12,26 @@ from rich.console import Console
 
 from collegium.training.metrics import Meter
 from collegium.types import Batch
-from collegium.utils.progress import Display
+from collegium.utils.progress import CONSOLE, LOGGER, Display
 from collegium.utils.progress_line import Moment
+
+
+@pytest.fixture(autouse=True)
+def console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore the console that `display` replaces."""
+    monkeypatch.setattr(CONSOLE, "console", CONSOLE.console)
 
 
 def display(terminal: bool, quiet: bool = False, width: int = 100) -> Display:
     shown = Display(quiet, "amtml")
     kind: dict[str, Any] = {"force_terminal": terminal, "width": width, "highlight": False}
-    shown.console = Console(file=io.StringIO(), **kind)
+    CONSOLE.console = Console(file=io.StringIO(), **kind)
     return shown
 
 
 def said(shown: Display) -> str:
-    assert isinstance(shown.console.file, io.StringIO)
-    return shown.console.file.getvalue()
+    assert isinstance(CONSOLE.console.file, io.StringIO)
+    return CONSOLE.console.file.getvalue()
 
 
 def state(step: int = 3) -> Any:
@@ -124,3 +131,38 @@ def test_a_file_is_told_the_heaviest_of_many() -> None:
     weights = {f"t{number}": number / 4950 for number in range(100)}
     text = Moment("kd", 1, 2, None, 1.0, 0.5, 0.6, weights, 10.0, 5.0).plain()
     assert text.endswith("t98 0.02 t99 0.02 and 92 more")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_handler_of_the_host_gets_every_line(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    monkeypatch.setattr(LOGGER, "handlers", [handler])
+    shown = display(terminal)
+    with shown.training(2, 10):
+        shown._due = 0.0
+        step(shown, state())
+        shown.epoch(LINE | HEARD, None)
+        shown.warn("hot")
+    assert said(shown) == ""
+    levels = [(record.levelname, record.getMessage()) for record in records]
+    assert [level for level, _ in levels] == ["INFO", "INFO", "WARNING"]
+    assert "epoch 1/2  loss 2.000" in levels[1][1]
+    assert levels[2][1] == "hot"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_host_silences_everything_below_a_level(terminal: bool) -> None:
+    shown, level = display(terminal), LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        with shown.training(2, 10):
+            shown.epoch(LINE | HEARD, None)
+            shown.warn("hot")
+    finally:
+        LOGGER.setLevel(level)
+    assert "epoch" not in said(shown)
+    assert "warning: hot" in said(shown)

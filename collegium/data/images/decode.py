@@ -1,7 +1,7 @@
-"""Stored pictures (PNG, JPEG, WebP, BMP, TIFF, GIF, PPM, AVIF) decoded to one size, by Pillow.
+"""Encoded images (PNG, JPEG, WebP, BMP, TIFF, GIF, PPM, AVIF) decoded to one size by Pillow.
 
-The headers say how large everything is before anything is decoded; a few threads decode straight
-into the final tensor.
+The headers give every size before anything is decoded; a few threads decode straight into the
+final tensor.
 """
 
 import os
@@ -24,15 +24,15 @@ from torch import Tensor
 
 from collegium.data.images.modes import (
     PLAIN,
-    Look,
+    PixelFacts,
     PixelRule,
     eight_bits,
+    has_alpha,
     has_frames,
     is_deep,
     is_grey,
-    is_see_through,
-    look_at,
     other_half,
+    pixel_facts,
 )
 from collegium.data.images.pixel_scale import Scale
 from collegium.errors import DataError
@@ -42,18 +42,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 DECODER_VERSION = 2
-"""Which function from stored bytes to pixels this is."""
-LEAVE_OUT = "; mend or remove it, or leave such images out: --corrupt skip"
+"""Increases whenever the same bytes would give other pixels."""
+LEAVE_OUT = "; repair or remove it, or leave such images out: --corrupt skip"
 MANY = 10_000
-"""Pictures whose reading is worth processes, and a word to the user."""
+"""From this many images on, several processes read them and progress is reported."""
 
 # Others can start programs: EPS calls Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF")
 _NO_FORMAT = "not a PNG, JPEG, WebP, BMP, TIFF, GIF, PPM or AVIF image"
 _SIZES_CHOSEN = (32, 224)
-_MOST = 0.9  # of the pictures of train, which decide a size for the few others
+_MOST = 0.9  # of the training images: if so many have one size, all get it
 _MOST_THREADS = 8
-_MARGIN = 2  # a JPEG is decoded at no less than this many times the size that is wanted
+_MARGIN = 2  # a JPEG is decoded at no less than this many times the size of the result
 _ORIENTATION = 0x0112  # of the Exif standard
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,15 +65,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ANY_DEPTH = PixelRule(Scale(0.0, 65535.0, given=True))
-_LYING = (5, 6, 7, 8)  # width and height change places
+_TURNED = (5, 6, 7, 8)  # these exchange width and height
 
 
 @dataclass(frozen=True)
-class Picture:
+class EncodedImage:
     """One image as it is stored.
 
     Attributes:
-        name: what messages call it.
+        name: used in messages.
         content: its file, or the bytes of one.
     """
 
@@ -82,39 +82,39 @@ class Picture:
 
 
 @runtime_checkable
-class Listed(Protocol):
-    """Pictures by number."""
+class EncodedImages(Protocol):
+    """Encoded images by number."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of images."""
 
-    def __getitem__(self, place: int, /) -> Picture:
-        """The one of that number."""
+    def __getitem__(self, place: int, /) -> EncodedImage:
+        """The image of that number."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded, standing upright.
+    """What is known of an image before it is decoded; sizes are of the upright image.
 
     Attributes:
         width: columns.
         height: rows.
-        is_grey: whether it has no colour.
-        deep: whether a channel has more than eight bits.
-        see_through: whether parts may be transparent.
-        frames: whether it holds more pictures than the one that is read.
+        is_grey: it has no colour.
+        deep: a channel has more than eight bits.
+        has_alpha: parts may be transparent.
+        frames: it has more frames than the first, which is read.
     """
 
     width: int
     height: int
     is_grey: bool
     deep: bool = False
-    see_through: bool = False
+    has_alpha: bool = False
     frames: bool = False
 
 
 def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
+    """Bytes available without swapping; None if the system does not report them."""
     table = Path("/proc/meminfo")
     if not table.exists():
         return None
@@ -123,84 +123,83 @@ def free_memory() -> int | None:
 
 
 def thread_count() -> int:
-    """Threads, or processes, that read pictures."""
+    """Threads, or processes, that read images."""
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def read_headers(pictures: Listed) -> list[Header]:
-    """Size and kind of every picture.
+def read_headers(encoded_images: EncodedImages) -> list[Header]:
+    """Size and kind of every image.
 
     Raises:
         DataError: one cannot be read, or is a decompression bomb.
     """
     with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
-        return _all(pool, _read_header, map(pictures.__getitem__, range(len(pictures))))
+        return _all(pool, _read_header, map(encoded_images.__getitem__, range(len(encoded_images))))
 
 
-def _read_header(picture: Picture) -> Header:
-    with _opened(picture) as image:
+def _read_header(encoded: EncodedImage) -> Header:
+    with _opened(encoded) as image:
         return header_of(image)
 
 
 def header_of(image: Image.Image) -> Header:
-    """What a picture says that Pillow has opened."""
+    """Header of an image that Pillow has opened."""
     width, height = image.size
-    if orientation(image) in _LYING:
+    if orientation(image) in _TURNED:
         width, height = height, width
-    kinds = (is_grey(image), is_deep(image), is_see_through(image), has_frames(image))
+    kinds = (is_grey(image), is_deep(image), has_alpha(image), has_frames(image))
     return Header(width, height, *kinds)
 
 
-def read_looks(pictures: Listed, headers: Sequence[Header]) -> list[Look]:
-    """What the pixels tell of those whose headers leave it open: depth and transparency.
+def read_pixel_facts(encoded_images: EncodedImages, headers: Sequence[Header]) -> list[PixelFacts]:
+    """Depth and transparency in the pixels of those images whose headers allow either.
 
     Raises:
         DataError: one cannot be read, or has pixels that are NaN or infinite.
     """
 
-    def look(place: int) -> Look:
-        header, picture = headers[place], pictures[place]
-        with _opened(picture) as image:
-            low = _low(picture, image)
-            return look_at(image, picture.name, low, header.deep)
+    def facts_at(place: int) -> PixelFacts:
+        header, encoded = headers[place], encoded_images[place]
+        with _opened(encoded) as image:
+            return pixel_facts(image, encoded.name, _low(encoded, image), header.deep)
 
-    places = [at for at, header in enumerate(headers) if header.deep or header.see_through]
+    places = [at for at, header in enumerate(headers) if header.deep or header.has_alpha]
     with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
-        return _all(pool, look, places)
+        return _all(pool, facts_at, places)
 
 
-def _low(picture: Picture, image: Image.Image) -> Image.Image | None:
+def _low(encoded: EncodedImage, image: Image.Image) -> Image.Image | None:
     """The lower bytes of 16-bit colours, which Pillow leaves out of an image."""
     if image.mode[:1] in "IF" or not is_deep(image):
         return None
-    with _opened(picture) as again:
+    with _opened(encoded) as again:
         return other_half(again)
 
 
 @contextmanager
 def _bombs_are_errors() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # remarks on metadata nobody uses
+        warnings.filterwarnings("ignore", module="PIL")  # of metadata that is not used
         # Between its two limits Pillow only warns of a bomb; here both are refused.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
 @contextmanager
-def _opened(picture: Picture) -> Iterator[Image.Image]:
-    content = picture.content
+def _opened(encoded: EncodedImage) -> Iterator[Image.Image]:
+    content = encoded.content
     try:
         source = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(source, formats=_FORMATS) as image:
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{picture.name} is a decompression bomb: {error}{LEAVE_OUT}") from error
+        raise DataError(f"{encoded.name} is a decompression bomb: {error}{LEAVE_OUT}") from error
     except DataError:
         raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         reason = _reason(error, content)
         raise DataError(
-            f"{picture.name} cannot be read as an image: {reason}{LEAVE_OUT}"
+            f"{encoded.name} cannot be read as an image: {reason}{LEAVE_OUT}"
         ) from error
 
 
@@ -212,19 +211,19 @@ def _reason(error: Exception, content: Path | bytes) -> str:
 
 
 def orientation(image: Image.Image) -> int:
-    """How the camera was held, 1 to 8; 1 is upright."""
+    """Orientation of the camera in Exif, 1 to 8; 1 is upright."""
     if "exif" not in image.info:
         return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged note beside a picture is no damaged picture
+    except Exception:  # damaged metadata does not make the image damaged
         return 1
 
 
 def common_shape(
     headers: Mapping[str, Sequence[Header]], image_size: int | Sequence[int] | None
 ) -> MapShape:
-    """The shape all splits' pictures are brought to; see `load_images`."""
+    """The shape that all splits' images get; see `load_images`."""
     every = [header for split in headers.values() for header in split]
     channels = 1 if all(header.is_grey for header in every) else 3
     if image_size is not None:
@@ -244,70 +243,71 @@ def _median_side(headers: Sequence[Header]) -> int:
 
 
 def decode(
-    pictures: Listed,
+    encoded_images: EncodedImages,
     shape: MapShape,
     rule: PixelRule = PLAIN,
 ) -> UInt8[Tensor, "N D H W"]:
-    """Pixels of pictures, each brought to this shape by the rule of their set.
+    """Pixels of images, all brought to this shape by one rule.
 
     Raises:
         DataError: one cannot be read.
     """
-    images_NDHW = np.empty((len(pictures), *shape), np.uint8)
+    images_NDHW = np.empty((len(encoded_images), *shape), np.uint8)
 
     def fill(place: int) -> None:
-        images_NDHW[place] = decode_one(pictures[place], shape, rule)
+        images_NDHW[place] = decode_one(encoded_images[place], shape, rule)
 
+    everything = range(len(encoded_images))
     with _bombs_are_errors():
-        # A worker that decodes beside others has one thread, so that all have a core.
+        # A worker that decodes beside others has one thread, so that each has a core.
         if torch.utils.data.get_worker_info() is not None:
-            for place in range(len(pictures)):
+            for place in everything:
                 fill(place)
-            return torch.from_numpy(images_NDHW)
-        with ThreadPoolExecutor(thread_count()) as pool:
-            _all(pool, fill, range(len(pictures)))
+        else:
+            with ThreadPoolExecutor(thread_count()) as pool:
+                _all(pool, fill, everything)
     return torch.from_numpy(images_NDHW)
 
 
 def decode_one(
-    picture: Picture,
+    encoded: EncodedImage,
     shape: MapShape,
     rule: PixelRule = PLAIN,
 ) -> UInt8[np.ndarray, "D H W"]:
-    """Pixels of one picture, standing upright, brought to this shape by the rule of its set.
+    """Pixels of one upright image, brought to this shape by the rule of its data set.
 
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(picture) as image:
+    with _opened(encoded) as image:
         turn = orientation(image)
         rows, columns = as_stored(shape[1:], turn)
-        # What would be scaled away need not be decoded; other formats than JPEG ignore this.
+        # A JPEG can be decoded at a smaller size; other formats ignore this.
         image.draft(image.mode, (_MARGIN * columns, _MARGIN * rows))
-        low = _low(picture, image)
-        plain = eight_bits(image, shape[0], rule, name=picture.name, low=low)
+        low = _low(encoded, image)
+        plain = eight_bits(image, shape[0], rule, name=encoded.name, low=low)
         pixels = np.asarray(brought_to(plain, shape[1:], turn))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def as_stored(size: Sequence[int], turn: int) -> tuple[int, int]:
-    """Rows and columns of a picture as a camera stored it, of those it has upright."""
+    """Rows and columns as the camera stored them, from those of the upright image."""
     rows, columns = size
-    return (columns, rows) if turn in _LYING else (rows, columns)
+    return (columns, rows) if turn in _TURNED else (rows, columns)
 
 
 def brought_to(image: Image.Image, size: Sequence[int], turn: int) -> Image.Image:
-    """A picture that a camera stored so, upright, of so many rows and columns."""
+    """The upright image of so many rows and columns, from one as the camera stored it."""
     fitted = fit(image, *as_stored(size, turn))
     return fitted.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else fitted
 
 
-def fault(picture: Picture) -> str:
-    """Why a picture cannot be decoded, beginning with its name; empty if it can be."""
+def decode_error(encoded: EncodedImage) -> str:
+    """Why an image cannot be decoded, beginning with its name; empty if it can be."""
     try:
         with _bombs_are_errors():
-            # The smallest size costs least, and reads every byte.
-            decode_one(picture, (1, 1, 1), _ANY_DEPTH)
+            # The smallest size costs least and still reads every byte.
+            decode_one(encoded, (1, 1, 1), _ANY_DEPTH)
     except DataError as error:
         return str(error).removesuffix(LEAVE_OUT)
     return ""
@@ -317,14 +317,14 @@ def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T
     try:
         return list(pool.map(function, items))
     finally:
-        pool.shutdown(cancel_futures=True)  # after the first failure the rest is in vain
+        pool.shutdown(cancel_futures=True)  # after the first failure the rest is useless
 
 
 def fit(image: Image.Image, rows: int, columns: int) -> Image.Image:
     """The largest centred part of this shape scaled to this size; one of this size as it is."""
     if image.size == (columns, rows):
         return image
-    # Only the part is scaled: a very long picture would become huge before it is cropped.
+    # Only the part is scaled: a very long image would become huge before it is cropped.
     width = min(image.width, image.height * columns / rows)
     height = min(image.height, image.width * rows / columns)
     left, top = (image.width - width) / 2, (image.height - height) / 2

@@ -1,4 +1,4 @@
-"""Images in folders: which files they are, and which are passed over."""
+"""Image files in folders, and which other files are skipped."""
 
 import os
 from collections import Counter
@@ -7,42 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collegium.errors import DataError
+from collegium.utils.text import some
 
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".webp",
-    ".bmp",
-    ".dib",
-    ".tif",
-    ".tiff",
-    ".gif",
-    ".avif",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-)
-_NOBODY_MISSES = ("thumbs.db", "desktop.ini", ".ds_store", ".gitkeep", ".gitignore", ".directory")
-_NAMED = 3
+_ENDINGS = "png jpg jpeg jpe jfif webp bmp dib tif tiff gif avif ppm pgm pbm pnm"
+SUFFIXES = tuple(f".{ending}" for ending in _ENDINGS.split())
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", ".ds_store", ".gitkeep", ".gitignore", ".directory")
 
 
 @dataclass
 class Found:
-    """What is in a folder.
+    """Content of a folder.
 
     Attributes:
-        files: names of images by folder, the folders relative to where the walk began; those of a
-            folder come before those of the folders in it.
-        passed: paths of files that are no images by their names, or hidden; and of folders that
-            are called like images.
+        files: names of images by folder, relative to the root; those of a folder come before those
+            of its subfolders.
+        skipped: paths of files that are hidden or not named like images, and of folders that are
+            named like images.
     """
 
     files: dict[str, list[str]] = field(default_factory=dict)
-    passed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.files.values()))
@@ -63,9 +47,9 @@ def find_images(root: Path, inside: str = "") -> Found:
 def _walk(root: Path, inside: str, above: tuple[str, ...], found: Found) -> None:
     folder = root / inside
     real = os.path.realpath(folder)
-    if real in above:  # a link to a folder it lies in
+    if real in above:  # a link to a folder that contains it
         return
-    # A dangling link is kept, so that reading it fails by name and no example is lost silently.
+    # A dangling link is kept: reading it fails with its name, and no example is lost silently.
     with os.scandir(folder) as entries:
         sorted_ = sorted(entries, key=lambda entry: entry.name)
     images, folders = [], []
@@ -77,7 +61,7 @@ def _walk(root: Path, inside: str, above: tuple[str, ...], found: Found) -> None
         elif looks and not hidden and (entry.is_symlink() or entry.is_file()):
             images.append(entry.name)
         if (is_folder and looks) or not (is_folder or images[-1:] == [entry.name]):
-            found.passed.append(str(Path(inside, entry.name)))
+            found.skipped.append(str(Path(inside, entry.name)))
     if images:
         found.files[inside] = images
     for name in folders:
@@ -88,7 +72,7 @@ def image_files(folder: Path) -> tuple[list[str], str]:
     """The names of the images in a folder and the folders in it, in the order they are read.
 
     Returns:
-        Paths relative to the folder, and a line on what was passed over.
+        Paths relative to the folder, and a note on what was skipped.
 
     Raises:
         DataError: there are none.
@@ -96,7 +80,7 @@ def image_files(folder: Path) -> tuple[list[str], str]:
     found = find_images(folder)
     if not found.files:
         raise DataError(nothing_found(folder, found))
-    return list(_paths(found)), passed_told(found.passed, str(folder))
+    return list(_paths(found)), skipped_note(found.skipped, str(folder))
 
 
 def _paths(found: Found) -> Iterator[str]:
@@ -105,19 +89,18 @@ def _paths(found: Found) -> Iterator[str]:
 
 
 def nothing_found(folder: Path, found: Found) -> str:
-    """That a folder has no images, and what it has."""
-    there = f", but {kinds(found.passed)}" if found.passed else ""
+    """An error for a folder without images: what it holds instead."""
+    there = f", but {kinds(found.skipped)}" if found.skipped else ""
     return f"{folder} holds no images ({', '.join(SUFFIXES)}){there}; fill or remove it"
 
 
-def passed_told(passed: Iterable[str], name: str) -> str:
-    """A line on files that were passed over; empty if nobody misses them."""
-    missed = [path for path in passed if Path(path).name.lower() not in _NOBODY_MISSES]
-    if not missed:
+def skipped_note(skipped: Iterable[str], name: str) -> str:
+    """A note on skipped files; empty if there are only files of the system."""
+    found = [path for path in skipped if Path(path).name.lower() not in _SYSTEM_FILES]
+    if not found:
         return ""
-    named = ", ".join(missed[:_NAMED]) + (", ..." if len(missed) > _NAMED else "")
-    files = "file" if len(missed) == 1 else "files"
-    return f"{name}: {len(missed):,} {files} passed over, no images: {kinds(missed)} ({named})"
+    files = "file" if len(found) == 1 else "files"
+    return f"{name}: skipped {len(found):,} {files}, no images: {kinds(found)} ({some(found)})"
 
 
 def kinds(paths: Iterable[str]) -> str:

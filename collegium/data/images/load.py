@@ -1,8 +1,11 @@
-"""Labelled pictures of all splits: decoded into memory where they fit, else left for later."""
+"""Labelled images of all splits: decoded into memory if they fit, else batch by batch later."""
 
+import functools
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -10,30 +13,84 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from collegium.data.image_data import ImageData
-from collegium.data.images.corrupt import undamaged
 from collegium.data.images.decode import (
     MANY,
     common_shape,
+    decode_error,
     free_memory,
     read_headers,
-    read_looks,
+    read_pixel_facts,
 )
-from collegium.data.images.files import Pictures
-from collegium.data.images.inspect import Inspected, find_rule, refuse_blank, sizes_told
-from collegium.data.images.lazy import LazyImages
-from collegium.data.images.options import ImageOptions, silent
+from collegium.data.images.inspect import Inspected, crop_notes, find_rule, refuse_blank
+from collegium.data.images.lazy import LazyImages, work_ahead
+from collegium.data.images.modes import PLAIN, PixelRule
+from collegium.data.images.source import ImageSubset
 from collegium.data.splits import Splits
+from collegium.errors import DataError
 from collegium.types import MapShape
+from collegium.utils.from_json import ImageSize
 
+T = TypeVar("T")
+
+NOTIFY_EVERY = 10.0
+"""Seconds between lines on work that takes long."""
 _HEADERS = 20_000  # opening a million files takes minutes
 _CHUNK = 256
+_NAMED = 3
+
+
+def silent(text: str) -> None:
+    """Drop a message."""
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How encoded images are read.
+
+    Attributes:
+        image_size: rows and columns of the result, or one number for both: the largest centred
+            part of that shape of each image is scaled to it (bilinear, antialiased). None keeps
+            the size of at least nine in ten training images, else takes squares of the
+            median shorter side of train, at least 32, at most 224.
+        rule: black and white of images deeper than eight bits, whose scale None is found; and what
+            transparency becomes.
+        corrupt: whether an image that cannot be decoded is "fatal", or one to "skip".
+        workers: processes that decode many images.
+        notify: called with a line on work that takes long.
+    """
+
+    image_size: ImageSize = None
+    rule: PixelRule = PLAIN
+    corrupt: Literal["fatal", "skip"] = "fatal"
+    workers: int = 0
+    notify: Callable[[str], None] = silent
+
+    def with_progress(self, parts: Iterable[T], each: int, total: int, doing: str) -> Iterator[T]:
+        """The parts; every ten seconds a line says how many are done.
+
+        Args:
+            parts: of up to `each` images.
+            each: images of a part.
+            total: images of all parts.
+            doing: how the line begins.
+        """
+        started = notified = time.perf_counter()
+        for count, part in enumerate(parts, start=1):
+            yield part
+            now, done = time.perf_counter(), min(count * each, total)
+            if now - notified > NOTIFY_EVERY:
+                notified, rate = now, done / (now - started)
+                self.notify(
+                    f"{doing} {done:,}/{total:,}  {rate:.0f} images/s  "
+                    f"{(total - done) / rate:.0f} s left"
+                )
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The pictures of one split with their labels, not yet decoded."""
+    """The images of one split with their labels, not yet decoded."""
 
-    pictures: Pictures
+    images: ImageSubset
     label_N: Int64[np.ndarray, " N"]
 
     def __len__(self) -> int:
@@ -41,76 +98,106 @@ class EncodedSplit:
 
 
 def load_images(
-    albums: Mapping[str, EncodedSplit],
+    encoded: Mapping[str, EncodedSplit],
     *,
     classes: tuple[str, ...],
     name: str,
-    augment: str,
+    augment: str = "crop-flip",
     image_options: ImageOptions,
 ) -> Splits:
     """All splits, at one size.
 
     They are decoded at once, unless that would fill more than half of the free memory; then each
-    batch is decoded when it is asked for. Of more than 20,000 pictures of a split so many, evenly
-    spread, say which size and how many channels suit all.
+    batch is decoded when it is needed. In a split of more than 20,000 images, that many of them,
+    evenly spread, decide the size and the number of channels.
 
     Args:
-        albums: "train" and perhaps "validation" and "test".
+        encoded: "train" and perhaps "validation" and "test".
         classes: the class names.
-        name: what the data are called.
+        name: of the data, in messages and records.
         augment: the view recipe that suits training.
-        image_options: size, and what becomes of damaged pictures.
+        image_options: size, and what to do with damaged images.
 
     Returns:
-        uint8 images, RGB unless every picture is grey. What was skipped, guessed or cut is in the
-        notes.
+        uint8 images, RGB unless every image is grey. The notes list what was skipped, guessed or
+        cut.
 
     Raises:
-        DataError: a picture cannot be read or is a decompression bomb, and that is fatal; their
-            numbers have no sensible reading; there is nothing to see in them.
+        DataError: an image cannot be read or is a decompression bomb, and that is fatal; no scale
+            suits the pixels; all images are blank.
     """
-    tell = image_options.tell if sum(map(len, albums.values())) >= MANY else silent
-    image_options = replace(image_options, tell=tell)
-    albums, notes = _sound(albums, name, image_options)
-    count = sum(map(len, albums.values()))
-    tell(f"{name}: {count:,} images of {len(classes):,} classes; looking at their sizes")
-    looked = {split: _look(album.pictures) for split, album in albums.items()}
-    shape = common_shape(
-        {s: found.headers for s, found in looked.items()}, image_options.image_size
-    )
-    rule, said = find_rule(looked, name, image_options)
-    said += sizes_told(looked, shape, name) if image_options.image_size is None else []
+    notify = image_options.notify if sum(map(len, encoded.values())) >= MANY else silent
+    image_options = replace(image_options, notify=notify)
+    encoded, notes = _decodable(encoded, name, image_options)
+    count = sum(map(len, encoded.values()))
+    notify(f"{name}: {count:,} images of {len(classes):,} classes; reading their sizes")
+    inspected = {split: _inspect(part.images) for split, part in encoded.items()}
+    headers = {split: found.headers for split, found in inspected.items()}
+    shape = common_shape(headers, image_options.image_size)
+    rule, rule_notes = find_rule(inspected, name, image_options.rule)
+    notes += rule_notes
+    notes += crop_notes(inspected, shape, name) if image_options.image_size is None else []
     fits = _fits(count * math.prod(shape))
-    tell(f"{name}: {_plan(count, shape, fits)}")
-    found = {}
-    for split, album in albums.items():
-        gallery = LazyImages(album.pictures, shape, image_options.workers, rule)
-        images = _decoded(gallery, f"{name} {split}", image_options) if fits else gallery
-        labels_N = torch.from_numpy(album.label_N)
-        index_N = torch.arange(len(labels_N))
-        found[split] = ImageData(images, labels_N, index_N, classes, name, augment)
-    said += refuse_blank({split: data.sample() for split, data in found.items()}, name)
-    notes = (*notes, *said)
-    return Splits(found["train"], found.get("validation"), found.get("test"), notes, rule)
+    notify(f"{name}: {_plan(count, shape, fits)}")
+    splits = {}
+    for split, part in encoded.items():
+        lazy = LazyImages(part.images, shape, image_options.workers, rule)
+        images = _decoded(lazy, f"{name} {split}", image_options) if fits else lazy
+        labels_N = torch.from_numpy(part.label_N)
+        splits[split] = ImageData.numbered(images, labels_N, classes, name, augment)
+    notes += refuse_blank({split: data.sample() for split, data in splits.items()}, name)
+    return Splits.of(splits, notes, rule)
 
 
-def _sound(
-    albums: Mapping[str, EncodedSplit], name: str, image_options: ImageOptions
-) -> tuple[Mapping[str, EncodedSplit], tuple[str, ...]]:
+def _decodable(
+    encoded: Mapping[str, EncodedSplit], name: str, image_options: ImageOptions
+) -> tuple[Mapping[str, EncodedSplit], list[str]]:
+    """The splits without images that cannot be decoded, if those are to be skipped; and a note.
+
+    Raises:
+        DataError: no image of a split can be decoded.
+    """
     if image_options.corrupt == "fatal":
-        return albums, ()
-    kept, notes = undamaged({split: a.pictures for split, a in albums.items()}, name, image_options)
-    return {
-        split: EncodedSplit(album.pictures.subset(kept[split]), album.label_N[kept[split]])
-        for split, album in albums.items()
-    }, notes
+        return encoded, []
+    kept, errors = {}, []
+    for split, part in encoded.items():
+        found = _decode_errors(part.images, f"{name} {split}: checked", image_options)
+        good_N = np.array([not error for error in found], bool)
+        errors += [error for error in found if error]
+        if not good_N.any():
+            raise DataError(f"{name}: no image of {split} can be decoded; {errors[-1]}")
+        kept[split] = EncodedSplit(part.images.subset(good_N), part.label_N[good_N])
+    total = sum(map(len, encoded.values()))
+    return kept, [_skip_note(name, errors, total)] if errors else []
 
 
-def _look(pictures: Pictures) -> Inspected:
-    step = -(-len(pictures) // _HEADERS)
-    some = pictures.subset(np.arange(0, len(pictures), step))
+def _decode_errors(images: ImageSubset, doing: str, image_options: ImageOptions) -> list[str]:
+    batches = torch.arange(len(images)).split(_CHUNK)
+    workers = image_options.workers if len(images) >= MANY else 0
+    parts = work_ahead(functools.partial(_errors_at, images), batches, workers)
+    parts = image_options.with_progress(parts, _CHUNK, len(images), doing)
+    return [error for part in parts for error in part]
+
+
+def _errors_at(images: ImageSubset, positions_B: Tensor) -> list[str]:
+    some = images.subset(positions_B.numpy())
+    return [decode_error(some[place]) for place in range(len(some))]
+
+
+def _skip_note(name: str, errors: Sequence[str], total: int) -> str:
+    rest = len(errors) - _NAMED
+    more = f"; and {rest:,} more" if rest > 0 else ""
+    return (
+        f"{name}: skipped {len(errors):,} of {total:,} images that cannot be decoded: "
+        f"{'; '.join(errors[:_NAMED])}{more}"
+    )
+
+
+def _inspect(images: ImageSubset) -> Inspected:
+    step = -(-len(images) // _HEADERS)
+    some = images.subset(np.arange(0, len(images), step))
     headers = read_headers(some)
-    return Inspected(headers, read_looks(some, headers), lambda at: some[at].name)
+    return Inspected(headers, read_pixel_facts(some, headers), lambda at: some[at].name)
 
 
 def _fits(need: int) -> bool:
@@ -125,14 +212,14 @@ def _plan(count: int, shape: MapShape, fits: bool) -> str:
     return f"{need:.0f} GB at {size} are too many for memory: worker processes decode each batch"
 
 
-def _decoded(gallery: LazyImages, name: str, image_options: ImageOptions) -> Tensor:
-    """All pixels: of many pictures, by several processes."""
-    everything = torch.arange(len(gallery))
-    if len(gallery) < MANY:
-        return gallery.decode(everything)
-    images_NDHW = torch.empty(gallery.shape, dtype=torch.uint8)
+def _decoded(lazy: LazyImages, name: str, image_options: ImageOptions) -> Tensor:
+    """All pixels; of many images, by several processes."""
+    everything = torch.arange(len(lazy))
+    if len(lazy) < MANY:
+        return lazy.decode(everything)
+    images_NDHW = torch.empty(lazy.shape, dtype=torch.uint8)
     batches = everything.split(_CHUNK)
-    told = image_options.told(gallery.stream(batches), _CHUNK, len(gallery), f"{name}: decoded")
-    for positions_B, pixels in zip(batches, told, strict=True):
+    parts = image_options.with_progress(lazy.stream(batches), _CHUNK, len(lazy), f"{name}: decoded")
+    for positions_B, pixels in zip(batches, parts, strict=True):
         images_NDHW[positions_B[0] : positions_B[0] + len(pixels)] = pixels
     return images_NDHW

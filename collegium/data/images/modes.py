@@ -1,7 +1,4 @@
-"""Modes of pictures: from whatever Pillow gives to eight bits, grey or RGB, by one rule for a set.
-
-Depth, transparency and several frames are what a header tells and what a person must hear of.
-"""
+"""Image modes: from any mode of Pillow to eight bits, grey or RGB, by one rule for a data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,26 +14,26 @@ from collegium.errors import DataError
 Alpha = Literal["drop", "white", "black"]
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-_SEE_THROUGH = ("LA", "La", "PA", "RGBA", "RGBa")
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _OTHER_HALF = {"16B": "16L", "16L": "16B", "16N": "16B"}
 _FRAMED = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")  # not the previews in a camera's JPEG
 
 
 @dataclass(frozen=True)
 class PixelRule:
-    """How every picture of a set becomes eight bits.
+    """How every image of a data set becomes eight bits.
 
     Attributes:
-        scale: black and white of pictures deeper than eight bits; None where there are none.
-        alpha: what transparency becomes: dropped, so that one sees what lies under it, or the
-            picture is put on white or black.
+        scale: black and white of images deeper than eight bits; None if there are none.
+        alpha: "drop" ignores transparency and uses the colours under it; "white" and "black" put
+            the image on that colour.
     """
 
     scale: Scale | None = None
     alpha: Alpha = "drop"
 
     def to_json(self) -> dict[str, Any]:
-        """What a run keeps of it; empty for what holds without a word."""
+        """What run.json stores of it; empty for the defaults."""
         kept: dict[str, Any] = {}
         if self.scale is not None:
             kept["range"] = [self.scale.black, self.scale.white]
@@ -48,10 +45,10 @@ class PixelRule:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "PixelRule":
-        """The same again.
+        """The rule that `to_json` wrote.
 
         Raises:
-            DataError: it is none.
+            DataError: the content is no rule.
         """
         try:
             ends = [float(end) for end in content.get("range") or ()]
@@ -70,31 +67,31 @@ def _scale_of(ends: Sequence[float], given: bool) -> Scale:
 
 
 PLAIN = PixelRule()
-"""Of pictures of eight bits a channel, whose transparency is dropped."""
+"""For images of eight bits a channel, whose transparency is dropped."""
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether a picture has no colour by its mode."""
+    """Whether an image has no colour, by its mode."""
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture, not yet loaded, has more than eight bits a channel."""
+    """Whether an image that is not yet loaded has more than eight bits a channel."""
     return image.mode[:1] in "IF" or bool(_half_rawmode(image))
 
 
-def is_see_through(image: Image.Image) -> bool:
+def has_alpha(image: Image.Image) -> bool:
     """Whether parts of it may be transparent."""
-    return image.mode in _SEE_THROUGH or (image.mode == "P" and "transparency" in image.info)
+    return image.mode in _ALPHA_MODES or (image.mode == "P" and "transparency" in image.info)
 
 
 def has_frames(image: Image.Image) -> bool:
-    """Whether there are more pictures in it than the one that is read, the first."""
+    """Whether it has more frames than the first, which is read."""
     return image.format in _FRAMED and getattr(image, "n_frames", 1) > 1
 
 
 def _half_rawmode(image: Image.Image) -> str:
-    """The raw mode that reads the other byte of colours of 16 bits; empty where there are none."""
+    """The raw mode that reads the other byte of 16-bit colours; empty if there are none."""
     tiles = getattr(image, "tile", None) or ()
     found = ""
     for tile in tiles:
@@ -107,7 +104,7 @@ def _half_rawmode(image: Image.Image) -> str:
 
 
 def other_half(image: Image.Image) -> Image.Image:
-    """The lower bytes of a picture of 16-bit colours, which Pillow leaves out.
+    """The lower bytes of an image of 16-bit colours, which Pillow leaves out.
 
     Args:
         image: opened for this alone, not yet loaded.
@@ -125,11 +122,11 @@ def _read_as(tile: Any, raw: str) -> Any:
 
 
 def deep_values(image: Image.Image, low: Image.Image | None = None) -> NDArray[Any]:
-    """The numbers of a picture of more than eight bits, (H, W) or (H, W, 3).
+    """The numbers of an image of more than eight bits, (H, W) or (H, W, 3).
 
     Args:
-        image: the picture.
-        low: its lower bytes, where it is one of 16-bit colours.
+        image: of any deep mode.
+        low: its lower bytes, if it has 16-bit colours.
     """
     if low is None:
         values = np.asarray(image)
@@ -139,13 +136,13 @@ def deep_values(image: Image.Image, low: Image.Image | None = None) -> NDArray[A
 
 
 @dataclass(frozen=True)
-class Look:
-    """What only the pixels of a picture tell.
+class PixelFacts:
+    """What only the pixels of an image can show.
 
     Attributes:
-        span: its numbers, if it is deeper than eight bits.
-        clear: whether some of it is transparent.
-        hidden: whether it is of one colour under its transparency.
+        span: range of its numbers, if it is deeper than eight bits.
+        clear: some of it is transparent.
+        hidden: it has one colour under its transparency.
     """
 
     span: Span | None = None
@@ -153,19 +150,19 @@ class Look:
     hidden: bool = False
 
 
-def look_at(image: Image.Image, name: str, low: Image.Image | None, deep: bool) -> Look:
-    """Look at the pixels of one picture.
+def pixel_facts(image: Image.Image, name: str, low: Image.Image | None, deep: bool) -> PixelFacts:
+    """Inspect the pixels of one image.
 
     Raises:
         DataError: a pixel is NaN or infinite.
     """
     span = Span.of(deep_values(image, low), name) if deep else None
-    if not is_see_through(image):
-        return Look(span)
+    if not has_alpha(image):
+        return PixelFacts(span)
     bands = image.convert("RGBA").split()
     lowest, highest = _ends(bands[3])
     flat = all(low == high for low, high in map(_ends, bands[:3]))
-    return Look(span, lowest < 255, lowest < highest and flat)
+    return PixelFacts(span, lowest < 255, lowest < highest and flat)
 
 
 def _ends(band: Image.Image) -> tuple[int, int]:
@@ -182,22 +179,22 @@ def eight_bits(
     name: str = "an image",
     low: Image.Image | None = None,
 ) -> Image.Image:
-    """The picture in mode L or RGB; None keeps grey grey.
+    """The image in mode L or RGB.
 
     Args:
         image: of any mode.
-        channels: 1 or 3.
-        rule: of the whole set.
-        name: what messages call it.
+        channels: 1 or 3; None keeps grey images grey.
+        rule: of the whole data set.
+        name: used in messages.
         low: the lower bytes of 16-bit colours.
 
     Raises:
-        DataError: it is deeper than the set it belongs to, whose rule has no scale.
+        DataError: it is deeper than eight bits, and the rule of its data set has no scale.
     """
     grey = is_grey(image) if channels is None else channels == 1
     if image.mode[:1] in "IF" or low is not None:
         image = _scaled(image, low, rule.scale, name)
-    if is_see_through(image):
+    if has_alpha(image):
         image = _on(image, rule.alpha)
     mode = "L" if grey else "RGB"
     return image if image.mode == mode else image.convert(mode)
@@ -209,22 +206,22 @@ def _scaled(
     """Eight bits of more."""
     if scale is None:
         raise DataError(
-            f"{name} has more than eight bits a channel, the images looked at before had not: "
+            f"{name} has more than eight bits a channel, the images inspected before had not: "
             "give ?range=BLACK,WHITE"
         )
     made = Image.fromarray(scale.bytes(deep_values(image, low), name))
-    if is_see_through(image):
+    if has_alpha(image):
         made.putalpha(image.getchannel("A"))
     return made
 
 
 def _on(image: Image.Image, alpha: Alpha) -> Image.Image:
-    """A picture without transparency."""
-    if image.mode in ("La", "RGBa"):  # colours that were multiplied by what covers them
+    """The image without transparency."""
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their opacity
         image = image.convert(image.mode.upper())
     if alpha != "drop":
         ground = Image.new("RGBA", image.size, alpha)
-        grey, whole = is_grey(image), Image.alpha_composite(ground, image.convert("RGBA"))
-        return whole.convert("L" if grey else "RGB")
-    # Palettes with transparency as Pillow asks for; the others drop it as they are converted.
+        grey, merged = is_grey(image), Image.alpha_composite(ground, image.convert("RGBA"))
+        return merged.convert("L" if grey else "RGB")
+    # Pillow converts palettes with transparency by way of RGBA; others drop it when converted.
     return image.convert("RGBA") if image.mode == "P" else image

@@ -1,7 +1,7 @@
-"""Which numbers are black and which are white: found over a whole set, one answer for all of it.
+"""Which numbers are black and white: one scale for a whole data set.
 
-Eight bits say it themselves. Deeper pictures and arrays of other numbers do not: 16 bits often
-hold 8, 10 or 12, floating pixels run from 0 to 1, from -1 to 1 or from 0 to 255.
+For eight bits they are 0 and 255. Deeper images and other arrays need a guess: 16 bits often hold
+8, 10 or 12, floating pixels run from 0 to 1, from -1 to 1 or from 0 to 255.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from collegium.errors import DataError
 
 _WHITES = (1.0, 16.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-"""What whole numbers end at: black and white, digits of scikit-learn, 8 to 16 bits."""
+"""Where integers may end: black and white, digits of scikit-learn, 8 to 16 bits."""
 _LEAST_JOINED = 255
 _SLACK = 1e-3  # of the range: what resizing and rounding leave outside
 _LEAST_SIGNED = 0.5
@@ -25,36 +25,36 @@ _DARK = 16
 
 @dataclass(frozen=True)
 class Span:
-    """What numbers there are.
+    """Range of some numbers.
 
     Attributes:
         low: the smallest.
         high: the largest.
-        whole: whether all are whole numbers.
+        integral: all are integers.
     """
 
     low: float
     high: float
-    whole: bool
+    integral: bool
 
     @classmethod
     def of(cls, values: NDArray[Any], where: str) -> "Span":
-        """Of an array.
+        """The range of an array.
 
         Raises:
             DataError: a value is NaN or infinite.
         """
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
-            raise DataError(f"{where} has pixels that are NaN or infinite; mend or remove it")
-        whole = values.dtype.kind != "f" or bool((values == np.trunc(values)).all())
-        return cls(low, high, whole)
+            raise DataError(f"{where} has pixels that are NaN or infinite; repair or remove it")
+        integral = values.dtype.kind != "f" or bool((values == np.trunc(values)).all())
+        return cls(low, high, integral)
 
     @classmethod
     def join(cls, spans: Sequence["Span"]) -> "Span":
-        """What numbers there are in all of them."""
+        """The range of all of them."""
         low, high = min(span.low for span in spans), max(span.high for span in spans)
-        return cls(low, high, all(span.whole for span in spans))
+        return cls(low, high, all(span.integral for span in spans))
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}"
@@ -67,7 +67,7 @@ class Scale:
     Attributes:
         black: the number that is black.
         white: the number that is white.
-        given: whether a person said so; then what lies beyond is black or white, else it is an
+        given: the user chose the scale; then numbers beyond it are clipped, else they are an
             error.
     """
 
@@ -81,7 +81,7 @@ class Scale:
 
     @property
     def shift(self) -> int | None:
-        """How many lower bits are lost, where it is whole numbers of more than eight bits."""
+        """How many lower bits are dropped; None unless these are whole bits, eight or more."""
         bits = round(np.log2(self.white + 1))
         if self.black or 2**bits - 1 != self.white or bits < 8:
             return None
@@ -95,10 +95,10 @@ class Scale:
         return found.clip(0, 1)
 
     def bytes(self, values: NDArray[Any], where: str) -> UInt8[np.ndarray, "..."]:
-        """Numbers as pixels 0..255; whole numbers of more than eight bits lose the lower ones.
+        """Numbers as pixels 0..255; integers of more than eight bits lose the lower bits.
 
         Raises:
-            DataError: a number is beyond black or white, and nobody said where these are.
+            DataError: a number is beyond black or white, and the user did not give the scale.
         """
         self._check(values, where)
         if values.dtype.kind in "iu" and self.shift is not None:
@@ -118,7 +118,7 @@ class Scale:
 
 
 def as_scale(text: str) -> Scale:
-    """What `?range=BLACK,WHITE` says.
+    """The scale of `?range=BLACK,WHITE`.
 
     Raises:
         DataError: it is not two numbers, the smaller first.
@@ -136,22 +136,22 @@ def as_scale(text: str) -> Scale:
 
 
 def choose_scale(spans: Mapping[str, Span], name: str, remedy: str) -> Scale:
-    """Black and white of all parts of a set.
+    """Black and white of all splits of a data set.
 
     Args:
-        spans: what numbers each part has.
-        name: what the set is called.
-        remedy: how a person says it.
+        spans: range of the numbers of each split.
+        name: of the data, in messages.
+        remedy: how a user gives the scale.
 
     Raises:
-        DataError: no reading of these numbers is sensible, or the parts differ in theirs.
+        DataError: no scale suits these numbers, or the splits have different ones.
     """
     scales = {part: _scale(span, name, remedy) for part, span in spans.items()}
     found = set(scales.values())
     if len(found) > 1:
-        # A part may happen to have no bright pixel; one of another unit has another meaning.
-        whole = all(span.whole for span in spans.values())
-        if not whole or min(scale.white for scale in found) < _LEAST_JOINED:
+        # A split may happen to have no bright pixel; one in another unit has another meaning.
+        integral = all(span.integral for span in spans.values())
+        if not integral or min(scale.white for scale in found) < _LEAST_JOINED:
             listed = ", ".join(f"{part} from {span}" for part, span in spans.items())
             raise DataError(
                 f"{name}: the pixels of its splits have different ranges ({listed}): bring them to "
@@ -164,7 +164,7 @@ def _scale(span: Span, name: str, remedy: str) -> Scale:
     low, high = span.low, span.high
     if -1 - _SLACK <= low <= -_LEAST_SIGNED and _LEAST_SIGNED <= high <= 1 + _SLACK:
         return Scale(-1.0, 1.0)
-    if low >= -_SLACK and span.whole:
+    if low >= -_SLACK and span.integral:
         for white in _WHITES:
             if high <= white:
                 return Scale(0.0, white)
@@ -173,23 +173,23 @@ def _scale(span: Span, name: str, remedy: str) -> Scale:
             return Scale(0.0, 1.0)
         if _LEAST_OF_BYTES <= high <= 255 * (1 + _SLACK):
             return Scale(0.0, 255.0)
-    kind = "pixels" if span.whole else "float pixels"
+    kind = "pixels" if span.integral else "float pixels"
     raise DataError(
         f"{name}: {kind} run from {low:.4g} to {high:.4g}, which is neither 0 to 1, -1 to 1 nor 0 "
         f"to 255: give raw pixels (normalisation belongs to the model), or {remedy}"
     )
 
 
-def guess_told(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> str:
-    """A line on what was guessed."""
+def guess_note(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> str:
+    """A note on the scale that was guessed."""
     return (
         f"{name}: {kind} run from {span} and are read as {scale.black:g} (black) to "
         f"{scale.white:g} (white); {remedy} where that is wrong"
     )
 
 
-def dark_told(high: float, white: float, name: str) -> str:
-    """A line on pixels that are all but black; empty where they are not."""
+def dark_note(high: float, white: float, name: str) -> str:
+    """A note on pixels that are nearly black; empty if they are not."""
     if high * _DARK >= white:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Arrays of pixels: which axis is which, which numbers are black and white."""
+"""Arrays of pixels: the order of their axes, and the numbers that are black and white."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from collegium.data.images.pixel_scale import Scale, Span, choose_scale, guess_told
+from collegium.data.images.pixel_scale import Scale, Span, choose_scale, guess_note
 from collegium.errors import DataError
 
 REMEDY = "give pixel_range=(BLACK, WHITE)"
@@ -20,19 +20,19 @@ def numbers(values: Any, name: str) -> NDArray[Any]:
     """An array of numbers that numpy and torch can read.
 
     Raises:
-        DataError: it holds something else.
+        DataError: it contains anything else.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise DataError(f"{name}: some pixels are masked: fill them, as by images.filled(0)")
     array = of_tensor(values, name) if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: cannot use an array of {array.dtype}; numbers are expected")
-    # Foreign byte orders and negative strides are nothing torch can read.
+    # torch cannot read foreign byte orders and negative strides.
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def of_tensor(values: Tensor, name: str) -> NDArray[Any]:
-    """The numbers of a tensor, of types that numpy lacks as float32.
+    """The numbers of a tensor; types that numpy lacks become float32.
 
     Raises:
         DataError: it is sparse or quantised, or has no numbers.
@@ -80,7 +80,7 @@ def stacked(images: Sequence[NDArray[Any]], name: str) -> tuple[NDArray[Any], bo
 
 
 def in_colour(parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Splits NDHW, grey ones repeated where another has colour, as images of a folder are."""
+    """Splits NDHW; if one has colour, the channel of grey ones is repeated, as for folders."""
     colour = any(images.ndim == 4 and images.shape[1] == 3 for images in parts.values())
     grey = [part for part, images in parts.items() if images.ndim == 4 and images.shape[1] == 1]
     repeated = {part: parts[part].repeat(3, 1) for part in grey if colour}
@@ -91,8 +91,8 @@ def _describe(image: NDArray[Any]) -> str:
     return f"{'x'.join(map(str, image.shape[1:]))} {image.dtype}"
 
 
-def layout_told(shape: Sequence[int], name: str) -> str:
-    """A line on the reading where two fit."""
+def layout_note(shape: Sequence[int], name: str) -> str:
+    """A note on the order of axes that was chosen, if two fit."""
     size = "x".join(map(str, shape))
     return f"{name}: images of the shape {size} are read with channels first, which is not evident"
 
@@ -100,17 +100,17 @@ def layout_told(shape: Sequence[int], name: str) -> str:
 def to_pixels(
     parts: Mapping[str, NDArray[Any]], scale: Scale | None, name: str
 ) -> tuple[dict[str, Tensor], Scale | None, list[str]]:
-    """Pixels of all splits, uint8 0..255 or float32 in 0..1; by which scale, and what was guessed.
+    """Pixels of all splits, uint8 0..255 or float32 in 0..1; the scale; notes on guesses.
 
-    Bytes stay, truth values are black and white; whole numbers become bytes, floats stay floats.
+    Bytes stay as they are, booleans are black and white, integers become bytes, floats stay floats.
 
     Args:
         parts: images of each split.
-        scale: black and white of what are no bytes; None finds them.
-        name: of the set.
+        scale: black and white of other types than bytes; None finds them.
+        name: of the data, in messages.
 
     Raises:
-        DataError: pixels that are NaN, or in no sensible range; splits of different ranges.
+        DataError: pixels are NaN, or no scale suits them; splits have different ranges.
     """
     spans = {
         part: _span(images, name if part == "train" else f"{name}, {part}")
@@ -122,12 +122,12 @@ def to_pixels(
         scale = choose_scale(spans, name, REMEDY)
         if not _evident(parts, spans, scale):
             span = Span.join(list(spans.values()))
-            notes.append(guess_told(span, scale, name, "pixels", REMEDY))
+            notes.append(guess_note(span, scale, name, "pixels", REMEDY))
     return {part: _pixels(images, scale, name) for part, images in parts.items()}, scale, notes
 
 
 def _evident(parts: Mapping[str, NDArray[Any]], spans: Mapping[str, Span], scale: Scale) -> bool:
-    """Whether nobody could read these numbers otherwise."""
+    """Whether the scale is beyond doubt."""
     floats = all(parts[part].dtype.kind == "f" for part in spans)
     most = all(parts[part].dtype == np.uint16 for part in spans)
     return (scale.black, scale.white) == (0.0, 1.0 if floats else 65535.0 if most else -1.0)
@@ -139,7 +139,7 @@ def _span(images: NDArray[Any], name: str) -> Span:
         place = int(finite_N.argmin())
         raise DataError(
             f"{name}: image {place} has pixels that are NaN or infinite, and "
-            f"{int((~finite_N).sum()) - 1} more have; mend or leave them out"
+            f"{int((~finite_N).sum()) - 1} more have; repair or leave them out"
         )
     return Span.of(images, name)
 

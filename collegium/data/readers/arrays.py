@@ -12,13 +12,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import (
-    alike,
-    check_numbers,
-    distinct,
-    forms_told,
-    renumber,
-)
+from collegium.data.class_names import alike_note, check_numbers, distinct, forms_note, renumber
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
     Header,
@@ -29,14 +23,13 @@ from collegium.data.images.decode import (
     header_of,
     orientation,
 )
-from collegium.data.images.inspect import Inspected, find_rule, refuse_blank, sizes_told
-from collegium.data.images.modes import Alpha, PixelRule, eight_bits, look_at
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.inspect import Inspected, crop_notes, find_rule, refuse_blank
+from collegium.data.images.modes import Alpha, PixelRule, eight_bits, pixel_facts
 from collegium.data.images.pixel_scale import Scale
 from collegium.data.readers.array_layout import (
     channels_first,
     in_colour,
-    layout_told,
+    layout_note,
     numbers,
     stacked,
     to_pixels,
@@ -51,6 +44,29 @@ _SIZE = "image_size=(ROWS, COLUMNS) of as_image_data"
 _MOST_CLASSES_GUESSED = 100_000
 
 
+@dataclass(frozen=True)
+class ArrayOptions:
+    """How arrays and data sets from Python are read; see `as_image_data`."""
+
+    classes: Sequence[str] | None = None
+    name: str = "arrays"
+    augment: str = "none"
+    image_size: ImageSize = None
+    pixel_range: tuple[float, float] | tuple[int, int] | None = None
+    alpha: Alpha = "drop"
+
+    def __post_init__(self) -> None:
+        check_size(self.image_size)
+
+    @property
+    def rule(self) -> PixelRule:
+        """The scale and the treatment of transparency that the user chose."""
+        if self.pixel_range is None:
+            return PixelRule(alpha=self.alpha)
+        black, white = self.pixel_range
+        return PixelRule(Scale(float(black), float(white), given=True), self.alpha)
+
+
 def as_image_data(
     source: Any,
     *,
@@ -61,111 +77,92 @@ def as_image_data(
     pixel_range: tuple[float, float] | tuple[int, int] | None = None,
     alpha: Alpha = "drop",
 ) -> ImageData:
-    """Makes an `ImageData` of what a program has in hand; the pixels are copied.
+    """Make an `ImageData` from objects in memory; the pixels are copied.
 
-    What had to be guessed is a warning. Splits of one set are better read together, by `splits_of`:
-    one scale, one size and one list of classes for all.
+    Every guess is a warning. To read several splits of one data set, use `splits_of`: it finds one
+    scale, one size and one list of classes for all.
 
     Args:
         source: an `ImageData`, returned as it is; or a pair (images, labels) of arrays or
             tensors, the images NHW, NHWD or NDHW; or anything with a length and items
             (image, label), the image a PIL image, or an array or tensor HW, HWD or DHW; or a
-            `datasets.Dataset`. Pixels are uint8, truth values, whole numbers of up to 16 bits, or
-            floats in 0..1, -1..1 or 0..255, as the smallest and the largest of all say. Where both
+            `datasets.Dataset`. Pixels are uint8, bool, integers of up to 16 bits, or
+            floats in 0..1, -1..1 or 0..255, by the smallest and the largest of all. If both
             an NDHW and an NHWD reading fit, channels are first. Grey and RGB may be mixed and
             become RGB; PIL images may have any mode, and sizes that differ: the largest centred
-            part of the shape of each is scaled. Labels are whole numbers from 0, or names.
+            part of the shape of each is scaled. Labels are integers from 0, or names.
         classes: the class names; else those of `source.classes`, else the sorted names that labels
             are, else "0", "1" and so on.
-        name: what error messages and records call the data.
+        name: of the data, in messages and records.
         augment: the view recipe that suits training on them.
-        image_size: rows and columns PIL images are brought to, one number for both; by default
-            what nine in ten have, else the median shorter side, at least 32, at most 224.
+        image_size: rows and columns of PIL images after scaling, one number for both; by default
+            the size of nine in ten, else the median shorter side, at least 32, at most 224.
         pixel_range: the numbers that are black and white; None finds them.
         alpha: what transparency of PIL images becomes: dropped, or white or black under it.
 
     Raises:
         DataError: arrays of mixed sizes, more than memory holds, lengths that differ, labels that
-            are no class, pixels in no sensible range or all the same.
+            are no class, pixels that no scale suits or that are all the same.
         UnknownNameError: `augment` is no view recipe, or a label no class.
     """
     if isinstance(source, ImageData):
         return source
-    options: dict[str, Any] = {"image_size": image_size, "pixel_range": pixel_range}
-    found = splits_of(
-        {"train": source}, classes=classes, name=name, augment=augment, alpha=alpha, **options
-    )
+    options = ArrayOptions(classes, name, augment, image_size, pixel_range, alpha)
+    found = _read_splits({"train": source}, options)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)
     return found.train
 
 
-def splits_of(
-    parts: Mapping[str, Any],
-    *,
-    classes: Sequence[str] | None = None,
-    name: str = "arrays",
-    augment: str = "none",
-    image_size: ImageSize = None,
-    pixel_range: tuple[float, float] | tuple[int, int] | None = None,
-    alpha: Alpha = "drop",
-) -> Splits:
-    """Splits of what a program has in hand, read together; see `as_image_data`.
+def splits_of(parts: Mapping[str, Any], **options: Any) -> Splits:
+    """Splits of objects in memory, read together.
 
     A split with class names of its own is matched to train by these.
 
     Args:
-        parts: "train" and perhaps "validation" and "test".
-        classes: see `as_image_data`.
-        name: see there.
-        augment: see there.
-        image_size: see there.
-        pixel_range: see there.
-        alpha: see there.
+        parts: "train" and perhaps "validation" and "test"; each as `source` of `as_image_data`.
+        options: the other arguments of `as_image_data`.
 
     Raises:
         DataError: see `as_image_data`; or splits of different ranges.
-        UnknownNameError: an example of a class that train has not.
+        UnknownNameError: an example of a class that train does not have.
     """
-    check_size(image_size)
+    return _read_splits(parts, ArrayOptions(**options))
+
+
+def _read_splits(parts: Mapping[str, Any], options: ArrayOptions) -> Splits:
+    name = options.name
     if "train" not in parts:
-        raise DataError(f"{name}: train is None: give what is learned from")
-    black, white = pixel_range or (0.0, 0.0)
-    scale = None if pixel_range is None else Scale(float(black), float(white), given=True)
+        raise DataError(f"{name}: train is None: give the training data")
     where = {part: name if part == "train" else f"{name}, {part}" for part in parts}
     raw = {part: _read(source, where[part]) for part, source in parts.items()}
-    size = image_size or _size_of_train(raw["train"])
-    image_options = ImageOptions(size, scale=scale, alpha=alpha)
-    arrays, rule, notes = _as_arrays(raw, name, image_options, asked=image_size is not None)
-    pixels, found_scale, guessed = to_pixels(arrays, scale, name)
+    train = raw["train"]
+    arrays, rule, notes = _as_arrays(raw, options)
+    pixels, scale, scale_notes = to_pixels(arrays, options.rule.scale, name)
     if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
-        rule = replace(rule, scale=found_scale)  # for pictures of these numbers in files
-    labels, names = _labels(raw, classes, where)
-    found = {
-        part: ready
-        if (ready := raw[part].ready) is not None
-        else ImageData(pixels[part], labels[part], _places(labels[part]), names, name, augment)
-        for part in parts
-    }
-    found = {part: _as_named(data, names, where[part]) for part, data in found.items()}
-    notes += [*guessed, alike(name, names)]
-    notes.append(forms_told(name, raw["train"].names, names))
-    if raw["train"].ready is None:
-        notes += refuse_blank(pixels, name)
-    told = tuple(note for note in notes if note)
-    return Splits(found["train"], found.get("validation"), found.get("test"), told, rule)
+        rule = replace(rule, scale=scale)  # for files of images with such numbers
+    labels, names = _labels(raw, options.classes, where)
+    found = {}
+    for part, one in raw.items():
+        data = one.ready or ImageData.numbered(
+            pixels[part], labels[part], names, name, options.augment
+        )
+        found[part] = _renamed(data, names, where[part])
+    notes += [*scale_notes, alike_note(name, names), forms_note(name, train.names, names)]
+    notes += refuse_blank(pixels, name) if train.ready is None else []
+    return Splits.of(found, notes, rule)
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """A split as it was given.
+    """A split as the user gave it.
 
     Attributes:
-        images: NDHW; or a picture or an array of each example.
+        images: NDHW; or an image or an array of each example.
         targets: of each example.
         names: class names of its own.
-        unclear: whether another order of axes fits too.
-        ready: the split, if it needs nothing.
+        unclear: another order of axes fits too.
+        ready: the split, if it is an `ImageData` already.
     """
 
     images: NDArray[Any] | list[Any]
@@ -186,8 +183,8 @@ def _read(source: Any, where: str) -> _Raw:
     table = isinstance(getattr(source, "features", None), Mapping)  # of the datasets library
     if table and hasattr(source, "__len__"):
         source = Rows.of(source, where)
-    pictures, labels = _collect(_zipped(source, where), where)
-    return _Raw(pictures, read_targets(labels, where), _own_names(source))
+    items, labels = _collect(_zipped(source, where), where)
+    return _Raw(items, read_targets(labels, where), _own_names(source))
 
 
 def _is_pair(source: Any) -> bool:
@@ -211,7 +208,7 @@ def _zipped(source: Any, where: str) -> Any:
 
 
 def _own_names(source: Any) -> tuple[str, ...]:
-    """The class names a data set says, looked for in what it is a part of too."""
+    """The `classes` of a data set, or of the data sets that it wraps."""
     names = getattr(source, "classes", None)
     if isinstance(names, list | tuple) and all(isinstance(entry, str) for entry in names):
         return tuple(names)
@@ -221,7 +218,7 @@ def _own_names(source: Any) -> tuple[str, ...]:
 
 
 def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
-    """All items of a map-style dataset: pictures or arrays, and their labels."""
+    """All items of a map-style dataset: images or arrays, and their labels."""
     if isinstance(source, Mapping):
         keys = ", ".join(map(str, source))
         raise DataError(f"{name}: a mapping of {keys}: give one split of it, or (images, labels)")
@@ -239,7 +236,7 @@ def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
 
 
 def _check_memory(items: Sequence[tuple[Any, Any]], count: int, name: str) -> None:
-    """Refuses what cannot be held, by the size of the first item."""
+    """Refuse more than memory holds, judged by the size of the first item."""
     free, need = free_memory(), sum(np.asarray(image).nbytes for image, _ in items) * count
     if free is not None and need > free:
         raise DataError(
@@ -264,10 +261,10 @@ def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
 
 def _alike_labels(labels: list[Any], name: str) -> list[Any]:
     """The labels, if they are of one kind."""
-    wholes = (bool, int)
+    integers = (bool, int)
     for place, label in enumerate(labels):
         same = isinstance(label, type(labels[0]))
-        if not same and not (isinstance(label, wholes) and isinstance(labels[0], wholes)):
+        if not same and not (isinstance(label, integers) and isinstance(labels[0], wholes)):
             raise DataError(
                 f"{name}: item {place} has a label {label!r}, item 0 {labels[0]!r}; expected whole "
                 "numbers from 0, or names"
@@ -276,7 +273,7 @@ def _alike_labels(labels: list[Any], name: str) -> list[Any]:
 
 
 def _size_of_train(train: _Raw) -> ImageSize:
-    """Rows and columns, where train is no list of pictures."""
+    """Rows and columns of train, unless it is a list of images."""
     if train.ready is not None:
         return train.ready.shape[1:]
     images = train.images
@@ -288,50 +285,48 @@ def _size_of_train(train: _Raw) -> ImageSize:
 
 
 def _as_arrays(
-    raw: Mapping[str, _Raw], name: str, image_options: ImageOptions, asked: bool
+    raw: Mapping[str, _Raw], options: ArrayOptions
 ) -> tuple[dict[str, NDArray[Any]], PixelRule, list[str]]:
-    """Images NDHW of every split that is not ready, and how pictures among them were read."""
-    looked = {part: _look(one, f"{name} {part}") for part, one in raw.items()}
-    headers = {part: found.headers for part, found in looked.items() if found.headers}
-    rule, notes = find_rule(looked, name, image_options, python=True)
+    """Images NDHW of every split that is not ready, and how PIL images among them were read."""
+    name = options.name
+    inspected = {part: _inspect(one, f"{name} {part}") for part, one in raw.items()}
+    headers = {part: found.headers for part, found in inspected.items() if found.headers}
+    rule, notes = find_rule(inspected, name, options.rule, python=True)
     shape = None
     if headers:
-        shape = common_shape(
-            {"train": next(iter(headers.values())), **headers}, image_options.image_size
-        )
-        notes += [] if asked else sizes_told(looked, shape, name, _SIZE)
+        headers = {"train": next(iter(headers.values())), **headers}
+        shape = common_shape(headers, options.image_size or _size_of_train(raw["train"]))
+        if options.image_size is None:
+            notes += crop_notes(inspected, shape, name, _SIZE)
     arrays = {}
     for part, one in raw.items():
         if one.ready is None:
-            arrays[part], unclear = _one_array(one, shape, rule, f"{name}")
-            notes += [layout_told(arrays[part].shape, name)] if unclear else []
+            arrays[part], unclear = _one_array(one, shape, rule, name)
+            notes += [layout_note(arrays[part].shape, name)] if unclear else []
     return in_colour(arrays), rule, notes
 
 
-def _look(one: _Raw, name: str) -> Inspected:
-    pictures = (
-        [image for image in one.images if isinstance(image, Image)]
-        if isinstance(one.images, list)
-        else []
-    )
-    headers = [_header(image) for image in pictures]
-    open_ones = [
-        look_at(image, name, None, header.deep)
-        for image, header in zip(pictures, headers, strict=True)
-        if header.deep or header.see_through
+def _inspect(one: _Raw, name: str) -> Inspected:
+    listed = one.images if isinstance(one.images, list) else []
+    images = [image for image in listed if isinstance(image, Image)]
+    headers = [_header(image) for image in images]
+    facts = [
+        pixel_facts(image, name, None, header.deep)
+        for image, header in zip(images, headers, strict=True)
+        if header.deep or header.has_alpha
     ]
-    return Inspected(headers, open_ones, lambda at: f"{name}[{at}]")
+    return Inspected(headers, facts, lambda at: f"{name}[{at}]")
 
 
 def _header(image: Image) -> Header:
-    """Of a picture that is loaded."""
+    """Header of an image that is loaded."""
     height, width = as_stored((image.height, image.width), _turn(image))
     deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
     return replace(header_of(image), width=width, height=height, deep=deep)
 
 
 def _turn(image: Image) -> int:
-    """How a camera held it; what was changed since it was opened is upright."""
+    """Orientation in Exif; an image that was changed since it was opened is upright."""
     return orientation(image) if isinstance(image, ImageFile) else 1
 
 
@@ -349,23 +344,23 @@ def _one_array(
         return np.asarray(brought_to(plain, shape[1:], _turn(image)))
 
     found, unclear = stacked([pixels(image) for image in one.images], name)
-    # A picture says which of its axes are which.
+    # The axes of a PIL image are known.
     return found, unclear and not any(isinstance(image, Image) for image in one.images)
 
 
 def _labels(
     raw: Mapping[str, _Raw], classes: Sequence[str] | None, where: Mapping[str, str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Labels of every split as numbers of the classes of train, and the names of these."""
+    """Labels of every split as numbers of the classes of train, and the class names."""
     train = raw["train"]
     names = _class_names(train, classes, where["train"])
     found = {}
     for part, one in raw.items():
         label_N = in_classes(one.targets, names, where[part])
-        if one.targets.words == () and train.targets.words and one.ready is None:
+        if one.targets.names == () and train.targets.names and one.ready is None:
             raise DataError(f"{where[part]}: labels are numbers, those of train names; give names")
         own = one.names if part != "train" or classes is None else ()
-        if own and not one.targets.words:
+        if own and not one.targets.names:
             label_N = renumber(label_N, own, names, where[part])
         check_numbers(label_N, names, where[part])
         found[part] = torch.from_numpy(np.ascontiguousarray(label_N))
@@ -379,7 +374,7 @@ def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple
         if isinstance(classes, list | tuple) and all(isinstance(entry, str) for entry in classes):
             return tuple(classes)
         raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
-    if names := train.names or train.targets.words:
+    if names := train.names or train.targets.names:
         # Merge Unicode forms of a name; leave exact duplicates to the check that refuses them.
         return distinct(names) if len(set(names)) == len(names) else names
     count = int(train.targets.label_N.max(initial=-1)) + 1
@@ -388,12 +383,8 @@ def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple
     return tuple(str(label) for label in range(count))
 
 
-def _places(labels_N: Tensor) -> Tensor:
-    return torch.arange(len(labels_N))
-
-
-def _as_named(data: ImageData, names: tuple[str, ...], where: str) -> ImageData:
-    """A split that was ready, with the class numbers of train."""
+def _renamed(data: ImageData, names: tuple[str, ...], where: str) -> ImageData:
+    """A split with the class numbers of train."""
     if data.classes == names:
         return data
     label_N = renumber(data.labels_N.cpu().numpy(), data.classes, names, where)

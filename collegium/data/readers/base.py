@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from collegium.data.data_string import DataSpec
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.load import ImageOptions
 from collegium.data.splits import Splits
 
 IMAGE_OPTIONS = ("corrupt", "size", "range", "alpha")

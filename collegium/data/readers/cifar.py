@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.load import ImageOptions
 from collegium.data.readers.base import AbstractReader
 from collegium.data.readers.hub import Choices, load_hub
 from collegium.data.splits import Splits
@@ -29,7 +29,7 @@ class CifarFormat:
     """How one of the two data sets is laid out.
 
     Attributes:
-        name: what it is called here.
+        name: of the data, in messages and records.
         folder: the official folder.
         train_files: equal parts of the 50,000 training records, in order.
         test_file: the 10,000 test records.
@@ -37,8 +37,8 @@ class CifarFormat:
         classes: how many there are.
         label_bytes: label bytes of a record.
         label_byte: the one used.
-        pickle_folder: the official folder of the version that is not read.
-        pickle_files: what gives that version away.
+        pickle_folder: the official folder of the Python version, which is not read.
+        pickle_files: files of that version.
     """
 
     name: str
@@ -107,11 +107,9 @@ def load_cifar(layout: CifarFormat, root: Path) -> Splits:
     """
     folder = _locate(layout, root)
     names = _read_names(layout, folder / layout.names_file)
-    return Splits(
-        train=_read_split(layout, [folder / name for name in layout.train_files], 50_000, names),
-        validation=None,
-        test=_read_split(layout, [folder / layout.test_file], 10_000, names),
-    )
+    train = _read_split(layout, [folder / name for name in layout.train_files], 50_000, names)
+    test = _read_split(layout, [folder / layout.test_file], 10_000, names)
+    return Splits(train, None, test)
 
 
 def _locate(layout: CifarFormat, root: Path) -> Path:
@@ -140,7 +138,7 @@ def _refuse_pickles(layout: CifarFormat, root: Path) -> None:
     for folder in (root, root / layout.pickle_folder):
         if not _missing(folder, layout.pickle_files):
             raise DataError(
-                f"{layout.name}: {folder} holds the Python (pickle) version, which can run code "
+                f"{layout.name}: {folder} has the Python (pickle) version, which can run code "
                 f"and is never read; get the binary version, {layout.folder}"
             )
 
@@ -167,14 +165,8 @@ def _read_split(
         here = slice(part * per_file, (part + 1) * per_file)
         images_NDHW[here] = records[:, layout.label_bytes :].reshape(-1, *_SHAPE)
         labels_N[here] = _checked_labels(layout, records, path)
-    return ImageData(
-        torch.from_numpy(images_NDHW),
-        torch.from_numpy(labels_N),
-        torch.arange(count),
-        names,
-        layout.name,
-        "crop-flip",
-    )
+    images, labels = torch.from_numpy(images_NDHW), torch.from_numpy(labels_N)
+    return ImageData.numbered(images, labels, names, layout.name, "crop-flip")
 
 
 def _read_records(layout: CifarFormat, path: Path, count: int) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import torch
 
 from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.load import ImageOptions
 from collegium.data.readers.base import AbstractReader
 from collegium.data.rng import Stream
 from collegium.data.splits import Splits, hold_out
@@ -33,9 +33,8 @@ class DigitsReader(AbstractReader):
         images_NDHW = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round()
         labels_N = torch.from_numpy(bunch.target).long()
         classes = tuple(str(name) for name in bunch.target_names)
-        index_N = torch.arange(len(labels_N))
         pixels_NDHW = images_NDHW.to(torch.uint8)
-        data = ImageData(pixels_NDHW, labels_N, index_N, classes, "digits", "none")
+        data = ImageData.numbered(pixels_NDHW, labels_N, classes, "digits", "none")
         train, test = hold_out(data, _TEST_FRACTION, 0, Stream.DIGITS_TEST)
         assert test is not None
         return Splits(replace(train, origin=None), None, replace(test, origin=None))

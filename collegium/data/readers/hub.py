@@ -5,7 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,24 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.data.class_names import (
-    alike,
+    alike_note,
     check_numbers,
+    class_numbers,
     distinct,
-    forms_told,
-    numbers_of,
-    refuse_strangers,
+    forms_note,
     renumber,
     without_examples,
 )
 from collegium.data.data_string import DataSpec
-from collegium.data.images.files import Pictures
-from collegium.data.images.load import EncodedSplit, load_images
-from collegium.data.images.options import ImageOptions
-from collegium.data.images.table_rows import RowShelf
+from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
+from collegium.data.images.source import ImageSubset, TableImages
 from collegium.data.readers.base import IMAGE_OPTIONS, AbstractReader
-from collegium.data.readers.streaming import rows_asked, take_parts
+from collegium.data.readers.streaming import rows_to_take, take_parts
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
+from collegium.utils.text import first_line
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
@@ -43,17 +41,16 @@ _MOST_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Choices:
-    """What is to be used of a data set; what is empty is found.
+    """Which parts of a data set to use; an empty field is found automatically.
 
     Attributes:
         config: the configuration, of a data set that has several.
-        train: the split that is learned from.
-        validation: the split choices are made on.
-        test: the split results are reported on.
+        train: the training split.
+        validation: the validation split.
+        test: the test split.
         image: the column of images.
         label: the column of classes.
-        stream: how many rows of each split to take off a stream, fetching no more; empty fetches
-            all.
+        stream: how many rows of each split to stream without fetching the rest; empty fetches all.
     """
 
     config: str = ""
@@ -84,10 +81,10 @@ def load_hub(
     Args:
         source: its name on the hub; or a parquet file or a pattern for several; or a folder that
             `save_to_disk` wrote, or of parquet files, or of images.
-        name: what the data are called here.
-        image_options: size, and what becomes of damaged pictures.
-        choices: splits and columns, where they are not evident.
-        alternative: what to say would work where the hub does not, as "; ...".
+        name: of the data, in messages and records.
+        image_options: size, and what to do with damaged images.
+        choices: splits and columns, if they are not evident.
+        alternative: advice for an error message if the hub cannot be reached, as "; ...".
 
     Returns:
         The splits; a split whose labels are all hidden (-1) is left out, with a note.
@@ -95,7 +92,7 @@ def load_hub(
     Raises:
         DataError: the library is missing, the hub cannot be reached, or the data are not images
             with one class each.
-        UnknownNameError: there is no such split or column, or train has no such class.
+        UnknownNameError: there is no such split or column, or train lacks a class.
     """
     found = _fetch(source, choices, alternative)
     tables = _tables(found, choices, source)
@@ -106,31 +103,33 @@ def load_hub(
     labels = {split: list(table[label]) for split, table in tables.items()}
     hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
     classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
-    albums = {}
-    for split, table in tables.items():
-        if split not in hidden:
-            where = f"{source}, {split}, column {label}"
-            own = _own_names(table, label)
-            if isinstance(labels["train"][0], str) and not own:
-                _refuse_numbers(labels[split], where)
-            numbers = _numbers(labels[split], own, classes, where)
-            check_numbers(numbers, classes, where)
-            shelf = RowShelf(table, image, f"{name} {split}")
-            albums[split] = EncodedSplit(Pictures.all_of(shelf), numbers)
-    splits = load_images(
-        albums, classes=classes, name=name, augment="crop-flip", image_options=image_options
-    )
-    counts = np.bincount(albums["train"].label_N, minlength=len(classes)).tolist()
+    encoded = {
+        split: EncodedSplit(
+            ImageSubset.all_of(TableImages(table, image, f"{name} {split}")),
+            _numbers(
+                labels[split],
+                _own_names(table, label),
+                classes,
+                isinstance(labels["train"][0], str),
+                f"{source}, {split}, column {label}",
+            ),
+        )
+        for split, table in tables.items()
+        if split not in hidden
+    }
+    splits = load_images(encoded, classes=classes, name=name, image_options=image_options)
+    counts = np.bincount(encoded["train"].label_N, minlength=len(classes)).tolist()
     notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
-    notes += [_unused(found, tables, name)]
-    notes += [forms_told(name, _own_names(train, label), classes)]
-    notes += [alike(name, classes), without_examples(name, classes, counts)]
-    return replace(splits, notes=(*splits.notes, *filter(None, notes)))
+    notes += [_unused_note(found, tables, name)]
+    notes += [forms_note(name, _own_names(train, label), classes)]
+    return splits.with_notes(
+        *notes, alike_note(name, classes), without_examples(name, classes, counts)
+    )
 
 
 def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]:
     """All splits of a data set."""
-    rows = rows_asked(choices.stream) if choices.stream else None
+    rows = rows_to_take(choices.stream) if choices.stream else None
     try:
         import datasets
     except ImportError as error:
@@ -143,14 +142,10 @@ def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]
     if not local and (source[:1] in "/.~" or path.suffix == ".parquet"):
         raise DataError(f"hf: there is no file or folder {path}")
     try:
-        with (
-            _no_log(),
-            _no_bars_in_files(),
-            contextlib.nullcontext() if local else _offline_at_once(),
-        ):
+        with _quiet_library(), contextlib.nullcontext() if local else _offline_at_once():
             found = _open(source, path, choices.config, rows)
-    except Exception as error:  # the library passes on whatever its parts raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
+    except Exception as error:  # of any class: the library does not wrap what its parts raise
+        reason = first_line(error)
         if local:
             raise DataError(f"the datasets library cannot read {path}: {reason}") from error
         raise DataError(
@@ -185,35 +180,26 @@ def _from_disk(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """What the library cannot read it says twice: in its log, and as the error that is told."""
+def _quiet_library() -> Iterator[None]:
+    """Silence the library's log, which repeats the error that we report, and bars in files."""
+    import datasets
+
     log = logging.getLogger("datasets")
-    level = log.level
+    level, bars = log.level, datasets.is_progress_bar_enabled() and not sys.stderr.isatty()
     log.setLevel(logging.CRITICAL + 1)
+    if bars:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
         log.setLevel(level)
-
-
-@contextlib.contextmanager
-def _no_bars_in_files() -> Iterator[None]:
-    """The library's progress bars are for terminals."""
-    import datasets
-
-    if sys.stderr.isatty() or not datasets.is_progress_bar_enabled():
-        yield
-        return
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()
+        if bars:
+            datasets.enable_progress_bars()
 
 
 @contextlib.contextmanager
 def _offline_at_once() -> Iterator[None]:
-    """Without a network the library looks into its cache, instead of asking again for 23 s."""
+    """Without a network, let the library use its cache at once instead of retrying for 23 s."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
@@ -228,13 +214,13 @@ def _offline_at_once() -> Iterator[None]:
 
 
 def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str, Any]:
-    """The tables to use, by what each is used for."""
+    """The tables to use, by split."""
     tables: dict[str, Any] = {}
     for split, usual in _SPLITS.items():
-        asked = getattr(choices, split)
-        if asked and asked not in found:
-            raise UnknownNameError(f"split of {source}", asked, found)
-        names = [asked] if asked else [name for name in usual if name in found]
+        requested = getattr(choices, split)
+        if requested and requested not in found:
+            raise UnknownNameError(f"split of {source}", requested, found)
+        names = [requested] if requested else [name for name in usual if name in found]
         if names:
             tables[split] = found[names[0]]
     if "train" not in tables:
@@ -243,8 +229,8 @@ def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str
     return tables
 
 
-def _unused(found: Mapping[str, Any], tables: Mapping[str, Any], name: str) -> str:
-    """A line on splits that nobody uses."""
+def _unused_note(found: Mapping[str, Any], tables: Mapping[str, Any], name: str) -> str:
+    """A note on splits that are not used."""
     used = [id(table) for table in tables.values()]
     left = {split: len(table) for split, table in found.items() if id(table) not in used}
     if not left:
@@ -263,11 +249,6 @@ def _check_columns(table: Any, columns: Sequence[str], where: str) -> None:
         raise DataError(f"{where} has no rows")
 
 
-def _refuse_numbers(labels: Sequence[Any], where: str) -> None:
-    if not all(isinstance(label, str) for label in labels):
-        raise DataError(f"{where}: classes are numbers, those of train names; give names")
-
-
 def _image_column(table: Any, choices: Choices, source: str) -> str:
     import datasets
 
@@ -278,7 +259,7 @@ def _image_column(table: Any, choices: Choices, source: str) -> str:
 
 
 def _may_be_image(kind: Any) -> bool:
-    """Whether a column holds bytes, or the bytes and the path that image columns are stored as."""
+    """Whether a column has bytes, or bytes and a path, as image columns are stored."""
     if isinstance(kind, dict):
         return set(kind) == {"bytes", "path"}
     return getattr(kind, "dtype", None) in ("binary", "large_binary")
@@ -294,28 +275,28 @@ def _label_column(table: Any, choices: Choices, source: str) -> str:
 
 
 def _chosen(
-    what: str, asked: str, evident: Sequence[str], known: Mapping[str, Any], source: str
+    what: str, requested: str, evident: Sequence[str], known: Mapping[str, Any], source: str
 ) -> str:
-    if asked and asked not in known:
-        raise UnknownNameError(f"column of {source}", asked, known)
-    if not asked and len(evident) != 1:
+    if requested and requested not in known:
+        raise UnknownNameError(f"column of {source}", requested, known)
+    if not requested and len(evident) != 1:
         raise DataError(
             f"{source} has the columns {', '.join(known)}; expected one of images and one of "
             f"classes: name them, as in ?image=NAME&label=NAME"
         )
-    return asked or evident[0]
+    return requested or evident[0]
 
 
 def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
-    """The class names: the library's, or those found in train."""
+    """The class names: the library's, or those of the training labels."""
     if hasattr(kind, "names"):
         return distinct(kind.names)
     if "" in labels:
         raise DataError(f"{where}: row {labels.index('')} has an empty name for its class")
     if all(isinstance(label, str) for label in labels):
         return distinct(sorted(set(labels)))
-    words = any(isinstance(label, str) for label in labels)
-    wrong = [x for x in labels if not (isinstance(x, str) if words else _is_number(x))]
+    named = any(isinstance(label, str) for label in labels)
+    wrong = [x for x in labels if not (isinstance(x, str) if named else _is_number(x))]
     if wrong:
         raise DataError(f"{where}: {wrong[0]!r} is no class; expected names, or numbers from 0")
     return tuple(str(label) for label in range(max(labels, default=-1) + 1))
@@ -333,7 +314,7 @@ class Rows:
         table: a `datasets.Dataset`.
         image: the column of images.
         label: the column of classes.
-        classes: the names that its numbers stand for; empty where it has none.
+        classes: the name for each number; empty if the table has none.
     """
 
     table: Any
@@ -343,10 +324,10 @@ class Rows:
 
     @classmethod
     def of(cls, table: Any, name: str) -> "Rows":
-        """The rows of a table whose columns are evident.
+        """The rows of a table, if it is evident which columns have images and labels.
 
         Raises:
-            DataError: they are not.
+            DataError: it is not.
         """
         image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
         return cls(table, image, label, _own_names(table, label))
@@ -360,24 +341,37 @@ class Rows:
 
 
 def _own_names(table: Any, column: str) -> tuple[str, ...]:
-    """The names that a split's own numbers stand for; empty where it has none."""
+    """The names that belong to a split's own numbers; empty if there are none."""
     return tuple(getattr(table.features.get(column), "names", None) or ())
 
 
 def _numbers(
-    labels: Sequence[Any], names: tuple[str, ...], classes: tuple[str, ...], where: str
+    labels: Sequence[Any],
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    train_has_names: bool,
+    where: str,
 ) -> NDArray[np.int64]:
-    """The labels of a split as numbers of the classes of train, by name where there are names."""
+    """The labels of a split as numbers of the classes of train, by name if they have names.
+
+    Raises:
+        DataError: a row has no class, or a number that is no class of train.
+        UnknownNameError: train has no such class.
+    """
+    if train_has_names and not names and not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{where}: classes are numbers, those of train names; give names")
     if labels and isinstance(labels[0], str):
-        words = sorted({str(label) for label in labels})
-        number = dict(zip(words, numbers_of(words, classes), strict=True))
-        refuse_strangers([word for word in words if number[word] < 0], classes, where)
+        found_names = sorted({str(label) for label in labels})
+        numbers = class_numbers(found_names, classes, where)
+        number = dict(zip(found_names, numbers, strict=True))
         return np.array([number[str(label)] for label in labels], np.int64)
     missing = [row for row, label in enumerate(labels) if not isinstance(label, int)]
     if missing:
         raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
-    found = np.array(labels, np.int64)
-    return renumber(found, names, classes, where) if names else found
+    label_N = np.array(labels, np.int64)
+    label_N = renumber(label_N, names, classes, where) if names else label_N
+    check_numbers(label_N, classes, where)
+    return label_N
 
 
 class HubReader(AbstractReader):

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 
 from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.load import ImageOptions
 from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError
@@ -37,8 +37,8 @@ class IdxFormat:
     """One data set of idx files.
 
     Attributes:
-        name: what it is called here.
-        folder: what the library that many download it with calls its folder.
+        name: of the data, in messages and records.
+        folder: the folder's name in torchvision, with which many download it.
         classes: the ten names.
         augment: the view recipe that suits training.
     """
@@ -49,28 +49,13 @@ class IdxFormat:
     augment: str
 
 
+_CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 IDX_FORMATS: Mapping[str, IdxFormat] = MappingProxyType(
     {
         layout.name: layout
         for layout in (
             IdxFormat("mnist", "MNIST", tuple("0123456789"), "none"),
-            IdxFormat(
-                "fashion-mnist",
-                "FashionMNIST",
-                (
-                    "T-shirt/top",
-                    "Trouser",
-                    "Pullover",
-                    "Dress",
-                    "Coat",
-                    "Sandal",
-                    "Shirt",
-                    "Sneaker",
-                    "Bag",
-                    "Ankle boot",
-                ),
-                "crop-flip",
-            ),
+            IdxFormat("fashion-mnist", "FashionMNIST", tuple(_CLOTHES.split(",")), "crop-flip"),
         )
     }
 )
@@ -124,10 +109,8 @@ def _read_split(layout: IdxFormat, folder: Path, part: str) -> ImageData:
         raise DataError(f"{path} has {len(labels_N):,} labels for {len(images_NHW):,} images")
     if labels_N.max(initial=0) >= len(layout.classes):
         raise DataError(f"{path} has the label {labels_N.max()}, expected 0 to 9; is it the file?")
-    images = torch.from_numpy(images_NHW)[:, None]
-    index_N = torch.arange(len(images))
-    labels = torch.from_numpy(labels_N).long()
-    return ImageData(images, labels, index_N, layout.classes, layout.name, layout.augment)
+    images, labels = torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N).long()
+    return ImageData.numbered(images, labels, layout.classes, layout.name, layout.augment)
 
 
 def _there(layout: IdxFormat, folder: Path, part: str, kind: str, axes: int) -> Path:
@@ -138,7 +121,7 @@ def _there(layout: IdxFormat, folder: Path, part: str, kind: str, axes: int) -> 
 
 
 def _read(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
-    """The values of a file, in the shape its header says."""
+    """The values of a file, in the shape of its header."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)

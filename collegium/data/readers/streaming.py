@@ -1,4 +1,4 @@
-"""A part of a data set too large to fetch: rows taken off a stream, the rest never downloaded."""
+"""A part of a data set that is too large to fetch: a few rows are streamed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,8 +9,8 @@ _SHUFFLED_AT_ONCE = 1000
 """Rows among which a stream is shuffled; its files are shuffled too."""
 
 
-def rows_asked(text: str) -> int:
-    """How many rows of each split `?stream=` asks for.
+def rows_to_take(text: str) -> int:
+    """The number of rows of each split in `?stream=`.
 
     Raises:
         DataError: it is no number from 1.
@@ -40,8 +40,9 @@ def _table(stream: Any, rows: int) -> Any:
         if isinstance(kind, datasets.Image):
             stream = stream.cast_column(column, datasets.Image(decode=False))
     part = stream.shuffle(seed=0, buffer_size=_SHUFFLED_AT_ONCE).take(rows)
-    given = {"stream": part}
-    return datasets.Dataset.from_generator(_rows_of, gen_kwargs=given, features=part.features)
+    return datasets.Dataset.from_generator(
+        _rows_of, gen_kwargs={"stream": part}, features=part.features
+    )
 
 
 def _rows_of(stream: Any) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Tiny-ImageNet's official folder: 200 classes of ImageNet at 64x64.
 
 Le and Yang, "Tiny ImageNet visual recognition challenge" (Stanford CS 231N, 2015).
-train/WNID/images/*.JPEG, val/images/*.JPEG labelled by val/val_annotations.txt; the pictures of
-test/ were published without labels and are not read.
+train/WNID/images/*.JPEG, val/images/*.JPEG labelled by val/val_annotations.txt; the images of test/
+were published without labels and are not read.
 """
 
 from collections import Counter
@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from collegium.data.data_string import DataSpec
-from collegium.data.images.files import FileShelf, Pictures
 from collegium.data.images.find import image_files
-from collegium.data.images.load import EncodedSplit, load_images
-from collegium.data.images.options import ImageOptions
+from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
+from collegium.data.images.source import ImageFiles, ImageSubset
 from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
@@ -29,23 +28,21 @@ def load_tiny_imagenet(root: Path, image_options: ImageOptions) -> Splits:
 
     Args:
         root: the official folder, or the one it is in.
-        image_options: size, and what becomes of damaged pictures.
+        image_options: size, and what to do with damaged images.
 
     Returns:
-        Train, and as validation the annotated pictures of val/. The classes are in the order of
+        Train, and as validation the annotated images of val/. The classes are in the order of
         wnids.txt; their names are the first of words.txt, with the identifier where two agree.
 
     Raises:
-        DataError: files are missing, or pictures and annotations do not fit.
+        DataError: files are missing, or images and annotations do not match.
     """
     folder = _locate(root)
     wnids = _lines(folder / "wnids.txt")
-    albums = {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)}
     return load_images(
-        albums,
+        {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)},
         classes=_class_names(folder / "words.txt", wnids),
         name="tiny-imagenet",
-        augment="crop-flip",
         image_options=image_options,
     )
 
@@ -71,8 +68,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _class_names(path: Path, wnids: list[str]) -> tuple[str, ...]:
-    words = dict(line.partition("\t")[::2] for line in _lines(path))
-    first = [words.get(wnid, wnid).partition(",")[0].strip() or wnid for wnid in wnids]
+    names = dict(line.partition("\t")[::2] for line in _lines(path))
+    first = [names.get(wnid, wnid).partition(",")[0].strip() or wnid for wnid in wnids]
     times = Counter(first)
     return tuple(
         name if times[name] == 1 else f"{name} ({wnid})"
@@ -85,22 +82,22 @@ def _train(folder: Path, wnids: list[str]) -> EncodedSplit:
     if missing:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
     files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
-    shelf = FileShelf(folder, files)
-    return EncodedSplit(Pictures.all_of(shelf), shelf.by_folder(range(len(wnids))))
+    source = ImageFiles(folder, files)
+    return EncodedSplit(ImageSubset.all_of(source), source.by_folder(range(len(wnids))))
 
 
 def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
     labels = _annotations(folder / _ANNOTATIONS, wnids)
     files, _ = image_files(folder / "images")
-    strange = sorted(set(files).symmetric_difference(labels))
-    if strange:
-        where = (
-            f"is not in {_ANNOTATIONS}" if strange[0] in files else f"of {_ANNOTATIONS} is missing"
+    unmatched = sorted(set(files).symmetric_difference(labels))
+    if unmatched:
+        problem = "is not in" if unmatched[0] in files else "is missing, but is in"
+        raise DataError(
+            f"tiny-imagenet: {folder / 'images' / unmatched[0]} {problem} {_ANNOTATIONS}"
         )
-        raise DataError(f"tiny-imagenet: {folder / 'images' / strange[0]} {where}")
-    shelf = FileShelf(folder, {"images": files})
+    source = ImageFiles(folder, {"images": files})
     return EncodedSplit(
-        Pictures.all_of(shelf), np.array([labels[name] for name in files], np.int64)
+        ImageSubset.all_of(source), np.array([labels[name] for name in files], np.int64)
     )
 
 

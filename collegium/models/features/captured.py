@@ -80,11 +80,11 @@ class Kept:
         if torch.is_grad_enabled():
             # A summary is made when it is taken: what it saves for its backward could be written
             # over, or be missing where a checkpoint computes it again.
-            feature = layer_spec.whole(feature)
+            feature = layer_spec.full_map(feature)
             rest = LayerSpec("", summary=layer_spec.summary) if layer_spec.summary else None
         # Else a view would have no gradient: the very tensor that a checkpoint with reentry
         # returns gets one after the hook.
-        if torch.compiler.is_compiling() or returned.is_inference():  # nobody counts writes
+        if torch.compiler.is_compiling() or returned.is_inference():  # torch counts no writes here
             return _Value(feature, rest)
         return _Value(feature, rest, returned, returned._version, not safe, training)
 
@@ -92,7 +92,7 @@ class Kept:
         """These layers of the last forward of so many examples, by name.
 
         Raises:
-            RequestError: a layer was not called, gave something else than its name says, or was
+            RequestError: a layer was not called, gave another shape than its name requires, or was
                 written over for the first time.
         """
         found = {}
@@ -145,7 +145,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def _counts(network: nn.Module) -> Callable[[], None]:
-    """What puts back attributes that are numbers or words, and extra state."""
+    """A function that restores extra state and attributes that are numbers or text."""
     parts = [part for part in network.modules() if not isinstance(part, torch.jit.ScriptModule)]
     plain = [
         (vars(part), {n: v for n, v in vars(part).items() if isinstance(v, int | float | str)})
@@ -167,10 +167,28 @@ def _counts(network: nn.Module) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run a network once more than was asked for, and put back what that changes.
+def random_states_kept(devices: Iterable[torch.device]) -> Iterator[None]:
+    """Restore the global generators of torch, NumPy and Python afterwards.
 
-    Buffers, numbers and words among its attributes (people count steps), extra state, and what
+    Args:
+        devices: whose generators torch may use; at most one kind besides the CPU.
+    """
+    accelerators = [device for device in devices if device.type != "cpu"]
+    kind = accelerators[0].type if accelerators else "cuda"
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([one.index or 0 for one in accelerators], device_type=kind):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run a network once more than the user did, and restore what that changes.
+
+    Buffers, attributes that are numbers or text (such as step counts), extra state, and what
     the random generators had drawn.
     """
     count_back = _counts(network)
@@ -180,17 +198,12 @@ def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    states = random.getstate(), np.random.get_state()
-    devices = [] if device.type == "cpu" else [device.index or 0]
-    kind = "cuda" if device.type == "cpu" else device.type
     try:
-        with torch.random.fork_rng(devices, device_type=kind), torch.no_grad():
+        with random_states_kept([device]), torch.no_grad():
             yield
     finally:
-        # Weights that were rounded without a gradient must not be found again.
+        # Weights that were rounded without a gradient must not be used again.
         torch.clear_autocast_cache()
-        random.setstate(states[0])
-        np.random.set_state(states[1])
         count_back()
         with torch.no_grad():
             for module, name, buffer, value in buffers:

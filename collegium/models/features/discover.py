@@ -1,4 +1,4 @@
-"""Which hidden layers a network has for hints, and which others can be asked for."""
+"""Which hidden layers a network has for hints, and which others can be requested for."""
 
 import difflib
 import itertools
@@ -23,7 +23,7 @@ SPREAD = 4
 def survey(
     network: nn.Module,
     image_shape: MapShape,
-    asked: Sequence[str] = (),
+    requested: Sequence[str] = (),
     whose: str = "the network",
 ) -> dict[str, MapShape]:
     """The layers hints can use, from shallow to deep: the last map at each resolution.
@@ -36,10 +36,10 @@ def survey(
 
     Args:
         network: run once on a blank image, in evaluation mode; left as it was. Of a `Network` the
-            layers are its body's.
+            layers are those of `body`.
         image_shape: channels, rows and columns of what it is given.
-        asked: further layers to list, with or without how they are read. What was last without
-            them stays last: weightings look at it.
+        requested: further layers to list, with or without how they are read. What was last without
+            them stays last: weightings use it.
         whose: the network is, in messages.
 
     Raises:
@@ -50,7 +50,7 @@ def survey(
     chosen = _choose(
         [layer for layer in layers if not layer.call.aside], _last_calls(calls), classes, places
     )
-    further = dict(_find(name, calls, layers, whose) for name in asked)
+    further = dict(_find(name, calls, layers, whose) for name in requested)
     shapes = further | chosen
     order = {call.path: place for place, call in enumerate(calls)}
     last = list(chosen)[-1:]
@@ -59,7 +59,7 @@ def survey(
 
 
 def every_layer(network: nn.Module, image_shape: MapShape) -> dict[str, MapShape]:
-    """All layers that can be asked for, in the order of the forward; see `survey`."""
+    """All layers that can be requested for, in the order of the forward; see `survey`."""
     calls, _, layers = _trace(network, image_shape)
     last = _last_calls(calls)
     return {layer.name: layer.shape for layer in layers if layer.call.path and layer.call in last}

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from collegium.errors import UnknownNameError
 from collegium.models.features.captured import Kept, without_a_trace
-from collegium.models.features.layer_names import FLOW, LayerSpec, read, wholes
+from collegium.models.features.layer_names import FLOW, LayerSpec, read, source_layers
 
 
 class FeatureHooks:
@@ -41,9 +41,11 @@ class FeatureHooks:
         self._rehearsed: set[bool] = set()
         self._handles: list[RemovableHandle] = []
         self._network = network
-        # Two layers make one only when both have been seen.
-        heard = (wholes(layer) if layer.endswith(FLOW) else (layer,) for layer in layers)
-        self._heard = tuple(dict.fromkeys(itertools.chain.from_iterable(heard)))
+        # A flow is computed when both of its layers have been read.
+        read_layers = (
+            source_layers(layer) if layer.endswith(FLOW) else (layer,) for layer in layers
+        )
+        self._read_layers = tuple(dict.fromkeys(itertools.chain.from_iterable(read_layers)))
         self._open()
 
     @property
@@ -53,8 +55,8 @@ class FeatureHooks:
 
     def _open(self) -> None:
         _OPEN.add(self)
-        modules = dict(self._network.named_modules()) if self._heard else {}
-        for layer in self._heard:
+        modules = dict(self._network.named_modules()) if self._read_layers else {}
+        for layer in self._read_layers:
             layer_spec = LayerSpec.of(layer)
             if layer_spec.path not in modules:
                 raise UnknownNameError("layer", layer_spec.path, (name for name in modules if name))
@@ -104,13 +106,13 @@ class FeatureHooks:
             RequestError: a layer was not called, or gives no map for each example.
         """
         try:
-            given = self._maps.maps(self._heard, examples)
+            given = self._maps.maps(self._read_layers, examples)
         finally:
             self._maps.clear()
         return {layer: read(given, layer) for layer in self._layers}
 
     def forget(self) -> None:
-        """Keep nothing of a forward whose maps nobody took."""
+        """Forget a forward whose maps are not needed."""
         self._maps.clear()
 
     def close(self) -> None:

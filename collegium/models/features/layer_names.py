@@ -60,8 +60,8 @@ class LayerSpec:
     def of(cls, layer: str) -> "LayerSpec":
         """Read a layer's name.
 
-        >>> Reading.of("vit.layers.3@4x6@mean")
-        Reading(path='vit.layers.3', grid=(4, 6), channels_last=False, summary='mean')
+        >>> LayerSpec.of("vit.layers.3@4x6@mean")
+        LayerSpec(path='vit.layers.3', grid=(4, 6), channels_last=False, summary='mean')
         """
         path, *marks = layer.split("@")
         grids = [match for mark in marks if (match := re.fullmatch(r"(\d+)x(\d+)", mark))]
@@ -82,13 +82,13 @@ class LayerSpec:
     def shape(self, sizes: Sequence[int]) -> MapShape | None:
         """Shape of the map, from what the module gives without the batch; None if it is no map.
 
-        >>> Reading.of("block@4x4").shape((17, 192)), Reading.of("block@4x4@mean").shape((17, 192))
-        ((192, 4, 4), (192, 1, 1))
+        >>> [LayerSpec.of(name).shape((17, 192)) for name in ("block@4x4", "block@4x4@mean")]
+        [(192, 4, 4), (192, 1, 1)]
         """
-        whole = self._whole(sizes)
-        return whole and _summarised(self.summary, whole)
+        full = self._full_shape(sizes)
+        return full and _summarised(self.summary, full)
 
-    def _whole(self, sizes: Sequence[int]) -> MapShape | None:
+    def _full_shape(self, sizes: Sequence[int]) -> MapShape | None:
         if self.grid:
             rows, columns = self.grid
             # More tokens than these are those of another image, or another grid.
@@ -101,10 +101,10 @@ class LayerSpec:
 
     def map(self, feature: Tensor) -> Float[Tensor, "B _ _ _"]:
         """The map (B, D, H, W) of what the module gives, or its summary."""
-        map_BDHW = self.whole(feature)
+        map_BDHW = self.full_map(feature)
         return SUMMARIES[self.summary](map_BDHW) if self.summary else map_BDHW
 
-    def whole(self, feature: Tensor) -> Float[Tensor, "B _ _ _"]:
+    def full_map(self, feature: Tensor) -> Float[Tensor, "B _ _ _"]:
         """The map without a summary, a view where that is possible."""
         if self.grid:
             count = self.grid[0] * self.grid[1]
@@ -140,11 +140,11 @@ def flow_between(first: str, second: str) -> str:
     return f"{first}+{second}{FLOW}"
 
 
-def wholes(layer: str) -> tuple[str, ...]:
+def source_layers(layer: str) -> tuple[str, ...]:
     """The layers that a layer is made of: itself, where it is no summary.
 
-    >>> wholes("layer1"), wholes("block@4x4@mean"), wholes("layer1+layer2@flow")
-    (('layer1',), ('block@4x4',), ('layer1', 'layer2'))
+    >>> source_layers("block@4x4@mean"), source_layers("layer1+layer2@flow")
+    (('block@4x4',), ('layer1', 'layer2'))
     """
     if layer.endswith(FLOW):
         return tuple(layer.removesuffix(FLOW).split("+"))
@@ -156,7 +156,7 @@ def read(maps: Mapping[str, Tensor], layer: str) -> Float[Tensor, "B _ _ _"]:
     """The layer of that name, made of the whole where only that is there."""
     if layer in maps:
         return maps[layer]
-    given = [maps[whole] for whole in wholes(layer)]
+    given = [maps[whole] for whole in source_layers(layer)]
     if layer.endswith(FLOW):
         return summaries.flow(*given)
     return SUMMARIES[layer.rpartition("@")[2]](*given)
@@ -171,7 +171,7 @@ def shape_of(maps: Mapping[str, MapShape], layer: str) -> MapShape | None:
     """
     if layer in maps:
         return maps[layer]
-    given = [maps[whole] for whole in wholes(layer) if whole in maps]
+    given = [maps[whole] for whole in source_layers(layer) if whole in maps]
     if layer.endswith(FLOW):
         return (given[0][0], given[1][0], 1) if len(given) == 2 else None
     return _summarised(layer.rpartition("@")[2], given[0]) if given else None
@@ -186,14 +186,14 @@ def find_layer(maps: Mapping[str, MapShape], name: str) -> str | None:
     """
     if name in maps:
         return name
-    asked = wholes(name)
-    found = [whole for given in asked if (whole := _find_whole(maps, given))]
-    if len(found) < len(asked):
+    wanted = source_layers(name)
+    found = [whole for given in wanted if (whole := _find_source(maps, given))]
+    if len(found) < len(wanted):
         return None
     if name.endswith(FLOW):
         return flow_between(*found) if len(found) == 2 else None
-    return found[0] + name.removeprefix(asked[0])
+    return found[0] + name.removeprefix(wanted[0])
 
 
-def _find_whole(maps: Mapping[str, MapShape], name: str) -> str | None:
+def _find_source(maps: Mapping[str, MapShape], name: str) -> str | None:
     return name if name in maps else next((m for m in maps if LayerSpec.of(m).path == name), None)

@@ -8,8 +8,8 @@ from collegium.models.features.layer_names import find_layer, shape_of
 from collegium.types import Dims, HintPair, Layers, MapShape
 
 Assignment = Literal["one_per_group", "cyclic", "all_to_one", "skip_last"]
-Asked = tuple[str, ...]
-"""Names of layers, with or without how they are read."""
+LayerNames = tuple[str, ...]
+"""Names of layers, with or without the suffix for how they are read."""
 
 
 def pair_layers(
@@ -50,18 +50,18 @@ def _assign(teachers: Sequence[str], groups: int, assignment: Assignment) -> lis
         return [(teacher, groups // 2) for teacher in teachers]
     if assignment == "cyclic":
         return [(teachers[group % len(teachers)], group) for group in range(groups)]
-    heard = teachers[:-1] if assignment == "skip_last" and len(teachers) > 1 else teachers
-    count = len(heard)
+    chosen = teachers[:-1] if assignment == "skip_last" and len(teachers) > 1 else teachers
+    count = len(chosen)
     if count >= groups:
-        return [(teacher, place * groups // count) for place, teacher in enumerate(heard)]
+        return [(teacher, place * groups // count) for place, teacher in enumerate(chosen)]
     # Fewer teachers than groups: spread evenly, the last one to the deepest group.
-    return [(teacher, (place + 1) * groups // count - 1) for place, teacher in enumerate(heard)]
+    return [(teacher, (place + 1) * groups // count - 1) for place, teacher in enumerate(chosen)]
 
 
 def nearest_layer(dims: Dims, student_layer: str, teacher: str) -> str:
     """The teacher's layer most like the student's: of the nearest resolution, then depth.
 
-    Where all layers of either network have one resolution, which then tells nothing, by depth.
+    If all layers of either network have one resolution, by depth alone.
     """
     own, theirs = dims.student_maps, dims.teacher_maps[teacher]
     depth, rows = list(own).index(student_layer), own[student_layer][1]
@@ -82,7 +82,9 @@ def _flat(maps: Mapping[str, MapShape]) -> bool:
     return len(maps) > 1 and len({shape[1:] for shape in maps.values()}) == 1
 
 
-def asked_layers(texts: Sequence[str], teachers: Sequence[str]) -> tuple[Asked, dict[str, Asked]]:
+def explicit_layers(
+    texts: Sequence[str], teachers: Sequence[str]
+) -> tuple[LayerNames, dict[str, LayerNames]]:
     """The layers that explicit pairs name: of the student, and of each teacher by name.
 
     Raises:
@@ -93,7 +95,7 @@ def asked_layers(texts: Sequence[str], teachers: Sequence[str]) -> tuple[Asked, 
 
 
 def parse_pairs(texts: Sequence[str], teachers: Sequence[str]) -> list[HintPair]:
-    """Pairs from "STUDENT_LAYER=TEACHER:TEACHER_LAYER" strings; their layers are not looked up.
+    """Pairs from "STUDENT_LAYER=TEACHER:TEACHER_LAYER" strings; their layers are not checked.
 
     Raises:
         RequestError: one is not of that form, or names a teacher there is not.

@@ -1,10 +1,10 @@
 """Every module of a network watched during one blank view, and what it gives read as a map.
 
-Shapes tell, and what came before: a convolution gives a map, and its rows and columns are known
-from then on. Tokens belong to the smallest grid so far, if they are as many as its positions or a
-few more (class, distillation and register tokens come first), or to a smaller one that patches were
-merged to. Of names only this is read: what lies in a module called attention is set aside, since
-queries and attention matrices have the shapes of maps.
+Shapes decide, together with earlier calls: a convolution gives a map, whose rows and columns are
+known from then on. Tokens belong to the smallest grid so far, if they are as many as its positions
+or a few more (class, distillation and register tokens come first), or to a smaller grid of merged
+patches. Names matter in one case: modules inside one named attention are set aside, since queries
+and attention matrices have the shapes of maps.
 """
 
 import math

@@ -12,7 +12,7 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained, has_weights
-from collegium.models.libraries.processors import Sight, read_processor
+from collegium.models.libraries.processors import ProcessorSpec, read_processor
 from collegium.models.libraries.timm_config import preprocess_of
 from collegium.models.model_string import ModelString
 from collegium.models.network import parse_size
@@ -23,6 +23,8 @@ from collegium.utils.extras import (
     reaching,
     unique_names,
 )
+from collegium.utils.files import json_object
+from collegium.utils.text import first_line, some
 
 CONFIG = "hf_config"
 """In a weights file's metadata: the configuration, so that it is built again without its folder."""
@@ -40,24 +42,23 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
     with quiet():
         config = _configuration(member, metadata)
-        sight = None if CONFIG in metadata else _sight(member, string, config)
+        processor = None if CONFIG in metadata else _processor_spec(member, string, config)
     native = _native(config)
-    size = _asked_size(metadata) or (sight.preprocess.size if sight else None)
+    size = _requested_size(metadata) or (processor.preprocess.size if processor else None)
     other = size is not None and native is not None and size != native
     stretch = stretched if other else unchanged
-    said = () if sight is None else sight.notes
     return Design(
         lambda classes: stretch(_build(config, classes)),
         channels=getattr(config, "num_channels", 3),
         smallest=SMALLEST,
-        preprocess=None if sight is None else sight.preprocess,
+        preprocess=None if processor is None else processor.preprocess,
         native=native,
         classes=_classes(config),
         trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
         saved_metadata={CONFIG: _without_names(config)},
         convert=lambda classes, tensors: _convert(config, classes, tensors),
-        keeps_ratio=sight is not None and sight.keeps_ratio,
-        notes=said,
+        keeps_ratio=processor is not None and processor.keeps_ratio,
+        notes=() if processor is None else processor.notes,
         licence="" if CONFIG in metadata else _licence(member),
         unfit="" if CONFIG in metadata else _unfit(config),
     )
@@ -75,8 +76,8 @@ def stretched(body: nn.Module) -> nn.Module:
     return body
 
 
-def _interpolate(body: nn.Module, words: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return words, {**more, "interpolate_pos_encoding": True}
+def _interpolate(body: nn.Module, options: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return options, {**more, "interpolate_pos_encoding": True}
 
 
 def _stretched(
@@ -90,11 +91,11 @@ def _stretched(
     return Trained(body, (*trained.notes, note))
 
 
-def _asked_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+def _requested_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
     try:
         return parse_size(metadata["size"]) if "size" in metadata else None
     except ValueError:
-        return None  # refused where all such words are read
+        return None  # refused where all such options are read
 
 
 def _native(config: Any) -> tuple[int, int] | None:
@@ -124,25 +125,25 @@ def _unfit(config: Any) -> str:
 
 
 def _licence(member: str) -> str:
-    """What the front matter of its README says; empty where there is none in reach."""
+    """The licence in the front matter of its README; empty if there is none."""
     import huggingface_hub
 
     folder = Path(member)
     try:
         kept = folder / CARD if folder.is_dir() else None
         file = kept or huggingface_hub.try_to_load_from_cache(member, CARD)
-        words = huggingface_hub.metadata_load(file) if isinstance(file, (str, Path)) else None
-    except Exception:  # no front matter, or none that can be read: then nobody says
+        options = huggingface_hub.metadata_load(file) if isinstance(file, (str, Path)) else None
+    except Exception:  # no front matter that can be read: the licence is unknown
         return ""
-    words = words or {}
-    named = words.get("license")
-    return str((words.get("license_name") or named) if named == "other" else named or "")
+    options = options or {}
+    named = options.get("license")
+    return str((options.get("license_name") or named) if named == "other" else named or "")
 
 
 def _without_names(config: Any) -> str:
     """The configuration as JSON; the names of the classes stand beside it, in every family."""
-    words = json.loads(config.to_json_string(use_diff=True))
-    kept = {key: value for key, value in words.items() if key not in ("id2label", "label2id")}
+    options = json.loads(config.to_json_string(use_diff=True))
+    kept = {key: value for key, value in options.items() if key not in ("id2label", "label2id")}
     return json.dumps(kept, sort_keys=True)
 
 
@@ -169,8 +170,8 @@ def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
 
     try:
         if CONFIG in metadata:
-            words = json.loads(metadata[CONFIG])
-            return AutoConfig.for_model(words.pop("model_type"), **words)
+            options = json.loads(metadata[CONFIG])
+            return AutoConfig.for_model(options.pop("model_type"), **options)
         place = member if Path(member).is_dir() else hub_file(member, "config.json").parent
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except WeightsError:
@@ -187,10 +188,10 @@ def _looks_local(member: str) -> bool:
 def _build(config: Any, classes: int) -> nn.Module:
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    words = config.to_dict()
+    options = config.to_dict()
     named = {} if config.num_labels == classes else {"id2label": None, "label2id": None}
-    kind = words.pop("model_type")
-    own = AutoConfig.for_model(kind, **(words | named))
+    kind = options.pop("model_type")
+    own = AutoConfig.for_model(kind, **(options | named))
     if named:
         own.num_labels = classes
     with quiet():
@@ -203,29 +204,31 @@ def _build(config: Any, classes: int) -> nn.Module:
 
 def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     """With the weights beside the configuration, safetensors before anything else."""
-    words: dict[str, Any] = {} if classes in (None, config.num_labels) else {"num_labels": classes}
+    options: dict[str, Any] = (
+        {} if classes in (None, config.num_labels) else {"num_labels": classes}
+    )
     try:
         with quiet():
-            body, info = _load(member, words)
+            body, info = _load(member, options)
     except WeightsError:
         raise
     except Exception as error:
         raise WeightsError(f"hf:{member}: its weights cannot be loaded: {_why(error)}") from error
     missing, wrong = info["missing_keys"], {entry[0] for entry in info["mismatched_keys"]}
-    fresh = sorted(wrong) if words else []
+    fresh = sorted(wrong) if options else []
     lost = sorted({*missing, *wrong} - set(fresh))
     if lost:
         raise WeightsError(
-            f"hf:{member}: {len(lost)} keys have no weights there ({', '.join(lost[:3])}): it is "
+            f"hf:{member}: {len(lost)} keys have no weights there ({some(lost)}): it is "
             "no image classifier, or was saved without its last layer"
         )
     notes = [f"{', '.join(fresh)} start afresh for {classes} classes"] if fresh else []
     unused = sorted(info["unexpected_keys"])
-    notes += [f"{len(unused)} keys of the file not used: {', '.join(unused[:3])}"] if unused else []
+    notes += [f"{len(unused)} keys of the file not used: {some(unused)}"] if unused else []
     return Trained(body.float(), tuple(notes))
 
 
-def _load(member: str, words: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+def _load(member: str, options: Mapping[str, Any]) -> tuple[nn.Module, Any]:
     from transformers import AutoModelForImageClassification
 
     def load(**more: Any) -> Any:
@@ -234,7 +237,7 @@ def _load(member: str, words: Mapping[str, Any]) -> tuple[nn.Module, Any]:
             output_loading_info=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
-            **words,
+            **options,
             **more,
         )
 
@@ -262,15 +265,15 @@ def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module
             )
         except Exception:
             return None
-    whole = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
-    return loaded.float() if whole else None
+    complete = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
+    return loaded.float() if complete else None
 
 
-def _sight(member: str, string: ModelString, config: Any) -> Sight | None:
-    """How its processor prepares pictures; None where there is none, or it is not needed.
+def _processor_spec(member: str, string: ModelString, config: Any) -> ProcessorSpec | None:
+    """The preprocessing of its processor; None if there is none, or it is not needed.
 
     Raises:
-        RequestError: it cannot be followed, and the string does not say all itself.
+        RequestError: it cannot be used, and the string does not give all itself.
     """
     if not has_weights(string.text):
         return None
@@ -286,17 +289,17 @@ def _sight(member: str, string: ModelString, config: Any) -> Sight | None:
         raise RequestError(f"hf:{member}: {error}") from None
 
 
-def _timms(config: Any) -> Sight | None:
-    """Of a timm network inside transformers: its configuration says it itself."""
-    words = getattr(config, "pretrained_cfg", None) or {}
-    if "mean" not in words or "std" not in words:
+def _timms(config: Any) -> ProcessorSpec | None:
+    """The preprocessing of a timm network inside transformers, from its configuration."""
+    options = getattr(config, "pretrained_cfg", None) or {}
+    if "mean" not in options or "std" not in options:
         return None
-    preprocess = preprocess_of(words, SMALLEST, "config.json")
-    return Sight(preprocess, keeps_ratio=words.get("crop_mode") == "border")
+    preprocess = preprocess_of(options, SMALLEST, "config.json")
+    return ProcessorSpec(preprocess, keeps_ratio=options.get("crop_mode") == "border")
 
 
 def _processor(member: str) -> dict[str, Any]:
-    """How images are prepared, as the file says; empty where there is none."""
+    """The content of the processor file; empty if there is none."""
     content = _json_of(member, PROCESSOR)
     if not content:  # newer versions keep all processors of a network in one file
         content = _json_of(member, PROCESSORS).get("image_processor") or {}
@@ -308,13 +311,14 @@ def _processor(member: str) -> dict[str, Any]:
 def _json_of(member: str, name: str) -> dict[str, Any]:
     folder = Path(member)
     try:
-        file = folder / name if folder.is_dir() else hub_file(member, name)
-        content = json.loads(file.read_text())
+        content = json_object(
+            (folder / name if folder.is_dir() else hub_file(member, name)).read_text()
+        )
     except (OSError, WeightsError):
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:  # no text
         content = None
-    if not isinstance(content, dict):
+    if content is None:
         raise RequestError(f"hf:{member}: {name} cannot be read")
     return content
 
@@ -332,8 +336,8 @@ def _classes(config: Any) -> tuple[str, ...]:
 
 
 def _why(error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    # Its image models need no torchvision, and fail without a word on it where it is broken.
+    reason = first_line(error)
+    # Its image models need no torchvision, and fail without naming it where it is broken.
     return (broken_torchvision() if "Could not import" in reason else "") or reason
 
 

@@ -17,6 +17,7 @@ from collegium.models.model_string import OPTIONS, ModelString
 from collegium.models.network import Preprocess
 from collegium.models.weights import read_classes
 from collegium.utils.extras import import_extra
+from collegium.utils.text import first_line
 
 CHANNELS, LOGITS = (1, 3), "logits"
 TYPES: Mapping[str, Any] = {
@@ -25,7 +26,7 @@ TYPES: Mapping[str, Any] = {
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }
-"""Of inputs and outputs, in the words of onnxruntime."""
+"""Types of inputs and outputs, as onnxruntime names them."""
 SIDECARS = (".data", "_data")
 """After the file's name: where exporters put weights that are too large for it."""
 
@@ -136,7 +137,7 @@ def _logits(path: Path, outputs: Sequence[Any]) -> str:
 
 
 def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """An ONNX file; `mean`, `std` and `classes` among its own metadata are heeded."""
+    """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""
     if string.weights:
         raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
     import_extra("onnx")
@@ -177,12 +178,11 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what it says in its log comes back as an exception
+    options.log_severity_level = 4  # errors in its log are raised as exceptions, too
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has a class for each reason
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"ONNX file {path} cannot be read: {reason}") from error
+    except Exception as error:  # the library has a class for each error
+        raise WeightsError(f"ONNX file {path} cannot be read: {first_line(error)}") from error
 
 
 def _hash(path: Path) -> str:

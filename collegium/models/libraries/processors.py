@@ -1,4 +1,4 @@
-"""What an image processor of transformers does to a picture, as a `Preprocess`.
+"""The preprocessing of an image processor of transformers, as a `Preprocess`.
 
 We run the processor on plain images and derive channel order, mean, standard deviation and size
 from its outputs, whatever its class and options are. A processor that does more than resize, crop
@@ -15,38 +15,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import RequestError
-from collegium.models.libraries.config_keys import HF_PROCESSOR, refused, unknown
+from collegium.models.libraries.config_keys import HF_PROCESSOR, USED, refused, unknown
 from collegium.models.libraries.geometry import (
     ADVICE,
     SIDES,
-    Ask,
-    asker,
+    Prepare,
     find_size,
-    plain,
+    one_colour,
+    prepare_with,
     with_crop,
 )
 from collegium.models.network import Preprocess
+from collegium.utils.text import first_line
 
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers; every other filter is nearest to bicubic."""
+"""Pillow's numbers; bicubic stands for every other filter."""
 FILTERS = {1: "Lanczos", 4: "box", 5: "Hamming"}
-"""The others."""
-TELLING = {"do_flip_channel_order", "rescale_offset", "size_divisor"}
-"""Words of few classes, which change what a network sees."""
+"""Pillow's numbers of other filters."""
+RARE_KEYS = {"do_flip_channel_order", "rescale_offset", "size_divisor"}
+"""Keys that few classes know and that change the pixels."""
 CLASS = ("image_processor_type", "feature_extractor_type")
-"""Words that name a class."""
+"""Keys that name a class."""
 PLAIN = "ViTImageProcessor"
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Sight:
-    """How a processor prepares pictures.
+class ProcessorSpec:
+    """How a processor prepares images.
 
     Attributes:
-        preprocess: the same in our words.
-        keeps_ratio: pictures that are no squares keep the ratio of their sides.
-        notes: what a user should know of it.
+        preprocess: size, crop and normalisation.
+        keeps_ratio: images that are not square keep their aspect ratio.
+        notes: for the user.
     """
 
     preprocess: Preprocess
@@ -54,27 +55,29 @@ class Sight:
     notes: tuple[str, ...] = ()
 
 
-def read_processor(content: Mapping[str, Any], model: str, channels: int, smallest: int) -> Sight:
-    """What a processor file means.
+def read_processor(
+    content: Mapping[str, Any], model: str, channels: int, smallest: int
+) -> ProcessorSpec:
+    """The preprocessing that a processor file describes.
 
     Args:
         content: of preprocessor_config.json.
-        model: type of the network, which has a processor where the file names none.
+        model: type of the network, which decides if the file names no processor.
         channels: of the network.
         smallest: rows and columns the network needs.
 
     Raises:
-        RequestError: it is of no class of transformers, or does something to pictures that is no
-            normalisation of a resized view.
+        RequestError: transformers has no such class, or it does more than resize, crop and
+            normalise.
     """
     if reason := refused(HF_PROCESSOR, content):
-        raise RequestError(f"its processor cannot be followed ({reason}); {ADVICE}")
+        raise RequestError(f"its processor cannot be used ({reason}); {ADVICE}")
     failed: RequestError | None = None
-    named = any(content.get(word) for word in CLASS)
+    named = any(content.get(key) for key in CLASS)
     for name, note in _classes(content, model):
         try:
-            sight = _followed(name, content, channels, smallest, named)
-            return replace(sight, notes=(*note, *sight.notes))
+            spec = _followed(name, content, channels, smallest, named)
+            return replace(spec, notes=(*note, *spec.notes))
         except RequestError as error:
             failed = failed or error
     raise failed or RequestError(f"its processor file names no class; {ADVICE}")
@@ -82,11 +85,11 @@ def read_processor(content: Mapping[str, Any], model: str, channels: int, smalle
 
 def _followed(
     name: str, content: Mapping[str, Any], channels: int, smallest: int, named: bool
-) -> Sight:
-    """What a processor of this class does, which the file names or which is likely.
+) -> ProcessorSpec:
+    """The preprocessing of a processor of one class, which the file names or which is likely.
 
     Raises:
-        RequestError: there is no such class, or it cannot be followed.
+        RequestError: there is no such class, or it does more than resize, crop and normalise.
     """
     kind = _find(name)
     try:
@@ -95,16 +98,15 @@ def _followed(
             given, more = _uncut(kind, given, channels)
             notes += more
         processor = kind(**given)
-        ask = asker(processor, channels)
-        scale_C, shift_C, flipped = _colours(ask, channels)
-        size, keeps_ratio = find_size(ask)
+        prepare = prepare_with(processor, channels)
+        scale_C, shift_C, flipped = _colours(prepare, channels)
+        size, keeps_ratio = find_size(prepare)
     except RequestError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise RequestError(f"its {name} cannot be used: {reason}; {ADVICE}") from error
+        raise RequestError(f"its {name} cannot be used: {first_line(error)}; {ADVICE}") from error
     mean, std = _numbers(processor, scale_C, shift_C)
-    if other := _unheeded(name, processor, content, (mean, std)):
+    if other := _normalize_note(name, processor, content, (mean, std)):
         if not named:
             raise RequestError(f"{other}, and its file names no class; {ADVICE}")
         notes += (other,)
@@ -112,30 +114,30 @@ def _followed(
     notes += (other,) * bool(other)
     order = "bgr" if flipped else "rgb"
     preprocess = Preprocess(mean, std, smallest, size, interpolation=how, channel_order=order)
-    preprocess = with_crop(ask, preprocess, name)
-    return Sight(preprocess, keeps_ratio, (*notes, *_passed_over(name, kind, content)))
+    preprocess = with_crop(prepare, preprocess, name)
+    return ProcessorSpec(preprocess, keeps_ratio, (*notes, *_ignored_note(name, kind, content)))
 
 
 def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The classes a file may mean, likeliest first: named, else its words', else the network's."""
-    named = next((str(content[word]) for word in CLASS if content.get(word)), "")
+    """Classes a file may mean, likeliest first: named, else with its keys, else the network's."""
+    named = next((str(content[key]) for key in CLASS if content.get(key)), "")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if name := name.removesuffix("Pil"):
         yield name, ()
         return
     names = processor_names()
     own = names.get(model, "")
-    # A word that the network's own class passes over tells whose file it is.
-    telling = TELLING & {word for word, value in content.items() if value}
-    said = f"its processor file names no class; {', '.join(sorted(telling))} is a word of "
-    for other in dict.fromkeys((own, *sorted(set(names.values())))) if telling else ():
-        if other and telling <= set(words_of(_find(other))):
-            yield other, (() if other == own else (f"{said}{other}, whose defaults are taken",))
+    # A rare key that the network's own class does not know shows which class the file is for.
+    rare = RARE_KEYS & {key for key, value in content.items() if value}
+    start = f"its processor file names no class; {', '.join(sorted(rare))} is a key of "
+    for other in dict.fromkeys((own, *sorted(set(names.values())))) if rare else ():
+        if other and rare <= set(keys_of(_find(other))):
+            yield other, (() if other == own else (f"{start}{other}, whose defaults are used",))
             return
     if own:
         yield own, ()
-    plain = f"its processor file names no class, so its words are taken as those of {PLAIN}"
-    yield PLAIN, (plain,)
+    note = f"its processor file names no class, so its keys are read as those of {PLAIN}"
+    yield PLAIN, (note,)
 
 
 def processor_names() -> dict[str, str]:
@@ -164,8 +166,8 @@ def _find(name: str) -> Any:
     raise RequestError(f"its processor {name!r} is none of transformers; {ADVICE}")
 
 
-def words_of(kind: Any) -> Sequence[str]:
-    """The words that a processor class knows."""
+def keys_of(kind: Any) -> Sequence[str]:
+    """The keys that a processor class knows."""
     known = getattr(kind, "valid_kwargs", None)
     if known is not None:
         return list(known.__annotations__)
@@ -173,52 +175,54 @@ def words_of(kind: Any) -> Sequence[str]:
 
 
 def _unpadded(kind: Any, content: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The words, without a crop by default that is larger than the size the file gives."""
-    given = {word: value for word, value in content.items() if word != "auto_map"}
+    """The keys, without a default crop that is larger than the size in the file."""
+    given = {key: value for key, value in content.items() if key != "auto_map"}
     if "crop_size" in content or content.get("do_center_crop") or not content.get("size"):
         return given, ()
     blank = kind(**given)
     if not getattr(blank, "do_center_crop", None):
         return given, ()
-    size, crop = (_least(getattr(blank, word, None)) for word in ("size", "crop_size"))
+    size, crop = (_least(getattr(blank, key, None)) for key in ("size", "crop_size"))
     if size is None or crop is None or crop <= size:
         return given, ()
-    note = f"its processor file gives a size of {size} and no crop; the {crop} of its class is left"
+    note = f"its processor file gives a size of {size} and no crop; its class's {crop} is not used"
     return given | {"do_center_crop": False}, (note,)
 
 
 def _uncut(
     kind: Any, given: dict[str, Any], channels: int
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The words, without a share that a class which nobody names would cut off by default."""
-    if "crop_pct" in given or "crop_pct" not in words_of(kind):
+    """The keys, without the default crop of a class that the file does not name."""
+    if "crop_pct" in given or "crop_pct" not in keys_of(kind):
         return given, ()
     share = getattr(processor := kind(**given), "crop_pct", 1)
-    whole = given | {"crop_pct": 1.0}
-    picture = [np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)]
-    cut, uncut = (asker(one, channels)(picture) for one in (processor, kind(**whole)))
+    full = given | {"crop_pct": 1.0}
+    image = [np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)]
+    cut, uncut = (prepare_with(one, channels)(image) for one in (processor, kind(**full)))
     if cut.shape == uncut.shape and np.allclose(cut, uncut):
         return given, ()
-    note = f"its processor file gives no crop_pct; the {share:g} of its network's class is left"
-    return whole, (note,)
+    note = f"its processor file gives no crop_pct; the {share:g} of its network's class is not used"
+    return full, (note,)
 
 
-def _least(said: Any) -> int | None:
-    values = dict(said).values() if isinstance(said, Mapping) else vars(said or {}).values()
+def _least(stated: Any) -> int | None:
+    values = dict(stated).values() if isinstance(stated, Mapping) else vars(stated or {}).values()
     numbers = [value for value in values if isinstance(value, int)]
     return min(numbers, default=None)
 
 
-def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+def _colours(
+    prepare: Prepare, channels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """What pixels in 0..1 are multiplied by, what is added then, and whether RGB becomes BGR."""
     pure = [[255 * (c == place) for c in range(3)] for place in range(3)]
     colours = [[0] * 3, *(pure if channels == 3 else [[255] * 3]), [102, 153, 51], [255] * 3]
-    border = f"its processor puts a border around pictures; {ADVICE}"
-    if (one := ask([plain([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
+    border = f"its processor puts a border around images; {ADVICE}"
+    if (one := prepare([one_colour([255, 200, 150], SIDES[0], SIDES[0])])).max() > 0 and (
         np.ptp(one, axis=(2, 3)).max() > 0.1 * np.abs(one).max()
     ):  # first of all, for it may be a large one
         raise RequestError(border)
-    found = ask([plain(colour, SIDES[0], SIDES[0]) for colour in colours])
+    found = prepare([one_colour(colour, SIDES[0], SIDES[0]) for colour in colours])
     spread = np.ptp(found, axis=(2, 3)).max()
     means_NC = found.mean(axis=(2, 3))
     shift_C, slopes_CC = means_NC[0], (means_NC[1:-2] - means_NC[0]).T
@@ -237,18 +241,19 @@ def _colours(ask: Ask, channels: int) -> tuple[NDArray[np.float64], NDArray[np.f
 def _numbers(
     processor: Any, scale_C: NDArray[np.float64], shift_C: NDArray[np.float64]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of pixels in 0..1: the file's own digits where they are what was seen."""
+    """Mean and standard deviation of pixels in 0..1: the file's digits if outputs agree."""
     seen = (-shift_C / scale_C, 1 / scale_C)
-    said = _said(processor, len(scale_C))
-    close = said is not None and all(
-        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE) for a, b in zip(seen, said, strict=True)
+    stated = _stated(processor, len(scale_C))
+    close = stated is not None and all(
+        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
+        for a, b in zip(seen, stated, strict=True)
     )
-    mean, std = said if said is not None and close else seen
+    mean, std = stated if stated is not None and close else seen
     return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
 
 
-def _said(processor: Any, channels: int) -> tuple[list[float], list[float]] | None:
-    """The same by the words alone, for a processor without extras of its own."""
+def _stated(processor: Any, channels: int) -> tuple[list[float], list[float]] | None:
+    """Mean and standard deviation by the options alone, for a processor without extras."""
     mean: Any = getattr(processor, "image_mean", None)
     std: Any = getattr(processor, "image_std", None)
     if not getattr(processor, "do_normalize", None):
@@ -262,18 +267,18 @@ def _said(processor: Any, channels: int) -> tuple[list[float], list[float]] | No
         return None
 
 
-def _unheeded(
+def _normalize_note(
     name: str,
     processor: Any,
     content: Mapping[str, Any],
     seen: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> str:
-    """What is to be said where the file says do_normalize, yes or no, and its class does not."""
-    asked = content.get("do_normalize")
-    said = _said(processor, len(seen[0]))
-    if asked is None or content.get("include_top") is not None or said is None:
+    """A note if the class treats the file's do_normalize in a way of its own."""
+    wanted = content.get("do_normalize")
+    stated = _stated(processor, len(seen[0]))
+    if wanted is None or content.get("include_top") is not None or stated is None:
         return ""
-    mean_C, std_C = map(np.array, said)
+    mean_C, std_C = map(np.array, stated)
     if getattr(processor, "rescale_offset", False):  # 1 is taken off before all else
         mean_C = mean_C + 1 / (255 * processor.rescale_factor)
     if all(
@@ -281,13 +286,13 @@ def _unheeded(
     ):
         return ""
     shown = ", ".join(
-        f"{word} {value[0]:.4g}" for word, value in zip(("mean", "std"), seen, strict=True)
+        f"{key} {value[0]:.4g}" for key, value in zip(("mean", "std"), seen, strict=True)
     )
-    return f"its {name} heeds do_normalize {str(asked).lower()} in another way ({shown})"
+    return f"its {name} treats do_normalize {str(wanted).lower()} differently ({shown})"
 
 
 def _filter(processor: Any) -> tuple[str, str]:
-    """How it resizes, in our words; what is to be said where that is only the nearest."""
+    """The interpolation, and a note if another one has to stand for it."""
     number = getattr(processor, "resample", None)
     number = 2 if number is None else int(number)
     if number in RESAMPLE:
@@ -296,17 +301,17 @@ def _filter(processor: Any) -> tuple[str, str]:
     return "bicubic", f"its library resizes by the filter {other}, here bicubic stands for it"
 
 
-def _passed_over(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:
-    """Words of the file that the class does not know, and we do not."""
-    known = set(words_of(kind))
-    strange = [word for word in unknown(HF_PROCESSOR, content) if word not in known]
+def _ignored_note(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on keys of the file that its class ignores."""
+    known = set(keys_of(kind))
+    unknown_keys = [key for key in unknown(HF_PROCESSOR, content) if key not in known]
     foreign = [
-        word
-        for word, value in content.items()
-        if HF_PROCESSOR.get(word) == "read" and word not in known and value
-        if not word.endswith("_type")
+        key
+        for key, value in content.items()
+        if HF_PROCESSOR.get(key) == USED and key not in known and value
+        if not key.endswith("_type")
     ]
-    found = [*strange, *foreign]
+    found = [*unknown_keys, *foreign]
     if not found:
         return ()
-    return (f"{name} passes over {', '.join(found)} of its processor file",)
+    return (f"{name} ignores {', '.join(found)} of its processor file",)

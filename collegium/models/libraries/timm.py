@@ -10,10 +10,11 @@ from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
-from collegium.models.libraries.timm_config import preprocess_of, words_beside
+from collegium.models.libraries.timm_config import metadata_beside, preprocess_of
 from collegium.models.model_string import PRETRAINED, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
 from collegium.utils.extras import hub_file, import_extra, unique_names
+from collegium.utils.text import first_line
 
 SMALLEST = 32
 """Most networks halve their input five times."""
@@ -31,9 +32,9 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
     says, notes = _beside(member, string, metadata)
     metadata = {**says, **metadata}
     sized = takes_size(member) and "size" in metadata
-    words = {"img_size": parse_size(metadata["size"])} if sized else {}
+    options = {"img_size": parse_size(metadata["size"])} if sized else {}
     return Design(
-        lambda classes: _create(member, num_classes=classes, **words),
+        lambda classes: _create(member, num_classes=classes, **options),
         channels=3 if config is None else config.input_size[0],
         smallest=SMALLEST,
         preprocess=None if config is None else _preprocess(config),
@@ -42,7 +43,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         metadata=says,
         notes=notes,
         classes=() if config is None else _classes(member, config),
-        trained=lambda classes: _pretrained(member, config, classes, words),
+        trained=lambda classes: _pretrained(member, config, classes, options),
         resample=_resample,
         licence="" if config is None else config.license or "",
         unfit=_unfit(config, string),
@@ -52,13 +53,13 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
 def _beside(
     member: str, string: ModelString, metadata: Mapping[str, str]
 ) -> tuple[Mapping[str, str], tuple[str, ...]]:
-    """What timm's own config.json beside a weights file says, and what is to be said of that."""
+    """Metadata from timm's config.json beside a weights file, and notes on it."""
     if string.file is None:
         return {}, ()
-    words, notes = words_beside(string.file, member, SMALLEST)
+    options, notes = metadata_beside(string.file, member, SMALLEST)
     if {"mean", "std"} <= {*metadata} - {*string.options}:  # the file itself comes first
-        words = {key: value for key, value in words.items() if key in ("classes", "license")}
-    return words, notes
+        options = {key: value for key, value in options.items() if key in ("classes", "license")}
+    return options, notes
 
 
 def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
@@ -87,7 +88,7 @@ def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: Mapping[str, Any] = change(dict(tensors), body)
-    except Exception:  # then the shapes are refused, in the words of every other file
+    except Exception:  # then the shapes are refused, as for every other file
         return {}
     return found
 
@@ -99,7 +100,7 @@ def takes_size(member: str) -> bool:
 
 
 def _configuration(timm: Any, member: str) -> Any:
-    """What timm says of its weights for this name and tag; None where it has none."""
+    """Timm's configuration of its weights for this name and tag; None if it has none."""
     try:
         return timm.get_pretrained_cfg(member)
     except RuntimeError:
@@ -107,29 +108,30 @@ def _configuration(timm: Any, member: str) -> Any:
         raise UnknownNameError("timm weights", member, tags) from None
 
 
-def _create(member: str, **words: Any) -> nn.Module:
+def _create(member: str, **options: Any) -> nn.Module:
     timm = import_extra("timm")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that moved inside timm
-            body: nn.Module = timm.create_model(member, **words)
+            body: nn.Module = timm.create_model(member, **options)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"timm:{member} cannot be built: {reason}") from error
+        raise RequestError(f"timm:{member} cannot be built: {first_line(error)}") from error
     return body
 
 
-def _pretrained(member: str, config: Any, classes: int | None, words: Mapping[str, Any]) -> Trained:
+def _pretrained(
+    member: str, config: Any, classes: int | None, options: Mapping[str, Any]
+) -> Trained:
     repository = config.hf_hub_id
     if not repository:
         raise RequestError(f"timm has no weights for {member} on the hub; give timm:{member}@FILE")
     file = hub_file(repository, config.hf_hub_filename or WEIGHTS)
     own = {} if classes is None else {"num_classes": classes}
     overlay = {"file": str(Path(file))}
-    body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **words)
+    body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **options)
     fresh = classes not in (None, config.num_classes)
     note = f"; its last layer starts afresh for {classes} classes" if fresh else ""
-    if (size := words.get("img_size")) not in (None, tuple(config.input_size[1:])):
+    if (size := options.get("img_size")) not in (None, tuple(config.input_size[1:])):
         note += f"; what depends on positions is interpolated to {size[0]}x{size[1]}"
     return Trained(body, (f"weights {repository} of the hub{note}",))
 
@@ -143,7 +145,7 @@ def _preprocess(config: Any) -> Preprocess:
 
 
 def _classes(member: str, config: Any) -> tuple[str, ...]:
-    """The names of ImageNet's classes in the words of timm, where the weights are for ImageNet."""
+    """The class names of timm, if the weights are for ImageNet."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     if config.label_names:

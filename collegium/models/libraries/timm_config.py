@@ -1,4 +1,4 @@
-"""What timm writes beside weights (config.json): how pictures are prepared, and the classes."""
+"""timm's config.json beside weights: preprocessing and class names."""
 
 import json
 import math
@@ -12,47 +12,49 @@ from collegium.models.network import INTERPOLATIONS, Preprocess
 CONFIG = "config.json"
 ADVICE = "correct it, or take it away and give ?mean=...&std=...&size=..."
 SQUASH = ("squash", "border")
-"""Crop modes of which nothing is left but rows and columns where a view is a square."""
+"""Crop modes that do nothing to a square view except resizing it."""
 
 
-def preprocess_of(words: Mapping[str, Any], smallest: int, source: object) -> Preprocess:
-    """How a `pretrained_cfg` wants its pixels: resized and its centre cut out, as timm does.
+def preprocess_of(metadata: Mapping[str, Any], smallest: int, source: object) -> Preprocess:
+    """The preprocessing of a `pretrained_cfg`: resize, then crop the centre, as timm does.
 
-    A crop that it does not give is left out, though timm has one by default.
+    Without a `crop_pct` nothing is cropped, though timm has a default.
 
     Args:
-        words: with mean and std.
+        metadata: with mean and std.
         smallest: rows and columns the network needs.
         source: for messages.
 
     Raises:
         RequestError: its values make no sense.
     """
-    how = words.get("interpolation", "bicubic")
+    how = metadata.get("interpolation", "bicubic")
     try:
-        mean, std = (tuple(float(value) for value in words[key]) for key in ("mean", "std"))
-        rows, columns = (int(side) for side in (words.get("input_size") or (3, 224, 224))[1:])
-        share = float(words.get("crop_pct") or 1)
-        whole: tuple[int, ...] = (math.floor(rows / share), math.floor(columns / share))
+        mean, std = (tuple(float(value) for value in metadata[key]) for key in ("mean", "std"))
+        rows, columns = (int(side) for side in (metadata.get("input_size") or (3, 224, 224))[1:])
+        share = float(metadata.get("crop_pct") or 1)
+        full: tuple[int, ...] = (math.floor(rows / share), math.floor(columns / share))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise RequestError(
             f"{source}: its pretrained_cfg is not of numbers (mean, std, input_size, crop_pct); "
             f"{ADVICE}"
         ) from None
     if share > 1:
-        raise RequestError(f"{source}: crop_pct {share:g} puts a border around pictures; {ADVICE}")
-    if rows == columns and words.get("crop_mode") not in SQUASH:
-        whole = whole[:1]  # the shorter side: the ratio is kept
+        raise RequestError(f"{source}: crop_pct {share:g} puts a border around images; {ADVICE}")
+    if rows == columns and metadata.get("crop_mode") not in SQUASH:
+        full = full[:1]  # the shorter side: the ratio is kept
     how = how if how in INTERPOLATIONS else "bicubic"
-    resize = None if whole == (rows, columns) else whole
+    resize = None if full == (rows, columns) else full
     try:
         return Preprocess(mean, std, smallest, (rows, columns), how, resize=resize)
     except RequestError as error:
         raise RequestError(f"{source}: {error}") from None
 
 
-def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What the config.json beside a weights file says of a network, in a weights file's words.
+def metadata_beside(
+    file: Path, member: str, smallest: int
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The config.json beside a weights file, as metadata of a weights file.
 
     Args:
         file: of the weights.
@@ -60,8 +62,8 @@ def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str]
         smallest: rows and columns it needs.
 
     Returns:
-        The words, and what a user should know of them. No words where there is no such file, or it
-        is another library's.
+        The metadata, and notes for the user. Both are empty if there is no such file or it belongs
+        to another library.
 
     Raises:
         WeightsError: it cannot be read.
@@ -73,15 +75,15 @@ def words_beside(file: Path, member: str, smallest: int) -> tuple[dict[str, str]
     if not architecture:
         return {}, ()
     if architecture.partition(".")[0] != member.partition(".")[0]:
-        return {}, (f"{place} is of {architecture}, so it is passed over",)
+        return {}, (f"{place} is of {architecture}, so it is ignored",)
     config = content.get("pretrained_cfg")
     config = config if isinstance(config, Mapping) else content  # older versions had one level
-    words, notes = _classes(content, config, place)
+    metadata, notes = _classes(content, config, place)
     if licence := config.get("license") or content.get("license"):
-        words["license"] = str(licence)
+        metadata["license"] = str(licence)
     if "mean" not in config or "std" not in config:
-        return words, (*notes, f"{place} gives no mean and std")
-    return words | preprocess_of(config, smallest, place).metadata(), notes
+        return metadata, (*notes, f"{place} gives no mean and std")
+    return metadata | preprocess_of(config, smallest, place).metadata(), notes
 
 
 def _classes(
@@ -92,7 +94,7 @@ def _classes(
     if not names:
         return {}, ()
     if not isinstance(names, list) or len(names) != count:
-        return {}, (f"{place} has label_names that are no list of {count}, so they are left",)
+        return {}, (f"{place} has label_names that are no list of {count}, so they are ignored",)
     return {"classes": json.dumps([str(name) for name in names])}, ()
 
 

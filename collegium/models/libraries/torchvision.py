@@ -17,11 +17,12 @@ from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
 from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
 from collegium.utils.extras import import_extra, unique_names
+from collegium.utils.text import first_line
 
 SMALLEST = 32
 """Most networks halve their input five times."""
-TAUGHT_OTHERWISE = ("googlenet", "inception_v3")
-"""Whose published weights expect another normalisation, which they make themselves if told to."""
+TRANSFORM_INPUT = ("googlenet", "inception_v3")
+"""Networks with `transform_input`: they convert to the normalisation of their weights."""
 TRANSFORMERS = "vit_"
 """How names of networks begin that are built for one size."""
 POSITIONS = "encoder.pos_embedding"
@@ -58,7 +59,7 @@ def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[s
     try:
         rows, columns = parse_size(metadata["size"]) if "size" in metadata else sees.size or (0, 0)
     except ValueError:
-        rows, columns = sees.size or (0, 0)  # refused where all such words are read
+        rows, columns = sees.size or (0, 0)  # refused where all such options are read
     if rows != columns:
         raise RequestError(
             f"torchvision:{member} takes squares only, found size {rows}x{columns}: give ?size="
@@ -90,16 +91,15 @@ def _weights(models: Any, member: str, string: ModelString) -> Any:
     return known.DEFAULT
 
 
-def _create(models: Any, member: str, **words: Any) -> nn.Module:
-    if member in TAUGHT_OTHERWISE:
-        words["init_weights"] = False
+def _create(models: Any, member: str, **options: Any) -> nn.Module:
+    if member in TRANSFORM_INPUT:
+        options["init_weights"] = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of arguments that will move inside torchvision
-            body: nn.Module = models.get_model(member, weights=None, **words)
+            body: nn.Module = models.get_model(member, weights=None, **options)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"torchvision:{member} cannot be built: {reason}") from error
+        raise RequestError(f"torchvision:{member} cannot be built: {first_line(error)}") from error
     return body
 
 
@@ -107,8 +107,8 @@ def _pretrained(
     models: Any, member: str, weights: Any, classes: int | None, sized: Mapping[str, int]
 ) -> Trained:
     known = len(weights.meta["categories"])
-    words = {**sized, "transform_input": True} if member in TAUGHT_OTHERWISE else {**sized}
-    body = _create(models, member, num_classes=known if classes is None else classes, **words)
+    options = {**sized, "transform_input": True} if member in TRANSFORM_INPUT else {**sized}
+    body = _create(models, member, num_classes=known if classes is None else classes, **options)
     state = {_modern(name): value for name, value in _download(member, weights).items()}
     own = body.state_dict()
     place, note = POSITIONS, ""
@@ -129,7 +129,7 @@ def _pretrained(
 def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
     """From torch's cache or the network; never through a pickle, which torchvision would take."""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it announces itself, asked or not
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints a line even without progress
             state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
                 weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
