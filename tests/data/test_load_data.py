@@ -63,7 +63,7 @@ def test_unknown_data():
 
 
 def test_a_bare_folder(tmp_path):
-    assert f"give its kind: folder:{tmp_path} or cifar10:" in refusal(str(tmp_path))
+    assert f"say what is in it: folder:{tmp_path} or cifar10:" in refusal(str(tmp_path))
 
 
 def test_options_that_cannot_be():

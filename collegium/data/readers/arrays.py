@@ -264,7 +264,7 @@ def _alike_labels(labels: list[Any], name: str) -> list[Any]:
     integers = (bool, int)
     for place, label in enumerate(labels):
         same = isinstance(label, type(labels[0]))
-        if not same and not (isinstance(label, integers) and isinstance(labels[0], wholes)):
+        if not same and not (isinstance(label, integers) and isinstance(labels[0], integers)):
             raise DataError(
                 f"{name}: item {place} has a label {label!r}, item 0 {labels[0]!r}; expected whole "
                 "numbers from 0, or names"
