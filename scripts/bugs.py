@@ -335,9 +335,10 @@ BUGS = (
         "rkd: weights exchanged",
         "methods/rkd.py",
         "(DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),\n"
-        '            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight),',
+        '            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight)',
         "(DistanceComparison(pairs, dims), self.hint_weight * self.angle_weight),\n"
-        '            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.distance_weight),',
+        '            "angle": (AngleComparison(pairs, dims), '
+        "self.hint_weight * self.distance_weight)",
     ),
     Bug(
         "ca_mkd: classifiers by sorted name",
