@@ -152,14 +152,14 @@ BUGS = (
     Bug(
         "a mask that is ignored",
         "objectives/objective.py",
-        "said_BTC = fill_unknown(said_BTC, student_BC, self.teachers.groups_TC)",
-        "said_BTC = said_BTC + 0 * student_BC[:, None]",
+        "p_BTC = fill_unknown(p_BTC, student_BC, self.teachers.groups_TC)",
+        "p_BTC = p_BTC + 0 * student_BC[:, None]",
     ),
     Bug(
         "a coarse answer taken as a fine one",
         "weighting/masking.py",
-        "mass_BT1 * ratio_BTC * _by_group(said_BTC, groups_TC)",
-        "mass_BT1 * said_BTC",
+        "mass_BT1 * ratio_BTC * _by_group(teachers_BTC, groups_TC)",
+        "mass_BT1 * teachers_BTC",
     ),
     Bug(
         "angles: mirror image not counted",
@@ -242,8 +242,12 @@ BUGS = (
     Bug(
         "mean over the wrong axes",
         "objectives/feature_match.py",
-        "return map_BDHW.mean(dim=(2, 3))\n\n\ndef _whole",
-        "return map_BDHW.mean(dim=(1, 2))\n\n\ndef _whole",
+        '(`angle`) of the examples\' mean features."""\n\n'
+        "    def _read(self, map_BDHW: Tensor) -> Tensor:\n"
+        "        return map_BDHW.mean(dim=(2, 3))",
+        '(`angle`) of the examples\' mean features."""\n\n'
+        "    def _read(self, map_BDHW: Tensor) -> Tensor:\n"
+        "        return map_BDHW.mean(dim=(1, 2))",
     ),
     Bug(
         "work shared by its class",
@@ -269,9 +273,9 @@ BUGS = (
     ),
     Bug(
         "shares by sorted name",
-        "methods/soft_target.py",
-        "return [shares.get(name, 0.0) for name in names]",
-        "return [shares.get(name, 0.0) for name in sorted(names)]",
+        "weighting/fixed.py",
+        "return cls([shares.get(name, 0.0) for name in dims.teachers])",
+        "return cls([shares.get(name, 0.0) for name in sorted(dims.teachers)])",
     ),
     Bug(
         "random: the same weights every step",
@@ -330,10 +334,11 @@ BUGS = (
     Bug(
         "rkd: weights exchanged",
         "methods/rkd.py",
-        '"distance": self.hint_weight * self.distance_weight,\n'
-        '            "angle": self.hint_weight * self.angle_weight,',
-        '"distance": self.hint_weight * self.angle_weight,\n'
-        '            "angle": self.hint_weight * self.distance_weight,',
+        "(DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),\n"
+        '            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight)',
+        "(DistanceComparison(pairs, dims), self.hint_weight * self.angle_weight),\n"
+        '            "angle": (AngleComparison(pairs, dims), '
+        "self.hint_weight * self.distance_weight)",
     ),
     Bug(
         "ca_mkd: classifiers by sorted name",
@@ -374,8 +379,8 @@ BUGS = (
     Bug(
         "dkd: alpha and beta exchanged",
         "losses/logits.py",
-        "(alpha * binary + beta * mask_scores)",
-        "(beta * binary + alpha * mask_scores)",
+        "(alpha * binary + beta * others)",
+        "(beta * binary + alpha * others)",
     ),
     Bug(
         "gradient: tolerance ignored",
