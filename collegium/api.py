@@ -10,7 +10,8 @@ from collegium.config.options import Machine, Optimisation, Storage
 from collegium.config.run import Run
 from collegium.errors import Interrupted, RequestError, ResourceError
 from collegium.methods.base import AbstractMethod, check_parts
-from collegium.records.run_folder import Json, Record
+from collegium.records.results import Evaluation
+from collegium.records.run_folder import Record
 from collegium.runner.folders import check_folder, finished, foreign_parts, go_on
 from collegium.utils.from_json import (
     ImageSize,
@@ -23,7 +24,9 @@ from collegium.utils.torch_state import as_ever
 if TYPE_CHECKING:
     from torch import nn
 
-    from collegium.data import Splits
+    from collegium.data import ImageData, Splits
+    from collegium.models.network import Network
+    from collegium.teachers.label_map import LabelMap
 
 
 @as_ever
@@ -242,7 +245,7 @@ def evaluate(
     image_size: ImageSize = Run.image_size,
     classes: tuple[str, ...] = (),
     labels: Any = None,
-) -> Json:
+) -> Evaluation:
     """Accuracy, loss and calibration of a network on a split.
 
     Args:
@@ -258,51 +261,56 @@ def evaluate(
         labels: a label map, where the network has other classes, see `distill`.
 
     Returns:
-        `split images accuracy loss ece parameters seconds images_per_s`; for a network that does
-        not know every class also `images_known` and `accuracy_known`, and loss and ece are of these
-        images; `notes` on how its weights were loaded, where there are any.
+        The metrics, as attributes and as keys.
 
     Raises:
         RequestError: no such model or data, or a model without weights.
         NumericsError: a logit is NaN or infinite.
     """
-    import time
-
-    from collegium.build import input_spec_of, make_fabric, make_splits, make_teacher, relate
-    from collegium.evaluation.predict import check_measurable, predict
-    from collegium.models.network import parameter_count
+    from collegium.build import input_spec_of, make_splits, make_teacher, relate
     from collegium.utils.progress import Display
 
     machine = machine or Machine()
     splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
     chosen = split or splits.names()[-1]
-    examined = splits.get(chosen)
-    told = None if labels is None else as_labels(labels)
-    network = make_teacher("model", model, input_spec_of(splits.train), told)
+    given = None if labels is None else as_labels(labels)
+    network = make_teacher("", model, input_spec_of(splits.train), given)
+    label_map = relate("", network.classes, splits.train.classes, given)
     for doubt in network.origin.doubts:
         Display(label="evaluate").warn(doubt)
-    mapped = relate("model", network.classes, splits.train.classes, told)
+    return _measure(network, splits.get(chosen), chosen, batch_size, machine, label_map)
+
+
+def _measure(
+    network: "Network",
+    data: "ImageData",
+    split: str,
+    batch_size: int,
+    machine: Machine,
+    labels: "LabelMap | None",
+) -> Evaluation:
+    import time
+
+    from collegium.build import make_fabric
+    from collegium.evaluation.predict import check_measurable, predict
+    from collegium.models.network import parameter_count
+
     fabric = make_fabric(machine)
+    options: dict[str, Any] = {"device": fabric.device, "precision": fabric.autocast}
     started = time.perf_counter()
-    found = predict(
-        network.to(fabric.device),
-        examined,
-        batch_size=batch_size,
-        device=fabric.device,
-        precision=fabric.autocast,
-        labels=mapped,
-    )
+    network.to(fabric.device)
+    found = predict(network, data, batch_size=batch_size, labels=labels, **options)
     seconds = time.perf_counter() - started
-    check_measurable(found, chosen)
-    return {
-        "split": chosen,
-        "images": len(examined),
-        "accuracy": found.accuracy,
-        "loss": found.loss,
-        "ece": found.ece,
-        "parameters": parameter_count(network),
-        "seconds": seconds,
-        "images_per_s": len(examined) / seconds,
+    check_measurable(found, split)
+    return Evaluation(
+        split=split,
+        images=len(data),
+        accuracy=found.accuracy,
+        loss=found.loss,
+        ece=found.ece,
+        parameters=parameter_count(network),
+        seconds=seconds,
+        images_per_s=len(data) / seconds,
         **found.of_known(),
-        **({"notes": list(network.origin.notes)} if network.origin.notes else {}),
-    }
+        notes=list(network.origin.notes) or None,
+    )

@@ -187,7 +187,7 @@ def make_teacher(
     """A frozen network; a module given from Python is copied, so that ours stays frozen.
 
     Args:
-        name: of the teacher.
+        name: of the teacher; empty for a network that is no teacher.
         model: a model string, or a module.
         input_spec: what it looks at; its own classes may be others.
         labels: its classes, where it does not say them itself: their order is that of its logits.
@@ -232,11 +232,12 @@ def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say whose request it was that is refused."""
+    """Name the teacher in an error, or the model where the name is empty."""
     try:
         yield
     except RequestError as error:
-        raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
+        whose = f"teacher {name}" if name else "model"
+        raise type(error).__new__(type(error), f"{whose}: {error}") from None
 
 
 def make_ensemble(

@@ -198,7 +198,7 @@ def _part(content: Json, name: str) -> Json:
     return part
 
 
-def refuse_other_teachers(where: str, was: list[Json], now: list[Json]) -> None:
+def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:
     """Refuse to go on with other teachers than the run was started with.
 
     Raises:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -335,7 +336,7 @@ class Session:
             record.write_json(RUN, content)  # the last: with it there is a run to go on with
         self.fabric.barrier()
 
-    def _now(self) -> tuple[Json, list[Json]]:
+    def _now(self) -> tuple[Json, Sequence[Json]]:
         """What run.json and teachers.json say of the run as it is now."""
         content = {
             **self.request.to_json(),
@@ -362,7 +363,7 @@ class Session:
         return {"code": found} if found else {}
 
     def _check_same(
-        self, record: Record, content: Json, teachers: list[Json], allowed: Allowed
+        self, record: Record, content: Json, teachers: Sequence[Json], allowed: Allowed
     ) -> None:
         """Refuse to go on with what is not the run that was started."""
         where, was = str(record.folder), record.run
