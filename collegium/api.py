@@ -1,4 +1,4 @@
-"""What Python calls: `distill`, `execute`, `resume`, `evaluate`."""
+"""The functions of `import collegium`: `distill`, `execute`, `resume`, `evaluate`."""
 
 import dataclasses
 import os
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from collegium.data import ImageData, Splits
+    from collegium.evaluation.predict import Predictions
     from collegium.models.network import Network
     from collegium.teachers.label_map import LabelMap
 
@@ -75,7 +76,7 @@ def distill(
         validation: part of `train` held out where `val` is not given.
         augment: a key of `collegium.data.RECIPES`; by default what suits the data.
         views: of an example, 0 for no limit; by default a quarter of the epochs.
-        store: a folder for the teachers' answers, so that nobody has to ask them twice.
+        store: a folder for the teachers' outputs, so that each is computed once.
         labels: for teachers with other classes than the data's, by their name: a mapping from
             each of their classes to the student's it stands for, the names of their classes in the
             order of their logits, or a JSON file with either. Not needed where names agree.
@@ -91,7 +92,7 @@ def distill(
         The record: the run folder.
 
     Raises:
-        RequestError: what was asked cannot work; nothing was started.
+        RequestError: the request cannot work; nothing was started.
         NumericsError: a NaN or an infinity; the last checkpoint is kept.
     """
     from collegium.build import splits_from
@@ -133,19 +134,20 @@ def execute(
     epochs: int | None = None,
     changed_code: bool = False,
 ) -> Record:
-    """Make a run happen and leave its record.
+    """Carry out a run and write its record.
 
     Args:
         run: what to do.
         out: the run folder.
         overwrite: replace a run that is in the folder.
-        resume: go on from the newest checkpoint in the folder.
+        resume: continue from the newest checkpoint in the folder.
         quiet: show no progress.
         label: shown in front of progress lines.
-        tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
-        epochs: with `resume`, how many there are to be now: from the checkpoint on the learning
-            rate follows the schedule of so many.
-        changed_code: with `resume`, go on though the source of a network is not what it was.
+        tensorboard: write metrics as TensorBoard events too; a resumed run that has some
+            writes them in any case.
+        epochs: with `resume`, the new number of epochs; from the checkpoint on the learning rate
+            follows the schedule of that number.
+        changed_code: with `resume`, continue although the source of a network has changed.
     """
     from collegium.records.tensorboard import wants_events
     from collegium.runner.changes import Allowed, check_epochs
@@ -153,7 +155,7 @@ def execute(
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
         raise RequestError(
-            "epochs and changed_code are of a run that goes on: give resume=True too"
+            "epochs and changed_code are for a run that is resumed: give resume=True too"
         )
     check_folder(out, overwrite or resume)
     if resume and epochs is not None:
@@ -203,13 +205,13 @@ def resume(
     changed_code: bool = False,
     **machine: Any,
 ) -> Record:
-    """Go on where a stopped run was, exactly; a finished one is left as it is.
+    """Resume a stopped run exactly where it was; a finished one is left as it is.
 
     Args:
         folder: of the run.
         quiet: show no progress.
-        epochs: how many there are to be now, also of a finished run, see `execute`.
-        changed_code: go on though the source of a network is not what it was.
+        epochs: the new number of epochs, also of a finished run, see `execute`.
+        changed_code: continue although the source of a network has changed.
         **machine: fields of `Machine` that are other than they were: devices, accelerator, threads,
             workers, checkpoint_every, teacher_batch. Other devices or threads round otherwise.
 
@@ -278,39 +280,46 @@ def evaluate(
     label_map = relate("", network.classes, splits.train.classes, given)
     for doubt in network.origin.doubts:
         Display(label="evaluate").warn(doubt)
-    return _measure(network, splits.get(chosen), chosen, batch_size, machine, label_map)
+    found, seconds = _predict(network, splits.get(chosen), machine, batch_size, label_map)
+    return _evaluation(network, found, chosen, seconds)
 
 
-def _measure(
+def _predict(
     network: "Network",
     data: "ImageData",
-    split: str,
-    batch_size: int,
     machine: Machine,
+    batch_size: int,
     labels: "LabelMap | None",
-) -> Evaluation:
+) -> "tuple[Predictions, float]":
+    """Predictions on a split, and the seconds that they took."""
     import time
 
     from collegium.build import make_fabric
-    from collegium.evaluation.predict import check_measurable, predict
-    from collegium.models.network import parameter_count
+    from collegium.evaluation.predict import predict
 
     fabric = make_fabric(machine)
     options: dict[str, Any] = {"device": fabric.device, "precision": fabric.autocast}
     started = time.perf_counter()
     network.to(fabric.device)
     found = predict(network, data, batch_size=batch_size, labels=labels, **options)
-    seconds = time.perf_counter() - started
+    return found, time.perf_counter() - started
+
+
+def _evaluation(network: "Network", found: "Predictions", split: str, seconds: float) -> Evaluation:
+    from collegium.evaluation.predict import check_measurable
+    from collegium.models.network import parameter_count
+
     check_measurable(found, split)
+    images = len(found.labels_N)
     return Evaluation(
         split=split,
-        images=len(data),
+        images=images,
         accuracy=found.accuracy,
         loss=found.loss,
         ece=found.ece,
         parameters=parameter_count(network),
         seconds=seconds,
-        images_per_s=len(data) / seconds,
+        images_per_s=images / seconds,
         **found.of_known(),
         notes=list(network.origin.notes) or None,
     )

@@ -75,7 +75,7 @@ class MetricsLine(FlatRecord):
         epoch: number of the epoch, from 0.
         step: steps so far.
         split: `train`, `validation` or `test`; `watched` is the test split after each epoch, only
-            where `compare --best-test` asked for it.
+            with `compare --best-test`.
         accuracy: on `train` of the augmented views, as training saw them.
         terms: mean of each term, scaled; they add up to `loss`.
         loss: on `train` the training loss, else the mean cross entropy in nats.
@@ -130,7 +130,7 @@ class TeacherRecord(FlatRecord):
         parameters: their number.
         changes: what made it fast: `folded`, `channels-last`, `low precision`, `compiled in ...`.
         licence: of its weights, as their file, their library or `?licence=` says; `unknown` where
-            none of them says it.
+            none of them does.
         accuracy: on the validation split, if there is one, and of that on 1,000 images, unless the
             method chooses by it; too high for a teacher that was trained on these very images.
         images_known: only of a teacher that does not know every class: how many of these images

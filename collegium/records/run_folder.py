@@ -78,8 +78,8 @@ class Record(AbstractDrawing):
         record = cls(folder)
         if record.holds_run() and not overwrite:
             raise FolderError(
-                f"{folder} holds a run already; choose another --out, give --overwrite, or go on "
-                f"with: collegium resume {folder}"
+                f"{folder} holds a run already; choose another --out, give --overwrite, or resume "
+                f"it: collegium resume {folder}"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)

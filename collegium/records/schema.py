@@ -226,7 +226,7 @@ def _once(pairs: list[tuple[str, Any]]) -> Json:
 
 
 def wrong(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[str]:
-    """Keys whose values are of another kind than a table says; unknown keys are ignored."""
+    """Keys whose values are of another kind than a table declares; unknown keys are ignored."""
     return (key for key, value in content.items() if not fits(value, kinds.get(key, Any)))
 
 

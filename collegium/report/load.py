@@ -168,7 +168,7 @@ def last_written(run_data: RunData) -> str:
     if not path.is_file():
         return "no epoch is done yet"
     when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return f"last heard of on {when:%Y-%m-%d at %H:%M:%S} UTC"
+    return f"last written on {when:%Y-%m-%d at %H:%M:%S} UTC"
 
 
 @dataclass(frozen=True)
