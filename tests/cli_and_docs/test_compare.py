@@ -264,7 +264,7 @@ def test_the_answer_is_in_words() -> None:
     assert answer({"vanilla": alone, "at": bad}).startswith("Did distillation help? No: at")
     unsure = outcomes("kd", 0.95, 0.88, 0.93)
     assert "Unclear" in answer({"vanilla": alone, "kd": unsure})
-    assert "one seed says nothing" in answer({"vanilla": alone, "kd": outcomes("kd", 0.9)})
+    assert "one seed does not show" in answer({"vanilla": alone, "kd": outcomes("kd", 0.9)})
     assert "Unknown" in answer({"vanilla": outcomes("vanilla"), "kd": good})
 
 
