@@ -1,4 +1,4 @@
-"""What Python calls: `distill`, `execute`, `resume`, `evaluate`."""
+"""The functions of `import collegium`: `distill`, `execute`, `resume`, `evaluate`."""
 
 import dataclasses
 import os
@@ -10,7 +10,8 @@ from collegium.config.options import Machine
 from collegium.config.run import Run
 from collegium.errors import Interrupted, RequestError, ResourceError
 from collegium.methods.base import AbstractMethod, check_parts
-from collegium.records.run_folder import Json, Record
+from collegium.records.results import Evaluation
+from collegium.records.run_folder import Record
 from collegium.runner.folders import check_folder, finished, foreign_parts, go_on
 from collegium.utils.from_json import (
     ImageSize,
@@ -20,9 +21,13 @@ from collegium.utils.from_json import (
 from collegium.utils.torch_state import as_ever
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from torch import nn
 
-    from collegium.data import Splits
+    from collegium.data import ImageData, Splits
+    from collegium.evaluation.predict import Predictions
+    from collegium.models.network import Network
+    from collegium.teachers.label_map import LabelMap
 
 
 @as_ever
@@ -104,19 +109,20 @@ def execute(
     epochs: int | None = None,
     changed_code: bool = False,
 ) -> Record:
-    """Make a run happen and leave its record.
+    """Carry out a run and write its record.
 
     Args:
         run: what to do.
         out: the run folder.
         overwrite: replace a run that is in the folder.
-        resume: go on from the newest checkpoint in the folder.
+        resume: continue from the newest checkpoint in the folder.
         quiet: show no progress.
         label: shown in front of progress lines.
-        tensorboard: write metrics as TensorBoard events too; a run that has some goes on with them.
-        epochs: with `resume`, how many there are to be now: from the checkpoint on the learning
-            rate follows the schedule of so many.
-        changed_code: with `resume`, go on though the source of a network is not what it was.
+        tensorboard: write metrics as TensorBoard events too; a resumed run that has some
+            writes them in any case.
+        epochs: with `resume`, the new number of epochs; from the checkpoint on the learning rate
+            follows the schedule of that number.
+        changed_code: with `resume`, continue although the source of a network has changed.
     """
     from collegium.records.tensorboard import wants_events
     from collegium.runner.changes import Allowed, check_epochs
@@ -124,7 +130,7 @@ def execute(
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
         raise RequestError(
-            "epochs and changed_code are of a run that goes on: give resume=True too"
+            "epochs and changed_code are for a run that is resumed: give resume=True too"
         )
     check_folder(out, overwrite or resume)
     if resume and epochs is not None:
@@ -228,7 +234,7 @@ def evaluate(
     image_size: ImageSize = Run.image_size,
     classes: tuple[str, ...] = (),
     labels: Any = None,
-) -> Json:
+) -> Evaluation:
     """Accuracy, loss and calibration of a network on a split.
 
     Args:
@@ -244,54 +250,64 @@ def evaluate(
         labels: a label map, where the network has other classes, see `distill`.
 
     Returns:
-        `split images accuracy loss ece parameters seconds images_per_s`; for a network that does
-        not know every class also `images_known` and `accuracy_known`, and loss and ece are of these
-        images; `notes` on how its weights were loaded, where there are any.
+        The metrics, as attributes and as keys.
 
     Raises:
         RequestError: no such model or data, or a model without weights.
         NumericsError: a logit is NaN or infinite.
     """
-    import time
-
     from collegium.build import input_spec_of, make_runtime, make_splits, make_teacher, relate
-    from collegium.evaluation.predict import check_measurable, predict
     from collegium.models.features.work import multiply_adds
-    from collegium.models.network import parameter_count
     from collegium.utils.progress import Display
 
     machine = machine or Machine()
     splits = make_splits(data, validation, seed, image_size, machine, classes=classes)
     chosen = split or splits.names()[-1]
-    examined = splits.get(chosen)
-    told = None if labels is None else as_labels(labels)
-    network = make_teacher("model", model, input_spec_of(splits.train), told)
+    given = None if labels is None else as_labels(labels)
+    network = make_teacher("", model, input_spec_of(splits.train), given)
+    label_map = relate("", network.classes, splits.train.classes, given)
     for doubt in network.origin.doubts:
         Display(label="evaluate").warn(doubt)
-    mapped = relate("model", network.classes, splits.train.classes, told)
     runtime = make_runtime(machine, "evaluate")
     runtime.set_threads(batch_size * multiply_adds(network, splits.train.shape))
-    fabric = runtime.fabric
+    found, seconds = _predict(network, splits.get(chosen), runtime.fabric, batch_size, label_map)
+    return _evaluation(network, found, chosen, seconds)
+
+
+def _predict(
+    network: "Network",
+    data: "ImageData",
+    fabric: "Fabric",
+    batch_size: int,
+    labels: "LabelMap | None",
+) -> "tuple[Predictions, float]":
+    """Predictions on a split, and the seconds that they took."""
+    import time
+
+    from collegium.evaluation.predict import predict
+
+    options: dict[str, Any] = {"device": fabric.device, "precision": fabric.autocast}
     started = time.perf_counter()
-    found = predict(
-        network.to(fabric.device),
-        examined,
-        batch_size=batch_size,
-        device=fabric.device,
-        precision=fabric.autocast,
-        labels=mapped,
-    )
-    seconds = time.perf_counter() - started
-    check_measurable(found, chosen)
-    return {
-        "split": chosen,
-        "images": len(examined),
-        "accuracy": found.accuracy,
-        "loss": found.loss,
-        "ece": found.ece,
-        "parameters": parameter_count(network),
-        "seconds": seconds,
-        "images_per_s": len(examined) / seconds,
+    network.to(fabric.device)
+    found = predict(network, data, batch_size=batch_size, labels=labels, **options)
+    return found, time.perf_counter() - started
+
+
+def _evaluation(network: "Network", found: "Predictions", split: str, seconds: float) -> Evaluation:
+    from collegium.evaluation.predict import check_measurable
+    from collegium.models.network import parameter_count
+
+    check_measurable(found, split)
+    images = len(found.labels_N)
+    return Evaluation(
+        split=split,
+        images=images,
+        accuracy=found.accuracy,
+        loss=found.loss,
+        ece=found.ece,
+        parameters=parameter_count(network),
+        seconds=seconds,
+        images_per_s=images / seconds,
         **found.of_known(),
-        **({"notes": list(network.origin.notes)} if network.origin.notes else {}),
-    }
+        notes=list(network.origin.notes) or None,
+    )

@@ -236,7 +236,7 @@ def make_teacher(
     """A frozen network; a module given from Python is copied, so that ours stays frozen.
 
     Args:
-        name: of the teacher.
+        name: of the teacher; empty for a network that is no teacher.
         model: a model string, or a module.
         input_spec: of the data; the teacher's own classes may be others.
         labels: its classes in the order of its logits, where its weights do not name them.
@@ -281,11 +281,12 @@ def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the teacher's name into the message of a refused request."""
+    """Name the teacher in an error, or the model where the name is empty."""
     try:
         yield
     except RequestError as error:
-        raise type(error).__new__(type(error), f"teacher {name}: {error}") from None
+        whose = f"teacher {name}" if name else "model"
+        raise type(error).__new__(type(error), f"{whose}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from collegium.evaluation.predict import BINS, Predictions
+from collegium.evaluation.metrics import Bin, calibration_error, cross_entropy, reliability
 
 HOTTEST = 100.0
 """Temperatures are searched between this and its inverse."""
@@ -18,21 +16,6 @@ HOTTEST = 100.0
 Outcome = Literal["found", "at least", "at most", "none"]
 """Result of a search for a temperature: a minimum inside the range; a minimum beyond one of its
 ends; no temperature makes the logits better than a uniform guess."""
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Examples of about the same confidence.
-
-    Attributes:
-        share: of all examples, 0..1.
-        confidence: their mean, 0..1.
-        accuracy: part of them that is right.
-    """
-
-    share: float
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -91,16 +74,14 @@ def calibrate(
         extra: added to both losses: the entropy within merged classes.
     """
     best = best_temperature(logits_NC, labels_N)
-    index_N = torch.arange(len(labels_N))
-    as_is = Predictions(logits_NC, labels_N, index_N)
-    cooled = Predictions(logits_NC / best.value, labels_N, index_N)
+    cooled_NC = logits_NC / best.value
     return Calibration(
-        as_is.loss + extra,
-        as_is.ece,
+        cross_entropy(logits_NC, labels_N) + extra,
+        calibration_error(logits_NC, labels_N),
         best.value,
         best.outcome,
-        cooled.loss + extra,
-        math.nan if best.outcome == "none" else cooled.ece,
+        cross_entropy(cooled_NC, labels_N) + extra,
+        math.nan if best.outcome == "none" else calibration_error(cooled_NC, labels_N),
         reliability(logits_NC, labels_N),
     )
 
@@ -120,7 +101,7 @@ def best_temperature(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"
     double_NC = logits_NC.double()
 
     def loss(coldness: float) -> float:  # convex in the inverse of the temperature
-        return F.cross_entropy(double_NC * coldness, labels_N).item()
+        return cross_entropy(double_NC * coldness, labels_N)
 
     if _slope(double_NC, labels_N, 0.0) >= 0:
         return Temperature(math.inf, "none")
@@ -143,16 +124,3 @@ def _slope(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"], coldnes
     expected_N = ((logits_NC * coldness).softmax(dim=1) * logits_NC).sum(dim=1)
     slope = (expected_N - logits_NC.gather(1, labels_N[:, None])[:, 0]).mean().item()
     return 0.0 if abs(slope) <= 1e-12 * logits_NC.abs().amax().item() else slope
-
-
-def reliability(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> tuple[Bin, ...]:
-    """Accuracy of examples by confidence, in the bins of the calibration error."""
-    confidence_N, classes_N = logits_NC.softmax(dim=1).double().max(dim=1)
-    right_N = (classes_N == labels_N).double()
-    place_N = (confidence_N * BINS).long().clamp_max(BINS - 1)
-    found = []
-    for place in place_N.unique().tolist():
-        inside = place_N == place
-        share = inside.double().mean().item()
-        found.append(Bin(share, confidence_N[inside].mean().item(), right_N[inside].mean().item()))
-    return tuple(found)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from collegium.evaluation.metrics import correct
 from collegium.models.network import Network, parameter_count
 from collegium.models.state import state_tensors
 
@@ -143,4 +144,4 @@ def right(
     block: int = BLOCK,
 ) -> Bool[Tensor, " B"]:
     """Whether a network is right on each image."""
-    return in_blocks(network, images_BDHW, block).argmax(dim=1) == labels_B
+    return correct(in_blocks(network, images_BDHW, block), labels_B)

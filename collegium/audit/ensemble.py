@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from collegium.evaluation.metrics import correct
+
 STEPS = 2000
 """Most steps of the maximum-likelihood fit."""
 STILL = 1e-7
@@ -56,10 +58,12 @@ class Ensemble:
     @cached_property
     def single_right_NT(self) -> Bool[Tensor, "N T"]:
         """Whether each teacher is right, as `Predictions.right_N` defines it."""
-        classes_NT = self.logits_NTC.argmax(dim=2)
-        if self.groups_TC is None:
-            return classes_NT == self.labels_N[:, None]
-        return self.groups_TC.mT.gather(0, classes_NT) == self.groups_TC[:, self.labels_N].mT
+        groups = [None] * self.teachers if self.groups_TC is None else self.groups_TC
+        columns = [
+            correct(logits_NC, self.labels_N, groups_C)
+            for logits_NC, groups_C in zip(self.logits_NTC.unbind(dim=1), groups, strict=True)
+        ]
+        return torch.stack(columns, dim=1)
 
     def rows(self, rows: Int[Tensor, " M"]) -> "Ensemble":
         """The same on some of the examples."""
@@ -106,10 +110,9 @@ class Ensemble:
         return torch.where(none_N1, self.known_NT.to(masked_NT), masked_NT)
 
     def _names(self, scores_NC: Tensor, used_T: Tensor) -> Bool[Tensor, " N"]:
-        classes_N = scores_NC.argmax(dim=1)
         if self.groups_TC is None:
-            return classes_N == self.labels_N
-        return self._same(self.groups_TC, used_T)[self.labels_N, classes_N]
+            return correct(scores_NC, self.labels_N)
+        return self._same(self.groups_TC, used_T)[self.labels_N, scores_NC.argmax(dim=1)]
 
     def _same(self, groups_TC: Tensor, used_T: Tensor) -> Bool[Tensor, "C C"]:
         """The classes (columns) that all teachers that count merge with a class (rows)."""

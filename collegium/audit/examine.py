@@ -155,7 +155,7 @@ def _report(context: AuditContext, outputs: Mapping[str, Predictions], probe: in
         "head_room": _room_json(finite, room),
         "head_room_of_knowing": _room_json(finite, known),
         "head_room_of_sound": _room_json(healthy, fewer),
-        "findings": [dataclasses.asdict(f) | {"alarm": f.alarm} for f in findings],
+        "findings": [finding.to_json() for finding in findings],
         "advice": [advice[0], *_caveats(len(context.data), left_out), *advice[1:]],
     }
 

@@ -1,8 +1,8 @@
-"""What an audit finds about one teacher."""
+"""A finding of the audit about one teacher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Kind = Literal[
     "not-finite",
@@ -33,7 +33,7 @@ REMEDIES: tuple[Kind, ...] = (
     "input-size",
     "foreign-statistics",
 )
-"""What was tried, and helps."""
+"""Kinds of a change that was tried and raises the accuracy."""
 NOTES: tuple[Kind, ...] = (
     "above-promise",
     "silent-classes",
@@ -41,20 +41,20 @@ NOTES: tuple[Kind, ...] = (
     "unknown-classes",
     "not-tried",
 )
-"""What is worth knowing and no sign that something went wrong."""
+"""Kinds that are worth knowing but do not mean that something went wrong."""
 IDLE: tuple[Kind, ...] = ("silent-classes", "unsettled-statistics")
-"""What an alarm explains."""
+"""Kinds that are left out if the teacher has an alarm, which explains them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a teacher that whoever trains should know.
+    """Something about a teacher that its user should know.
 
     Attributes:
         teacher: its name.
-        kind: what it is.
-        text: in words, with what would mend it.
-        mended: the accuracy it would have then, 0..1, where that was measured.
+        kind: of the finding.
+        text: the finding as a sentence, with a remedy where one is known.
+        mended: the accuracy with the remedy, 0..1, where that was measured.
     """
 
     teacher: str
@@ -67,9 +67,13 @@ class Finding:
         """Whether the teacher looks mis-loaded."""
         return self.kind not in NOTES
 
+    def to_json(self) -> dict[str, Any]:
+        """The finding as audit.json has it: its fields, and `alarm`."""
+        return asdict(self) | {"alarm": self.alarm}
+
 
 def most_likely(findings: Sequence[Finding]) -> list[Finding]:
-    """Of several remedies for one teacher the one that helps most; alarms make notes idle."""
+    """Keep the remedy that helps most, and no `IDLE` findings beside an alarm."""
     remedies = [finding for finding in findings if finding.kind in REMEDIES]
     best = max(remedies, key=lambda finding: finding.mended or 0.0, default=None)
     kept = [finding for finding in findings if finding.kind not in REMEDIES or finding is best]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from collegium.audit.ensemble import Ensemble, best_shares, cross_fitted
+from collegium.evaluation.metrics import share
 from collegium.evaluation.predict import Predictions
 from collegium.weighting.posterior import posterior_weights
 
@@ -135,14 +136,14 @@ def head_room(
         known_T=tuple(ensemble.known_NT.sum(dim=0).tolist()),
         single_T=tuple(single_T.tolist()),
         best=best,
-        mean=_part(mean),
-        mean_of_logits=_part(ensemble.right_by_logits()),
-        mixture=_part(ensemble.right(shares_T)),
-        mixture_cross_fitted=_part(mixed),
+        mean=share(mean),
+        mean_of_logits=share(ensemble.right_by_logits()),
+        mixture=share(ensemble.right(shares_T)),
+        mixture_cross_fitted=share(mixed),
         shares_T=tuple(shares_T.tolist()),
-        oracle=_part(oracle),
+        oracle=share(oracle),
         only_T=tuple(only_NT.double().mean(dim=0).tolist()),
-        without_T=tuple(_part(right) for right in without) if several else (math.nan,),
+        without_T=tuple(share(right) for right in without) if several else (math.nan,),
         posterior_T=_posterior(ensemble),
         gain_of_oracle=difference(oracle, mean),
         gain_of_mixture=difference(mixed, mean),
@@ -174,10 +175,6 @@ def half_width(accuracy: float, examples: int) -> float:
     """
     spread = accuracy * (1 - accuracy) / examples + Z_95**2 / (4 * examples**2)
     return Z_95 * math.sqrt(spread) / (1 + Z_95**2 / examples)
-
-
-def _part(right_N: Bool[Tensor, " N"]) -> float:
-    return right_N.double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,9 @@ def compare_pairs(predictions: Sequence[Predictions]) -> Pairs:
     (0.666..., 1.0, 0.5)
     """
     wrong_NT = torch.stack([~one.right_N for one in predictions], dim=1).double()
-    same_TNT = torch.stack([_same(one, predictions) for one in predictions])
+    same_TNT = torch.stack(
+        [torch.stack([one.same_N(other) for other in predictions], dim=1) for one in predictions]
+    )
     both_TT = wrong_NT.mT @ wrong_NT
     same_wrong_TT = (same_TNT * (wrong_NT.mT[:, :, None] * wrong_NT)).sum(dim=1)
     errors_T1 = wrong_NT.sum(dim=0)[:, None]
@@ -222,15 +221,6 @@ def compare_pairs(predictions: Sequence[Predictions]) -> Pairs:
         same_errors=_square(same_wrong_TT / errors_T1),
         double_fault=_square(both_TT / len(wrong_NT)),
     )
-
-
-def _same(one: Predictions, predictions: Sequence[Predictions]) -> Bool[Tensor, "N T"]:
-    """Where others predict the class that one predicts."""
-    columns = [
-        (one.names(other.classes_N) & other.finite_N) | (other.names(one.classes_N) & one.finite_N)
-        for other in predictions
-    ]
-    return torch.stack(columns, dim=1)
 
 
 def _square(values_TT: Float[Tensor, "T T"]) -> Square:

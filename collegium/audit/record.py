@@ -14,10 +14,10 @@ FILES = ("audit.json", "audit.md", "audit.html")
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds an audit already, before anything is measured.
+    """Refuse a folder that holds an audit already; called before anything is measured.
 
     Raises:
-        FolderError: it does, or is a file.
+        FolderError: it holds one, or is a file.
     """
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
@@ -42,7 +42,7 @@ def write_audit(out: Path, found: dict[str, Any]) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for what is no number: JSON has no other word for it."""
+    """A copy with None in place of NaN and infinities, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,6 +13,7 @@ from collegium.audit.finding import Finding, Kind
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.statistics import SETTLED, Misfit, misfit
 from collegium.audit.symptoms import LEAST, SURE
+from collegium.evaluation.metrics import share
 from collegium.models.network import Network, Preprocess
 from collegium.plots.words import percent
 
@@ -172,8 +173,7 @@ def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], 
             right_B = right(shown, views_BDHW, sample.labels_B[few], block)
         except _UNFIT:
             return None
-        accuracy = right_B.double().mean().item()
-        trial = Trial(remedy, accuracy, difference(right_B, own_B[few]), count)
+        trial = Trial(remedy, share(right_B), difference(right_B, own_B[few]), count)
         if not trial.helps:
             return None
         return trial if _fits(misfit(shown, views_BDHW, block), known, remedy) else None

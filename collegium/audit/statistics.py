@@ -19,6 +19,7 @@ from collegium.audit.cost import BLOCK, Sample, in_blocks, right
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Difference, difference
 from collegium.audit.symptoms import LEAST, SURE
+from collegium.evaluation.metrics import share
 from collegium.models.network import Network
 from collegium.models.user_modules import copied
 from collegium.plots.words import percent
@@ -205,7 +206,7 @@ def examine_statistics(
     except ValueError:  # a layer with a single value per image
         return
     gain = difference(now_B, right(network, images_BDHW, labels_B, block))
-    accuracy = now_B.double().mean().item()
+    accuracy = share(now_B)
     layer = far.foreign
     strange = layer is not None and layer.misfit > STRANGE
     if layer is not None and (_helps(gain, accuracy) or (weak and strange)):

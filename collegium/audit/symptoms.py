@@ -11,6 +11,7 @@ from torch import Tensor
 from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
 from collegium.audit.headroom import Z_95, difference
+from collegium.evaluation.metrics import correct, share
 from collegium.evaluation.predict import Predictions
 from collegium.plots.words import listed, percent
 
@@ -50,10 +51,10 @@ def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> 
     if _are_shares(outputs.logits_NC):
         text = "gives only values in 0..1, as after a sigmoid: logits are needed"
         yield Finding(name, "probabilities", text)
-    share, place = _favourite(outputs)
-    if share >= 0.99 and _largest(outputs.labels_N, len(classes)) < 0.9:
+    part, place = _favourite(outputs)
+    if part >= 0.99 and _largest(outputs.labels_N, len(classes)) < 0.9:
         text = (
-            f"predicts {classes[place]!r} of {percent(share, 1)} of all images, whatever they show"
+            f"predicts {classes[place]!r} of {percent(part, 1)} of all images, whatever they show"
         )
         yield Finding(name, "constant", text)
         return
@@ -141,9 +142,9 @@ def readout(outputs: Predictions) -> float:
         known_MP = features_NP[others]
         ridge_PP = known_MP.mT @ known_MP + torch.eye(known_MP.shape[1])
         map_PC = torch.linalg.solve(ridge_PP, known_MP.mT @ target_NC[others])
-        return (features_NP[rows] @ map_PC).argmax(dim=1) == outputs.labels_N[rows]
+        return correct(features_NP[rows] @ map_PC, outputs.labels_N[rows])
 
-    return halves(right, len(outputs.labels_N)).double().mean().item()
+    return share(halves(right, len(outputs.labels_N)))
 
 
 def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, float] | None:
@@ -153,7 +154,7 @@ def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, floa
     reverse, so that chance does not look like a permutation.
     """
     count = len(classes)
-    right_N = outputs.classes_N == outputs.labels_N
+    right_N = outputs.right_N
 
     def right(rows: Tensor, others: Tensor) -> Tensor:
         order_C = _assignment(outputs.classes_N[others], outputs.labels_N[others], count)
@@ -165,11 +166,11 @@ def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, floa
     moved_N = (order_C.argsort() != torch.arange(count))[outputs.labels_N]
     if gain.mean < LEAST or gain.mean < SURE * gain.half_width or not moved_N.any():
         return None
-    before, after = (part[moved_N].double().mean().item() for part in (right_N, fixed_N))
+    before, after = (share(part[moved_N]) for part in (right_N, fixed_N))
     # A weak teacher that confuses two classes is not one whose classes are exchanged.
     if after < max(2 * before, 2 / count):
         return None
-    accuracy = fixed_N.double().mean().item()
+    accuracy = share(fixed_N)
     if accuracy < KNOWN * readout(outputs):  # any order helps an untrained head
         return None
     text = (
@@ -232,7 +233,7 @@ def _never_predicted_text(
 ) -> str:
     others_N = ~torch.isin(outputs.labels_N, torch.tensor(missing))
     names = listed([classes[place] for place in missing], SHOWN)
-    right = (outputs.classes_N == outputs.labels_N)[others_N].double().mean().item()
+    right = share(outputs.right_N[others_N])
     return (
         f"never predicts {names}; on the other classes it is right on {percent(right, 1)}: "
         "a specialist?"

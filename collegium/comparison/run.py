@@ -281,10 +281,10 @@ def _outcomes(row: MethodSpec, todo: Sequence[Job], errors: Mapping[Path, str]) 
 
 def _summary(record: Record) -> Json:
     summary = record.answer()
-    agreements = [value for key, value in summary.items() if key.startswith("agreement.")]
+    agreements = list(summary.agreement.values())
     lines = record.metrics("train")
     return {
         **summary,
         "agreement": sum(agreements) / len(agreements) if agreements else None,
-        "weights_entropy": lines[-1].get("weights_entropy") if lines else None,
+        "weights_entropy": lines[-1].weights_entropy if lines else None,
     }

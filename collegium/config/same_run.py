@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _part(content: Json, name: str) -> Json:
     return part
 
 
-def refuse_other_teachers(where: str, was: list[Json], now: list[Json]) -> None:
+def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:
     """Refuse to resume a run with other teachers than it was started with.
 
     Raises:

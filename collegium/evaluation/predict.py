@@ -1,36 +1,37 @@
-"""What a network makes of a data set.
+"""The predictions of a network on a split, and what is measured of them.
 
-`Predictions` defines accuracy, loss and calibration; every command measures by it.
+`Predictions` is the one definition of accuracy, loss, agreement and calibration on a split. The
+validation, the final evaluation, `evaluate`, `audit` and `export` all measure with it.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.data import ImageData, Loader
 from collegium.errors import NumericsError, RequestError
+from collegium.evaluation import metrics
 from collegium.teachers.label_map import LabelMap
+from collegium.types import Batch
 
-BINS = 15
-"""Bins of the calibration error, as in Guo et al. 2017."""
+Forward = Callable[[Batch], Tensor]
+"""Gives logits (B, C) of a batch."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A network's logits on a data set.
+    """A network's logits on a split.
 
     Attributes:
         logits_NC: raw scores, on the CPU.
         labels_N: true classes.
         index_N: positions in the official split.
-        labels: how the network's own classes are these; None where they are the same.
+        labels: maps the network's own classes to those of the data; None where they are the same.
     """
 
     logits_NC: Float[Tensor, "N C"]
@@ -45,28 +46,46 @@ class Predictions:
 
     @property
     def finite_N(self) -> Bool[Tensor, " N"]:
-        """Whether all logits of an example are numbers."""
-        return self.logits_NC.isfinite().all(dim=1)
+        """Whether all logits of an example are finite."""
+        return metrics.finite(self.logits_NC)
 
     @property
     def right_N(self) -> Bool[Tensor, " N"]:
-        """Whether the class is right; where several are not told apart, whether it is of them.
+        """Whether the class is correct, or in the group of the label if the network has groups.
 
-        Logits that are NaN or infinite are never right.
+        An example with a NaN or infinite logit is never correct.
         """
-        return self.names(self.labels_N)
+        return metrics.correct(self.logits_NC, self.labels_N, self._groups)
 
-    def names(self, classes_N: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-        """Whether the network says these classes, or ones that it does not tell from them."""
-        if self.labels is None:
-            return (self.classes_N == classes_N) & self.finite_N
-        groups_C = torch.tensor(self.labels.group_of)
-        return (groups_C[self.classes_N] == groups_C[classes_N]) & self.finite_N
+    @property
+    def known_N(self) -> Bool[Tensor, " N"]:
+        """Whether the example's class is one that the network knows."""
+        if self._groups is None:
+            return torch.ones_like(self.labels_N, dtype=torch.bool)
+        return torch.tensor(self._groups)[self.labels_N] >= 0
+
+    @property
+    def _groups(self) -> tuple[int, ...] | None:
+        return None if self.labels is None else tuple(self.labels.group_of)
+
+    def same_N(self, other: "Predictions") -> Bool[Tensor, " N"]:
+        """Whether two networks predict the same class of an example.
+
+        Classes that one of the two does not distinguish are the same. An example with a NaN or
+        infinite logit is the same as nothing.
+        """
+        pair = self.classes_N, other.classes_N
+        same_N = metrics.same_class(*pair, self._groups) | metrics.same_class(*pair, other._groups)
+        return same_N & self.finite_N & other.finite_N
+
+    def agreement(self, other: "Predictions") -> float:
+        """How often both predict the same class, 0..1, on examples whose class both know."""
+        return metrics.share(self.same_N(other), among_N=self.known_N & other.known_N)
 
     def own(self) -> "Predictions":
-        """The same in the network's own terms, for looking at it alone.
+        """The same predictions in the network's own classes.
 
-        Only examples whose class it knows, and one class for each group that it tells apart.
+        Only examples whose class it knows, and one class for each group that it distinguishes.
         """
         if self.labels is None or self.labels.whole:
             return self
@@ -74,29 +93,24 @@ class Predictions:
         logits_MG = self.labels.own(self.logits_NC[known_N])
         return Predictions(logits_MG, number_C[self.labels_N[known_N]], self.index_N[known_N])
 
-    @property
-    def known_N(self) -> Bool[Tensor, " N"]:
-        """Whether the network knows the example's class at all."""
-        if self.labels is None:
-            return torch.ones_like(self.labels_N, dtype=torch.bool)
-        return torch.tensor(self.labels.group_of)[self.labels_N] >= 0
-
     def of_known(self) -> dict[str, Any]:
         """Number of examples whose class is known, and accuracy on these; empty if all are."""
         if self.labels is None or self.labels.whole:
             return {}
         known_N = self.known_N
-        accuracy = self.right_N[known_N].double().mean().item() if known_N.any() else 0.0
-        return {"images_known": int(known_N.sum()), "accuracy_known": accuracy}
+        return {
+            "images_known": int(known_N.sum()),
+            "accuracy_known": metrics.share(self.right_N, among_N=known_N),
+        }
 
     @property
     def accuracy(self) -> float:
-        """Part of the examples whose class is right, 0..1: see `right_N`."""
-        return self.right_N.double().mean().item()
+        """Part of the examples whose class is correct, 0..1: see `right_N`."""
+        return metrics.share(self.right_N)
 
     @property
     def top5(self) -> float | None:
-        """Part whose class is among the five largest logits; None where there are but five."""
+        """Part whose class is among the five largest logits; None with five classes or fewer."""
         own = self.own()
         if own.logits_NC.shape[1] <= 5:
             return None
@@ -106,23 +120,17 @@ class Predictions:
     @property
     def loss(self) -> float:
         """Mean cross entropy in nats, of the examples whose class is known."""
-        return F.cross_entropy(self.logits_NC[self.known_N], self.labels_N[self.known_N]).item()
+        known_N = self.known_N
+        return metrics.cross_entropy(self.logits_NC[known_N], self.labels_N[known_N])
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, 0..1: confidence against accuracy over 15 equal bins.
+        """Expected calibration error, 0..1, see `metrics.calibration_error`.
 
-        Of the examples whose class is known; classes that are not told apart count as one. NaN
-        where a logit is no number.
+        Of the examples whose class is known; classes that are not distinguished count as one.
         """
         own = self.own()
-        if not own.finite_N.all():
-            return math.nan
-        confidence_N, classes_N = own.logits_NC.softmax(dim=1).double().max(dim=1)
-        right_N = (classes_N == own.labels_N).double()
-        bins_N = (confidence_N * BINS).long().clamp_max(BINS - 1)
-        gaps = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins_N, right_N - confidence_N)
-        return gaps.abs().sum().item() / max(len(right_N), 1)
+        return metrics.calibration_error(own.logits_NC, own.labels_N)
 
 
 def predict(
@@ -134,56 +142,71 @@ def predict(
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     labels: LabelMap | None = None,
 ) -> Predictions:
-    """Run a network, in evaluation mode, over plain views of a data set; leaves its mode as it was.
+    """Run a network in evaluation mode over the plain views of a split; its mode is restored.
 
     Args:
         network: takes pixels in 0..1, is on the device.
-        data: what it looks at.
+        data: the split.
         batch_size: changes speed and memory only.
         device: where it runs.
         precision: gives the context a forward runs in.
-        labels: how the network's classes are those of the data; None where they are the same.
+        labels: maps the network's classes to those of the data; None where they are the same.
     """
 
-    def ask(images_BDHW: Tensor) -> Tensor:
+    def forward(batch: Batch) -> Tensor:
         with torch.no_grad(), precision():
-            logits_BC: Tensor = network(images_BDHW)
+            logits_BC: Tensor = network(batch.images_BDHW)
         return logits_BC.float() if labels is None else labels.read(logits_BC.float())
 
     was_training = network.training
     network.eval()
-    found = collect(ask, data, batch_size=batch_size, device=device, labels=labels)
+    found = collect(forward, data, batch_size=batch_size, device=device, labels=labels)
     network.train(was_training)
     return found
 
 
 def collect(
-    ask: Callable[[Tensor], Tensor],
+    forward: Forward,
     data: ImageData,
     *,
     batch_size: int = 500,
     device: torch.device | str = "cpu",
     labels: LabelMap | None = None,
 ) -> Predictions:
-    """What someone says of plain views of a data set.
+    """The predictions of a function on the plain views of a split.
 
     Args:
-        ask: gives logits (B, C) of pixels in 0..1 (B, D, H, W).
-        data: what it looks at.
+        forward: gives logits of a batch.
+        data: the split.
         batch_size: of the views.
-        device: where they are made.
-        labels: how the classes of who is asked are those of the data.
+        device: where the views are made.
+        labels: maps the function's classes to those of the data.
     """
-    batches = Loader(data, batch_size, device=device).epoch(0)
-    logits_NC = torch.cat([ask(batch.images_BDHW).cpu() for batch in batches])
-    return Predictions(logits_NC, data.labels_N.cpu(), data.index_N.cpu(), labels)
+    found = collect_all({"": forward}, data, batch_size=batch_size, device=device)[""]
+    return Predictions(found.logits_NC, found.labels_N, found.index_N, labels)
+
+
+def collect_all(
+    forwards: Mapping[str, Forward],
+    data: ImageData,
+    *,
+    batch_size: int = 500,
+    device: torch.device | str = "cpu",
+) -> dict[str, Predictions]:
+    """The predictions of several functions on the same split, in one pass over its views."""
+    logits: dict[str, list[Tensor]] = {name: [] for name in forwards}
+    for batch in Loader(data, batch_size, device=device).epoch(0):
+        for name, forward in forwards.items():
+            logits[name].append(forward(batch).cpu())
+    truth = data.labels_N.cpu(), data.index_N.cpu()
+    return {name: Predictions(torch.cat(parts), *truth) for name, parts in logits.items()}
 
 
 def check_measurable(found: Predictions, split: str) -> None:
-    """Refuse logits that no accuracy can be measured on.
+    """Refuse predictions that no accuracy can be measured of.
 
     Raises:
-        NumericsError: some are NaN or infinite.
+        NumericsError: some logits are NaN or infinite.
         RequestError: the network knows the class of no image.
     """
     if broken := int((~found.finite_N).sum()):

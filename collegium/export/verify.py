@@ -1,4 +1,4 @@
-"""How far two models differ on real images, and how fast each answers."""
+"""How far an exported model differs from its original on real images, and how fast each is."""
 
 import statistics
 import time
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from collegium.data import ImageData, Loader
+from collegium.data import ImageData
 from collegium.errors import NumericsError
+from collegium.evaluation.metrics import finite
+from collegium.evaluation.predict import Predictions, collect_all
 from collegium.export.model import Model
 from collegium.export.options import TOLERANCE
 from collegium.types import MapShape
@@ -27,8 +29,8 @@ class Comparison:
     """Two models on the same images.
 
     Attributes:
-        accuracy: of the one examined, 0..1.
-        agreement: part of the images both give the same class, 0..1.
+        accuracy: of the exported one, 0..1.
+        agreement: part of the images for which both predict the same class, 0..1.
         max_difference: the largest absolute difference of a logit.
         spread: standard deviation of the original's logits.
     """
@@ -40,54 +42,47 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing but rounding is between them; never where a logit is no number."""
+        """Whether they differ by rounding only; False where a logit is NaN."""
         return self.max_difference <= TOLERANCE * self.spread
 
 
 def compare(
     original: Model, others: Mapping[str, Model], data: ImageData, batch_size: int = 250
 ) -> tuple[float, dict[str, Comparison]]:
-    """Accuracy of the original, and the others beside it.
+    """Accuracy of the original, and how each other model compares with it.
 
     Raises:
         NumericsError: the original gives NaN or infinite logits.
     """
-    answers: dict[str, list[Tensor]] = {name: [] for name in ("", *others)}
-    for batch in Loader(data, batch_size).epoch(0):
-        for name, model in {"": original, **others}.items():
-            answers[name].append(model(batch.images_BDHW))
-    logits = {name: torch.cat(parts).float() for name, parts in answers.items()}
-    labels_N = data.labels_N.cpu()
-    truth = logits.pop("")
-    check_finite(truth)
-    found = {name: _compare(truth, other, labels_N) for name, other in logits.items()}
-    return _accuracy(truth, labels_N), found
+    forwards = {
+        name: lambda batch, model=model: model(batch.images_BDHW).float()
+        for name, model in {"": original, **others}.items()
+    }
+    found = collect_all(forwards, data, batch_size=batch_size)
+    truth = found.pop("")
+    check_finite(truth.logits_NC)
+    return truth.accuracy, {name: _compare(truth, other) for name, other in found.items()}
 
 
 def check_finite(logits_NC: Tensor) -> None:
-    """Refuse a student whose answers are no numbers.
+    """Refuse a student whose logits are not finite.
 
     Raises:
-        NumericsError: they are not.
+        NumericsError: some are NaN or infinite.
     """
-    if not torch.isfinite(logits_NC).all():
+    if not finite(logits_NC).all():
         raise NumericsError(
             "the student gives NaN or infinite logits: its weights are damaged, or it has diverged"
         )
 
 
-def _compare(truth_NC: Tensor, other_NC: Tensor, labels_N: Tensor) -> Comparison:
-    same_N = truth_NC.argmax(dim=1) == other_NC.argmax(dim=1)
+def _compare(truth: Predictions, other: Predictions) -> Comparison:
     return Comparison(
-        _accuracy(other_NC, labels_N),
-        same_N.double().mean().item(),
-        (truth_NC - other_NC).abs().max().item(),
-        truth_NC.std(correction=0).item(),
+        other.accuracy,
+        truth.agreement(other),
+        (truth.logits_NC - other.logits_NC).abs().max().item(),
+        truth.logits_NC.std(correction=0).item(),
     )
-
-
-def _accuracy(logits_NC: Tensor, labels_N: Tensor) -> float:
-    return (logits_NC.argmax(dim=1) == labels_N).double().mean().item()
 
 
 @torch.no_grad()

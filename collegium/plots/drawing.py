@@ -39,7 +39,7 @@ class AbstractDrawing(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def teachers(self) -> list[dict[str, Any]]:
+    def teachers(self) -> Sequence[dict[str, Any]]:
         """teachers.json."""
 
     @property
@@ -53,7 +53,7 @@ class AbstractDrawing(abc.ABC):
         """predictions.npz; empty where there is none."""
 
     @abc.abstractmethod
-    def metrics(self, split: str | None = None) -> list[dict[str, Any]]:
+    def metrics(self, split: str | None = None) -> Sequence[dict[str, Any]]:
         """The lines of metrics.jsonl, of one split or all."""
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""What a comparison found: means, spreads, paired differences; as words, Markdown, CSV and JSON."""
+"""The results of a comparison: means, spreads, paired differences; as text, Markdown, CSV, JSON."""
 
 import csv
 import io
@@ -13,12 +13,11 @@ from collegium.plots.chart import Chart
 from collegium.plots.notebook import card
 from collegium.plots.plots import differences_chart
 from collegium.plots.tables import Cell, Table
-from collegium.records.schema import parse
-from collegium.utils.from_json import fits
+from collegium.records.schema import FlatRecord, declared, parse
 
 Json = dict[str, Any]
 BASELINE = "vanilla"
-"""The row of the student without teachers, which every comparison has."""
+"""The name of the row of the student without teachers, which every comparison has."""
 _SEEDS_FOR_AN_INTERVAL = 2
 
 
@@ -40,9 +39,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Better, worse, or not to be told."""
+        """Better or worse; no significant difference where the interval contains 0."""
         if self.half_width is None or abs(self.mean) <= self.half_width:
-            return "no difference that can be told"
+            return "no significant difference"
         return "better" if self.mean > 0 else "worse"
 
     def __str__(self) -> str:
@@ -80,7 +79,7 @@ class Outcomes:
         name: of the row.
         published: whether it kept its paper's temperature, alpha and label weight.
         runs: summaries by seed.
-        failures: what went wrong, by seed.
+        failures: the reason of each run that failed, by seed.
     """
 
     name: str
@@ -103,12 +102,63 @@ class Outcomes:
         return statistics.stdev(found) if len(found) > 1 else None
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ComparisonRow(FlatRecord):
+    """A row of compare.json: means over the seeds of one method.
+
+    Attributes:
+        method: the row's method string.
+        published: whether it kept its paper's temperature, alpha and label weight.
+        n: number of seeds whose run is finished.
+        accuracy_last: of the student after the last epoch.
+        accuracy_last_sd: its standard deviation over seeds.
+        accuracy_at_best_validation: of the student that was best on validation.
+        accuracy_at_best_validation_sd: its standard deviation over seeds.
+        accuracy_best_test: the best epoch on the test split, where it was requested; optimistic.
+        accuracy_best_test_sd: its standard deviation over seeds.
+        minus_control: difference from the control in points, paired by seed.
+        minus_control_half_width: half of its 95 % interval.
+        minus_control_p: of a two-sided paired t-test.
+        minus_alone: difference from the student alone in points, paired by seed.
+        minus_alone_half_width: half of its 95 % interval.
+        minus_alone_p: of a two-sided paired t-test.
+        agreement: how often the student predicts the same class as a teacher, mean over teachers.
+        ece: expected calibration error.
+        weights_entropy: of the last epoch, 0 to 1.
+        images_per_s: speed of training.
+        seconds: of training.
+        failures: the reason of each run that failed, by seed.
+    """
+
+    method: str
+    published: bool
+    n: int
+    accuracy_last: float | None
+    accuracy_last_sd: float | None
+    accuracy_at_best_validation: float | None
+    accuracy_at_best_validation_sd: float | None
+    accuracy_best_test: float | None
+    accuracy_best_test_sd: float | None
+    minus_control: float | None
+    minus_control_half_width: float | None
+    minus_control_p: float | None
+    minus_alone: float | None
+    minus_alone_half_width: float | None
+    minus_alone_p: float | None
+    agreement: float | None
+    ece: float | None
+    weights_entropy: float | None
+    images_per_s: float | None
+    seconds: float | None
+    failures: dict[str, str]
+
+
 class Comparison(dict[str, Any]):
-    """What a comparison found: compare.json, which a notebook shows as its answer and a table."""
+    """The content of compare.json, which a notebook shows as its answer and a table."""
 
     @classmethod
     def read(cls, folder: Path | str) -> "Comparison":
-        """That of a folder made by `collegium compare`.
+        """Read compare.json of a folder made by `collegium compare`.
 
         Raises:
             FolderError: it holds none, or its table is damaged.
@@ -117,13 +167,13 @@ class Comparison(dict[str, Any]):
         try:
             content = parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise FolderError(f"{path} cannot be read: {error}; did compare get there?") from None
+            raise FolderError(f"{path} cannot be read: {error}; is compare finished?") from None
         if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
             raise FolderError(f"{path} is no table of a comparison")
         texts = isinstance(content.get("answer"), str) and isinstance(content.get("control"), str)
         if not texts or not all(map(_is_row, content["rows"])):
             raise FolderError(f"{path} is damaged: a row of it is not what compare writes")
-        return cls(content)
+        return cls(content | {"rows": [ComparisonRow.read(row) for row in content["rows"]]})
 
     def plot_differences(self) -> Chart:
         """Each row minus the student alone, with the 95 % interval of the difference.
@@ -148,30 +198,29 @@ class Comparison(dict[str, Any]):
 
 
 def _is_row(row: Any) -> bool:
-    """Whether a row has the keys that are shown, with numbers where there should be numbers."""
-    names = ("accuracy_last", "accuracy_at_best_validation", BEST_TEST)
-    keys = [f"{name}{end}" for name in names for end in ("", "_sd")]
-    keys += [f"minus_{of}{end}" for of in ("control", "alone") for end in ("", "_half_width", "_p")]
-    keys += ["agreement", "ece", "weights_entropy", "images_per_s", "seconds"]
-    if not isinstance(row, dict) or not {*keys, "method", "n", "failures"} <= row.keys():
+    """Whether a row has every key that `compare` writes, each with a value of its kind."""
+    if not isinstance(row, dict) or ComparisonRow.wrong_keys(row):
         return False
-    sound = all(fits(row[key], float | None) for key in keys)
-    named = isinstance(row["method"], str) and fits(row["n"], int)
-    return sound and named and fits(row["failures"], dict[str, str])
+    return all(item.name in row for item in declared(ComparisonRow))
 
 
 def make_table(rows: Sequence[Outcomes], control: str) -> Json:
-    """Everything a comparison says, as JSON."""
+    """The table of a comparison, as JSON.
+
+    Args:
+        rows: the runs of each row.
+        control: name of the row that the others are compared with.
+    """
     by_name = {row.name: row for row in rows}
     return {
         "control": control,
         "answer": answer(by_name),
-        "rows": [_line(row, by_name[control], by_name[BASELINE]) for row in rows],
+        "rows": [_row(row, by_name[control], by_name[BASELINE]) for row in rows],
     }
 
 
 def answer(rows: Mapping[str, Outcomes]) -> str:
-    """Did distillation help? In words, the best row first."""
+    """Whether distillation helped, as a sentence about the best row."""
     alone = rows[BASELINE].of("accuracy_last")
     found = {
         name: gap
@@ -180,8 +229,7 @@ def answer(rows: Mapping[str, Outcomes]) -> str:
     }
     if not found:
         return (
-            "Did distillation help? Nothing can be said: no seed has both a student alone and a "
-            "taught one."
+            "Did distillation help? Unknown: no seed has both a student alone and a distilled one."
         )
     best = max(found, key=lambda name: found[name].mean)
     gap = found[best]
@@ -189,34 +237,36 @@ def answer(rows: Mapping[str, Outcomes]) -> str:
     if gap.half_width is None:
         return (
             f"Did distillation help? {best} is {gap} points from the student alone in {seeds}; "
-            "one seed says nothing about chance."
+            "one seed does not show whether that is chance."
         )
-    helped = {"better": "Yes", "worse": "No"}.get(gap.verdict, "That cannot be told")
+    helped = {"better": "Yes", "worse": "No"}.get(gap.verdict, "Unclear")
     return (
         f"Did distillation help? {helped}: {best}, the best of {len(found)}, is {gap} points from "
         f"the student alone (95 % interval, {seeds})."
     )
 
 
-def _line(row: Outcomes, control: Outcomes, alone: Outcomes) -> Json:
+def _row(row: Outcomes, control: Outcomes, alone: Outcomes) -> ComparisonRow:
     last = row.of("accuracy_last")
-    line: Json = {"method": row.name, "published": row.published, "n": len(last)}
+    values: Json = {}
     for key in ("accuracy_last", "accuracy_at_best_validation", BEST_TEST):
-        line |= {key: row.mean(key), f"{key}_sd": row.std(key)}
+        values |= {key: row.mean(key), f"{key}_sd": row.std(key)}
     for what, other in (("control", control), ("alone", alone)):
         gap = paired(last, other.of("accuracy_last")) if other is not row else None
-        line |= {
+        values |= {
             f"minus_{what}": gap and gap.mean,
             f"minus_{what}_half_width": gap and gap.half_width,
             f"minus_{what}_p": gap and gap.p,
         }
     for key in ("agreement", "ece", "weights_entropy", "images_per_s", "seconds"):
-        line[key] = row.mean(key)
-    return line | {"failures": {str(seed): text for seed, text in row.failures.items()}}
+        values[key] = row.mean(key)
+    failures = {str(seed): text for seed, text in row.failures.items()}
+    values |= {"published": row.published, "failures": failures}
+    return ComparisonRow(method=row.name, n=len(last), **values)
 
 
 BEST_TEST = "accuracy_best_test"
-"""The best epoch on the test split: there where it was asked for, and chosen by nobody."""
+"""Key of the best epoch on the test split, where it was requested; optimistic."""
 _HEAD = (
     "method",
     "test, last epoch",
@@ -233,7 +283,7 @@ _HEAD = (
 
 
 def markdown(table: Json) -> str:
-    """The answer in words, then a table for people."""
+    """The answer as a sentence, then a table."""
     head = [cell.format(control=table["control"]) for cell in _HEAD]
     watched = any(line[BEST_TEST] is not None for line in table["rows"])
     head += ["best test epoch (optimistic)"] * watched
@@ -260,7 +310,7 @@ _LEGEND = (
 
 
 def legend(table: Json) -> str:
-    """What the columns are, and what the rows share."""
+    """What the columns mean, and the settings that all rows share."""
     strength = table.get("strength") or {}
     words = {"temperature": "temperature", "alpha": "alpha", "label_weight": "label weight"}
     shared = [
@@ -314,7 +364,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def comma_separated(table: Json) -> str:
-    """One line a row, every number as it is."""
+    """CSV with one line for each row, numbers unrounded."""
     keys = [key for key in table["rows"][0] if key != "failures"]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*keys, "failures"], lineterminator="\n")

@@ -1,18 +1,18 @@
-"""What a run leaves behind: the run folder, written and read here alone.
+"""The run folder: every file that a run leaves is written and read here.
 
 run.json              everything that decides the result
 teachers.json         for each teacher: name, spec, SHA-256, classes, normalisation, accuracy
 metrics.jsonl         one JSON object a line: epoch, split, accuracy, losses, weights, ...
-summary.json          the answer
+summary.json          the results
 weights.npz           index (N,), teachers (T,), weights (N, T) of the last epoch
 predictions.npz       evaluation split: index (M,), labels (M,), student (M,), teachers (T, M), ...
 examples.npz          the few examples a report shows
 student.safetensors   the student alone
-manifest.json         whose the files of a finished run are: their SHA-256
+manifest.json         SHA-256 of the files of a finished run
 checkpoint/           what `resume` needs
 report.html           one file, no network
-tensorboard/          the lines of metrics.jsonl as events, where they were asked for
-previous/             the run that was there, while the one that replaces it has no checkpoint
+tensorboard/          the lines of metrics.jsonl as events, only with --tensorboard
+previous/             the replaced run, until the new one has its first checkpoint
 """
 
 import hashlib
@@ -31,16 +31,8 @@ from numpy.typing import NDArray
 
 from collegium.errors import FolderError
 from collegium.plots.drawing import AbstractDrawing
-from collegium.records.schema import (
-    SUMMARY_NEEDS,
-    TEACHER_KINDS,
-    is_line,
-    parse,
-    shown,
-    wrong,
-    wrong_arrays,
-    wrong_in_summary,
-)
+from collegium.records.results import MetricsLine, Summary, TeacherRecord
+from collegium.records.schema import FlatRecord, parse, shown, wrong_arrays
 from collegium.utils.files import MANIFEST, file_digest, flush_folder, write_whole, zip_bomb_reason
 
 Json = dict[str, Any]
@@ -51,13 +43,13 @@ WEIGHTS, PREDICTIONS, EXAMPLES = "weights.npz", "predictions.npz", "examples.npz
 STUDENT, CHECKPOINT, REPORT = "student.safetensors", "checkpoint", "report.html"
 PREVIOUS, EVENTS = "previous", "tensorboard"
 WATCHED = "watched"
-"""What lines of metrics.jsonl call the test split after an epoch that is not the end."""
+"""The split of lines of metrics.jsonl that measure the test split after an epoch."""
 _UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 PARTS = (RUN, TEACHERS, METRICS, SUMMARY, WEIGHTS, PREDICTIONS, EXAMPLES, STUDENT, REPORT, MANIFEST)
 
 
 class Record(AbstractDrawing):
-    """A run folder; in a notebook it shows its answer, its teachers and its main curves.
+    """A run folder; a notebook shows its result, its teachers and its main curves.
 
     Args:
         folder: where it is; `create` makes one, `Record(folder)` opens one.
@@ -66,7 +58,7 @@ class Record(AbstractDrawing):
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.doubts: tuple[str, ...] = ()
-        """What whoever opened it found wrong with it; a report tells."""
+        """Problems that were found on opening it; the report shows them."""
 
     def __repr__(self) -> str:
         return f"Record({str(self.folder)!r})"
@@ -86,8 +78,8 @@ class Record(AbstractDrawing):
         record = cls(folder)
         if record.holds_run() and not overwrite:
             raise FolderError(
-                f"{folder} holds a run already; choose another --out, give --overwrite, or go on "
-                f"with: collegium resume {folder}"
+                f"{folder} holds a run already; choose another --out, give --overwrite, or resume "
+                f"it: collegium resume {folder}"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +92,7 @@ class Record(AbstractDrawing):
 
     @classmethod
     def open(cls, folder: Path | str) -> "Record":
-        """A run folder that is there.
+        """Open an existing run folder.
 
         Raises:
             FolderError: it is not one.
@@ -111,7 +103,7 @@ class Record(AbstractDrawing):
         return record
 
     def holds_run(self) -> bool:
-        """Whether any part of a run is in the folder; what is written before run.json is none."""
+        """Whether a part of a run is in the folder, other than teachers.json, which comes first."""
         return any((self.folder / part).exists() for part in PARTS if part != TEACHERS)
 
     def _put_aside(self) -> None:
@@ -155,7 +147,7 @@ class Record(AbstractDrawing):
         write_whole(self.path(part), _as_bytes(content))
 
     def write_manifest(self, summary: Json) -> None:
-        """Write down what the files of a run that is over are; before its summary, the last."""
+        """Write the SHA-256 of the files of a finished run; its summary is written after it."""
         parts = (part for part in PARTS if part not in (RUN, SUMMARY, REPORT, MANIFEST))
         files = {part: file_digest(self.path(part)) for part in parts if self.path(part).is_file()}
         files[SUMMARY] = hashlib.sha256(_as_bytes(summary)).hexdigest()
@@ -187,8 +179,8 @@ class Record(AbstractDrawing):
             file.flush()
             os.fsync(file.fileno())
 
-    def metrics(self, split: str | None = None) -> list[Json]:
-        """The lines of metrics.jsonl, of one split or all; what is no line of a run is left out."""
+    def metrics(self, split: str | None = None) -> list[MetricsLine]:
+        """The lines of metrics.jsonl, of one split or all; damaged lines are left out."""
         if not self.path(METRICS).is_file():
             return []
         text = self.path(METRICS).read_text(errors="replace")
@@ -196,7 +188,7 @@ class Record(AbstractDrawing):
         return [line for line in lines if line and split in (None, line.get("split"))]
 
     def keep_metrics(self, epochs: int) -> None:
-        """Forget the lines of epochs that will be run again, and of the end, which will come."""
+        """Remove the lines of epochs that will run again, and of the test split."""
         lines = (line for line in self.metrics() if line.get("split") != "test")
         kept = [line for line in lines if line.get("epoch") in range(epochs)]
         content = "".join(json.dumps(line) + "\n" for line in kept)
@@ -233,70 +225,79 @@ class Record(AbstractDrawing):
         return self._object(RUN)
 
     @property
-    def teachers(self) -> list[Json]:
-        """teachers.json: one object a teacher, in order; empty for a network trained alone."""
+    def teachers(self) -> list[TeacherRecord]:
+        """teachers.json: the teachers, in order; empty for a network trained alone.
+
+        Raises:
+            FolderError: it is damaged.
+        """
         if not self.path(TEACHERS).is_file():
             return []
         rows = self.read_json(TEACHERS)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise FolderError(f"{self.path(TEACHERS)} is no list of teachers")
         for row in rows:
-            if bad := next(wrong(row, TEACHER_KINDS), None):
-                raise FolderError(
-                    f"{self.path(TEACHERS)} is damaged: a teacher has {bad} {shown(row[bad])}"
-                )
-            if "name" not in row:
-                raise FolderError(f"{self.path(TEACHERS)} is damaged: a teacher has no name")
-        return rows
+            self._check(TeacherRecord, row, TEACHERS, "a teacher has ")
+            self._check_needed(TeacherRecord, row, TEACHERS, "a teacher")
+        return [TeacherRecord.read(row) for row in rows]
 
     @property
-    def summary(self) -> Json:
-        """summary.json: the answer.
+    def summary(self) -> Summary:
+        """summary.json: the results.
 
         Raises:
-            FolderError: it is missing, or a value in it cannot be what a run has found.
+            FolderError: it is missing, or a value in it is of another kind than a run writes.
         """
-        found = self._object(SUMMARY)
-        for key in wrong_in_summary(found):
-            raise FolderError(f"{self.path(SUMMARY)} is damaged: {key} is {shown(found[key])}")
-        return found
+        content = self._object(SUMMARY)
+        self._check(Summary, content, SUMMARY)
+        return Summary.read(content)
 
-    def answer(self) -> Json:
-        """summary.json, with all that a finished run is told by.
+    def answer(self) -> Summary:
+        """summary.json, with all keys that a finished run needs.
 
         Raises:
-            FolderError: as `summary`, or one of these is missing.
+            FolderError: as `summary`, or one of these keys is missing.
         """
-        found = self.summary
-        if missing := [key for key in SUMMARY_NEEDS if key not in found]:
-            raise FolderError(f"{self.path(SUMMARY)} is damaged: it has no {', '.join(missing)}")
+        self._check_needed(Summary, found := self.summary, SUMMARY, "it")
         return found
+
+    def _check(self, kind: type[FlatRecord], content: Json, part: str, whose: str = "") -> None:
+        for key in kind.wrong_keys(content):
+            value = f"{' ' if whose else ' is '}{shown(content[key])}"
+            raise FolderError(f"{self.path(part)} is damaged: {whose}{key}{value}")
+
+    def _check_needed(self, kind: type[FlatRecord], content: Json, part: str, whose: str) -> None:
+        if missing := [key for key in kind.needed if key not in content]:
+            lacks = "no " + ", ".join(missing)
+            raise FolderError(f"{self.path(part)} is damaged: {whose} has {lacks}")
 
     @property
     def weights(self) -> Arrays:
-        """weights.npz: what each teacher got of each example in the last epoch."""
+        """weights.npz: the weight of each teacher for each example in the last epoch."""
         return self.read_arrays(WEIGHTS)
 
     @property
     def predictions(self) -> Arrays:
-        """predictions.npz: what student and teachers said of the evaluation split."""
+        """predictions.npz: the predicted classes of student and teachers, evaluation split."""
         return self.read_arrays(PREDICTIONS)
 
-    def found(self) -> Json:
+    def found(self) -> Summary:
         """summary.json; empty while the run is not finished."""
-        return self.summary if self.path(SUMMARY).is_file() else {}
+        return self.summary if self.path(SUMMARY).is_file() else Summary.read({})
 
 
 def _as_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _parse(line: str) -> Json:
+def _parse(line: str) -> MetricsLine:
+    """A line of metrics.jsonl; an empty one where it is damaged."""
     try:
         parsed = parse(line)
     except (ValueError, RecursionError):
-        return {}
-    return parsed if is_line(parsed) else {}
+        parsed = None
+    whole = isinstance(parsed, dict) and not MetricsLine.wrong_keys(parsed)
+    return MetricsLine.read(parsed if whole else {})
 
 
 def next_free(folder: Path) -> Path:

@@ -1,11 +1,18 @@
-"""What the files of a run hold, by name and kind: what is read is looked at here, first.
+"""How the files of a run are declared, written and checked.
 
-A value of another kind is named; whoever reads decides whether that is the end or a note.
+A `FlatRecord` is a dataclass that declares a JSON object: its keys, their kinds and what they mean.
+`wrong`, `wrong_keys` and `wrong_arrays` name the values that are of another kind than declared; the
+caller decides whether that is an error or a note.
 """
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,62 +21,150 @@ from collegium.utils.from_json import fits
 
 Json = dict[str, Any]
 LARGEST = 1_000_000
-"""Of epochs, classes and the like: what is beyond was not written by a run."""
+"""No number of epochs or classes is larger; a file with a larger one is damaged."""
 
-SUMMARY_KINDS: Mapping[str, Any] = {
-    "method": str,
-    "split": str,
-    "best_epoch": int | None,
-    "accuracy_at_best_validation": float | None,
-    "parameters": int,
-    "changes": list[str],
-    "accuracy_last": float,
-    "accuracy_best_test": float,
-    "ece": float,
-    "seconds": float,
-    "teacher_seconds": float,
-    "images_per_s": float,
-    "inference_images_per_s": float,
-    "store_hits": float,
-}
-LINE_KINDS: Mapping[str, Any] = {
-    "epoch": int,
-    "step": int,
-    "split": str,
-    "warning": str,
-    "skipped": int,
-}
-_MEASURES = (
-    *("accuracy", "loss", "weights_entropy", "weights_variance", "weights_from_uniform", "lr"),
-    *("images_per_s", "seconds", "teacher_seconds"),
-)
-_OF_TEACHERS = (
-    "accuracy.",
-    "agreement.",
-    "accuracy_known.",
-    "weights.",
-    "loss.",
-    "gradient_share.",
-)
-"""Keys that begin so are numbers, in summary.json and in metrics.jsonl."""
-SUMMARY_NEEDS = ("method", "split", "accuracy_last", "seconds", "images_per_s")
-TEACHER_KINDS: Mapping[str, Any] = {
-    "name": str,
-    "spec": str,
-    "sha256": str,
-    "classes": list[str],
-    "mean": list[float],
-    "std": list[float],
-    "resizing": str,
-    "parameters": int,
-    "changes": list[str],
-    "accuracy": float,
-    "images_known": int,
-    "accuracy_known": float,
-    "labels": Any,
-    "hints": list[str],
-    "code": dict[str, str],
-}
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        finite: whether NaN and infinities are refused.
+    """
+
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    finite: bool = True
+
+
+Share = Annotated[float, Range(0, 1)]
+"""A part, 0 to 1."""
+Number = Annotated[float, Range(finite=False)]
+"""A number that may be NaN or infinite, as a loss may."""
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Marks a mapping that is written as one key for each name.
+
+    Attributes:
+        by: what its names are, for documentation: TEACHER, TERM.
+        prefix: the part of these keys before the dot; by default the field's name.
+    """
+
+    by: str
+    prefix: str = ""
+
+
+_Record = TypeVar("_Record", bound="FlatRecord")
+
+
+class FlatRecord(dict[str, Any]):
+    """A dataclass that is also the JSON object it is written as.
+
+    Subclasses are frozen dataclasses. A `ByName` mapping is written as one key for each name:
+    `weights={"wide": 0.5}` as `"weights.wide": 0.5`. A field that has its default is not written.
+    What was read keeps the keys that no field declares.
+
+    Attributes:
+        needed: keys without which a file is damaged; files of older versions may lack others.
+    """
+
+    needed: ClassVar[Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        for item in declared(type(self)):
+            value = getattr(self, item.name)
+            if item.start:
+                self.update({f"{item.start}{name}": one for name, one in value.items()})
+            elif item.default is MISSING or value != item.default:
+                self[item.name] = value
+
+    @classmethod
+    def read(cls: type[_Record], content: Mapping[str, Any]) -> _Record:
+        """From a JSON object; a field that it lacks has its default, or is no attribute."""
+        found = cls.__new__(cls)
+        found.update(content)
+        for item in declared(cls):
+            if (value := item.pick(content)) is not MISSING:
+                object.__setattr__(found, item.name, value)
+        return found
+
+    @classmethod
+    def wrong_keys(cls, content: Mapping[str, Any]) -> list[str]:
+        """Keys whose values are of another kind than declared; unknown keys are ignored."""
+        kinds = {item.start or item.name: item.kind for item in declared(cls)}
+
+        def kind(key: str) -> Any:
+            start, dot, _ = key.partition(".")
+            return kinds.get(start + dot, Any)
+
+        return [key for key, value in content.items() if not _fits(value, kind(key))]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A field of a `FlatRecord`.
+
+    Attributes:
+        name: of the field.
+        kind: of the value, or of the values of a mapping by name.
+        default: of the value; MISSING where it has none.
+        start: what the keys of a mapping by name begin with; empty for a field with one key.
+        by: what the names of that mapping are.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    start: str = ""
+    by: str = ""
+
+    def pick(self, content: Mapping[str, Any]) -> Any:
+        """The value in a JSON object, else the default."""
+        if not self.start:
+            return content.get(self.name, self.default)
+        cut = len(self.start)
+        return {key[cut:]: value for key, value in content.items() if key.startswith(self.start)}
+
+
+@functools.cache
+def declared(cls: type[FlatRecord]) -> tuple[Declared, ...]:
+    """The fields of a record, in order."""
+    hints, found = typing.get_type_hints(cls, include_extras=True), []
+    for item in fields(cls):  # type: ignore[arg-type]
+        hint = hints[item.name]
+        mapping = _note(hint, ByName)
+        if mapping is None:
+            found.append(Declared(item.name, hint, item.default))
+        else:
+            kind, start = typing.get_args(hint.__origin__)[1], mapping.prefix or item.name
+            found.append(Declared(item.name, kind, MISSING, f"{start}.", mapping.by))
+    return tuple(found)
+
+
+_Note = TypeVar("_Note")
+
+
+def _note(hint: Any, kind: type[_Note]) -> _Note | None:
+    """The note of a kind in an `Annotated` type; None where it has none."""
+    notes = getattr(hint, "__metadata__", ())
+    return next((note for note in notes if isinstance(note, kind)), None)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a declared kind; as `fits`, with the ranges of numbers."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(kind))
+    if (allowed := _note(kind, Range)) is None:
+        return fits(value, kind)
+    if allowed.finite:
+        return fits(value, kind.__origin__) and allowed.low <= value <= allowed.high
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 RUN_KINDS: Mapping[str, Any] = {
     "data": str,
     "student": str,
@@ -88,7 +183,7 @@ RUN_KINDS: Mapping[str, Any] = {
     "id": str,
     "changes": list[dict[str, Any]],
 }
-"""Of run.json what a report reads."""
+"""The kinds of the keys of run.json that a report reads."""
 AXES: Mapping[str, Mapping[str, str]] = {
     "weights.npz": {"index": "iN", "labels": "iN", "teachers": "UT", "weights": "fNT"},
     "predictions.npz": {
@@ -110,11 +205,11 @@ AXES: Mapping[str, Mapping[str, str]] = {
         "rule": "UK",
     },
 }
-"""Of each array its kind (integers, pixels, floats, texts), then its axes."""
+"""The kind of each array (i integers, u pixels, f floats, U texts), then its axes."""
 
 
 def parse(text: str) -> Any:
-    """JSON, in which an object has each of its keys once.
+    """Parse JSON in which no object has a key twice.
 
     Raises:
         ValueError: it is no JSON, or a key comes twice.
@@ -131,44 +226,18 @@ def _once(pairs: list[tuple[str, Any]]) -> Json:
 
 
 def wrong(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[str]:
-    """Keys whose values are of another kind than theirs; unknown keys are nobody's business."""
-    for key, value in content.items():
-        if key in kinds and not fits(value, kinds[key]):
-            yield key
-
-
-def wrong_in_summary(summary: Mapping[str, Any]) -> list[str]:
-    """The same for summary.json, with what is said of each teacher; accuracies are from 0 to 1."""
-    found = [*wrong(summary, SUMMARY_KINDS)]
-    for key, value in summary.items():
-        if key in found or value is None:
-            continue
-        share = key.startswith(("accuracy", "agreement.")) or key == "ece"
-        number = key.startswith(_OF_TEACHERS)
-        if (number and not fits(value, float)) or (share and not 0 <= value <= 1):
-            found.append(key)
-    nothing = (key for key, value in summary.items() if value is None)
-    return found + [key for key in nothing if key.startswith(_OF_TEACHERS)]
-
-
-def is_line(line: Any) -> bool:
-    """Whether this is a line of metrics.jsonl."""
-    if not isinstance(line, dict) or any(wrong(line, LINE_KINDS)):
-        return False
-    if not (0 <= line.get("epoch", 0) < LARGEST and 0 <= line.get("step", 0) < 10**12):
-        return False
-    rest = [v for k, v in line.items() if k in _MEASURES or k.startswith(_OF_TEACHERS)]
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in rest)
+    """Keys whose values are of another kind than a table declares; unknown keys are ignored."""
+    return (key for key, value in content.items() if not fits(value, kinds.get(key, Any)))
 
 
 def shown(value: Any) -> str:
-    """A value that is not as it should be, short."""
+    """A wrong value as a message shows it, at most 40 characters."""
     text = " ".join(str(value).split())
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def wrong_arrays(part: str, arrays: Mapping[str, Any]) -> str | None:
-    """Why arrays are not those of a part of a run, in words; None where they are."""
+    """The reason why arrays are not those of a part of a run; None where they are."""
     sizes: dict[str, int] = {}
     for name, axes in AXES.get(part, {}).items():
         if name not in arrays:

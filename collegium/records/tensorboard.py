@@ -1,4 +1,4 @@
-"""A run's metrics for TensorBoard: the lines of metrics.jsonl once more, as events."""
+"""Writes the lines of metrics.jsonl as TensorBoard events, too."""
 
 import contextlib
 import shutil
@@ -16,8 +16,8 @@ _PLACES = ("epoch", "step", "split")
 class EventRecord(Record):
     """A run folder whose lines of metrics are written as events too, into `tensorboard/`.
 
-    What is there is written anew by the first line of a session, from metrics.jsonl: a run that
-    goes on after a stop has every step once, whatever was written of the epoch it was stopped in.
+    The first line of a session rewrites all events from metrics.jsonl. So a resumed run has every
+    step once, even if events of an unfinished epoch had been written.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -25,7 +25,7 @@ class EventRecord(Record):
         self._writer: Any = None
 
     def append_metrics(self, line: Json) -> None:
-        """Add one line to metrics.jsonl and to the events; both are on their way to the disk."""
+        """Add one line to metrics.jsonl and to the events, and flush both."""
         super().append_metrics(line)
         if self._writer is None:
             self._begin()
@@ -34,7 +34,7 @@ class EventRecord(Record):
         self._writer.flush()
 
     def close(self) -> None:
-        """Nothing more will be written in this session."""
+        """Close the events of this session."""
         if self._writer is not None:
             self._writer.close()
 
@@ -43,7 +43,7 @@ class EventRecord(Record):
         from torch.utils.tensorboard.summary import hparams
 
         shutil.rmtree(self.path(EVENTS), ignore_errors=True)
-        # A viewer that is open forgets what it has read, from step 0 on.
+        # Makes an open viewer discard what it has read, from step 0 on.
         self._writer = SummaryWriter(str(self.path(EVENTS)), purge_step=0)
         settings = _flat(self.run)
         table = "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in settings.items())])
@@ -68,7 +68,7 @@ class EventRecord(Record):
 
 
 def tag(key: str, split: str) -> str:
-    """What a key of metrics.jsonl is called in TensorBoard.
+    """The name of a key of metrics.jsonl in TensorBoard.
 
     >>> tag("accuracy", "validation"), tag("loss.kd", "train"), tag("loss.hint.a.layer1", "train")
     ('accuracy/validation', 'loss/kd', 'loss/hint.a.layer1')
@@ -78,7 +78,7 @@ def tag(key: str, split: str) -> str:
 
 
 def _flat(run: Json) -> dict[str, Any]:
-    """The settings of run.json that a table can hold: numbers, words, and what is left out said."""
+    """The settings of run.json as one flat table of numbers and texts."""
     nested = {key: run.get(key, {}) for key in ("options", "optimisation")}
     plain = {key: run[key] for key in ("data", "student", "method", "seed", "views") if key in run}
     found = plain | {key: value for part in nested.values() for key, value in part.items()}
@@ -88,7 +88,12 @@ def _flat(run: Json) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def written_to(folder: Path, events: bool) -> Iterator[Record]:
-    """The record a session writes to; with events, if they are asked for or there already."""
+    """The record that a session writes to.
+
+    Args:
+        folder: of the run.
+        events: whether TensorBoard events are written, too.
+    """
     if not events:
         yield Record(folder)
         return
@@ -99,13 +104,13 @@ def written_to(folder: Path, events: bool) -> Iterator[Record]:
         record.close()
 
 
-def wants_events(folder: Path, asked: bool, resume: bool) -> bool:
-    """Whether a session writes events: where it was asked to, or goes on with a run that has some.
+def wants_events(folder: Path, requested: bool, resume: bool) -> bool:
+    """Whether a session writes events: on request, or if the run that it resumes has some.
 
     Raises:
-        RequestError: it does, and TensorBoard is not installed.
+        RequestError: it writes them, and TensorBoard is not installed.
     """
-    wanted = asked or (resume and (folder / EVENTS).is_dir())
+    wanted = requested or (resume and (folder / EVENTS).is_dir())
     if wanted:
         import_extra("tensorboard")
     return wanted

@@ -1,14 +1,15 @@
-"""A run folder as a report reads it: whatever is there, and what is missing or damaged said."""
+"""A run folder as the report reads it; damaged or missing parts become a list of problems."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from collegium.config.same_run import doubts
 from collegium.errors import FolderError
 from collegium.records.comparison import BASELINE
+from collegium.records.results import MetricsLine, Summary, TeacherRecord
 from collegium.records.run_folder import (
     EXAMPLES,
     METRICS,
@@ -24,33 +25,31 @@ from collegium.records.run_folder import (
 from collegium.report.repair import sound_lines, sound_run, sound_summary, sound_teachers
 from collegium.utils.lock import is_taken
 
-_Part = TypeVar("_Part")
-
 
 @dataclass(frozen=True)
 class RunData:
-    """What one run has left so far.
+    """The content of a run folder.
 
     Attributes:
         folder: where it is.
-        name: what it is called among others.
-        run: run.json, or nothing.
+        name: of the run in the report.
+        run: run.json; empty where there is none.
         teachers: teachers.json.
         metrics: the lines of metrics.jsonl.
-        summary: summary.json; nothing while the run is not finished.
+        summary: summary.json; empty while the run is not finished.
         weights: weights.npz.
         predictions: predictions.npz.
         examples: examples.npz.
-        problems: what could not be read, a line each.
+        problems: the parts that could not be read, a line each.
         going: whether a process is writing it.
     """
 
     folder: Path
     name: str
     run: Json
-    teachers: Sequence[Json]
-    metrics: Sequence[Json]
-    summary: Json
+    teachers: Sequence[TeacherRecord]
+    metrics: Sequence[MetricsLine]
+    summary: Summary
     weights: Arrays
     predictions: Arrays
     examples: Arrays
@@ -59,19 +58,19 @@ class RunData:
 
     @property
     def state(self) -> str:
-        """How the run is, in words."""
+        """The state of the run, in words."""
         if self.finished:
             return "is finished"
         return "is still going" if self.going else "was stopped"
 
     @property
     def finished(self) -> bool:
-        """Whether the run got to its end."""
+        """Whether the run is finished."""
         return bool(self.summary)
 
     @property
     def alone(self) -> bool:
-        """Whether the student heard nobody."""
+        """Whether the student was trained without teachers."""
         return bool(self.method == BASELINE)
 
     @property
@@ -81,27 +80,26 @@ class RunData:
 
     @property
     def epochs(self) -> tuple[int, int]:
-        """How many are done, and how many there are to be."""
+        """The epochs that are done, and those that the run asks for."""
         done = max((line["epoch"] + 1 for line in self.metrics), default=0)
         return done, int(self.run.get("optimisation", {}).get("epochs", done))
 
     @property
-    def last_line(self) -> Json:
-        """What training said of the last epoch; nothing before the first."""
+    def last_line(self) -> MetricsLine:
+        """The training line of the last epoch; empty before the first."""
         train = [line for line in self.metrics if line.get("split") == "train"]
-        return train[-1] if train else {}
+        return train[-1] if train else MetricsLine.read({})
 
     @property
     def heard(self) -> list[str]:
-        """Names of the teachers that got weights."""
+        """Names of the teachers that have weights."""
         if "teachers" in self.weights:
             return [str(name) for name in self.weights["teachers"]]
-        keys = {k: None for line in self.metrics for k in line if k.startswith("weights.")}
-        return [key[8:] for key in keys]
+        return list(dict.fromkeys(name for line in self.metrics for name in line.weights))
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes; their numbers where nothing names them."""
+        """Names of the classes; their numbers where no file names them."""
         if "classes" in self.predictions:
             return [str(name) for name in self.predictions["classes"]]
         for row in self.teachers:
@@ -112,10 +110,9 @@ class RunData:
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
-        names = [row["name"] for row in self.teachers]
-        found = {name: self.summary.get(f"accuracy.{name}") for name in names}
-        if not self.finished:
-            found = {row["name"]: row.get("accuracy") for row in self.teachers}
+        found = {row.name: row.accuracy for row in self.teachers}
+        if self.finished:
+            found = {name: self.summary.accuracy.get(name) for name in found}
         return {name: value for name, value in found.items() if value is not None}
 
     def comparable(self) -> Any:
@@ -125,54 +122,58 @@ class RunData:
 
 
 def read(record: Record) -> RunData:
-    """Read a run folder; what is damaged becomes a problem that is told, not an error."""
+    """Read a run folder; a damaged part becomes a problem, not an error."""
     problems: list[str] = []
-
-    def part(get: Callable[[], _Part], empty: _Part) -> _Part:
-        try:
-            return get()
-        except (FolderError, TypeError, ValueError) as error:
-            problems.append(str(error))
-            return empty
-
-    def arrays(file: str) -> Arrays:
-        return part(lambda: record.read_arrays(file), {})
-
-    run: Any = part(lambda: record.read_json(RUN), {}) if record.path(RUN).is_file() else {}
-    finished = record.path(SUMMARY).is_file()
-    if isinstance(run, dict):
-        problems += doubts(record.folder, run) if finished else []
-    teachers: Any = (
-        part(lambda: record.read_json(TEACHERS), []) if record.path(TEACHERS).is_file() else []
-    )
-    summary: Any = part(lambda: record.read_json(SUMMARY), {}) if finished else {}
+    finished, path = record.path(SUMMARY).is_file(), record.path
+    run = _content(record, RUN, {}, problems)
+    if finished and isinstance(run, dict):
+        problems += doubts(record.folder, run)
+    teachers = _content(record, TEACHERS, [], problems)
+    summary = _content(record, SUMMARY, {}, problems)
     return RunData(
         record.folder,
         record.folder.resolve().name,
-        sound_run(run, record.path(RUN), problems),
-        sound_teachers(teachers, record.path(TEACHERS), problems),
+        sound_run(run, path(RUN), problems),
+        sound_teachers(teachers, path(TEACHERS), problems),
         sound_lines(record, problems),
-        sound_summary(summary, record.path(SUMMARY), problems),
-        arrays(WEIGHTS),
-        arrays(PREDICTIONS),
-        arrays(EXAMPLES),
+        sound_summary(summary, path(SUMMARY), problems),
+        _arrays(record, WEIGHTS, problems),
+        _arrays(record, PREDICTIONS, problems),
+        _arrays(record, EXAMPLES, problems),
         tuple(dict.fromkeys((*record.doubts, *problems))),
         is_taken(record.folder),
     )
 
 
+def _content(record: Record, part: str, missing: Any, problems: list[str]) -> Any:
+    """A JSON part; `missing` where it is not there or cannot be read."""
+    try:
+        return record.read_json(part) if record.path(part).is_file() else missing
+    except (FolderError, TypeError, ValueError) as error:
+        problems.append(str(error))
+        return missing
+
+
+def _arrays(record: Record, part: str, problems: list[str]) -> Arrays:
+    try:
+        return record.read_arrays(part)
+    except (FolderError, TypeError, ValueError) as error:
+        problems.append(str(error))
+        return {}
+
+
 def last_written(run_data: RunData) -> str:
-    """When the run last wrote a line of metrics, in words."""
+    """The time at which the run last wrote a line of metrics, in words."""
     path = run_data.folder / METRICS
     if not path.is_file():
         return "no epoch is done yet"
     when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return f"last heard of on {when:%Y-%m-%d at %H:%M:%S} UTC"
+    return f"last written on {when:%Y-%m-%d at %H:%M:%S} UTC"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed only.
 
     Attributes:
         name: of the row in a comparison.
@@ -190,7 +191,7 @@ class Group:
 
     @property
     def alone(self) -> bool:
-        """Whether its students heard nobody."""
+        """Whether its students were trained without teachers."""
         return self.first.alone
 
     def of(self, key: str) -> dict[int, float]:
@@ -200,7 +201,7 @@ class Group:
 
 
 def groups(readings: Sequence[RunData]) -> list[Group]:
-    """Runs that differ in their seed alone, together; two of one seed are apart."""
+    """Put runs that differ in their seed only into groups; each group has a seed once."""
     kinds: dict[str, dict[int, RunData]] = {}
     for run_data in readings:
         seed, key = int(run_data.run.get("seed", 0)), run_data.name

@@ -1,24 +1,19 @@
-"""A damaged record without what is damaged in it, each part of which is told."""
+"""Reads a damaged record without its damaged parts, and adds a problem for each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from collegium.records.results import MetricsLine, Summary, TeacherRecord
 from collegium.records.run_folder import METRICS, Json, Record
-from collegium.records.schema import (
-    LARGEST,
-    RUN_KINDS,
-    TEACHER_KINDS,
-    shown,
-    wrong,
-    wrong_in_summary,
-)
+from collegium.records.schema import LARGEST, RUN_KINDS, shown, wrong
 from collegium.utils.from_json import fits
 
 
 def sound_run(content: Any, path: Path, problems: list[str]) -> Json:
     """run.json without values of another kind."""
-    run = _without(_object(content, path, problems), RUN_KINDS, path, problems)
+    run = _object(content, path, problems)
+    run = _without(run, wrong(run, RUN_KINDS), path, problems)
     for part, name, kind in _INSIDE:
         inner = run.get(part, {})
         if name in inner and not _is(inner[name], kind):
@@ -32,7 +27,7 @@ _INSIDE = (
     ("options", "temperature", float),
     ("storage", "store", str | None),
 )
-"""What of the objects in run.json a page calculates with."""
+"""The values inside the objects of run.json that a page calculates with."""
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -41,28 +36,27 @@ def _is(value: Any, kind: Any) -> bool:
     return fits(value, kind) and (kind is not float or value > 0)
 
 
-def sound_teachers(content: Any, path: Path, problems: list[str]) -> list[Json]:
-    """teachers.json without values of another kind, and without rows that name nobody."""
+def sound_teachers(content: Any, path: Path, problems: list[str]) -> list[TeacherRecord]:
+    """teachers.json without values of another kind, and without teachers that have no name."""
     if not isinstance(content, list):
         problems.append(f"{path} is no list of teachers")
         return []
-    rows = [
-        _without(_object(row, path, problems), TEACHER_KINDS, path, problems) for row in content
-    ]
-    named = [row for row in rows if "name" in row]
+    rows = [_object(row, path, problems) for row in content]
+    rows = [_without(row, TeacherRecord.wrong_keys(row), path, problems) for row in rows]
+    named = [TeacherRecord.read(row) for row in rows if "name" in row]
     if len(named) < len(rows):
         problems.append(f"{path}: {len(rows) - len(named)} of {len(rows)} teachers have no name")
     return named
 
 
-def sound_summary(content: Any, path: Path, problems: list[str]) -> Json:
+def sound_summary(content: Any, path: Path, problems: list[str]) -> Summary:
     """summary.json without values of another kind."""
     summary = _object(content, path, problems)
-    return _dropped(summary, wrong_in_summary(summary), path, problems)
+    return Summary.read(_without(summary, Summary.wrong_keys(summary), path, problems))
 
 
-def sound_lines(record: Record, problems: list[str]) -> list[Json]:
-    """The lines of metrics.jsonl that belong to an epoch; how many others there are is told."""
+def sound_lines(record: Record, problems: list[str]) -> list[MetricsLine]:
+    """The lines of metrics.jsonl that belong to an epoch; a problem counts all others."""
     path = record.path(METRICS)
     try:
         found = [line for line in record.metrics() if "epoch" in line]
@@ -71,7 +65,7 @@ def sound_lines(record: Record, problems: list[str]) -> list[Json]:
         problems.append(f"{path} cannot be read: {error}")
         return []
     written = [line for line in text.split("\n") if line.strip()]
-    torn = bool(text) and not text.endswith("\n")  # somebody may be writing it
+    torn = bool(text) and not text.endswith("\n")  # a process may be writing it
     if len(found) < len(written) - torn:
         problems.append(
             f"{path}: {len(written) - len(found)} of {len(written)} lines make no sense"
@@ -86,11 +80,7 @@ def _object(content: Any, path: Path, problems: list[str]) -> Json:
     return {}
 
 
-def _without(content: Json, kinds: Mapping[str, Any], path: Path, problems: list[str]) -> Json:
-    return _dropped(content, wrong(content, kinds), path, problems)
-
-
-def _dropped(content: Json, bad: Iterable[str], path: Path, problems: list[str]) -> Json:
+def _without(content: Json, bad: Iterable[str], path: Path, problems: list[str]) -> Json:
     keys = set(bad)
     problems += [f"{path}: {key} is {shown(content[key])}" for key in content if key in keys]
     return {key: value for key, value in content.items() if key not in keys}

@@ -1,5 +1,6 @@
 """What may be changed on purpose when a run is resumed: more epochs, other code; written down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,9 @@ def check_epochs(record: Record, epochs: int) -> int:
     return epochs
 
 
-def write_changes(record: Record, now: Json, teachers: list[Json], allowed: Allowed) -> list[str]:
+def write_changes(
+    record: Record, now: Json, teachers: Sequence[Json], allowed: Allowed
+) -> list[str]:
     """Write into run.json what is changed from here on; called when the checkpoint was loaded.
 
     Args:

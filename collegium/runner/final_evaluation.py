@@ -1,181 +1,183 @@
-"""What is measured when a run is over: the summary, predictions and examples of its record."""
+"""The final evaluation of a run: its student and teachers on the evaluation split."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from lightning_fabric import Fabric
 from torch import Tensor
 
-from collegium.data import ImageData, Loader
-from collegium.evaluation.predict import Predictions
+from collegium.data import ImageData
+from collegium.evaluation.predict import Predictions, collect
+from collegium.records.results import TeacherRecord
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
-from collegium.teachers.label_map import LabelMap
 from collegium.teachers.teacher import Precision
 from collegium.training.module import DistillModule
-from collegium.types import HintPair, TeacherOutputs
+from collegium.types import Batch, HintPair, TeacherOutputs
 
 SHOWN = 8
 """Examples of each kind that are kept."""
+PredictSplit = Callable[[str, ImageData], Predictions]
+"""Gives the predictions of a teacher, by name, on a split."""
 
 
 @dataclass(frozen=True)
 class EvaluationOutputs:
-    """Everything said about an evaluation split, once.
+    """The outputs of all networks for the evaluation split.
 
     Attributes:
-        student: the student's logits.
-        teachers_NTC: every teacher's logits, heard or not.
-        weights_NT: what the heard teachers would get of each example.
-        teachers: names along T of `teachers_NTC`.
-        heard: names along T of `weights_NT`.
-        labels: for each teacher by name how its classes are the student's, or None.
-        classes: names along C.
-        images_per_s: how fast the student answered, the weighting left out.
+        student: its predictions.
+        teachers: predictions of every teacher by name, also of those that training did not use.
+        weights_NT: the weights that the active teachers would get for each example.
+        active: names of the teachers that training used, along T of `weights_NT`.
+        classes: names of the classes.
+        images_per_s: speed of the student, without the weighting.
     """
 
     student: Predictions
-    teachers_NTC: Float[Tensor, "N T C"]
+    teachers: Mapping[str, Predictions]
     weights_NT: Float[Tensor, "N _"]
-    teachers: tuple[str, ...]
-    heard: tuple[str, ...]
-    labels: Mapping[str, LabelMap | None]
+    active: tuple[str, ...]
     classes: tuple[str, ...]
     images_per_s: float
 
-    def teacher(self, name: str) -> Predictions:
-        """One teacher's logits."""
-        logits_NC = self.teachers_NTC[:, self.teachers.index(name)]
-        said = self.student
-        return Predictions(logits_NC, said.labels_N, said.index_N, self.labels[name])
+    @cached_property
+    def teachers_NTC(self) -> Float[Tensor, "N T C"]:
+        """Logits of every teacher."""
+        return _stacked(self.teachers, tuple(self.teachers), self.student.logits_NC)
+
+
+def _stacked(
+    found: Mapping[str, Predictions], names: Sequence[str], like_NC: Tensor
+) -> Float[Tensor, "N T C"]:
+    if not names:
+        return like_NC.new_empty(len(like_NC), 0, like_NC.shape[1])
+    return torch.stack([found[name].logits_NC for name in names], dim=1)
 
 
 @torch.no_grad()
-def inspect_split(
+def evaluate_outputs(
     module: DistillModule,
     ensemble: TeacherEnsemble,
-    asked: Callable[[str, ImageData], Predictions],
-    heard: tuple[str, ...],
+    predict_split: PredictSplit,
+    active: tuple[str, ...],
     data: ImageData,
-    device: torch.device,
-    precision: Precision,
+    fabric: Fabric,
 ) -> EvaluationOutputs:
-    """Run student and weighting over plain views of a split, beside what teachers say of it.
+    """Run student, weighting and teachers over the plain views of a split.
 
     Args:
         module: the student and its objective.
-        ensemble: the teachers, heard or not.
-        asked: gives what a teacher, by name, says of a split.
-        heard: names of those the student hears.
+        ensemble: the teachers.
+        predict_split: gives the predictions of a teacher on a split.
+        active: names of the teachers that training used.
         data: the split.
-        device: where the student runs.
-        precision: what it runs in.
+        fabric: device and precision.
     """
-    answers_NTC = torch.empty(len(data), 0, len(data.classes))
-    if ensemble.names:
-        answers_NTC = torch.stack([asked(name, data).logits_NC for name in ensemble.names], dim=1)
-    columns = [ensemble.names.index(name) for name in heard]
-    groups_TC = ensemble.groups(heard, len(data.classes))
-    groups_TC = None if groups_TC is None else groups_TC.to(device)
+    teachers = {name: predict_split(name, data) for name in ensemble.names}
+    groups_TC = ensemble.groups(active, len(data.classes))
+    groups_TC = None if groups_TC is None else groups_TC.to(fabric.device)
+    like_NC = torch.empty(len(data), len(data.classes))
+    logits_NTC = _stacked(teachers, active, like_NC)
+    forward = _WeighingForward(module, logits_NTC, groups_TC, fabric.autocast)
     module.eval()
-    rows: list[tuple[Tensor, Tensor]] = []
-    place, seconds = 0, 0.0
-    for batch in Loader(data, 250, device=device).epoch(0):
-        said_BTC = answers_NTC[place : place + len(batch), columns].to(device)
-        place += len(batch)
-        started = time.perf_counter()
-        with precision():
-            student = module.forward_student(batch.images_BDHW)
-        logits_BC = student.logits_BC.cpu()
-        seconds += time.perf_counter() - started
-        teachers = TeacherOutputs(said_BTC, groups_TC=groups_TC)
-        weights_BT = module.objective.weigh(student, teachers, batch.labels_B)
-        rows.append((logits_BC, weights_BT.cpu()))
-    logits, weights = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    student_said = Predictions(logits, data.labels_N.cpu(), data.index_N.cpu())
-    labels = {name: ensemble.infos[name].labels for name in ensemble.names}
+    student = collect(forward, data, batch_size=250, device=fabric.device)
     return EvaluationOutputs(
-        student_said,
-        answers_NTC,
-        weights.float(),
-        ensemble.names,
-        heard,
-        labels,
+        student,
+        teachers,
+        torch.cat(forward.weights).float(),
+        active,
         data.classes,
-        len(data) / max(seconds, 1e-9),
+        len(data) / max(forward.seconds, 1e-9),
     )
 
 
-def predictions(seen: EvaluationOutputs) -> dict[str, Any]:
+@dataclass
+class _WeighingForward:
+    """Gives the student's logits of one batch after another, and keeps the teachers' weights.
+
+    Attributes:
+        module: the student and its objective.
+        logits_NTC: of the active teachers for the whole split.
+        groups_TC: their groups of classes, see `TeacherOutputs`.
+        precision: gives the context that the student runs in.
+        weights: the weights (B, T) of each batch.
+        seconds: the time spent in the student.
+        done: number of examples so far.
+    """
+
+    module: DistillModule
+    logits_NTC: Float[Tensor, "N T C"]
+    groups_TC: Int[Tensor, "T C"] | None
+    precision: Precision
+    weights: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    done: int = 0
+
+    def __call__(self, batch: Batch) -> Tensor:
+        started = time.perf_counter()
+        with self.precision():
+            student = self.module.forward_student(batch.images_BDHW)
+        logits_BC = student.logits_BC.cpu()
+        self.seconds += time.perf_counter() - started
+        logits_BTC = self.logits_NTC[self.done : self.done + len(batch)].to(batch.labels_B.device)
+        self.done += len(batch)
+        teachers = TeacherOutputs(logits_BTC, groups_TC=self.groups_TC)
+        weights_BT = self.module.objective.weigh(student, teachers, batch.labels_B)
+        self.weights.append(weights_BT.cpu())
+        return logits_BC
+
+
+def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:
     """The arrays of predictions.npz; -1 where a teacher does not know the example's class."""
-    said = [seen.teacher(name) for name in seen.teachers]
-    classes = [torch.where(found.known_N, found.classes_N, -1) for found in said]
-    nobody_TN = torch.empty(0, len(seen.student.labels_N), dtype=torch.int64)
+    found = outputs.teachers.values()
+    classes = [torch.where(one.known_N, one.classes_N, -1) for one in found]
+    none_TN = torch.empty(0, len(outputs.student.labels_N), dtype=torch.int64)
     return {
-        "index": seen.student.index_N.numpy(),
-        "labels": seen.student.labels_N.numpy(),
-        "student": seen.student.classes_N.numpy(),
-        "teachers": (torch.stack(classes) if classes else nobody_TN).numpy(),
-        "classes": np.array(seen.classes, dtype=str),
-        "heard": np.array(seen.heard, dtype=str),
-        "weights": seen.weights_NT.numpy(),
+        "index": outputs.student.index_N.numpy(),
+        "labels": outputs.student.labels_N.numpy(),
+        "student": outputs.student.classes_N.numpy(),
+        "teachers": (torch.stack(classes) if classes else none_TN).numpy(),
+        "classes": np.array(outputs.classes, dtype=str),
+        "heard": np.array(outputs.active, dtype=str),
+        "weights": outputs.weights_NT.numpy(),
     }
 
 
-def agreement(seen: EvaluationOutputs) -> dict[str, float]:
-    """For each teacher, how often the student gives the same class, 0..1; where it knows it."""
-    found = {}
-    for name in seen.teachers:
-        said = seen.teacher(name)
-        same_N = said.names(seen.student.classes_N)
-        count = int(said.known_N.sum())
-        found[f"agreement.{name}"] = int((same_N & said.known_N).sum()) / max(count, 1)
-    return found
-
-
-def accuracies(seen: EvaluationOutputs) -> dict[str, float]:
-    """For each teacher `accuracy.NAME`; `accuracy_known.NAME` too where it knows but some."""
-    found = {}
-    for name in seen.teachers:
-        said = seen.teacher(name)
-        found[f"accuracy.{name}"] = said.accuracy
-        if "accuracy_known" in (known := said.of_known()):
-            found[f"accuracy_known.{name}"] = known["accuracy_known"]
-    return found
-
-
-def examples(seen: EvaluationOutputs, data: ImageData) -> dict[str, Any]:
-    """The arrays of examples.npz: the most contested, the best corrected, the worst."""
-    chosen = {rule: order[:SHOWN] for rule, order in _rules(seen).items()}
+def examples(outputs: EvaluationOutputs, data: ImageData) -> dict[str, Any]:
+    """The arrays of examples.npz: the most contested, the best corrected and the worst examples."""
+    chosen = {rule: order[:SHOWN] for rule, order in _rules(outputs).items()}
     rows = torch.cat(list(chosen.values()))
     rules = [rule for rule, order in chosen.items() for _ in range(len(order))]
     images = data.pixels(rows.to(data.labels_N.device)).cpu()
     if images.is_floating_point():
         images = (images * 255).round().to(torch.uint8)
     return {
-        "index": seen.student.index_N[rows].numpy(),
+        "index": outputs.student.index_N[rows].numpy(),
         "images": images.numpy(),
-        "labels": seen.student.labels_N[rows].numpy(),
-        "teachers": seen.teachers_NTC[rows].softmax(dim=2).numpy(),
-        "student": seen.student.logits_NC[rows].softmax(dim=1).numpy(),
-        "weights": seen.weights_NT[rows].numpy(),
+        "labels": outputs.student.labels_N[rows].numpy(),
+        "teachers": outputs.teachers_NTC[rows].softmax(dim=2).numpy(),
+        "student": outputs.student.logits_NC[rows].softmax(dim=1).numpy(),
+        "weights": outputs.weights_NT[rows].numpy(),
         "rule": np.array(rules),
     }
 
 
-def _rules(seen: EvaluationOutputs) -> Mapping[str, Tensor]:
-    labels_N1 = seen.student.labels_N[:, None]
-    student_N = seen.student.logits_NC.softmax(dim=1).gather(1, labels_N1).squeeze(1)
-    if not seen.teachers:
+def _rules(outputs: EvaluationOutputs) -> Mapping[str, Tensor]:
+    labels_N1 = outputs.student.labels_N[:, None]
+    student_N = outputs.student.logits_NC.softmax(dim=1).gather(1, labels_N1).squeeze(1)
+    if not outputs.teachers:
         return {"worst": student_N.argsort(stable=True)}
-    probabilities_NTC = seen.teachers_NTC.softmax(dim=2)
+    probabilities_NTC = outputs.teachers_NTC.softmax(dim=2)
     spread_N = probabilities_NTC.var(dim=1, correction=0).sum(dim=1)
-    true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(seen.teachers), 1))
-    # Nobody is corrected where it does not know the class.
-    known_NT = torch.stack([seen.teacher(name).known_N for name in seen.teachers], dim=1)
+    true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(outputs.teachers), 1))
+    # A teacher that does not know the class does not count.
+    known_NT = torch.stack([found.known_N for found in outputs.teachers.values()], dim=1)
     sum_N = torch.where(known_NT, true_NT.squeeze(2), 0).sum(dim=1)
     helped_N = student_N - torch.where(
         known_NT.any(dim=1), sum_N / known_NT.sum(dim=1).clamp_min(1), student_N
@@ -191,34 +193,30 @@ def teacher_rows(
     infos: Mapping[str, TeacherInfo],
     measured: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[HintPair],
-) -> list[dict[str, Any]]:
-    """The content of teachers.json."""
+) -> list[TeacherRecord]:
+    """The content of teachers.json.
+
+    Args:
+        infos: of each teacher.
+        measured: `accuracy`, `images_known` and `accuracy_known` of those that were measured.
+        pairs: the hidden layers that are compared.
+    """
     return [
-        {
-            "name": name,
-            "spec": info.spec,
-            "sha256": info.sha256,
-            "classes": list(info.classes),
-            "mean": list(info.mean),
-            "std": list(info.std),
-            "resizing": info.resizing,
-            "parameters": info.parameters,
-            "changes": list(info.changes),
-            "licence": info.licence,
+        TeacherRecord(
+            name=name,
+            spec=info.spec,
+            sha256=info.sha256,
+            classes=list(info.classes),
+            mean=list(info.mean),
+            std=list(info.std),
+            resizing=info.resizing,
+            parameters=info.parameters,
+            changes=list(info.changes),
+            licence=info.licence,
             **measured.get(name, {}),
-            **({} if info.labels is None else {"labels": info.labels.groups_by_name()}),
-            "hints": [str(pair) for pair in pairs if pair.teacher == name],
-            **({"code": dict(info.code)} if info.code else {}),
-        }
+            labels=None if info.labels is None else info.labels.groups_by_name(),
+            hints=[str(pair) for pair in pairs if pair.teacher == name],
+            code=dict(info.code) or None,
+        )
         for name, info in infos.items()
     ]
-
-
-def weight_means(
-    index_weights: tuple[Tensor, Tensor] | None, names: Sequence[str]
-) -> dict[str, float]:
-    """Mean weight of each heard teacher over the last epoch."""
-    if index_weights is None:
-        return {}
-    means = index_weights[1].double().mean(dim=0).tolist()
-    return {f"weights.{name}": mean for name, mean in zip(names, means, strict=True)}

@@ -1,7 +1,6 @@
-"""The end of a run: its student is measured, and what was found is recorded."""
+"""The end of a run: measures the student, and writes the results to the record."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +16,7 @@ from collegium.evaluation.predict import Predictions, predict
 from collegium.models.network import Network, parameter_count
 from collegium.models.state import snapshot
 from collegium.models.weights import network_bytes
+from collegium.records.results import MetricsLine, Summary
 from collegium.records.run_folder import (
     EXAMPLES,
     PREDICTIONS,
@@ -25,11 +25,11 @@ from collegium.records.run_folder import (
     SUMMARY,
     WATCHED,
     WEIGHTS,
-    Json,
 )
 from collegium.report.page import write_page
-from collegium.runner import final_evaluation as outcome
+from collegium.runner import final_evaluation
 from collegium.runner.changes import in_words
+from collegium.runner.final_evaluation import EvaluationOutputs, PredictSplit
 from collegium.store import Store, StoredTeachers
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.training.trainer import Trainer
@@ -43,21 +43,21 @@ class FinishedTraining:
     """A training after its last epoch, and what its student is measured with.
 
     Attributes:
-        run: the request, with everything settled.
+        run: the request, with every default resolved.
         training: its state is that of the last epoch.
         splits: the data.
         ensemble: every teacher.
-        asked: gives what a teacher, by name, says of a split.
-        heard: names of the teachers that the student hears.
-        store: the store of teachers' answers; None where there is none.
+        predict_split: gives the predictions of a teacher, by name, on a split.
+        active: names of the teachers that training used.
+        store: the store of teacher outputs; None where there is none.
     """
 
     run: Run
     training: Trainer
     splits: Splits
     ensemble: TeacherEnsemble
-    asked: Callable[[str, ImageData], Predictions]
-    heard: tuple[str, ...]
+    predict_split: PredictSplit
+    active: tuple[str, ...]
     store: Store | None = None
 
     @property
@@ -67,29 +67,25 @@ class FinishedTraining:
 
 
 def close(done: FinishedTraining) -> None:
-    """Measure the student on the split results are reported on, and write it and the rest down.
+    """Measure the student on the evaluation split, and write the end of the record.
 
     Called in every process; the first one measures and writes.
     """
     weights = _gather(done)
-    if not done.training.fabric.is_global_zero:
+    fabric, record = done.training.fabric, done.training.record
+    if not fabric.is_global_zero:
         return
-    seen = outcome.inspect_split(
-        done.training.module,
-        done.ensemble,
-        done.asked,
-        done.heard,
-        done.splits.evaluation,
-        done.training.fabric.device,
-        done.training.fabric.autocast,
+    data, module = done.splits.evaluation, done.training.module
+    outputs = final_evaluation.evaluate_outputs(
+        module, done.ensemble, done.predict_split, done.active, data, fabric
     )
-    summary = _summary(done, seen) | outcome.weight_means(weights, done.heard)
-    _note_test(done, seen, summary)
-    record = done.training.record
+    if done.splits.names()[-1] == "test":
+        record.append_metrics(_test_line(done, outputs.student))
+    summary = _summary(done, outputs, weights)
     if weights is not None:
         record.write_arrays(WEIGHTS, _weight_arrays(done, weights))
-    record.write_arrays(PREDICTIONS, outcome.predictions(seen))
-    record.write_arrays(EXAMPLES, outcome.examples(seen, done.splits.evaluation))
+    record.write_arrays(PREDICTIONS, final_evaluation.predictions(outputs))
+    record.write_arrays(EXAMPLES, final_evaluation.examples(outputs, data))
     _save_student(done, summary)
     record.write_manifest(summary)
     record.write_json(SUMMARY, summary)
@@ -115,7 +111,7 @@ def _weight_arrays(done: FinishedTraining, weights: Weights) -> dict[str, np.nda
         "index": index_N.numpy(),
         "labels": _labels(done.training.loader.data, index_N).numpy(),
         "weights": weights_NT.numpy(),
-        "teachers": np.array(done.heard),
+        "teachers": np.array(done.active),
     }
 
 
@@ -125,31 +121,46 @@ def _labels(data: ImageData, index_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     return data.labels_N.cpu()[order][places]
 
 
-def _summary(done: FinishedTraining, seen: outcome.EvaluationOutputs) -> Json:
-    progress = done.training.state.progress
+def _summary(
+    done: FinishedTraining, outputs: EvaluationOutputs, weights: Weights | None
+) -> Summary:
+    progress, record = done.training.state.progress, done.training.record
     images = done.run.optimisation.epochs * len(done.splits.train)
-    changes = in_words(done.training.record.run.get(CHANGES, []))
-    return {
-        "method": done.run.method.slug,
-        "split": done.splits.names()[-1],
-        "accuracy_last": seen.student.accuracy,
-        "accuracy_at_best_validation": _at_best(done),
-        "best_epoch": progress.best_epoch if progress.best_epoch >= 0 else None,
-        "ece": seen.student.ece,
-        **outcome.agreement(seen),
-        **outcome.accuracies(seen),
-        "parameters": parameter_count(done.student),
-        "seconds": progress.seconds,
-        "teacher_seconds": progress.teacher_seconds,
-        "images_per_s": images / max(progress.seconds, 1e-9),
-        "inference_images_per_s": seen.images_per_s,
-        "store_hits": _store_hits(done),
-        **({"changes": changes} if changes else {}),
-    }
+    teachers = outputs.teachers.items()
+    known = {name: found.of_known().get("accuracy_known") for name, found in teachers}
+    watched = [line.accuracy for line in record.metrics(WATCHED)]
+    return Summary(
+        method=done.run.method.slug,
+        split=done.splits.names()[-1],
+        accuracy_last=outputs.student.accuracy,
+        accuracy_at_best_validation=_at_best(done),
+        best_epoch=progress.best_epoch if progress.best_epoch >= 0 else None,
+        ece=outputs.student.ece,
+        agreement={name: outputs.student.agreement(found) for name, found in teachers},
+        accuracy={name: found.accuracy for name, found in teachers},
+        accuracy_known={name: value for name, value in known.items() if value is not None},
+        parameters=parameter_count(done.student),
+        seconds=progress.seconds,
+        teacher_seconds=progress.teacher_seconds,
+        images_per_s=images / max(progress.seconds, 1e-9),
+        inference_images_per_s=outputs.images_per_s,
+        store_hits=_store_hits(done),
+        changes=in_words(record.run.get(CHANGES, [])) or None,
+        weights=_weight_means(done, weights),
+        accuracy_best_test=max(watched, default=None),
+    )
+
+
+def _weight_means(done: FinishedTraining, weights: Weights | None) -> dict[str, float]:
+    """Mean weight of each active teacher over the last epoch."""
+    if weights is None:
+        return {}
+    means = weights[1].double().mean(dim=0).tolist()
+    return dict(zip(done.active, means, strict=True))
 
 
 def _at_best(done: FinishedTraining) -> float | None:
-    """Accuracy with the weights that were best on validation; the last ones are put back."""
+    """Accuracy with the weights of the best epoch; the last weights are restored."""
     if not done.training.state.best:
         return None
     body, fabric = done.student.body, done.training.fabric
@@ -171,24 +182,25 @@ def _store_hits(done: FinishedTraining) -> float:
     return stats.hits
 
 
-def _note_test(done: FinishedTraining, seen: outcome.EvaluationOutputs, summary: Json) -> None:
-    """The test split's line of metrics.jsonl, and the best of those that were asked for."""
-    if summary["split"] == "test":
-        epochs = done.run.optimisation.epochs
-        line = {"epoch": epochs - 1, "step": epochs * len(done.training.loader), "split": "test"}
-        said = {"accuracy": seen.student.accuracy, "loss": seen.student.loss}
-        done.training.record.append_metrics(line | said)
-    if watched := done.training.record.metrics(WATCHED):
-        summary["accuracy_best_test"] = max(line["accuracy"] for line in watched)
+def _test_line(done: FinishedTraining, student: Predictions) -> MetricsLine:
+    """The test split's line of metrics.jsonl."""
+    epochs, steps = done.run.optimisation.epochs, len(done.training.loader)
+    return MetricsLine(
+        epoch=epochs - 1,
+        step=epochs * steps,
+        split="test",
+        accuracy=student.accuracy,
+        loss=student.loss,
+    )
 
 
-def _save_student(done: FinishedTraining, summary: Json) -> None:
+def _save_student(done: FinishedTraining, summary: Summary) -> None:
     code = dict(done.student.origin.code)
     content = network_bytes(
         done.student,
         dataset=done.splits.train.name,
-        top1=f"{summary['accuracy_last']:.6f}",
-        split=str(summary["split"]),
+        top1=f"{summary.accuracy_last:.6f}",
+        split=summary.split,
         **({"code": json.dumps(code)} if code else {}),
     )
     write_whole(done.training.record.path(STUDENT), content)

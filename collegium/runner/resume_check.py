@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -30,7 +31,7 @@ def recorded_threads(record: Record) -> int | None:
     return found if isinstance(found, int) else torch.get_num_threads()
 
 
-def describe_run(prepared: PreparedRun) -> tuple[Json, list[Json]]:
+def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
     """What run.json and teachers.json say of the run as it is now."""
     splits = prepared.splits
     content = {

@@ -63,7 +63,7 @@ class SplitPredictor:
                 return found
         with self.ensemble.loaded(name) as teacher:
             return collect(
-                lambda images_BDHW: teacher.answer(images_BDHW).logits_BC,
+                lambda batch: teacher.answer(batch.images_BDHW).logits_BC,
                 data,
                 device=self.fabric.device,
                 labels=teacher.labels,

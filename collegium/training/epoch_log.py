@@ -1,14 +1,16 @@
-"""What an epoch was like, told and written down: metrics and validation."""
+"""Writes the metrics of an epoch to the record, and shows them."""
 
 import json
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData
-from collegium.records.run_folder import METRICS, WATCHED, Json, Record
+from collegium.records.results import MetricsLine
+from collegium.records.run_folder import METRICS, WATCHED, Record
 from collegium.training.checkpoint import State
 from collegium.training.metrics import collapse, epoch_line
 from collegium.training.module import DistillBatch, DistillModule
@@ -30,11 +32,10 @@ class EpochLogger:
     Attributes:
         fabric: the processes; the first one writes.
         module: what is trained.
-        validation: what the best epoch is chosen on; None where there is none.
-        record: where lines go.
-        display: what the user sees of them.
-        watched: the test split, where somebody wants to see it after every epoch; nothing is chosen
-            by it.
+        validation: the split that the best epoch is chosen on; None where there is none.
+        record: the run folder that lines are written to.
+        display: shows them to the user.
+        watched: the test split, if it is to be measured after every epoch; nothing is chosen by it.
     """
 
     fabric: Fabric
@@ -49,65 +50,64 @@ class EpochLogger:
         self._idle: set[str] = set()
 
     def close(self, state: State, learning_rate: float, distill_batch: DistillBatch | None) -> None:
-        """Write down an epoch whose steps are all done.
+        """Write the metrics of an epoch whose steps are all done.
 
         Args:
-            state: as its last step has left it.
+            state: after its last step.
             learning_rate: of that step.
-            distill_batch: of that step; None if it was left out.
+            distill_batch: of that step; None if the step was left out.
         """
-        line = self._line(state, learning_rate)
         shares = self.module.gradient_shares(distill_batch) if distill_batch is not None else {}
-        line |= {f"gradient_share.{name}": share for name, share in shares.items()}
+        line = self._line(state, learning_rate, shares)
         for name in sorted({*self.module.idle} - self._idle if shares else ()):
             self._idle.add(name)
             self.display.warn(
-                f"epoch {line['epoch']}: term {name} is not 0 and moves nothing: its gradient is 0"
+                f"epoch {line.epoch}: term {name} is not 0 but its gradient is 0, so it has no "
+                "effect"
             )
         if self.fabric.is_global_zero:
-            self._write(line, state, self._judges(distill_batch))
+            self._write(line, state, self._weights_may_collapse(distill_batch))
 
-    def _line(self, state: State, learning_rate: float) -> dict[str, Any]:
+    def _line(
+        self, state: State, learning_rate: float, gradient_share: Mapping[str, float]
+    ) -> MetricsLine:
         progress, meter = state.progress, state.meter
         sums = {name: over_processes(self.fabric, value) for name, value in meter.sums().items()}
-        return {
-            "epoch": progress.epoch,
-            "step": (progress.epoch + 1) * progress.steps,
-            "split": "train",
-            **epoch_line(sums, meter.teachers),
-            "lr": learning_rate,
-            "images_per_s": sums["count"] / progress.epoch_seconds,
-            "seconds": progress.epoch_seconds,
-            "teacher_seconds": progress.epoch_teacher_seconds,
-            **({"skipped": progress.skipped} if progress.skipped else {}),
-        }
+        step = (progress.epoch + 1) * progress.steps
+        return replace(
+            epoch_line(sums, meter.teachers, epoch=progress.epoch, step=step),
+            lr=learning_rate,
+            images_per_s=sums["count"] / progress.epoch_seconds,
+            seconds=progress.epoch_seconds,
+            teacher_seconds=progress.epoch_teacher_seconds,
+            skipped=progress.skipped or None,
+            gradient_share=gradient_share,
+        )
 
-    def _write(self, line: dict[str, Any], state: State, judged: bool) -> None:
-        warning = collapse(line) if judged else None
+    def _write(self, line: MetricsLine, state: State, may_collapse: bool) -> None:
+        warning = collapse(line) if may_collapse else None
         if warning and not self._warned:
-            self.display.warn(f"epoch {line['epoch']}: {warning}")
+            self.display.warn(f"epoch {line.epoch}: {warning}")
             self._warned = True
-        self._append(line | ({"warning": warning} if warning else {}), state)
-        found = None
+        self._append(replace(line, warning=warning), state)
+        found, student = None, self.module.student
         if self.validation is not None:
-            student = self.module.student
-            found = validate(student, self.validation, self.fabric, state, line["step"])
+            found = validate(student, self.validation, self.fabric, state, line.step)
             self._append(found, state)
         if self.watched is not None:
-            at = state.progress.epoch, line["step"]
-            seen = measure(self.module.student, self.watched, self.fabric, WATCHED, *at)
-            self._append(seen, state)
+            place = WATCHED, line.epoch, line.step
+            self._append(measure(student, self.watched, self.fabric, *place), state)
         self.display.epoch(line, found)
 
-    def _append(self, line: Json, state: State) -> None:
+    def _append(self, line: MetricsLine, state: State) -> None:
         self.record.append_metrics(line)
         state.metrics.append(line)
 
     def reopen(self, state: State) -> None:
-        """Bring metrics.jsonl to where a checkpoint is, whatever has become of the file.
+        """Bring metrics.jsonl back to the state of a checkpoint.
 
-        What came after will come again. Lines of finished epochs that were lost or changed are
-        taken from the checkpoint, and said so.
+        Later epochs will run again, so their lines are removed. If lines of finished epochs were
+        lost or changed, they are taken from the checkpoint, with a warning.
         """
         self.record.keep_metrics(state.progress.epoch)
         if json.dumps(self.record.metrics()) == json.dumps(state.metrics):
@@ -120,9 +120,9 @@ class EpochLogger:
         for line in state.metrics:
             self.record.append_metrics(line)
 
-    def _judges(self, distill_batch: DistillBatch | None) -> bool:
-        """Whether weights of one teacher alone would be a sign that something is wrong."""
+    def _weights_may_collapse(self, distill_batch: DistillBatch | None) -> bool:
+        """Whether weight on one teacher only would be a sign that something is wrong."""
         weighting = self.module.objective.weighting
         learns = weighting is not None and any(True for _ in weighting.parameters())
-        # Of specialists one alone may know an example: its weight is 1 then, and nothing is wrong.
+        # If only one teacher knows the class of an example, its weight 1 there is correct.
         return learns and distill_batch is not None and distill_batch.answers.groups_TC is None

@@ -1,14 +1,15 @@
-"""What an epoch was like: sums over its steps, turned into one line of metrics."""
+"""Sums over the steps of an epoch, and the means that its line of metrics has."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from collegium.evaluation.metrics import correct
 from collegium.objectives.objective import Terms
+from collegium.records.results import MetricsLine
 from collegium.types import Batch
 
 UNIFORM, ONE_HOT = 1e-3, 0.05
@@ -17,10 +18,10 @@ UNIFORM, ONE_HOT = 1e-3, 0.05
 
 @dataclass
 class Meter:
-    """Adds up one epoch on the device; numbers are read off once, at its end.
+    """Adds up one epoch on the device; the host reads the sums once, at its end.
 
     Args:
-        teachers: names of those that are heard.
+        teachers: names of those that are used.
         keep_weights: keep every example's weights too, for weights.npz.
     """
 
@@ -30,8 +31,8 @@ class Meter:
     _kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, batch: Batch, terms: Terms, weights_BT: Tensor, logits_BC: Tensor) -> None:
-        """Take in one step."""
-        right_B = logits_BC.argmax(dim=1) == batch.labels_B
+        """Add one step."""
+        right_B = correct(logits_BC, batch.labels_B)
         self._sum("count", torch.ones_like(right_B))
         self._sum("accuracy", right_B)
         for name, term_B in terms.items():
@@ -81,7 +82,7 @@ class Meter:
         return sums | {"kept.index": index, "kept.weights": weights}
 
     def load(self, shares: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
-        """Take in what `state` gave, of one process, of several together, or nothing."""
+        """Replace the sums by what `state` gave, of one process, of several, or of none."""
         self._sums, self._kept = {}, []
         if not shares:
             nothing = torch.zeros(0, len(self.teachers), device=device)
@@ -95,25 +96,48 @@ class Meter:
                 self._kept.append((tensors["kept.index"], tensors["kept.weights"]))
 
 
-def epoch_line(sums: dict[str, float], teachers: Sequence[str]) -> dict[str, float]:
-    """Means over the examples under the names of metrics.jsonl."""
-    count = max(sums["count"], 1.0)
-    mean = {name: value / count for name, value in sums.items() if name != "count"}
-    line = {k: v for k, v in mean.items() if k == "accuracy" or k.startswith(("loss", "weights"))}
-    if len(teachers) > 1:
-        variances = [mean[f"square.{n}"] - mean[f"weights.{n}"] ** 2 for n in teachers]
-        line["weights_entropy"] = mean["entropy"] / math.log(len(teachers))
-        line["weights_variance"] = max(sum(variances) / len(teachers), 0.0)
-        line["weights_from_uniform"] = mean["from_uniform"]
-    return line
+def epoch_line(
+    sums: Mapping[str, float], teachers: Sequence[str], *, epoch: int, step: int
+) -> MetricsLine:
+    """The training line of an epoch: means over its examples.
+
+    Args:
+        sums: those of a `Meter`, over all processes.
+        teachers: names of those that are used.
+        epoch: its number.
+        step: steps so far.
+    """
+    mean = {name: value / max(sums["count"], 1.0) for name, value in sums.items()}
+    line = MetricsLine(
+        epoch=epoch,
+        step=step,
+        split="train",
+        accuracy=mean["accuracy"],
+        terms=_named(mean, "loss."),
+        loss=mean["loss"],
+        weights=_named(mean, "weights."),
+    )
+    if len(teachers) < 2:
+        return line
+    variances = [mean[f"square.{n}"] - mean[f"weights.{n}"] ** 2 for n in teachers]
+    return replace(
+        line,
+        weights_entropy=mean["entropy"] / math.log(len(teachers)),
+        weights_variance=max(sum(variances) / len(teachers), 0.0),
+        weights_from_uniform=mean["from_uniform"],
+    )
 
 
-def collapse(line: Mapping[str, Any]) -> str | None:
-    """A warning where learned weights no longer say anything, or None."""
-    if "weights_entropy" not in line:
+def _named(values: Mapping[str, float], start: str) -> dict[str, float]:
+    return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}
+
+
+def collapse(line: MetricsLine) -> str | None:
+    """A warning if learned weights are almost uniform or on one teacher only, else None."""
+    if line.weights_entropy is None or line.weights_from_uniform is None:
         return None
-    if line["weights_from_uniform"] < UNIFORM:
+    if line.weights_from_uniform < UNIFORM:
         return "the weights have collapsed to uniform: this is the plain mean of the teachers"
-    if line["weights_entropy"] < ONE_HOT:
+    if line.weights_entropy < ONE_HOT:
         return "the weights have collapsed to one teacher for every example"
     return None

@@ -246,7 +246,7 @@ def test_paired_differences_by_hand() -> None:
     assert (gap.n, gap.mean) == (3, pytest.approx(2.0))
     assert gap.half_width == pytest.approx(4.302653 * 1.0 / 3**0.5, rel=1e-5)
     assert gap.p == pytest.approx(0.0741799, rel=1e-4)  # t = 2 sqrt 3 with two degrees of freedom
-    assert gap.verdict == "no difference that can be told"
+    assert gap.verdict == "no significant difference"
     assert paired({0: 0.5}, {1: 0.5}) is None
     single = paired({0: 0.5}, {0: 0.4})
     assert single is not None
@@ -263,9 +263,9 @@ def test_the_answer_is_in_words() -> None:
     assert said.startswith("Did distillation help? Yes: kd, the best of 2, is +2.02")
     assert answer({"vanilla": alone, "at": bad}).startswith("Did distillation help? No: at")
     unsure = outcomes("kd", 0.95, 0.88, 0.93)
-    assert "That cannot be told" in answer({"vanilla": alone, "kd": unsure})
-    assert "one seed says nothing" in answer({"vanilla": alone, "kd": outcomes("kd", 0.9)})
-    assert "Nothing can be said" in answer({"vanilla": outcomes("vanilla"), "kd": good})
+    assert "Unclear" in answer({"vanilla": alone, "kd": unsure})
+    assert "one seed does not show" in answer({"vanilla": alone, "kd": outcomes("kd", 0.9)})
+    assert "Unknown" in answer({"vanilla": outcomes("vanilla"), "kd": good})
 
 
 def test_names_cannot_break_the_table() -> None:

@@ -66,7 +66,7 @@ def test_events_say_what_metrics_say_and_a_resumed_run_says_it_once(
 
 
 def test_without_being_asked_nothing_is_written(tmp_path: Path) -> None:
-    assert not wants_events(tmp_path, asked=False, resume=False)
+    assert not wants_events(tmp_path, requested=False, resume=False)
     with written_to(tmp_path, events=False) as record:
         record.append_metrics(LINES[0])
     assert not (tmp_path / EVENTS).exists()
@@ -75,8 +75,8 @@ def test_without_being_asked_nothing_is_written(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_goes_on_with_its_events(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     (tmp_path / EVENTS).mkdir()
-    assert wants_events(tmp_path, asked=False, resume=True)
-    assert not wants_events(tmp_path, asked=False, resume=False)
+    assert wants_events(tmp_path, requested=False, resume=True)
+    assert not wants_events(tmp_path, requested=False, resume=False)
 
 
 def test_a_missing_package_is_said_before_anything_else(
@@ -84,7 +84,7 @@ def test_a_missing_package_is_said_before_anything_else(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r'pip install "collegium\[tensorboard\]"'):
-        wants_events(tmp_path, asked=True, resume=False)
+        wants_events(tmp_path, requested=True, resume=False)
 
 
 def test_the_command_writes_events_and_a_new_run_forgets_them(tmp_path: Path, scalars: Any) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from collegium.config.options import Machine, Optimisation
 from collegium.errors import FolderError, RequestError
 from collegium.evaluation.predict import Predictions
+from collegium.records.results import MetricsLine
 from collegium.records.run_folder import Record, next_free
 from collegium.training.metrics import Meter, collapse, epoch_line
 from collegium.training.schedule import learning_rate_factor
@@ -47,7 +49,8 @@ def test_an_epoch_is_the_mean_over_its_examples_not_over_its_batches() -> None:
         meter.add(
             batch_of(count), {"kd": torch.full((count,), loss)}, weights_BT, torch.ones(count, 2)
         )
-    line = epoch_line({k: float(v) for k, v in meter.sums().items()}, ("a", "b"))
+    sums = {k: float(v) for k, v in meter.sums().items()}
+    line = epoch_line(sums, ("a", "b"), epoch=0, step=2)
     assert line["loss"] == line["loss.kd"] == 2.0
     assert (line["weights.a"], line["weights.b"]) == (0.75, 0.25)
     assert line["weights_variance"] == pytest.approx(0.1875)
@@ -57,10 +60,12 @@ def test_an_epoch_is_the_mean_over_its_examples_not_over_its_batches() -> None:
 
 
 def test_collapse_is_told_from_life() -> None:
-    assert "uniform" in str(collapse({"weights_entropy": 1.0, "weights_from_uniform": 0.0}))
-    assert "one teacher" in str(collapse({"weights_entropy": 0.01, "weights_from_uniform": 0.6}))
-    assert collapse({"weights_entropy": 0.7, "weights_from_uniform": 0.2}) is None
-    assert collapse({"loss": 1.0}) is None
+    line = MetricsLine(epoch=0, step=1, split="train", accuracy=0.5, loss=1.0)
+    for entropy, from_uniform, says in ((1.0, 0.0, "uniform"), (0.01, 0.6, "one teacher")):
+        told = replace(line, weights_entropy=entropy, weights_from_uniform=from_uniform)
+        assert says in str(collapse(told))
+    assert collapse(replace(line, weights_entropy=0.7, weights_from_uniform=0.2)) is None
+    assert collapse(line) is None
 
 
 def test_options_out_of_range_are_refused() -> None:
