@@ -50,7 +50,7 @@ def _usage(verb: str, slots: Sequence[Slot], chosen: Any, methods: bool) -> str:
 def _list_of(methods: dict[str, type[AbstractMethod]]) -> Iterator[str]:
     yield f"methods (`collegium distill METHOD --help` for their options; by default {DEFAULT}):"
     for slug, kind in methods.items():
-        lines = textwrap.wrap(kind.summary(), _width() - 12)
+        lines = textwrap.wrap(kind.summary(), _width() - 12, break_on_hyphens=False)
         yield f"  {slug:<10}" + ("\n" + 12 * " ").join(lines)
 
 
@@ -106,4 +106,6 @@ def _width() -> int:
 
 def _wrapped(text: str, indent: int) -> str:
     space = indent * " "
-    return textwrap.fill(text, _width(), initial_indent=space, subsequent_indent=space)
+    return textwrap.fill(
+        text, _width(), initial_indent=space, subsequent_indent=space, break_on_hyphens=False
+    )

@@ -187,7 +187,7 @@ def test_a_store_is_of_the_code_too_and_compare_does_not_mix(trained: Any) -> No
     (row,) = Path("table/runs").glob("*/seed-0")
     assert trained(f"resume {row} --epochs 2 --quiet").code == 0
     told = trained(f"{table} --epochs 2 --jobs 1 --quiet --out table")
-    assert (told.code, "was changed on the way (epochs 1 became 2" in told.err) == (2, True)
+    assert (told.code, "was changed while it ran (epochs 1 became 2" in told.err) == (2, True)
     # A store of an older version says nothing of it: a sample of its answers is compared.
     edit("ReLU")
     del content["code"]

@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from collegium.api import _with_threads
 from collegium.cli.help import help_of
 from collegium.cli.main import VERBS, read
 from collegium.cli.reader import slots_of
 from collegium.comparison.run import _jobs
 from collegium.config.option import Field
-from collegium.config.options import Machine
 from collegium.config.run import Run, every_option
 from collegium.config.same_run import differences, run_id
 from collegium.errors import RequestError, UnknownNameError
 from collegium.methods.avg_mkd import AvgMKD
 from collegium.methods.method_string import read_rows
 from collegium.records.run_folder import Record
+from collegium.runner.resume_check import recorded_threads
 from scripts.options import END, PAGE, START, table
 
 OPTIONS = list(every_option())
@@ -200,12 +199,11 @@ def test_a_run_of_format_1_is_the_same_run() -> None:
 
 
 def test_a_resumed_run_keeps_its_threads(tmp_path: Path) -> None:
-    run, record = Run.from_json(OLD), Record(tmp_path)
+    record = Record(tmp_path)
+    assert recorded_threads(record) is None
     for content, threads in ((OLD, torch.get_num_threads()), (OLD | {"threads": 7}, 7)):
         (tmp_path / "run.json").write_text(json.dumps(content))
-        assert _with_threads(run, record).machine.threads == threads
-    given = dataclasses.replace(run, machine=Machine(threads=3))
-    assert _with_threads(given, record).machine.threads == 3
+        assert recorded_threads(record) == threads
 
 
 def test_compare_takes_classes_a_store_and_a_first_seed() -> None:

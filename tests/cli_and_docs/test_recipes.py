@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import collegium.cli.train
+import collegium.api
 from collegium.api import execute
 from collegium.cli.main import main
 from collegium.config.options import Optimisation
@@ -32,7 +32,7 @@ def test_the_documented_command_is_the_recipe(
         return Record(out)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(collegium.cli.train, "execute", record_request)
+    monkeypatch.setattr(collegium.api, "execute", record_request)
     text = (ROOT / page).read_text().replace("\\\n", " ")
     (line,) = re.findall(r"^ *collegium (distill --data cifar10:.*)$", text, flags=re.MULTILINE)
     assert main(line.split()) == 0

@@ -25,6 +25,8 @@ def multiply_adds(network: nn.Module, image_shape: MapShape) -> int:
 
 
 def _work_of(call: Call) -> int:
-    weights = [p for p in call.module.parameters(recurse=False) if p.ndim > 1]
+    # The module may define a method `parameters` of its own: torch keeps them in `_parameters`.
+    own = vars(call.module).get("_parameters", {}).values()
+    weights = [p for p in own if p is not None and p.ndim > 1]
     size = math.prod(call.sizes)
     return sum(weight.numel() * max(1, size // len(weight)) for weight in weights)
