@@ -1,4 +1,4 @@
-"""What teachers said, kept: shards in volumes, volumes in a store, a source that fills it."""
+"""Stored teacher outputs: a store holds volumes, a volume holds shards, a source fills them."""
 
 from collegium.store.source import ProcessShard, StoredTeachers, StoreStats, StoreWriter
 from collegium.store.store import Store, TeacherIdentity, ViewsIdentity

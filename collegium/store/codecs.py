@@ -1,12 +1,12 @@
-"""How answers are kept: numbers of fewer bits, and what that costs in exactness.
+"""Codecs of stored teacher outputs: formats with fewer bits, and the error of each.
 
-fp32    as they are
+fp32    unchanged
 fp16    half the bytes; logits move by at most 2**-11 of their size (0.008 at 16)
-topK    the K largest logits in fp16 and one number for the mass of all others
-int8    maps: a scale for each channel, steps of 1/127 of its largest value
+topK    the K largest logits in fp16 and one number for the probability mass of all others
+int8    feature maps only: one scale per channel, in steps of 1/127 of its largest value
 
-Maps lie channels-last, as networks that make and take them have them: a loss over two layouts
-would take several times as long as reading the map.
+Feature maps are stored channels-last, the layout of the networks that compute and use them. A loss
+between maps of different layouts would take several times as long as reading the map.
 """
 
 from abc import ABC, abstractmethod
@@ -20,14 +20,14 @@ from torch import Tensor
 from collegium.errors import RequestError
 
 Fields = Mapping[str, NDArray[np.generic]]
-"""Named arrays, one row an example: what a codec makes of answers."""
+"""The arrays into which a codec encodes outputs, by name; each has one row per example."""
 
 
 class AbstractCodec(ABC):
-    """Turns answers (N, ...) into fields and back.
+    """Encodes outputs (N, ...) as fields and decodes them.
 
     Args:
-        shape: of one answer, (C,) or (D, H, W).
+        shape: of the output for one example, (C,) or (D, H, W).
     """
 
     name: str
@@ -38,18 +38,18 @@ class AbstractCodec(ABC):
     @property
     @abstractmethod
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of each field's rows."""
+        """Data type and shape of one row of each field."""
 
     @abstractmethod
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
-        """Fields of float32 answers (N, *shape)."""
+        """Encode float32 outputs (N, *shape) as fields."""
 
     @abstractmethod
     def decode(self, fields: Fields) -> Tensor:
-        """Float32 answers (N, *shape) of fields."""
+        """Decode fields to float32 outputs (N, *shape)."""
 
     def error(self, answers_N: Tensor, fields: Fields) -> float:
-        """What was lost: the largest change of any number."""
+        """The largest absolute error of any encoded number."""
         return (self.decode(fields) - answers_N).abs().max().item()
 
     def _lay_out(self, answers_N: Tensor) -> Tensor:
@@ -68,17 +68,17 @@ class AbstractCodec(ABC):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one answer."""
+        """Bytes of the encoded output for one example."""
         return sum(
             np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in self.fields.values()
         )
 
 
 class Plain(AbstractCodec):
-    """Numbers as they are, or rounded to half precision.
+    """Stores float32 numbers unchanged, or rounded to half precision.
 
     Args:
-        shape: of one answer.
+        shape: of the output for one example.
         name: "fp32" or "fp16".
     """
 
@@ -89,26 +89,26 @@ class Plain(AbstractCodec):
 
     @property
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """One field."""
+        """A single field, `numbers`."""
         return {"numbers": (self._kind, self._row_shape)}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
-        """Round to the nearest."""
+        """Round each number to the nearest value of the stored type."""
         with np.errstate(over="ignore"):
             return {"numbers": self._lay_out(answers_N).numpy().astype(self._kind)}
 
     def decode(self, fields: Fields) -> Tensor:
-        """The same numbers in float32."""
+        """Convert the stored numbers to float32."""
         numbers = torch.from_numpy(np.ascontiguousarray(fields["numbers"]))
         return self._as_given(numbers.float())
 
 
 class TopK(AbstractCodec):
-    """The largest logits, and the mass of the others spread evenly among them.
+    """Stores the K largest logits; the other classes share their total mass equally.
 
     Args:
         shape: (C,).
-        largest: K, 1 to C - 1.
+        largest: K, from 1 to C - 1.
     """
 
     def __init__(self, shape: tuple[int, ...], largest: int) -> None:
@@ -122,13 +122,13 @@ class TopK(AbstractCodec):
 
     @property
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Values, classes, and the logarithm of the rest's summed exponentials."""
+        """The K largest logits, their classes, and the log-sum-exp of all other logits."""
         kept = (self._largest,)
         classes = "<u2" if self.shape[0] <= 1 << 16 else "<u4"
         return {"values": ("<f2", kept), "classes": (classes, kept), "rest": ("<f2", ())}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
-        """Cut off."""
+        """Keep the K largest logits and the log-sum-exp of the others."""
         values, classes = answers_N.topk(self._largest, dim=1)
         others = answers_N.scatter(1, classes, -torch.inf)
         arrays = {"values": values, "classes": classes, "rest": others.logsumexp(dim=1)}
@@ -137,7 +137,7 @@ class TopK(AbstractCodec):
             return {name: array.numpy().astype(kinds[name]) for name, array in arrays.items()}
 
     def decode(self, fields: Fields) -> Tensor:
-        """All classes but the kept ones share the rest."""
+        """Restore the K stored logits; all other classes get equal shares of the remaining mass."""
         rest = torch.from_numpy(fields["rest"].astype(np.float32))
         share = rest - float(np.log(self.shape[0] - self._largest))
         answers = share[:, None].repeat(1, self.shape[0])
@@ -145,43 +145,43 @@ class TopK(AbstractCodec):
         return answers.scatter(1, classes, torch.from_numpy(fields["values"].astype(np.float32)))
 
     def error(self, answers_N: Tensor, fields: Fields) -> float:
-        """What was lost: the largest KL divergence from the true answer, in nats."""
+        """The largest KL(original || decoded) of the softmax of any example, in nats."""
         true, kept = answers_N.log_softmax(1), self.decode(fields).log_softmax(1)
         return (true.exp() * (true - kept)).sum(1).max().item()
 
 
 class Int8(AbstractCodec):
-    """Maps in 8 bits, with a scale for each channel of each example."""
+    """Stores feature maps in 8 bits, with one scale for each channel of each example."""
 
     name = "int8"
 
     @property
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Codes -127 to 127 and scales."""
+        """Integer codes from -127 to 127, and scales in fp16."""
         return {"codes": ("|i1", self._row_shape), "scale": ("<f2", self.shape[:1])}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
-        """Round to the nearest step; scales are rounded up, so that no value is beyond 127."""
+        """Round to the nearest step; scales are rounded up so that no code exceeds 127."""
         exact = answers_N.flatten(2).abs().amax(2) / 127
         scale = exact.half()
-        # The bits of the next larger half are the next whole number.
+        # Adding 1 to the bits of a positive half-precision number gives the next larger one.
         scale = (scale.view(torch.int16) + (scale.float() < exact)).view(torch.half)
         steps = scale.float().clamp_min(1e-30)[..., None, None]
         codes = (answers_N / steps).round().clamp(-127, 127).to(torch.int8)
         return {"codes": self._lay_out(codes).numpy(), "scale": scale.numpy()}
 
     def decode(self, fields: Fields) -> Tensor:
-        """Codes times scales."""
+        """Multiply the codes by their scales."""
         scale = torch.from_numpy(fields["scale"].astype(np.float32))
         codes = torch.from_numpy(np.ascontiguousarray(fields["codes"]))
         return self._as_given(codes * scale[:, None, None])
 
 
 def make_codec(name: str, shape: tuple[int, ...]) -> AbstractCodec:
-    """The codec of that name for answers of a shape.
+    """Create the codec with this name for outputs of this shape.
 
     Raises:
-        RequestError: no codec is called that, or it does not suit the shape.
+        RequestError: no codec has this name, or the codec does not support the shape.
     """
     if name in ("fp32", "fp16"):
         return Plain(shape, name)

@@ -1,4 +1,4 @@
-"""From a request to the volumes of a store: opened, checked, and written down before they fill."""
+"""Opens the volumes of a store for a request, checks them and writes their manifests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,20 @@ from collegium.store.store import LOGITS, Store, TeacherIdentity, ViewsIdentity
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 
 Codecs = Mapping[str, str]
-"""For each kind of answer, "logits" or a layer, the codec that keeps it."""
+"""The codec for each kind of output: "logits" or a layer."""
 
 
 def open_store(folder: Path, views: Views, warn: Callable[[str], None], data: str) -> Store:
-    """A store for these views, new or as it was left; `data` is what the user calls them.
+    """Open an existing store for these views, or create a new one.
+
+    Args:
+        folder: of the store.
+        views: whose teacher outputs the store holds.
+        warn: called with a message about each damaged shard.
+        data: the data string the user gave.
 
     Raises:
-        FolderError: it is for other data or other views.
+        FolderError: the store was created for other data or other views.
     """
     whole = views.data.whole
     identity = ViewsIdentity(
@@ -35,7 +41,7 @@ def open_store(folder: Path, views: Views, warn: Callable[[str], None], data: st
 
 
 def identity_of(info: TeacherInfo, precision: str) -> TeacherIdentity:
-    """Whose answers are kept; precision is what the teacher computes in, not what was wished."""
+    """The identity of a teacher in a store, with the precision it uses, not the requested one."""
     low = "low precision" in info.changes
     return TeacherIdentity(
         info.spec,
@@ -52,17 +58,18 @@ def identity_of(info: TeacherInfo, precision: str) -> TeacherIdentity:
 def open_volumes(
     store: Store, ensemble: TeacherEnsemble, codecs: Mapping[str, Codecs], precision: str
 ) -> dict[str, Volumes]:
-    """The volumes of some teachers.
+    """Open the volumes of some teachers.
 
     Args:
-        store: of the answers.
-        ensemble: who the teachers are.
-        codecs: for each teacher by name, how its answers are kept.
-        precision: asked for.
+        store: that holds the volumes.
+        ensemble: the teachers.
+        codecs: for each teacher by name, the codec of each kind of output.
+        precision: the requested precision.
 
     Raises:
-        FolderError: the store has another teacher of that name, or keeps answers otherwise.
-        RequestError: an answer cannot be kept so.
+        FolderError: the store has a different teacher with this name, or uses another codec or
+            shape.
+        RequestError: a codec does not support the output.
     """
     found: dict[str, Volumes] = {}
     for name, kinds in codecs.items():
@@ -87,7 +94,7 @@ def _shape(info: TeacherInfo, kind: str) -> tuple[int, ...]:
 def writes_down(
     store: Store, ensemble: TeacherEnsemble, volumes: Mapping[str, Volumes], precision: str
 ) -> Callable[[], None]:
-    """What must be on the disk before the first answer is: which views, whose answers."""
+    """A function that writes the manifests of views and teachers, before any output is stored."""
 
     def write() -> None:
         store.create()
@@ -103,7 +110,7 @@ def fill_views(
     volumes: Mapping[str, Volumes],
     views: Sequence[int],
 ) -> None:
-    """Have every teacher answer these views of all examples, one teacher after the other."""
+    """Compute and store all missing outputs for these views, one teacher after another."""
     index_N = writer.views.data.index_N.cpu().numpy()
     for name, kinds in volumes.items():
         for view in views:
@@ -111,19 +118,20 @@ def fill_views(
 
 
 MOVED = 0.05
-"""How far a logit asked for again may be from what is stored, in deviations of the logits."""
+"""Largest allowed difference of a recomputed and a stored logit, in standard deviations."""
 
 
 def check_answers(writer: StoreWriter, name: str, volumes: Volumes, count: int) -> float:
-    """Ask a teacher again about some of what is stored, spread over all of it.
+    """Recompute a sample of the stored logits, spread over the whole volume, and compare.
 
-    It tells pixels, networks or code that are no longer what they were, whatever a manifest says.
+    This detects changed pixels, networks or code even where the manifest still matches.
 
     Returns:
-        The largest change of a logit, in deviations of the logits; 0 where nothing is stored.
+        The largest change of a logit, in standard deviations of the logits; 0 where nothing is
+        stored.
 
     Raises:
-        FolderError: the teacher says something else now.
+        FolderError: the recomputed logits differ by more than `MOVED`.
     """
     volume, index_N = volumes[LOGITS], writer.views.data.index_N.cpu().numpy()
     index, view = volume.sample(count, index_N)

@@ -1,4 +1,4 @@
-"""A store by itself, without a run: built, described, verified."""
+"""Builds, describes and verifies a store without a training run."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,28 +50,28 @@ def build(
     machine: Machine = Machine(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> Json:
-    """Fill a store ahead of training; what it has already is left.
+    """Fill a store before training; outputs that are already stored are kept.
 
     Args:
         folder: of the store.
-        data: a data string; all its training examples are asked about, held out or not.
+        data: a data string; the store covers all its training examples, held out or not.
         teachers: model strings by name.
-        views: how many views of each example, numbered from 0.
-        augment: view recipe; by default what suits the data.
-        view_seed: of the views' pixels.
+        views: number of views of each example; views are numbered from 0.
+        augment: augmentation recipe of the views; by default the recipe of the data set.
+        view_seed: seed of the views' pixels.
         image_size: rows and columns of a folder's images.
-        logits: how logits are kept: fp16, fp32, topK.
-        layers: "TEACHER:LAYER" strings, hidden layers to keep.
-        maps: how these are kept: int8, fp16, fp32.
-        batch_size: views of one forward.
-        labels: label maps, for teachers with other classes than the data's.
-        classes: those whose examples are asked about; by default all.
+        logits: codec of the logits: fp16, fp32, topK.
+        layers: "TEACHER:LAYER" strings: the features to store.
+        maps: codec of these features: int8, fp16, fp32.
+        batch_size: number of views in one forward pass.
+        labels: label maps, for teachers whose classes differ from those of the data.
+        classes: the classes whose examples are stored; by default all.
         machine: where teachers run; several processes share the work.
         quiet: show no progress.
 
     Raises:
-        RequestError: no teachers, no views, or a layer there is not.
-        FolderError: the folder holds other answers, or the disk cannot hold these.
+        RequestError: there are no teachers or no views, or a layer does not exist.
+        FolderError: the folder holds outputs for another request, or the disk has too little space.
     """
     if not teachers or views < 1:
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
@@ -123,7 +123,7 @@ def _inquire(
     layers: Mapping[str, Sequence[str]],
     choose: Callable[[Splits], Splits],
 ) -> StoreRequest:
-    """About so many views of all training examples of some data, held out or not."""
+    """A request for `count` views of all training examples of the data, held out or not."""
     runtime = make_runtime(machine, "store", quiet)
     splits = choose(make_splits(data, 0.0, 0, image_size, machine, runtime.display))
     pixels = splits.train.to(runtime.fabric.device)
@@ -156,10 +156,10 @@ def _codecs(
 
 
 def info(folder: Path) -> Json:
-    """What a store holds: views, teachers, coverage, size, what was lost by rounding, hit rate.
+    """The content of a store: views, teachers, coverage, size, error of the codecs, hit rate.
 
     Raises:
-        FolderError: it is no store.
+        FolderError: the folder is not a store.
     """
     damaged: list[str] = []
     store = Store(folder, None, damaged.append)
@@ -203,7 +203,7 @@ def _about(store: Store, name: str, kind: str) -> Json:
 
 
 def describe(found: Json) -> str:
-    """The result of `info` for people."""
+    """The result of `info` as readable text."""
     lines = [
         f"{found['folder']}: {found['data']}, {found['examples']:,} examples, {found['classes']} "
         f"classes, views {found['recipe']} of seed {found['view_seed']}"
@@ -237,20 +237,20 @@ def verify(
     machine: Machine = Machine(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> Json:
-    """Check every shard's checksum, and ask the teachers again about a sample.
+    """Check the checksum of every shard, and recompute a sample of each teacher's outputs.
 
     Args:
         folder: of the store.
-        data: a data string; by default the one the store was made with.
-        teachers: model strings by name; by default those the store was made with.
-        labels: label maps, for teachers that had one when the store was made.
+        data: a data string; by default the one the store was built with.
+        teachers: model strings by name; by default those the store was built with.
+        labels: label maps, for teachers that had one when the store was built.
         image_size: rows and columns of a folder's images.
-        sample: answers of each teacher that are asked for again; 0 for checksums alone.
+        sample: number of outputs to recompute for each teacher; 0 checks only the checksums.
         machine: where teachers run.
         quiet: show no progress.
 
     Raises:
-        FolderError: it is no store, or of other data or teachers than given.
+        FolderError: the folder is not a store, or belongs to other data or teachers.
     """
     started = time.perf_counter()
     store = Store(folder, None, lambda text: None)
@@ -305,7 +305,7 @@ def verify(
 
 
 def _as_stored(store: Store, splits: Splits) -> Splits:
-    """Of the classes a store is about; those of other data are left, and refused later."""
+    """Keep only the store's classes; splits of other data stay unchanged and are rejected later."""
     classes = store.views.classes
     return keep_classes(splits, classes) if set(classes) <= set(splits.train.classes) else splits
 

@@ -1,4 +1,4 @@
-"""Who is asked about what, and a store that answers for them in a run."""
+"""Opens a store for a request, and creates the source of stored teacher outputs for a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,21 +27,21 @@ from collegium.utils.progress import Display
 
 Json = dict[str, Any]
 CHECKED = 16
-"""Answers of each teacher that a run asks for again, to see that they are its own."""
+"""Number of outputs of each teacher that a run recomputes, to verify that they match."""
 
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """Who is asked about what, and where.
+    """The teachers, data and machine of a store.
 
     Attributes:
-        data: what the data are called by the user.
-        views: of them.
+        data: the data string the user gave.
+        views: of these data.
         ensemble: the teachers.
-        machine: what they compute in.
-        batch_size: views of one forward.
+        machine: precision and other machine options of the teachers.
+        batch_size: number of views in one forward pass.
         fabric: processes and devices.
-        display: where progress is shown.
+        display: shows progress.
     """
 
     data: str
@@ -55,10 +55,10 @@ class StoreRequest:
     def open(
         self, folder: Path, codecs: Mapping[str, Codecs]
     ) -> tuple[Store, dict[str, Volumes], StoreWriter]:
-        """A store, the volumes of these teachers, and what fills them.
+        """Open a store, the volumes of these teachers, and the writer that fills them.
 
         Raises:
-            FolderError: the store is for something else.
+            FolderError: the store belongs to other data, views or teachers.
         """
         store = open_store(folder, self.views, self.display.warn, self.data)
         volumes = open_volumes(store, self.ensemble, codecs, self.machine.precision)
@@ -75,10 +75,10 @@ class StoreRequest:
     def plan(
         self, folder: Path, volumes: Mapping[str, Volumes], views: Sequence[int], epochs: int
     ) -> None:
-        """Say what filling these views will cost and spare.
+        """Print the time and disk space that storing these views takes, and the time it saves.
 
         Raises:
-            FolderError: the disk cannot hold it.
+            FolderError: the disk has too little space.
         """
         if not volumes:
             return
@@ -89,10 +89,10 @@ class StoreRequest:
 
 
 def check_storage(storage: Storage, machine: Machine, views: int | None) -> None:
-    """Refuse what makes no sense together, before anything is loaded.
+    """Reject incompatible options before anything is loaded.
 
     Raises:
-        RequestError: a store without a limit on views, or bounded memory without a store.
+        RequestError: a store is given without a limit on views, or bounded memory without a store.
     """
     if storage.store is not None and views == 0:
         raise RequestError(
@@ -113,18 +113,18 @@ def stored_teachers(
     layers: Layers,
     views_by_epoch: Sequence[int],
 ) -> tuple[StoredTeachers, Store]:
-    """A source for a run that answers from a store; says what that will cost before it is done.
+    """Create a run's source of stored teacher outputs, after printing its cost.
 
     Args:
-        request: who is asked about what.
-        storage: which store, and how answers are kept.
-        names: of the teachers that are heard.
-        layers: hidden layers that are read.
+        request: teachers, data and machine.
+        storage: the store and its codecs.
+        names: of the active teachers.
+        layers: the features that are read.
         views_by_epoch: the view each epoch uses.
 
     Raises:
-        FolderError: the store is for something else, or the disk cannot hold it.
-        RequestError: it makes no sense together.
+        FolderError: the store belongs to another request, or the disk has too little space.
+        RequestError: the options are incompatible.
     """
     live = _live(storage, names, layers, request.ensemble)
     codecs: dict[str, Codecs] = {
@@ -150,7 +150,7 @@ def stored_teachers(
 def _live(
     storage: Storage, names: tuple[str, ...], layers: Layers, ensemble: TeacherEnsemble
 ) -> list[str]:
-    """Who must run in every step: teachers whose hidden layers are read and not stored."""
+    """The teachers that must run in every step: their features are read but not stored."""
     hinting = [name for name in names if layers.teachers.get(name)]
     live = hinting if storage.store_hints == "none" else []
     if live and ensemble.bounded:

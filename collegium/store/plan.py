@@ -1,4 +1,4 @@
-"""What a store will cost and spare, before anything is started."""
+"""Estimates the disk space and time a store takes, and the time it saves, before a run starts."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from collegium.teachers.ensemble import TeacherEnsemble
 
 @dataclass(frozen=True)
 class Row:
-    """One teacher.
+    """The estimate for one teacher.
 
     Attributes:
         name: of the teacher.
-        kept: how its answers are kept.
-        wanted: views it must have answered.
-        stored: those it has answered before.
-        row_bytes: of one answer.
-        rate: views a second, measured on a few.
-        live: views it would answer without a store.
+        kept: the kinds of output and their codecs.
+        wanted: number of views the store must hold.
+        stored: number of these views that are already stored.
+        row_bytes: bytes of the outputs for one view.
+        rate: views per second, measured on a few views.
+        live: number of views the teacher would process without a store.
     """
 
     name: str
@@ -37,30 +37,30 @@ class Row:
 
     @property
     def missing_bytes(self) -> int:
-        """What will be written."""
+        """Bytes still to be written."""
         return (self.wanted - self.stored) * self.row_bytes
 
     @property
     def seconds(self) -> float:
-        """Time this teacher takes with the store."""
+        """Time this teacher takes with the store, in seconds."""
         return (self.wanted - self.stored) / self.rate
 
     @property
     def live_seconds(self) -> float:
-        """Time this teacher takes without."""
+        """Time this teacher takes without a store, in seconds."""
         return self.live / self.rate
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All teachers of a run.
+    """The estimate for all teachers of a run.
 
     Attributes:
         folder: of the store.
         rows: one for each teacher.
-        views: of each example.
-        examples: number of them.
-        free: bytes left on the disk.
+        views: number of views of each example.
+        examples: number of examples.
+        free: free bytes on the disk.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Plan:
     free: int
 
     def table(self) -> str:
-        """The plan in words and columns."""
+        """The plan as a text table."""
         head = f"store {self.folder}: {self.views} views of {self.examples:,} examples"
         columns = ["teacher", "kept", "wanted", "stored", "to write", "images/s", "time", "live"]
         body = [
@@ -94,14 +94,14 @@ class Plan:
 
     @property
     def missing_bytes(self) -> int:
-        """What will be written, all together."""
+        """Bytes still to be written for all teachers."""
         return sum(row.missing_bytes for row in self.rows)
 
     def check(self) -> None:
-        """Refuse what the disk cannot hold.
+        """Check that the disk has enough free space.
 
         Raises:
-            FolderError: saying what is needed and what is free.
+            FolderError: it has too little; the message gives the bytes needed and the bytes free.
         """
         if self.missing_bytes > self.free:
             raise FolderError(
@@ -119,7 +119,7 @@ def make_plan(
     views: Sequence[int],
     epochs: int,
 ) -> Plan:
-    """What a run of some epochs over these views will cost."""
+    """Estimate the cost of a run of `epochs` epochs over these views."""
     rows = []
     for name, kinds in volumes.items():
         absent = [_absent(kinds, index_N, view) for view in views]
@@ -153,7 +153,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def human_bytes(count: int | float) -> str:
-    """Bytes for people.
+    """A number of bytes as readable text.
 
     >>> human_bytes(21_600_000)
     '21.6 MB'
@@ -166,7 +166,7 @@ def human_bytes(count: int | float) -> str:
 
 
 def clock(seconds: int | float) -> str:
-    """Seconds for people.
+    """A duration in seconds as readable text.
 
     >>> clock(75.2), clock(5000)
     ('1:15', '1:23:20')

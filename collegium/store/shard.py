@@ -1,8 +1,9 @@
-"""One file of stored answers: written whole, checksummed, never changed, mapped into memory.
+"""One file of stored teacher outputs: written atomically, checksummed, memory-mapped.
 
-The file is safetensors: a JSON header that says where each array lies, then the arrays. So it is
-read by any tool that knows the format, and any row can be fetched by its byte range from wherever
-files are kept. Rows that are absent take no room: a bitmap says which are there.
+A shard file is never modified; a new file replaces it. The format is safetensors: a JSON header
+with the position of each array, then the arrays. Any tool that supports the format can read it, and
+a byte range is enough to fetch a row from remote storage. Absent rows take no space: a bitmap marks
+the rows that are present.
 """
 
 import hashlib
@@ -27,21 +28,21 @@ _KINDS = {"F32": "<f4", "F16": "<f2", "I8": "|i1", "U8": "|u1", "U16": "<u2", "U
 _LONGEST_HEADER = 1 << 16
 
 Stamp = tuple[int, int, int]
-"""Number, size and time of a file."""
+"""Inode number, size and modification time of a file, in ns."""
 
 
 class DamagedShardError(Exception):
-    """A shard that is not what was written; says why."""
+    """A shard differs from what was written; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What a file holds.
+    """The content of a shard file.
 
     Attributes:
-        place: for each row the number of its answer, -1 where it is absent.
-        fields: the codec's arrays, mapped from the file.
-        error: what the codec lost, at most.
+        place: for each row its position in the fields, -1 where the row is absent.
+        fields: the codec's arrays, memory-mapped from the file.
+        error: largest error of the codec.
     """
 
     place: NDArray[np.int32]
@@ -56,17 +57,17 @@ def write_shard(
     fields: Mapping[str, NDArray[np.generic]],
     error: float,
 ) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard atomically.
 
     Args:
-        path: where.
-        owner: says whose answers these are; the same must be given to read them.
-        present: which rows there are.
-        fields: the codec's arrays for these rows, in their order.
-        error: what the codec lost, at most.
+        path: of the file.
+        owner: identifies teacher, data and views; `read_shard` requires the same value.
+        present: whether each row is present.
+        fields: the codec's arrays for the present rows, in row order.
+        error: largest error of the codec.
 
     Raises:
-        ResourceError: the disk is full or cannot be written; nothing is left behind.
+        ResourceError: the disk is full or not writable; no partial file remains.
     """
     arrays = {PRESENT: np.packbits(present), **fields}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -94,24 +95,24 @@ def _digest(arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str])
 
 
 def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard | None:
-    """Map a shard and check it; None where there is no file.
+    """Memory-map a shard and check it; None where the file does not exist.
 
     Args:
         path: of the file.
-        owner: whose answers are expected.
-        rows: how many rows it has, present or not.
-        codec: what its fields must look like.
+        owner: the expected owner, see `write_shard`.
+        rows: number of rows, present or absent.
+        codec: defines the expected fields.
 
     Raises:
-        DamagedShardError: truncated, changed, or of somebody else.
+        DamagedShardError: the file is truncated or changed, or has another owner.
     """
     try:
         with path.open("rb") as file:
-            # As a plain array: indexing the subclass takes three times as long.
+            # Convert to a plain array: indexing a memmap takes three times as long.
             mapped = np.asarray(np.memmap(file, np.uint8, mode="r"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as problem:  # an empty file cannot be mapped
+    except (OSError, ValueError) as problem:  # an empty file cannot be memory-mapped
         if isinstance(problem, OSError) and is_transient(problem):
             raise
         raise DamagedShardError(str(problem)) from None
@@ -127,7 +128,7 @@ def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What tells a file from one that replaced it; None where there is none."""
+    """Distinguishes a file from its replacement; None where the file does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -138,7 +139,7 @@ def stamp_of(path: Path) -> Stamp | None:
 def _parse(
     mapped: NDArray[np.uint8],
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
-    """The arrays of a safetensors file where they lie; nothing is trusted before it is checked."""
+    """The arrays of a safetensors file, not copied, and its metadata; checks every header value."""
     try:
         length = int.from_bytes(mapped[:8].tobytes(), "little")
         if not 0 < length <= min(_LONGEST_HEADER, len(mapped) - 8):

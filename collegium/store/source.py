@@ -1,4 +1,4 @@
-"""Teachers that were asked before, or are asked once."""
+"""Teacher outputs from a store; each missing output is computed once and stored."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +18,20 @@ from collegium.teachers.teacher import Answer, Teacher
 from collegium.types import Batch, Layers, TeacherOutputs
 
 FLUSH_SECONDS = 20.0
-"""Answers older than this are on the disk: what a kill can cost."""
+"""Seconds between writes to the disk: a killed process loses no older outputs."""
 
 Volumes = Mapping[str, Volume]
-"""The kinds of answer of one teacher: "logits" and layers."""
+"""The volumes of one teacher by kind of output: "logits" and layers."""
 
 
 @dataclass(frozen=True)
 class ProcessShard:
-    """Which part of the work is this process's.
+    """The share of the work of this process.
 
     Attributes:
-        rank: which process this is, from 0.
+        rank: index of this process, from 0.
         world: number of processes.
-        wait: returns when all processes have come to it.
+        wait: a barrier: returns when all processes have called it.
     """
 
     rank: int = 0
@@ -41,12 +41,12 @@ class ProcessShard:
 
 @dataclass
 class StoreStats:
-    """What a store was good for.
+    """Counts of the outputs that were requested and computed.
 
     Attributes:
-        asked: answers of one teacher on one view that were wanted.
-        computed: those a teacher had to be run for, by this process.
-        seconds: spent running them.
+        asked: number of requested outputs (one teacher, one view).
+        computed: number of these that were missing, so that a teacher had to run.
+        seconds: time this process spent running teachers.
     """
 
     asked: int = 0
@@ -55,22 +55,22 @@ class StoreStats:
 
     @property
     def hits(self) -> float:
-        """Part of the answers nobody had to be run for, 0..1."""
+        """Fraction of the requested outputs that were already stored, 0..1."""
         return 1 - self.computed / self.asked if self.asked else 0.0
 
 
 @dataclass
 class StoreWriter:
-    """Runs teachers where answers are missing.
+    """Runs teachers to compute missing outputs.
 
     Attributes:
-        ensemble: who is asked.
-        views: makes the pixels.
-        chunk: views of one forward.
-        share: of this process.
-        begin: called before the first answer is kept.
-        tell: told how many views of how many a teacher has answered, by its name.
-        stats: what was done.
+        ensemble: the teachers.
+        views: creates the pixels.
+        chunk: number of views in one forward pass.
+        share: the share of the work of this process.
+        begin: called before the first output is stored.
+        tell: called with a teacher's name, the number of finished views and the number of all.
+        stats: counts of the work done so far.
     """
 
     ensemble: TeacherEnsemble
@@ -87,17 +87,17 @@ class StoreWriter:
     def fill(
         self, name: str, volumes: Volumes, index_N: Index, view: int, *, alone: bool = False
     ) -> None:
-        """Have one teacher answer one view of these examples, where any kind is missing.
+        """Run one teacher on one view of the examples for which any kind of output is missing.
 
         Args:
             name: of the teacher.
-            volumes: of its answers.
-            index_N: examples.
-            view: of all of them.
-            alone: this process does all of it, whatever its share is.
+            volumes: of the teacher.
+            index_N: indices of the examples.
+            view: the view of all these examples.
+            alone: this process computes everything, regardless of its share.
 
         Raises:
-            NumericsError: a NaN or an infinity, which is not stored.
+            NumericsError: an output is NaN or infinite; it is not stored.
             ResourceError: the disk is full.
         """
         absent = np.zeros(len(index_N), bool)
@@ -118,7 +118,11 @@ class StoreWriter:
         self.stats.seconds += time.perf_counter() - started
 
     def _mine(self, missing: Index, volumes: Volumes) -> Index:
-        """Whole shards of the largest kind, so that no two processes write one file."""
+        """The missing examples that this process computes.
+
+        They are divided by whole shards of the kind with the most rows per shard, so that no two
+        processes write the same file.
+        """
         rows = max(volume.rows for volume in volumes.values())
         return missing[(missing // rows) % self.share.world == self.share.rank]
 
@@ -140,7 +144,7 @@ class StoreWriter:
             waiting.flush(volumes, view)
 
     def ask_again(self, name: str, index_B: Index, view_B: Index) -> Tensor:
-        """Logits of views as they are kept, whether they are or not."""
+        """Compute the logits of views in their stored form, whether they are stored or not."""
         with self.ensemble.loaded(name) as teacher:
             device = self.views.data.labels_N.device
             index, view = (torch.from_numpy(keys).to(device) for keys in (index_B, view_B))
@@ -162,14 +166,14 @@ def _answer(name: str, teacher: Teacher, index: Index, view: int, views_BDHW: Te
 
 
 def _packed(teacher: Teacher, answer: Answer) -> Answer:
-    """What is kept: one logit for each group of classes that the teacher knows."""
+    """The stored form of an output: one logit for each group of classes that the teacher knows."""
     if teacher.labels is None:
         return answer
     return replace(answer, logits_BC=teacher.labels.pack(answer.logits_BC))
 
 
 class _Waiting:
-    """Answers that are not on the disk yet."""
+    """Outputs that are not yet written to the disk."""
 
     def __init__(self) -> None:
         self._index: list[Index] = []
@@ -190,14 +194,14 @@ class _Waiting:
 
 
 class StoredTeachers(AbstractTeacherSource):
-    """Answers from a store, which is filled where it has none.
+    """Reads teacher outputs from a store; missing outputs are computed and stored.
 
     Args:
         names: of all teachers.
-        volumes: of those whose answers are stored.
-        live: the others, who run in every step.
-        writer: runs who is missing.
-        layers: hidden layers that are read, by teacher.
+        volumes: of the teachers whose outputs are stored.
+        live: the other teachers, which run in every step.
+        writer: computes missing outputs.
+        layers: the features that are read, by teacher.
     """
 
     def __init__(
@@ -216,11 +220,11 @@ class StoredTeachers(AbstractTeacherSource):
 
     @property
     def stats(self) -> StoreStats:
-        """What the store was good for so far."""
+        """Counts of the outputs requested and computed so far."""
         return self._writer.stats
 
     def expect(self, index_N: Tensor, view_N: Tensor) -> None:
-        """Ask every teacher what is missing, each process its shards, one teacher after another."""
+        """Compute missing outputs, one teacher after another, each process for its own shards."""
         index, view = index_N.cpu().numpy(), view_N.cpu().numpy()
         for name in self.names:
             if name in self._live:
@@ -231,7 +235,7 @@ class StoredTeachers(AbstractTeacherSource):
         self._writer.share.wait()
 
     def outputs(self, batch: Batch) -> TeacherOutputs:
-        """What was said before; views that nobody expected are asked for now."""
+        """Read the stored outputs; compute missing ones, of views that `expect` did not get."""
         index, view = batch.index_B.cpu().numpy(), batch.view_B.cpu().numpy()
         try:
             answers = {name: self._answer(name, batch, index, view) for name in self.names}

@@ -1,14 +1,14 @@
-"""The store: what teachers said of views, kept so that nobody has to ask them again.
+"""The store: teacher outputs for views, saved so that each is computed only once.
 
-    manifest.json                    which data and which views: written first, read by all
-    teachers/NAME/manifest.json      which teacher, and how each kind of answer is kept
+    manifest.json                    identity of data and views; written first
+    teachers/NAME/manifest.json      identity of the teacher; codec of each kind of output
     teachers/NAME/logits/view00003-0000011.safetensors
-    teachers/NAME/LAYER/...          hidden layers, if they are kept
-    uses.jsonl                       one line a run: how many answers were there already
-    plain/...                        stores of the same form, of plain views of whole splits
+    teachers/NAME/LAYER/...          features, if they are stored
+    uses.jsonl                       one line per run: numbers of outputs requested and computed
+    plain/...                        stores of the same format for whole splits, not augmented
 
-A shard counts once its file has its name: it is written elsewhere, flushed and renamed. All of a
-store can be removed at any time; it is computed again when it is asked for.
+A shard is written to a temporary file, flushed and then renamed, so a file with a shard's name is
+complete. You can delete a store at any time; a later run computes its outputs again.
 """
 
 import dataclasses
@@ -39,16 +39,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ViewsIdentity:
-    """Which views answers are about.
+    """The identity of the views in a store.
 
     Attributes:
-        data: what the data are called.
-        fingerprint: of all examples the views are made of.
-        examples: their number.
-        classes: names, in the order of the logits.
-        recipe: of the views.
-        view_seed: of the views.
-        view_version: of the function that makes them.
+        data: the data string.
+        fingerprint: of all examples from which the views are created.
+        examples: number of these examples.
+        classes: class names, in the order of the logits.
+        recipe: augmentation recipe of the views.
+        view_seed: seed of the views.
+        view_version: version of the function that creates the views.
     """
 
     data: str
@@ -62,17 +62,17 @@ class ViewsIdentity:
 
 @dataclass(frozen=True)
 class TeacherIdentity:
-    """Whose answers they are.
+    """The identity of the teacher that computed the outputs.
 
     Attributes:
-        spec: the model string, or what the object was.
+        spec: the model string, or a description of the Python object.
         sha256: of its weights.
         mean: of its normalisation.
         std: of its normalisation.
-        precision: "32", "bf16" or "16": what it computed in.
-        labels: how its classes were put into the student's; empty where they are the same.
-        resizing: what it brought every view to; empty where it took them as they are.
-        code: digest of its sources, where a user's file or class makes it; else empty.
+        precision: in which it computed: "32", "bf16" or "16".
+        labels: identity of its label map; empty where its classes are the student's.
+        resizing: the size and method to which it resized every view; empty without resizing.
+        code: digest of its source code, if a user's file or class defines it; otherwise empty.
     """
 
     spec: str
@@ -86,15 +86,15 @@ class TeacherIdentity:
 
 
 class Store:
-    """A folder of answers.
+    """A folder of teacher outputs.
 
     Args:
-        folder: made when the first answer is kept.
-        views: what is asked for; None to take what the folder holds.
-        warn: told of damaged shards.
+        folder: created when the first output is stored.
+        views: the requested views; None to accept those of the folder.
+        warn: called with a message about each damaged shard.
 
     Raises:
-        FolderError: it holds answers on other views, or cannot be read.
+        FolderError: the folder holds outputs for other views, or is not readable.
     """
 
     def __init__(
@@ -110,20 +110,20 @@ class Store:
         self.views: ViewsIdentity = found or views  # type: ignore[assignment]
 
     def create(self) -> None:
-        """Make the folder and say which views it is for.
+        """Create the folder and write the manifest of its views.
 
         Raises:
-            FolderError: it cannot be written.
+            FolderError: the folder is not writable.
         """
         _write(self.folder / MANIFEST, dataclasses.asdict(self.views))
 
     def teachers(self) -> dict[str, TeacherIdentity]:
-        """Everybody whose answers are there."""
+        """The identities of all teachers in the store, by name."""
         folders = sorted((self.folder / TEACHERS).glob(f"*/{MANIFEST}"))
         return {unquote(path.parent.name): _read(path, TeacherIdentity) for path in folders}
 
     def kinds(self, name: str) -> dict[str, Json]:
-        """How each kind of answer of a teacher is kept: codec, shape and rows of a shard."""
+        """Codec, shape and rows per shard of each kind of output of a teacher."""
         path = self._place(name) / MANIFEST
         answers = _content(path).get("answers", {}) if path.is_file() else {}
         if not isinstance(answers, dict) or not all(map(_is_answer, answers.values())):
@@ -131,17 +131,17 @@ class Store:
         return dict(answers)
 
     def as_known(self, name: str, identity: TeacherIdentity) -> TeacherIdentity:
-        """The identity without what a store that is older than it cannot say of this teacher."""
+        """The identity without `code` if the manifest of this teacher predates that field."""
         path = self._place(name) / MANIFEST
         if path.is_file() and "code" not in _content(path):
             return dataclasses.replace(identity, code="")
         return identity
 
     def check(self, name: str, identity: TeacherIdentity) -> None:
-        """Refuse a teacher who is not the one of that name here.
+        """Check that the store's teacher with this name, if any, has this identity.
 
         Raises:
-            FolderError: saying what was asked and what was found.
+            FolderError: it differs; the message gives the requested and the stored values.
         """
         path = self._place(name) / MANIFEST
         if path.is_file():
@@ -151,17 +151,17 @@ class Store:
     def volume(
         self, name: str, identity: TeacherIdentity, kind: str, shape: tuple[int, ...], codec: str
     ) -> Volume:
-        """The answers of one kind, in a store that has them or will.
+        """Open the volume of one kind of output; it may still be empty.
 
         Args:
             name: of the teacher.
-            identity: who that is.
-            kind: "logits", or the path of a hidden layer.
-            shape: of one answer.
+            identity: of the teacher.
+            kind: "logits", or the path of a layer.
+            shape: of the output for one example.
             codec: "fp16", "fp32", "topK", "int8".
 
         Raises:
-            FolderError: they are kept by another codec, or have another shape.
+            FolderError: the store uses another codec or shape for this kind.
         """
         how = make_codec(codec, shape)
         wanted = {"codec": codec, "shape": list(shape), "rows": rows_per_shard(how)}
@@ -175,7 +175,7 @@ class Store:
         return self._open(name, identity, kind, how)
 
     def stored(self, name: str, kind: str) -> Volume:
-        """The answers of a kind that is there."""
+        """Open the volume of a kind of output that the manifest lists."""
         entry = self.kinds(name)[kind]
         how = make_codec(entry["codec"], tuple(entry["shape"]))
         return self._open(name, self.teachers()[name], kind, how)
@@ -183,8 +183,8 @@ class Store:
     def _open(self, name: str, identity: TeacherIdentity, kind: str, how: AbstractCodec) -> Volume:
         views = dataclasses.replace(self.views, data="")
         who = dataclasses.replace(identity, spec="")
-        # Shards of stores older than label maps and resizing are owned by teachers that say nothing
-        # of them.
+        # Owners in stores older than label maps, resizing and code digests lack these fields, so
+        # empty fields must not change the owner.
         sees: tuple[Any, ...] = (identity.resizing,) if identity.resizing else ()
         sees += (("code", identity.code),) if identity.code else ()
         answers = repr((views, who, kind, how.name, how.shape, *sees))
@@ -193,7 +193,7 @@ class Store:
         return Volume(folder, owner, how, rows_per_shard(how), self._warn)
 
     def register(self, name: str, identity: TeacherIdentity, volumes: Mapping[str, Volume]) -> None:
-        """Write down whose answers are about to be kept, and how."""
+        """Write the identity of a teacher and the codecs of its outputs to its manifest."""
         known = self.kinds(name)
         answers = {
             kind: {
@@ -209,13 +209,13 @@ class Store:
         _write(self._place(name) / MANIFEST, content)
 
     def log_usage(self, asked: int, computed: int, seconds: float) -> None:
-        """Add a line on a run: answers it asked for, and had computed."""
+        """Append one line for a run: the numbers of outputs it requested and computed."""
         line = {"time": time.time(), "asked": asked, "computed": computed, "seconds": seconds}
         with (self.folder / USES).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def uses(self) -> list[Json]:
-        """The lines of `log_usage`; torn ones are left out."""
+        """The lines that `log_usage` wrote; damaged lines are skipped."""
         path = self.folder / USES
         lines = path.read_text().splitlines() if path.is_file() else []
         return [use for use in map(_parsed, lines) if use]
@@ -225,14 +225,14 @@ class Store:
 
 
 def _as_file_name(name: str) -> str:
-    """A name a user chose, so that no part of it leads out of a folder."""
+    """A user's name as a file name that cannot refer to a place outside the folder."""
     return quote(name, safe="").replace(".", "%2E") or "%"
 
 
 def _holds_something_else(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
-    # A store whose making was cut short has a manifest that has not got its name.
+    # An interrupted creation leaves a temporary manifest that was not yet renamed.
     begun = set(folder.glob(f".{MANIFEST}.*.tmp"))
     return any(path.name != PLAIN and path not in begun for path in folder.iterdir())
 
@@ -308,10 +308,10 @@ def _short(value: Any) -> str:
 
 
 def parse_layer(text: str) -> tuple[str, str]:
-    """A "TEACHER:LAYER" string.
+    """Split a "TEACHER:LAYER" string into teacher and layer.
 
     Raises:
-        RequestError: it is not of that form.
+        RequestError: the string does not have this form.
 
     >>> parse_layer("r56:stage3")
     ('r56', 'stage3')

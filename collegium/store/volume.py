@@ -1,4 +1,4 @@
-"""One kind of answer of one teacher: its logits, or one hidden layer."""
+"""One kind of output of one teacher: its logits, or the features of one layer."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ Index = NDArray[np.int64]
 
 
 def rows_per_shard(codec: AbstractCodec) -> int:
-    """Examples of one shard: a power of two, so that a shard stays small enough to rewrite."""
+    """Number of examples in a shard: a power of two, small enough that a shard can be rewritten."""
     rows = _MOST_ROWS
     while rows > _LEAST_ROWS and rows * codec.row_bytes > _SHARD_BYTES:
         rows //= 2
@@ -37,14 +37,14 @@ def rows_per_shard(codec: AbstractCodec) -> int:
 
 @dataclass
 class Volume:
-    """Answers by example and view, in shards that several processes may read and add to.
+    """Outputs by example and view, in shards that several processes may read and extend.
 
     Attributes:
-        folder: where the shards are; made when the first is written.
-        owner: whose answers these are: teacher, data and views, as one word.
-        codec: how they are kept.
-        rows: examples of a shard.
-        warn: told of damaged shards, which count as absent.
+        folder: of the shards; created when the first shard is written.
+        owner: digest that identifies teacher, data and views of the outputs.
+        codec: encodes and decodes the outputs.
+        rows: number of examples in a shard.
+        warn: called with a message about each damaged shard; its outputs count as absent.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Volume:
         self._stamps: dict[tuple[int, int], Stamp | None] = {}
 
     def absent(self, index_N: Index, view: int) -> NDArray[np.bool_]:
-        """Which of these examples have no answer for a view; looks for what others have added."""
+        """Whether each example lacks an output for a view; sees what other processes have added."""
         absent = np.ones(len(index_N), bool)
         for number, where in _groups(index_N // self.rows):
             shard = self._shard(view, number)
@@ -69,7 +69,11 @@ class Volume:
         return absent
 
     def look_up(self, index_B: Index, view_B: Index) -> Tensor:
-        """Answers, all of which must be there."""
+        """Read outputs from the shards.
+
+        Raises:
+            KeyError: any of them is absent.
+        """
         size = len(index_B)
         found = {n: np.empty((size, *s), kind) for n, (kind, s) in self.codec.fields.items()}
         for key, where in _groups(view_B * (1 << 40) + index_B // self.rows):
@@ -83,11 +87,11 @@ class Volume:
         return self.codec.decode(found)
 
     def add(self, index_M: Index, view: int, answers: Tensor) -> None:
-        """Keep answers of examples of one shard, with those that are there.
+        """Store outputs of examples of one shard, beside those already in the shard.
 
         Raises:
-            NumericsError: one does not fit the codec; nothing is kept.
-            ResourceError: the disk is full or cannot be written.
+            NumericsError: an output is outside the codec's range; nothing is stored.
+            ResourceError: the disk is full or not writable.
         """
         order = np.argsort(index_M)
         fields = self.codec.encode(answers[order])
@@ -125,7 +129,7 @@ class Volume:
         self._open[view, number] = self._read(view, number)
 
     def coverage(self) -> dict[int, int]:
-        """Number of answers by view, of the shards that are sound."""
+        """Number of stored outputs for each view, counting undamaged shards only."""
         counts: dict[int, int] = {}
         for view, number in self.numbers():
             shard = self._shard(view, number)
@@ -134,7 +138,7 @@ class Volume:
         return counts
 
     def sample(self, count: int, among: Index) -> tuple[Index, Index]:
-        """Examples and views of up to `count` stored answers, from shards all over the volume."""
+        """Examples and views of up to `count` stored outputs, from shards across the volume."""
         numbers = self.numbers()
         shards = np.unique(_spread(min(count, 8, len(numbers)), len(numbers)))
         found: list[tuple[int, int]] = []
@@ -148,12 +152,12 @@ class Volume:
         return pairs[:, 0].copy(), pairs[:, 1].copy()
 
     def numbers(self) -> list[tuple[int, int]]:
-        """View and number of every shard there is a file for."""
+        """View and number of every shard file."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("view*"))
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def damaged(self) -> list[str]:
-        """What is wrong with each shard that is not what was written."""
+        """Path and fault of each damaged shard."""
         wrong = []
         for view, number in self.numbers():
             path = self._path(view, number)
@@ -164,11 +168,11 @@ class Volume:
         return wrong
 
     def bytes(self) -> int:
-        """Size of all files."""
+        """Size of all shard files."""
         return sum(self._path(*key).stat().st_size for key in self.numbers())
 
     def error(self) -> float:
-        """What the codec lost at most, over all sound shards."""
+        """Largest error of the codec over all undamaged shards."""
         shards = (self._shard(*key) for key in self.numbers())
         return max((shard.error for shard in shards if shard is not None), default=0.0)
 
@@ -181,7 +185,7 @@ class Volume:
         return self._open[view, number]
 
     def _reopened(self, view: int, number: int) -> Shard | None:
-        """The shard if its file is another than when it was opened."""
+        """Read the shard again if its file was replaced since it was opened; otherwise None."""
         if stamp_of(self._path(view, number)) == self._stamps.get((view, number)):
             return None
         self._open[view, number] = self._read(view, number)
@@ -198,7 +202,7 @@ class Volume:
 
 
 def _groups(keys: Index) -> Iterator[tuple[int, Index]]:
-    """Each distinct key and where it stands."""
+    """Yield each distinct key and its positions."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     for part in np.split(order, np.flatnonzero(np.diff(ordered)) + 1):
@@ -207,5 +211,5 @@ def _groups(keys: Index) -> Iterator[tuple[int, Index]]:
 
 
 def _spread(count: int, length: int) -> Index:
-    """`count` places from 0 to `length` - 1, evenly."""
+    """`count` evenly spaced positions from 0 to `length` - 1."""
     return np.linspace(0, length - 1, count).astype(np.int64)

@@ -1,8 +1,8 @@
-"""What teachers say of whole splits as they are, from a store where there is one.
+"""Teacher predictions for whole splits without augmentation, from a store if there is one.
 
-A folder of stored answers holds, beside the views that are trained on, a store of plain views for
-each data set: `plain/FINGERPRINT-PRECISION`. Logits are kept there in full precision, so what is
-measured on them is what would be measured live.
+Besides the training views, a store folder holds one store of unaugmented views for each data set:
+`plain/FINGERPRINT-PRECISION`. It stores logits in float32, so metrics computed from them equal
+metrics computed from live outputs.
 """
 
 from dataclasses import dataclass, replace
@@ -25,15 +25,16 @@ from collegium.utils.progress import Display
 
 @dataclass(frozen=True)
 class SplitPredictor:
-    """Asks teachers about splits.
+    """Computes teacher predictions for whole splits.
 
     Attributes:
-        ensemble: who is asked.
-        machine: what they compute in.
+        ensemble: the teachers.
+        machine: precision and other machine options of the teachers.
         fabric: processes and devices.
-        display: where progress is shown.
-        store: folder of stored answers, which is filled where it has none; None to ask live.
-        data: what the data are called by the user.
+        display: shows progress.
+        store: folder of stored outputs, to which missing outputs are added; None runs the teachers
+            without a store.
+        data: the data string the user gave.
     """
 
     ensemble: TeacherEnsemble
@@ -44,21 +45,21 @@ class SplitPredictor:
     data: str = ""
 
     def __call__(self, name: str, data: ImageData, *, fill: bool = True) -> Predictions:
-        """What one teacher says of a split; NaN and infinities are said, and never stored.
+        """One teacher's predictions for a split; NaN and infinity are returned but never stored.
 
         Args:
             name: of the teacher.
             data: the split.
-            fill: write down what the store does not have; else it is only read.
+            fill: store missing outputs; otherwise the store is only read.
 
         Raises:
-            FolderError: the store holds another teacher of that name.
+            FolderError: the store holds a different teacher with this name.
         """
         if self.store is not None:
             try:
                 found = self._stored(name, data, self.store, fill)
             except NumericsError:
-                found = None  # whoever looks at the answers decides what that means
+                found = None  # run it live: the caller handles NaN and infinity
             if found is not None:
                 return found
         with self.ensemble.loaded(name) as teacher:
@@ -82,7 +83,7 @@ class SplitPredictor:
         if not fill and volumes[name][LOGITS].absent(index_N, 0).any():
             return None
         check_answers(writer, name, volumes[name], CHECKED)
-        # Every process needs all of it, at once: none waits for the others.
+        # Every process needs all outputs now and computes them itself, without waiting for others.
         writer.fill(name, volumes[name], index_N, 0, alone=True)
         logits_NC = volumes[name][LOGITS].look_up(index_N, np.zeros_like(index_N))
         labels = self.ensemble.infos[name].labels

@@ -1,4 +1,4 @@
-"""Teachers answer one call, `outputs(batch)`; nothing downstream can tell how."""
+"""Sources of teacher outputs: all have one method, `outputs(batch)`, with the same result."""
 
 from collegium.teachers.live import LiveTeachers
 from collegium.teachers.source import AbstractTeacherSource

@@ -1,4 +1,4 @@
-"""The teachers of a run: built, looked at and made fast, all at once or one at a time."""
+"""The teachers of a run: builds, inspects and optimizes them, together or one at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,29 +28,30 @@ from collegium.utils.text import first_line
 
 @dataclass(frozen=True)
 class TeacherInfo:
-    """What there is to know of a teacher without asking it.
+    """The properties of a teacher that are known without a forward pass.
 
     Attributes:
         name: in this run.
-        spec: the model string, or what the object was.
-        sha256: of every parameter and buffer as they came.
-        classes: its own names, in the order its network has them.
+        spec: the model string, or a description of the Python object.
+        sha256: of all parameters and buffers, before any optimization.
+        classes: the teacher's own class names, in the order of its logits.
         mean: of the normalisation.
         std: of the normalisation.
-        resizing: what every view is brought to ("224x224 bicubic"); empty where it stays as it is.
+        resizing: the size and method to which it resizes every view ("224x224 bicubic"); empty
+            without resizing.
         parameters: number of trained values.
-        multiply_adds: of its forward of one view, see `multiply_adds`.
-        maps: shape of each hidden layer a hint can use.
-        changes: how it was made fast.
-        notes: how it was loaded; what was tried to make it fast and left, with the reason.
-        images_per_s: how fast it answers, measured on a few.
-        head: the linear classifier it puts on the mean of its last map, if it is that simple; of
-            the student's classes.
-        labels: how its classes are the student's; None where they are the same.
-        loading: how its weights file fitted; None where none was loaded.
-        licence: of its weights; "unknown" where nobody says.
-        code: digests of the sources that it is made by, where these are no library's.
-        doubts: why it may not be the network it is taken for.
+        multiply_adds: of its forward pass for one view, see `multiply_adds`.
+        maps: shape of each feature that a hint can use.
+        changes: the optimizations that were applied.
+        notes: how it was loaded; the optimizations that were tried and rejected, with the reason.
+        images_per_s: its speed, measured on a few images.
+        head: the linear classifier that it applies to the mean of its last map, converted to the
+            student's classes; None if it has no such classifier.
+        labels: maps its classes to the student's; None where they are the same.
+        loading: how its weights file matched the network; None where no file was loaded.
+        licence: of its weights; "unknown" if no source states it.
+        code: digests of the source code that defines it, except the code of libraries.
+        doubts: reasons why it may not be the intended network.
     """
 
     name: str
@@ -75,20 +76,20 @@ class TeacherInfo:
 
 
 class TeacherEnsemble:
-    """Teachers by name, each heard through a `Teacher`.
+    """Teachers by name; each is used through a `Teacher`.
 
     Args:
-        builders: make each network as it came, on the CPU.
-        specs: what each is called by the user.
-        images_BDHW: real views, for checking what makes teachers fast; on the CPU.
-        inference: what may be done to them.
-        device: where they answer.
-        bounded: keep none in memory but the one that is being heard.
-        relate: gives how the classes of a teacher, by its name and theirs, are the student's.
-        layers: of each teacher, hidden layers that are asked for beside those of `survey`.
+        builders: functions that build each original network on the CPU.
+        specs: the model string of each teacher.
+        images_BDHW: real views on the CPU, for checking the optimizations.
+        inference: the optimizations to try.
+        device: on which the teachers run.
+        bounded: keep only the running teacher in memory.
+        relate: returns the label map of a teacher, from its name and class names.
+        layers: for each teacher, further layers to record beside those that `survey` lists.
 
     Raises:
-        RequestError: a teacher has no such layer.
+        RequestError: a teacher does not have a requested layer.
     """
 
     def __init__(
@@ -154,10 +155,10 @@ class TeacherEnsemble:
         )
 
     def _try(self, name: str, network: Network) -> None:
-        """Ask for as many real images as will be asked for: blank ones were taken one at a time.
+        """Run the network on one full block of real images; so far it ran on single blank ones.
 
         Raises:
-            RequestError: the network fails.
+            RequestError: the network fails, or changes its own state.
         """
         block_BDHW = self._images_BDHW[: self._inference.most]
         asked = OptimizedTeacher(
@@ -168,7 +169,7 @@ class TeacherEnsemble:
             asked.ask(block_BDHW)
             if _versions(network) != versions:
                 _refuse_changing(name, network, lambda: asked.ask(block_BDHW))
-        except Exception as error:  # whatever a user's forward raises
+        except Exception as error:  # a user's forward may raise any exception
             if ran_out(error) or isinstance(error, CollegiumError):
                 raise
             raise RequestError(
@@ -194,11 +195,11 @@ class TeacherEnsemble:
 
     @contextmanager
     def loaded(self, name: str, paths: tuple[str, ...] = ()) -> Iterator[Teacher]:
-        """One teacher, on the device, until the end of the context.
+        """Load one teacher onto the device until the end of the context.
 
         Args:
             name: of the teacher.
-            paths: hidden layers to read.
+            paths: layers whose features are read.
         """
         teacher = self.teacher(name, paths)
         try:
@@ -213,30 +214,30 @@ class TeacherEnsemble:
             return_freed_memory()
 
     def teacher(self, name: str, paths: tuple[str, ...] = ()) -> Teacher:
-        """One teacher, on the device, for as long as it is held."""
+        """Load one teacher onto the device; it stays there while the caller keeps a reference."""
         info = self.infos[name]
         prepared = self._kept.get(name) or self._prepare(name, info.maps)
         return Teacher(prepared, paths, info.labels)
 
     def groups(self, names: Sequence[str], classes: int) -> Tensor | None:
-        """What these teachers tell apart of C classes: the `groups_TC` of their answers."""
+        """The classes these teachers distinguish among C classes: `groups_TC` of their outputs."""
         return group_table([self.infos[name].labels for name in names], classes)
 
     def unchanged(self, name: str) -> bool:
-        """Whether a teacher's weights are, to the byte, what they were when training began."""
+        """Whether a teacher's weights are byte for byte as at the start; bounded: always true."""
         return self.bounded or weights_hash(self._kept[name].network) == self._hashes[name]
 
 
 def _versions(network: nn.Module) -> dict[str, int]:
-    """How often each tensor of the state was written to."""
+    """The version counter of each state tensor, which every write increases."""
     return {name: tensor._version for name, tensor in state_tensors(network).items()}
 
 
 def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -> None:
-    """Refuse a teacher that writes into its own state when it is asked, as observers do.
+    """Reject a teacher whose forward pass changes its own state, as quantisation observers do.
 
     Raises:
-        RequestError: naming the first tensor that becomes another.
+        RequestError: the state changed; the message names the first changed tensor.
     """
     before = snapshot(network)
     ask()
@@ -251,12 +252,12 @@ def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -
 def linear_head(
     network: nn.Module, maps: Mapping[str, MapShape], images_BDHW: Tensor
 ) -> Head | None:
-    """The last linear layer, if the mean of the last map through it is what the network says.
+    """The last linear layer, if applying it to the mean of the last map gives the logits.
 
     Args:
-        network: asked in evaluation mode, and left in it.
-        maps: its hidden layers, of the body where it is a `Network`.
-        images_BDHW: a few, unlike each other.
+        network: is put into evaluation mode and stays in it.
+        maps: shapes of its features; those of the backbone if it is a `Network`.
+        images_BDHW: a few different images.
     """
     body = body_of(network)
     modules = (module for _, module in readable(body))

@@ -1,11 +1,11 @@
-"""Label spaces: which classes of a teacher are which of the student's.
+"""Label maps: which classes of a teacher correspond to which classes of the student.
 
-    permutation, superset     its logits are put in the student's order, the rest is left out
-    subset                    it knows some of the student's classes and nothing of the others
-    refinement                several of its classes are one of the student's: their mass adds up
-    coarsening                one of its classes is several of the student's, taken together
+    permutation, superset     the map reorders the teacher's logits and drops classes not needed
+    subset                    the teacher knows only some of the student's classes
+    refinement                several teacher classes form one student class: their masses add up
+    coarsening                one teacher class covers several student classes together
 
-It is matched once, by names or by a mapping, and applied where a teacher answers.
+Classes are matched once, by name or by a given mapping; the map then applies to every output.
 """
 
 import difflib
@@ -28,22 +28,22 @@ from collegium.teachers import wordnet
 from collegium.types import UNKNOWN, Head
 
 SHOWN = 5
-"""How many names a note lists."""
+"""Number of names that a note lists."""
 
 Matches = Mapping[int, tuple[int, ...]]
-"""For each class of a teacher that is used, the student's classes it stands for."""
+"""For each used class of a teacher, the corresponding classes of the student."""
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """How the classes of a teacher are the student's.
+    """Maps the classes of a teacher to those of the student.
 
     Attributes:
         theirs: the teacher's class names, in the order of its logits.
         ours: the student's class names.
-        sources: for each group the teacher's classes whose mass adds up.
-        groups: for each group the student's classes that the teacher takes together; in the order
-            of their first class.
+        sources: for each group the teacher's classes, whose probability masses add up.
+        groups: for each group the student's classes, which the teacher does not distinguish; in the
+            order of their first class.
     """
 
     theirs: tuple[str, ...]
@@ -53,13 +53,13 @@ class LabelMap:
 
     @cached_property
     def group_of(self) -> tuple[int, ...]:
-        """For each of the student's classes the first of its group, or -1 if it is not known."""
+        """For each student class the first class of its group; -1 for unknown classes."""
         first = {place: group[0] for group in self.groups for place in group}
         return tuple(first.get(place, -1) for place in range(len(self.ours)))
 
     @property
     def whole(self) -> bool:
-        """Whether the teacher knows every class and tells it from all others."""
+        """Whether the teacher knows and distinguishes all of the student's classes."""
         return len(self.groups) == len(self.ours)
 
     @property
@@ -70,19 +70,19 @@ class LabelMap:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The teacher's classes that are none of the student's."""
+        """The teacher's classes that correspond to no student class."""
         used = {place for source in self.sources for place in source}
         return tuple(name for place, name in enumerate(self.theirs) if place not in used)
 
     @property
     def identity(self) -> str:
-        """What tells stored answers of one mapping from those of another."""
+        """Identifies this map in a store, so that outputs of different maps are not confused."""
         content = repr((self.sources, self.groups, len(self.theirs)))
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
         return f"{len(self.groups)} of {len(self.ours)}: {digest}"
 
     def groups_by_name(self) -> list[dict[str, list[str]]]:
-        """Which classes of the teacher, together, are which of the student's."""
+        """For each group, the names of its classes in the teacher and in the student."""
         pairs = zip(self.sources, self.groups, strict=True)
         return [
             {"theirs": [self.theirs[k] for k in source], "ours": [self.ours[c] for c in group]}
@@ -90,7 +90,7 @@ class LabelMap:
         ]
 
     def note(self) -> str:
-        """What the teacher knows, in one line."""
+        """A one-line summary of the classes that the teacher knows."""
         taken = [group for group in self.groups if len(group) > 1]
         together = [" and ".join(self.ours[place] for place in group) for group in taken]
         parts = [
@@ -103,10 +103,11 @@ class LabelMap:
         return f"knows {known} of {len(self.ours)} classes; {said or 'put in their order by name'}"
 
     def read(self, logits_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C"]:
-        """The teacher's logits as logits of the student's classes.
+        """Convert the teacher's logits to logits of the student's classes.
 
-        Masses of several classes for one add up; one for several is spread evenly among them; what
-        the teacher does not know has the logit `UNKNOWN`.
+        If several teacher classes map to one student class, their probability masses add up. If one
+        maps to several, its mass is divided evenly among them. Classes that the teacher does not
+        know get the logit `UNKNOWN`.
         """
         if all(len(source) == 1 for source in self.sources):
             order_G = _places(tuple(source[0] for source in self.sources), logits_BK.device)
@@ -119,14 +120,14 @@ class LabelMap:
         return self.spread(merged_BG)
 
     def pack(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
-        """One column for each group: all that has to be kept of `read`."""
+        """Reduce the result of `read` to one column per group; `spread` restores the rest."""
         if self.whole:
             return logits_BC
         firsts_G = _places(tuple(group[0] for group in self.groups), logits_BC.device)
         return logits_BC.index_select(1, firsts_G)
 
     def spread(self, packed_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B C"]:
-        """The inverse of `pack`, to the bit."""
+        """The bit-exact inverse of `pack`."""
         if self.whole:
             return packed_BG
         said_BC = packed_BG.index_select(1, _places(self._columns, packed_BG.device))
@@ -134,7 +135,7 @@ class LabelMap:
         return torch.where(known_C, said_BC, UNKNOWN)
 
     def own(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
-        """What `read` gave as logits of the groups that the teacher tells apart."""
+        """Convert the result of `read` to logits of the groups that the teacher distinguishes."""
         if self.whole:
             return logits_BC
         sizes_G = logits_BC.new_tensor([math.log(len(group)) for group in self.groups])
@@ -142,7 +143,7 @@ class LabelMap:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """For each of the student's classes the number of its group; -1 where there is none."""
+        """For each student class the number of its group; -1 where it has none."""
         if self.whole:
             return tuple(range(len(self.ours)))
         found = {place: number for number, group in enumerate(self.groups) for place in group}
@@ -157,11 +158,15 @@ class LabelMap:
 
     @cached_property
     def _columns(self) -> tuple[int, ...]:
-        """The same with 0 where there is none."""
+        """`numbers` with 0 in place of -1."""
         return tuple(max(number, 0) for number in self.numbers)
 
     def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
-        """A linear classifier of the teacher's classes as one of the student's, if it is one."""
+        """Convert a linear classifier of the teacher's classes to one of the student's.
+
+        Returns:
+            None if several teacher classes form one student class: the result is not linear.
+        """
         if any(len(source) > 1 for source in self.sources):
             return None
         weight_KD, bias_K = head
@@ -181,7 +186,7 @@ def _places(places: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def group_table(maps: Sequence[LabelMap | None], classes: int) -> Int[Tensor, "T C"] | None:
-    """What each teacher tells apart, as `TeacherOutputs` carries it; None where all tell all."""
+    """`TeacherOutputs.groups_TC` for these maps; None if all teachers distinguish all classes."""
     if all(labels is None or labels.whole for labels in maps):
         return None
     rows = [range(classes) if labels is None else labels.group_of for labels in maps]
@@ -191,17 +196,18 @@ def group_table(maps: Sequence[LabelMap | None], classes: int) -> Int[Tensor, "T
 def match(
     theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, Any] | None = None
 ) -> LabelMap | None:
-    """How a teacher's classes are the student's; None where they are the same in the same order.
+    """Match a teacher's classes to the student's; None if they are the same in the same order.
 
     Args:
         theirs: the teacher's class names, in the order of its logits.
-        ours: the student's.
-        given: for each class of the teacher a name of the student's, several, or None; in place of
-            comparing names.
+        ours: the student's class names.
+        given: a mapping that replaces the comparison of names: for each teacher class one student
+            class, several, or None.
 
     Raises:
-        RequestError: they have nothing in common, or it is not clear which is which.
-        UnknownNameError: the mapping names a class there is not.
+        RequestError: no classes correspond, a match is ambiguous, the mapping puts a class into
+            several groups, or the teacher distinguishes fewer than two of the student's classes.
+        UnknownNameError: the mapping names a class that does not exist.
     """
     theirs, ours = tuple(theirs), tuple(ours)
     if given is None and [*map(same_form, theirs)] == [*map(same_form, ours)]:
@@ -249,7 +255,11 @@ def _by_mapping(theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, 
 
 
 def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
-    """By words, or by WordNet's identifiers where one side has those and the other ImageNet's."""
+    """Match by names, also where only one side has WordNet identifiers.
+
+    In that case ImageNet names on the other side are converted to identifiers. If they are not
+    ImageNet's names, the identifiers are converted to words.
+    """
     sides = (wordnet.are_identifiers(theirs), wordnet.are_identifiers(ours))
     if sides in ((False, False), (True, True)):
         return _by_name(theirs, ours)
@@ -260,7 +270,7 @@ def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
 
 
 def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
-    """Exactly, then without regard to case and separators, any name of a comma list."""
+    """Match exact names first, then any name of a comma list, ignoring case and separators."""
     exact = [[same_form(name)] for name in theirs]
     matches = _pairs(exact, [[same_form(name)] for name in ours], theirs, ours, {})
     loose = [_aliases(name) for name in theirs]
@@ -274,7 +284,7 @@ def _pairs(
     ours: Sequence[str],
     done: Matches,
 ) -> dict[int, tuple[int, ...]]:
-    """For each class of the teacher the one class of the student that has one of its names."""
+    """Pair each teacher class with the one student class that shares a name with it."""
     taken = {place for group in done.values() for place in group}
     found: dict[int, list[int]] = {}
     holders: dict[str, list[int]] = {}
@@ -300,7 +310,7 @@ def _unclear(name: str, candidates: Sequence[str]) -> RequestError:
 
 
 def _aliases(name: str) -> list[str]:
-    """A name and the parts of a comma list, in lower case with spaces between words."""
+    """The name and the parts of its comma list, in lower case, with spaces between words."""
     name = same_form(name)
     parts = (re.sub(r"[\s_-]+", " ", part).strip().casefold() for part in (name, *name.split(",")))
     return [part for part in dict.fromkeys(parts) if part]
@@ -320,7 +330,7 @@ def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
 
 
 def some_names(names: Sequence[str], count: int = SHOWN) -> str:
-    """A few names, and how many more there are.
+    """The first few names, and the number of the others.
 
     >>> some_names(("a", "b", "c"), 2)
     'a, b and 1 more'

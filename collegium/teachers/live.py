@@ -1,4 +1,4 @@
-"""Teachers that are run now, for every batch."""
+"""Teachers that run live on every batch."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,12 @@ from collegium.types import Batch, TeacherOutputs
 
 
 class LiveTeachers(AbstractTeacherSource):
-    """Frozen networks, each looking at the view in its own terms.
+    """Frozen networks that run on every batch, each with its own preprocessing of the view.
 
     Args:
         teachers: by name.
-        classes: C of the student; needed without teachers, or where their classes are others.
+        classes: the student's number of classes C; needed without teachers, or if the classes of
+            any teacher differ from the student's.
     """
 
     def __init__(self, teachers: Mapping[str, Teacher], classes: int = 0) -> None:
@@ -23,7 +24,7 @@ class LiveTeachers(AbstractTeacherSource):
         self._groups_TC = group_table([said.labels for said in teachers.values()], classes)
 
     def outputs(self, batch: Batch) -> TeacherOutputs:
-        """One forward of each teacher, in listed order."""
+        """Run one forward pass of each teacher, in the order of `names`."""
         images_BDHW = batch.images_BDHW
         answers = {name: said.answer(images_BDHW) for name, said in self._teachers.items()}
         if not answers:

@@ -1,9 +1,10 @@
-"""Networks that will never change again, made fast; what moves their answers is not done.
+"""Optimizes frozen networks for inference; their outputs must stay within a bound.
 
-Normalisation after a convolution is folded into it (half of a small ResNet's time on CPUs), layouts
-are made channels-last, and low precision or compilation are used where asked. Each change is
-compared with the network as it came, on real images, and dropped with a note when it moves what the
-network says.
+The optimizations are: folding BatchNorm into the preceding convolution (saves half of a small
+ResNet's time on CPUs), the channels-last layout and, on request, low precision and compilation.
+After each of them the outputs on real images are compared with those of the original network (for
+compilation: of the network before it). If the outputs change by more than the bound, the
+optimization is undone and a note gives the reason.
 """
 
 import functools
@@ -30,15 +31,17 @@ from collegium.utils.memory import ran_out
 from collegium.utils.text import first_line
 
 SAMPLE = 128
-"""Images each change is checked on."""
+"""Number of images on which each optimization is checked."""
 EXACT = 1e-3
-"""Largest change of any logit by what only reorders arithmetic, in deviations of the logits."""
+"""Largest allowed change of a logit where only the order of arithmetic changes, in standard
+deviations of the logits; for features, in those of the feature."""
 ROUNDED = 0.05
-"""Largest root mean square change of the logits by low precision, in deviations of the logits."""
+"""Largest allowed root mean square change of the logits in low precision, in standard deviations
+of the logits."""
 COMPARED = 4
-"""Images that hidden layers are compared on, which are large."""
+"""Number of images on which features are compared; few, because features are large."""
 AGREEMENT = 0.95
-"""Least part of the images whose class stays what it was in low precision."""
+"""Smallest allowed fraction of images whose predicted class stays the same in low precision."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -46,15 +49,16 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What may be done to a teacher.
+    """The optimizations to try on a teacher.
 
     Attributes:
-        fold: BatchNorm into the convolution before it.
-        channels_last: the layout CPUs and tensor cores prefer.
-        low: context of low precision, or None.
-        compile: by torch.compile, for blocks of so many views; 0 is not.
-        most: views that it is asked about at a time.
-        shrunk: told when memory ran out and fewer are asked; None to give up then.
+        fold: fold each BatchNorm into the convolution before it.
+        channels_last: use the layout that is fastest on CPUs and tensor cores.
+        low: returns the context of low precision; None disables low precision.
+        compile: number of views in a block for torch.compile; 0 disables compilation.
+        most: largest number of views in one forward pass.
+        shrunk: called with a message when memory ran out and blocks become smaller; None raises the
+            error instead.
     """
 
     fold: bool = True
@@ -71,13 +75,13 @@ def prepare(
     inference: InferenceOptions,
     tapped: Collection[str] = (),
 ) -> OptimizedTeacher:
-    """Make a network fast, change by change.
+    """Optimize a network, one change after another.
 
     Args:
-        build: makes the network, on its device; called again when a change has to be taken back.
+        build: builds the network on its device; called again when a change must be undone.
         images_BDHW: real views, pixels in 0..1; `SAMPLE` of them are enough.
-        inference: what to try.
-        tapped: hidden layers whose outputs are read, and must stay what they are.
+        inference: the optimizations to try.
+        tapped: layers whose features are read, so that they must not change either.
     """
     done = OptimizedTeacher(build(), blocks=(inference.most,), shrunk=inference.shrunk)
     before_BC = done.ask(images_BDHW)
@@ -97,7 +101,7 @@ def prepare(
     if done.compiled is None:
         done.blocks = _same_bits(done, images_BDHW)
     started = time.perf_counter()
-    done.ask(images_BDHW).cpu()  # waits for a device that answers later
+    done.ask(images_BDHW).cpu()  # .cpu() waits for an asynchronous device
     done.images_per_s = len(images_BDHW) / (time.perf_counter() - started)
     return done
 
@@ -120,7 +124,7 @@ def _try(
         if distance <= EXACT and layer is not None:
             distance, what = layer
         reason = f"{what} moved by {distance:.2g} deviations, bound {EXACT:g}"
-    except Exception as problem:  # whatever a network raises that does not survive the change
+    except Exception as problem:  # the changed network may raise any exception
         if ran_out(problem):
             raise
         distance, reason = math.inf, first_line(problem)
@@ -137,7 +141,7 @@ def _try(
 def _maps(
     done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]
 ) -> dict[str, Tensor]:
-    """The layers that are read, of a few images."""
+    """Features of a few images, for the layers that are read."""
     if not tapped:
         return {}
     hooks = FeatureHooks(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
@@ -151,7 +155,7 @@ def _maps(
 
 
 def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
-    """How far the layer moved that moved most, and its name; None without finite layers."""
+    """Change and name of the layer that changed most; None if no layer has finite features."""
     distances = [
         (moved(map_BDHW, after[layer]).amax().item(), f"layer {layer!r}")
         for layer, map_BDHW in before.items()
@@ -166,13 +170,13 @@ def _try_low(
     done.precision = low
     try:
         after_BC = done.ask(images_BDHW)
-    except Exception as problem:  # an operation that has no low precision
+    except Exception as problem:  # an operation without low precision
         if ran_out(problem):
             raise
         done.precision = nullcontext
         done.notes.append(f"not in low precision: {first_line(problem)}")
         return
-    if torch.equal(after_BC, before_BC):  # not computed by torch: precision is not ours to choose
+    if torch.equal(after_BC, before_BC):  # torch does not compute it, so autocast has no effect
         done.precision = nullcontext
         return
     distance = moved(before_BC, after_BC).square().mean().sqrt().item()
@@ -191,13 +195,13 @@ def _try_compiled(done: OptimizedTeacher, block: int, images_BDHW: Tensor) -> No
     before_BC = done.ask(images_BDHW)
     bound = EXACT if done.precision is nullcontext else ROUNDED
     started = time.perf_counter()
-    # Hidden layers are read by hooks that come and go: look whether they are there.
+    # Features are read by hooks that are added and removed: compiled code must check for them.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     torch._dynamo.config.recompile_limit = 64  # counted over all teachers and the student
     done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
     try:
         distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
-    except Exception as problem:  # compilers fail in every way there is
+    except Exception as problem:  # a compiler may raise any exception
         distance, reason = math.inf, first_line(problem)
     else:
         reason = f"a logit moved by {distance:.2g} deviations, bound {bound:g}"
@@ -209,7 +213,10 @@ def _try_compiled(done: OptimizedTeacher, block: int, images_BDHW: Tensor) -> No
 
 
 def _same_bits(done: OptimizedTeacher, images_BDHW: Tensor) -> tuple[int, ...]:
-    """Blocks that give the very bits of the largest; elsewhere than on CPUs none are promised."""
+    """Block sizes whose outputs equal, bit for bit, those of the largest block.
+
+    On devices other than CPUs all sizes are returned: equal bits are not guaranteed there.
+    """
     most = done.blocks[-1]
     sizes = (*(size for size in BLOCKS if size < most), most)
     if images_BDHW.device.type != "cpu":
@@ -226,7 +233,7 @@ def moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
 
 
 def to_channels_last(network: Network) -> int:
-    """Lay convolutions out channels-last; gives their number."""
+    """Convert convolutions to channels-last and return their number."""
     count = sum(isinstance(module, nn.Conv2d) for module in network.modules())
     if count:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -241,10 +248,11 @@ def _lay_out(done: OptimizedTeacher) -> int:
 
 
 def fold(network: Network, images_BDHW: Tensor, tapped: Collection[str] = ()) -> int:
-    """Fold every BatchNorm that follows a convolution into it; gives how many there were.
+    """Fold every BatchNorm that follows a convolution into it; return the number of pairs.
 
-    Pairs are found by watching one forward: a norm whose input is the very tensor that a
-    convolution gave, both used once, and nothing else computed from that tensor.
+    One forward pass finds the pairs: the input of the norm is the same tensor object that the
+    convolution returned, both modules run once, nothing else is computed from that tensor, and no
+    layer in `tapped` reads it.
     """
     names = {module: path for path, module in network.body.named_modules()}
     wholes_read = itertools.chain.from_iterable(map(source_layers, tapped))
@@ -261,13 +269,13 @@ def _pairs(
 ) -> list[tuple[Any, Any]]:
     made: list[tuple[Any, nn.Module]] = []
     taken: list[tuple[Any, nn.Module]] = []
-    kept: set[int] = set()  # memory of outputs that are read: of what a container returns, too
+    kept: set[int] = set()  # storage addresses of outputs that are read, also of containers
 
     def watch(module: nn.Module, inputs: Any, output: Any) -> None:
         if module in read and (feature := tensor_in(output)) is not None:
             kept.add(feature.untyped_storage().data_ptr())
-        # A subclass may do more than its parent: only the plain kinds.
-        # A hook may do more too: the older weight_norm computes the weight in one.
+        # Exact types only: a subclass may compute more than its parent.
+        # Modules with hooks are excluded: the older weight_norm computes the weight in a hook.
         if type(module) in _CONVOLUTIONS and _is_plain(module):
             made.append((output, module))
         elif type(module) in _NORMS and module.running_mean is not None and _is_plain(module):
@@ -275,7 +283,7 @@ def _pairs(
 
     handles = [module.register_forward_hook(watch) for _, module in readable(network.body)]
     try:
-        # With gradients: their graph knows what every tensor was used for.
+        # With gradients: the autograd graph records every use of a tensor.
         with torch.enable_grad():
             logits_BC = network(images_BDHW.clone().requires_grad_())
     finally:
@@ -296,13 +304,13 @@ def _pairs(
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether what it gives is the convolution or norm alone: no hook changes it."""
+    """Whether no hook can change what the module computes."""
     hooks = (module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return not any(hooks)
 
 
 def _uses(end: Any) -> Counter[Any]:
-    """How many operations took the result of each operation that led to `end`."""
+    """For each operation that leads to `end`, the number of operations that use its result."""
     uses: Counter[Any] = Counter()
     waiting = [] if end is None else [end]
     seen = set(waiting)

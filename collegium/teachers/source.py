@@ -1,4 +1,4 @@
-"""What a source of teacher answers is."""
+"""The interface of sources of teacher outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,29 +12,29 @@ from collegium.types import Batch, TeacherOutputs
 
 
 class AbstractTeacherSource(ABC):
-    """Answers for batches of views, with the same numbers every time it is asked.
+    """Returns teacher outputs for batches of views; the same views always get the same numbers.
 
-    It is no `nn.Module`: no `train()`, `parameters()` or `state_dict()` of anything it is held by
-    can reach a teacher.
+    It is not an `nn.Module`, so `train()`, `parameters()` and `state_dict()` of a module that holds
+    it never reach a teacher.
     """
 
     names: tuple[str, ...]
-    """The teachers, in the order of the T axis."""
+    """Names of the teachers, in the order of the T axis."""
 
     def expect(self, index_N: Int[Tensor, " N"], view_N: Int[Tensor, " N"]) -> None:  # noqa: B027
-        """Hear which views will be asked for next, over all processes, to get ready for them."""
+        """Prepare for the views that all processes together will request next."""
 
     @abstractmethod
     def outputs(self, batch: Batch) -> TeacherOutputs:
-        """What every teacher says of these views, without gradient."""
+        """The outputs of every teacher for these views, without gradient."""
 
 
 def together(answers: Mapping[str, Answer], groups_TC: Int[Tensor, "T C"] | None) -> TeacherOutputs:
-    """What several teachers say, as one.
+    """Combine the outputs of several teachers.
 
     Args:
-        answers: by name, in the order of the T axis.
-        groups_TC: what each tells apart, see `TeacherOutputs`.
+        answers: outputs of each teacher by name, in the order of the T axis.
+        groups_TC: the classes each teacher distinguishes, see `TeacherOutputs`.
     """
     logits_BTC = torch.stack([answer.logits_BC for answer in answers.values()], dim=1)
     maps = {name: answer.maps for name, answer in answers.items() if answer.maps}

@@ -1,4 +1,4 @@
-"""One frozen network that answers."""
+"""One frozen teacher network and its outputs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,23 +14,24 @@ from collegium.teachers.label_map import LabelMap
 from collegium.utils.memory import ran_out
 
 Precision = Callable[[], AbstractContextManager[object]]
-"""Gives the context a forward runs in: autocast, or nothing."""
+"""Returns the context in which a forward pass runs: autocast, or a null context."""
 
 BLOCKS = (8, 16, 32, 64, 128)
-"""Numbers of views one forward may have; what is left over is filled up.
+"""Possible numbers of views in one forward pass; an incomplete block is padded.
 
-How a processor rounds depends on the size of a batch, which decides on kernels and on how threads
-share the work. So only sizes are used whose bits have been seen to be those of the largest.
+Rounding depends on the batch size, because the size determines the kernels and the division of work
+among threads. Therefore a teacher uses only block sizes whose outputs were checked to be
+bit-identical to those of its largest block.
 """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one teacher says of some views, in float32.
+    """The outputs of one teacher for some views, in float32.
 
     Attributes:
         logits_BC: raw scores of the student's classes.
-        maps: hidden layers by module path.
+        maps: features by module path.
     """
 
     logits_BC: Float[Tensor, "B C"]
@@ -39,18 +40,19 @@ class Answer:
 
 @dataclass
 class OptimizedTeacher:
-    """A network that is asked in blocks, and how it is asked best.
+    """A network that runs in blocks of views, with the settings for its fastest inference.
 
     Attributes:
-        network: frozen.
-        compiled: the same, compiled; None if it is not.
-        precision: what to ask it in.
-        layout: of the images it is given.
-        blocks: numbers of views one forward may have, from small to large.
-        changes: what was done to make it fast, in order.
-        notes: what was not done, and why.
-        images_per_s: measured when all was done; 0 where it was not.
-        shrunk: told when memory ran out and smaller blocks are asked; None to give up then.
+        network: is frozen.
+        compiled: the compiled network; None if it is not compiled.
+        precision: context of its forward pass.
+        layout: memory layout of its input images.
+        blocks: allowed numbers of views in one forward pass, from small to large.
+        changes: the optimizations that were applied, in order.
+        notes: the optimizations that were rejected, and why.
+        images_per_s: speed after all optimizations; 0 where it was not measured.
+        shrunk: called with a message when memory ran out and blocks become smaller; None raises the
+            error instead.
     """
 
     network: Network
@@ -67,12 +69,12 @@ class OptimizedTeacher:
         freeze(self.network)
 
     def ask(self, images_BDHW: Tensor) -> Tensor:
-        """Logits (B, C), block by block, in float32."""
+        """Compute logits (B, C) block by block, in float32."""
         return torch.cat([logits_BC for logits_BC, _ in self.ask_blocks(images_BDHW)])
 
     def ask_blocks(self, images_BDHW: Tensor) -> Iterator[tuple[Tensor, int]]:
-        """Logits of each block in turn, and how many of its views were asked for."""
-        self.network.eval()  # whoever holds the module may have called train() on it
+        """Yield the logits of each block, without padding, and the number of its views."""
+        self.network.eval()  # a caller may have called train() on the module
         ask = self.network if self.compiled is None else self.compiled
         while len(images_BDHW):
             size = max((n for n in self.blocks if n <= len(images_BDHW)), default=self.blocks[0])
@@ -85,14 +87,14 @@ class OptimizedTeacher:
                     raise
                 count = 0
             if count:
-                # A copy: a network may have one buffer for the answers to every block.
+                # Copy, because a network may return the same buffer for every block.
                 yield logits_BC[:count].to(torch.float32, copy=True), count
-            else:  # not where the error is known: it holds on to what the forward had made
+            else:  # outside the except block: the error keeps tensors of the forward alive
                 self._shrink(size, images_BDHW.device)
             images_BDHW = images_BDHW[count:]
 
     def _shrink(self, size: int, device: torch.device) -> None:
-        """Ask in blocks of less than `size`: of those that give the same bits, else of half."""
+        """Limit blocks to less than `size`: to the smaller checked sizes, otherwise to half."""
         same = tuple(n for n in self.blocks if n < size)
         self.blocks = same or (size // 2,)
         if device.type != "cpu":
@@ -105,9 +107,9 @@ class OptimizedTeacher:
 
 
 def _block(images_BDHW: Tensor, size: int, layout: torch.memory_format) -> tuple[Tensor, int]:
-    """The first `size` images, filled up with black ones, and how many are images."""
+    """The first `size` images, padded with black images, and the number that are not padding."""
     count = min(size, len(images_BDHW))
-    # Always a copy: where a dimension is 1 two layouts look the same and compute otherwise.
+    # Always copy: where a dimension is 1, two layouts look the same but results may differ.
     block_BDHW = torch.empty(
         (size, *images_BDHW.shape[1:]),
         dtype=images_BDHW.dtype,
@@ -120,15 +122,15 @@ def _block(images_BDHW: Tensor, size: int, layout: torch.memory_format) -> tuple
 
 
 class Teacher:
-    """A network in evaluation mode, without gradients, whose hidden layers can be read.
+    """A network in evaluation mode, without gradients, whose features can be read.
 
-    An image gets the same answer in any batch: bit for bit on one CPU with as many threads, which
-    is what lets a stored answer stand for a live one.
+    An image gets the same outputs in any batch: bit for bit on one CPU with the same number of
+    threads. Stored outputs can therefore replace live ones.
 
     Args:
         prepared: the network.
-        paths: hidden layers to read.
-        labels: how its classes are the student's; None where they are the same.
+        paths: layers whose features are read.
+        labels: maps its classes to the student's; None where they are the same.
     """
 
     def __init__(
@@ -140,17 +142,17 @@ class Teacher:
 
     @property
     def network(self) -> Network:
-        """Who answers."""
+        """The frozen network."""
         return self._prepared.network
 
     def answer(self, images_BDHW: Float[Tensor, "B D H W"]) -> Answer:
-        """Logits and maps of views given as pixels in 0..1."""
+        """Compute logits and features of views, given as pixels in 0..1."""
         logits: list[Tensor] = []
         maps: dict[str, list[Tensor]] = {path: [] for path in self._paths}
         self._hooks.forget()
         for logits_BC, count in self._prepared.ask_blocks(images_BDHW):
             logits.append(logits_BC)
-            whole = count == len(images_BDHW)  # which is copied below
+            whole = count == len(images_BDHW)  # torch.cat below copies it
             for path, map_BDHW in self._hooks.take().items():
                 maps[path].append(map_BDHW[:count].to(torch.float32, copy=not whole))
         logits_BC = torch.cat(logits)
@@ -159,5 +161,5 @@ class Teacher:
         return Answer(logits_BC, {path: torch.cat(parts) for path, parts in maps.items()})
 
     def close(self) -> None:
-        """Stop reading hidden layers; the network is as it was."""
+        """Remove the hooks that read features; the network itself is unchanged."""
         self._hooks.close()

@@ -1,8 +1,8 @@
-"""Classes named by WordNet identifiers (n01440764), beside a teacher that has ImageNet's words.
+"""Matches classes named by WordNet identifiers (n01440764) to classes named by ImageNet's words.
 
-ImageNet's folders are named by identifiers, most of its classifiers know words, in the order of the
-sorted identifiers. Which is which stands in tables that timm brings; they are read as text, so a
-timm that cannot be imported does as well.
+ImageNet's folders are named by identifiers. Most ImageNet classifiers name their classes by words,
+in the order of the sorted identifiers. The package timm contains tables that relate the two; this
+module reads them as text files, so it also works where timm is installed but fails to import.
 """
 
 import functools
@@ -14,7 +14,7 @@ from pathlib import Path
 IDENTIFIER = re.compile(r"n\d{8}")
 IMAGENET = 1000
 _SURE = 0.9
-"""Share of a teacher's 1,000 names that have to be ImageNet's at their places."""
+"""Fraction of a teacher's 1,000 names that must equal ImageNet's names at the same positions."""
 MISSING = (
     "the data's classes are WordNet identifiers; the table of their words comes with timm: pip "
     'install "collegium[timm]"'
@@ -33,14 +33,15 @@ def are_identifiers(names: Sequence[str]) -> bool:
 def as_identifiers(
     names: Sequence[str], aliases: Callable[[str], Sequence[str]]
 ) -> tuple[str, ...] | None:
-    """The identifiers of ImageNet's 1,000 classes, where these names are theirs, in their order.
+    """Convert ImageNet's 1,000 class names, in ImageNet's order, to WordNet identifiers.
 
     Args:
-        names: of a teacher, in the order of its logits.
-        aliases: the spellings of a name that count as the same.
+        names: of a teacher's classes, in the order of its logits.
+        aliases: returns all spellings of a name that count as equal.
 
     Returns:
-        None where they are other names, or no table is installed.
+        The identifiers in the order of `names`; None if these are not ImageNet's names, or if no
+        table is installed.
     """
     table = synsets()
     if len(names) != IMAGENET or table is None:
@@ -57,12 +58,12 @@ def _same(ours: Sequence[str], theirs: Sequence[str]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Without the number that tells two equal names apart."""
+    """The name without the number that makes duplicate names unique."""
     return re.sub(r" \(\d+\)$", "", name)
 
 
 def as_words(names: Sequence[str]) -> tuple[str, ...]:
-    """Identifiers as their words, where a table has them; other names as they are."""
+    """Replace identifiers by their words if a table lists them; keep other names."""
     words = _lemmas()
     return tuple(words.get(name, name) for name in names)
 
@@ -91,7 +92,7 @@ def _lemmas() -> dict[str, str]:
 
 
 def _tables() -> Path | None:
-    """Where timm keeps them; None where it is not installed."""
+    """The folder of timm's tables; None if timm is not installed."""
     found = importlib.util.find_spec("timm")
     if found is None or not found.submodule_search_locations:
         return None
