@@ -50,23 +50,25 @@ def distill(
     """Train one student from several teachers.
 
     Args:
-        student: any `nn.Module` that gives logits, or a model string; a module is trained in place.
-        teachers: the same, by name; never changed.
+        student: any `nn.Module` that returns logits, trained in place, or a model string.
+        teachers: modules or model strings by name; never changed.
         train: a data string, an `ImageData`, a pair of arrays, or a map-style data set of
-            (image, label), as raw pixels.
-        val: what the best epoch is chosen on; by default part of `train` is held out.
-        test: what the result is measured on; by default `val`.
+            (image, label) with raw pixels.
+        val: the split that chooses the best epoch; by default part of `train` is held out.
+        test: the split for the final evaluation; by default `val`.
         method: for example `collegium.AMTML()`.
         out: the run folder.
-        labels: for teachers with other classes than the data's, by their name: a mapping from
-            each of their classes to the student's it stands for, the names of their classes in the
-            order of their logits, or a JSON file with either. Not needed where names agree.
-        class_weights: of the label's cross entropy: "balanced", a mapping from class names, or a
-            JSON or CSV file of one; only their ratios matter, see `resolve_class_weights`.
-        overwrite: replace a run that is in the folder.
+        labels: label maps by teacher name, for teachers whose classes differ from the data's: a
+            mapping from each class of the teacher to a class of the student, the names of the
+            teacher's classes in the order of its logits, or a JSON file with either. Not needed if
+            the names agree.
+        class_weights: class weights of the cross entropy with the label: "balanced", a mapping from
+            class names to weights, or a JSON or CSV file with one. Only the ratios of the weights
+            matter, see `resolve_class_weights`.
+        overwrite: replace a run that already exists in the folder.
         quiet: show no progress.
         tensorboard: write metrics as TensorBoard events too (needs the extra of that name).
-        **options: every other option of a run by its name: epochs, batch_size, optimizer, lr, seed,
+        **options: any other option of a run by its name: epochs, batch_size, optimizer, lr, seed,
             validation, augment, views, label_smoothing, store, precision, devices, threads, ...
             docs/run-folder.md lists all of them with their defaults.
 
@@ -74,8 +76,8 @@ def distill(
         The record: the run folder.
 
     Raises:
-        RequestError: the request cannot work; nothing was started.
-        NumericsError: a NaN or an infinity; the last checkpoint is kept.
+        RequestError: the request is invalid; training has not started.
+        NumericsError: training gave a NaN or an infinity; the last checkpoint is kept.
     """
     from collegium.build import splits_from
 
@@ -112,16 +114,16 @@ def execute(
     """Carry out a run and write its record.
 
     Args:
-        run: what to do.
+        run: the request.
         out: the run folder.
-        overwrite: replace a run that is in the folder.
+        overwrite: replace a run that already exists in the folder.
         resume: continue from the newest checkpoint in the folder.
         quiet: show no progress.
         label: shown in front of progress lines.
-        tensorboard: write metrics as TensorBoard events too; a resumed run that has some
-            writes them in any case.
-        epochs: with `resume`, the new number of epochs; from the checkpoint on the learning rate
-            follows the schedule of that number.
+        tensorboard: write metrics as TensorBoard events too; a resumed run that already has
+            events continues them in any case.
+        epochs: with `resume`, the new number of epochs. From the checkpoint on, the learning rate
+            follows the schedule for that number.
         changed_code: with `resume`, continue although the source of a network has changed.
     """
     from collegium.records.tensorboard import wants_events
@@ -148,7 +150,7 @@ def execute(
     from collegium.utils.signals import GracefulInterrupt, end_with_parent
 
     label = label or run.method.slug
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several, started by another process
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several processes, started by another
         end_with_parent()
     try:
         with GracefulInterrupt() as interrupt, left_as_it_was(run.student):
@@ -189,22 +191,23 @@ def resume(
     tensorboard: bool = False,
     **machine: Any,
 ) -> Record:
-    """Continue a stopped run exactly where it was; a finished one is left as it is.
+    """Continue a stopped run exactly where it stopped; a finished run stays unchanged.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         quiet: show no progress.
-        epochs: how many there are to be now, also of a finished run, see `execute`.
+        epochs: the new number of epochs, also for a finished run, see `execute`.
         changed_code: continue although the source code of a network has changed.
-        tensorboard: write metrics as TensorBoard events too; a run that has some continues them.
+        tensorboard: write metrics as TensorBoard events too; a run that already has events
+            continues them in any case.
         **machine: options of `Machine` that differ from the run's: devices, accelerator, strategy,
-            threads, workers, teacher_memory, teacher_batch, checkpoint_every. Other devices or
-            another number of threads round differently.
+            threads, workers, teacher_memory, teacher_batch, checkpoint_every. Results are rounded
+            differently on other devices or with another number of threads.
 
     Raises:
-        FolderError: it is no run folder, another process writes it, or it is damaged.
-        RequestError: it was started from Python objects, which no string can bring back; or what
-            decides the result is not what it was.
+        FolderError: the folder is no run folder, another process is writing it, or it is damaged.
+        RequestError: the run was started with Python objects, which run.json cannot rebuild, or
+            something that decides the result has changed.
     """
     from collegium.config.same_run import refuse_edited
 
@@ -241,19 +244,19 @@ def evaluate(
         model: a model string with weights, a run folder, or a module.
         data: a data string or splits.
         split: "train", "validation" or "test"; by default test, else validation.
-        batch_size: images at a time.
+        batch_size: number of images in a batch.
         machine: where it runs.
-        validation: part of the training data that counts as validation.
-        seed: of that part.
-        image_size: rows and columns of a folder's images.
-        classes: the classes it is measured on, of those the data has; none for all.
-        labels: a label map, where the network has other classes, see `distill`.
+        validation: fraction of the training data that is held out for validation.
+        seed: seed that chooses the held-out part.
+        image_size: rows and columns of image files, one number for both; None for the data's own.
+        classes: the classes of the data to evaluate on; empty for all.
+        labels: a label map if the classes of the network differ from the data's, see `distill`.
 
     Returns:
         The metrics, as attributes and as keys.
 
     Raises:
-        RequestError: no such model or data, or a model without weights.
+        RequestError: the model or the data do not exist, or the model has no weights.
         NumericsError: a logit is NaN or infinite.
     """
     from collegium.build import input_spec_of, make_runtime, make_splits, make_teacher, relate
@@ -281,7 +284,7 @@ def _predict(
     batch_size: int,
     labels: "LabelMap | None",
 ) -> "tuple[Predictions, float]":
-    """Predictions on a split, and the seconds that they took."""
+    """Predictions on a split, and the time they took in seconds."""
     import time
 
     from collegium.evaluation.predict import predict

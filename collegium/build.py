@@ -1,4 +1,4 @@
-"""From the strings and objects of a request to the parts of a run."""
+"""Builds the parts of a run from the strings and objects of a request."""
 
 import contextlib
 import dataclasses
@@ -43,17 +43,17 @@ from collegium.utils.progress import Display
 from collegium.utils.threads import choose_threads
 
 Labels = Mapping[str, Any] | Sequence[str]
-"""A teacher's classes: each with the student's it stands for, or their names alone."""
+"""A teacher's classes: a mapping from each to a class of the student, or only their names."""
 
 PRECISIONS: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a command computes, and where it shows its progress.
+    """Where a command computes and shows its progress.
 
     Attributes:
-        machine: options of the machine.
+        machine: the options of group `Machine`.
         fabric: devices, precision and processes, launched.
         display: progress and messages.
     """
@@ -68,15 +68,15 @@ class Runtime:
         return self.fabric.is_global_zero
 
     def set_threads(self, step_work: int, recorded: int | None = None) -> int:
-        """Compute with as many threads as the work is worth.
+        """Set the number of CPU threads to suit the amount of work.
 
         Args:
-            step_work: multiply-adds of one step of this process; 0 where they cannot be counted.
+            step_work: multiply-adds of one step of this process; 0 if they cannot be counted.
             recorded: the number of threads of the run that is resumed.
 
         Returns:
-            `Machine.threads`, else `recorded`, else `choose_threads` up to torch's number, which
-            stays where the device is no CPU.
+            The number: `Machine.threads`, else `recorded`, else that of `choose_threads`, which is
+            at most torch's number. On devices other than a CPU, torch's number is kept.
         """
         most = torch.get_num_threads()
         on_cpu = self.fabric.device.type == "cpu"
@@ -86,7 +86,7 @@ class Runtime:
 
 
 def make_runtime(machine: Machine, label: str, quiet: bool = True) -> Runtime:
-    """The processes of a command, launched, and their display: that of the first one alone shows.
+    """Launch the processes of a command; only the display of the first one shows messages.
 
     Raises:
         RequestError: the machine has no such device, or not as many.
@@ -96,7 +96,7 @@ def make_runtime(machine: Machine, label: str, quiet: bool = True) -> Runtime:
 
 
 def make_fabric(machine: Machine) -> Fabric:
-    """Devices, precision and processes, launched.
+    """A launched Fabric: devices, precision and processes.
 
     Raises:
         RequestError: the machine has no such device, or not as many.
@@ -104,11 +104,11 @@ def make_fabric(machine: Machine) -> Fabric:
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     settle_heap()
-    # Messages of Fabric on its own workings are not for the user.
+    # Hide Fabric's messages about its internals.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # refused below, or advice on hardware we did not choose
+        warnings.simplefilter("ignore")  # checked below, or advice on other hardware
         fabric = _fabric(machine)
         if machine.precision == "16" and fabric.device.type == "cpu":
             raise RequestError(
@@ -121,7 +121,7 @@ def make_fabric(machine: Machine) -> Fabric:
 def _fabric(machine: Machine) -> Fabric:
     devices, nodes = _processes(machine)
     many = devices * nodes > 1 or machine.strategy == "ddp"
-    # A method may leave parameters out of a step: frozen latent vectors, hints of stage one.
+    # A step of a method may not use every parameter: frozen latent vectors, hints of stage one.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if many else "auto"
     try:
         return Fabric(
@@ -137,7 +137,7 @@ def _fabric(machine: Machine) -> Fabric:
 
 
 def _processes(machine: Machine) -> tuple[int, int]:
-    """Processes of a machine and number of machines: as requested, or as torchrun started them.
+    """Processes per machine and number of machines: as requested, or as torchrun started them.
 
     Raises:
         RequestError: torchrun started another number of processes than was requested.
@@ -162,9 +162,9 @@ def make_splits(
     display: Display | None = None,
     classes: Sequence[str] = (),
 ) -> Splits:
-    """The splits a string names, or those given; of some classes alone, if these are named.
+    """Load the splits that a data string names, or use the given ones; keep only `classes` if set.
 
-    Notes on the data are shown as warnings.
+    The first process shows notes on the data as warnings.
     """
     display = display or Display(quiet=True)
     splits = (
@@ -186,7 +186,10 @@ def make_splits(
 
 
 def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -> Splits:
-    """Splits of data from Python: each an `ImageData`, two arrays, or a map-style data set."""
+    """Splits from Python data: each an `ImageData`, a pair of arrays, or a map-style data set.
+
+    Without `val`, part of `train` is held out for validation unless `validation` is 0.
+    """
     given = {"train": train, "validation": val, "test": test}
     splits = splits_of({part: data for part, data in given.items() if data is not None})
     names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
@@ -198,32 +201,32 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
 
 
 def input_spec_of(train: ImageData) -> InputSpec:
-    """What networks for this data are built for.
+    """The input specification of networks for this data: classes, image shape, statistics.
 
-    Its statistics are of all training data. So the seed, which decides what is held out, changes
-    neither the normalisation of a network nor the identity of a stored teacher.
+    The statistics include the held-out part of the training data. So the seed, which decides what
+    is held out, changes neither a network's normalisation nor the identity of a stored teacher.
     """
     mean, std = train.whole.mean, train.whole.std
-    # A constant channel would be divided by 0.
+    # Avoid a division by 0 for constant channels.
     std = tuple(max(value, 1e-3) for value in std)
     return InputSpec(train.classes, train.shape, mean, std)
 
 
 def make_student(model: str | nn.Module, input_spec: InputSpec, seed: int) -> Network:
-    """The network that is trained."""
+    """Build the network that is trained."""
     if isinstance(model, str):
         return build_network(model, input_spec, seed, trainable=True)
-    with seeded(seed):  # A lazy module draws its weights when it is first run.
+    with seeded(seed):  # A lazy module initialises its weights in its first forward.
         return wrap_module(model, input_spec, trainable=True)
 
 
 def hidden_layers(
     model: str, data: str | Splits, image_size: ImageSize = None, classes: Sequence[str] = ()
 ) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
-    """The layers of a network that hints choose from, and all that can be named, with their shapes.
+    """Layers of a network with their shapes: those that hints choose from, and all nameable ones.
 
     Raises:
-        RequestError: no such model or data.
+        RequestError: the model or the data do not exist.
     """
     input_spec = input_spec_of(make_splits(data, 0.0, 0, image_size, classes=classes).train)
     network = make_student(model, input_spec, seed=0)
@@ -233,16 +236,16 @@ def hidden_layers(
 def make_teacher(
     name: str, model: str | nn.Module, input_spec: InputSpec, labels: Labels | None = None
 ) -> Network:
-    """A frozen network; a module given from Python is copied, so that ours stays frozen.
+    """Build a frozen network; a module from Python is copied, so that the copy stays frozen.
 
     Args:
-        name: of the teacher; empty for a network that is no teacher.
+        name: name of the teacher; empty for a network that is no teacher.
         model: a model string, or a module.
-        input_spec: of the data; the teacher's own classes may be others.
-        labels: its classes in the order of its logits, where its weights do not name them.
+        input_spec: input specification of the data; the teacher's own classes may differ.
+        labels: its classes in the order of its logits, if its weights do not name them.
 
     Raises:
-        RequestError: a teacher that was never trained, or whose outputs are not finite.
+        RequestError: the teacher has no trained weights, or its outputs are not finite.
     """
     classes = tuple(labels) if labels else input_spec.classes
     input_spec = dataclasses.replace(
@@ -255,10 +258,16 @@ def make_teacher(
 def relate(
     name: str, theirs: tuple[str, ...], ours: tuple[str, ...], labels: Labels | None = None
 ) -> LabelMap | None:
-    """The map from a teacher's classes to the student's: by a mapping, else by names.
+    """The map from a teacher's classes to the student's, from a given mapping, else by names.
+
+    Args:
+        name: name of the teacher; empty for a network that is no teacher.
+        theirs: the teacher's classes.
+        ours: the student's classes.
+        labels: the mapping, or the names of the teacher's classes.
 
     Raises:
-        RequestError: they have nothing in common, or the mapping does not fit.
+        RequestError: the classes have nothing in common, or `labels` does not fit them.
     """
     with _named(name):
         if isinstance(labels, Mapping):
@@ -269,7 +278,7 @@ def relate(
 
 
 def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -> None:
-    """Refuse a label map for a teacher that does not exist.
+    """Check that every label map belongs to an existing teacher.
 
     Raises:
         UnknownNameError: there is no teacher of that name.
@@ -281,7 +290,7 @@ def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Name the teacher in an error, or the model where the name is empty."""
+    """Put the teacher's name in front of an error's message, or "model" if the name is empty."""
     try:
         yield
     except RequestError as error:
@@ -295,9 +304,9 @@ class TeacherRequest:
 
     Attributes:
         models: model strings or modules, by name.
-        specs: what the user calls each model.
-        labels: label maps of teachers whose class names are others.
-        layers: hidden layers to read beside those of `survey`, by teacher.
+        specs: how the user wrote each model, by name.
+        labels: label maps of teachers whose classes differ from the data's, by name.
+        layers: layers to read in addition to those of `survey`, by teacher.
     """
 
     models: Mapping[str, str | nn.Module]
@@ -309,17 +318,17 @@ class TeacherRequest:
 def make_ensemble(
     request: TeacherRequest, splits: Splits, runtime: Runtime, steps: int, batch_size: int
 ) -> TeacherEnsemble:
-    """The teachers of a command, made as fast as exact outputs allow.
+    """Build the teachers of a command, optimised for inference as far as outputs stay exact.
 
     Args:
-        request: which teachers.
+        request: the teachers.
         splits: the student's data.
         runtime: where they run.
-        steps: how many batches they will get: in long runs they may be compiled.
-        batch_size: of these batches.
+        steps: number of batches they will get; in long runs they may be compiled.
+        batch_size: size of these batches.
 
     Raises:
-        RequestError: a teacher cannot be built, or has none of the layers requested of it.
+        RequestError: a teacher cannot be built, or does not have a requested layer.
     """
     labels, machine = request.labels, runtime.machine
     check_labels(labels, request.models)
@@ -354,7 +363,7 @@ def _inference_options(runtime: Runtime, steps: int, batch_size: int) -> Inferen
 
 
 def teacher_work(ensemble: TeacherEnsemble) -> int:
-    """Multiply-adds of all teachers on one image."""
+    """Multiply-adds of all teachers for one image."""
     return sum(info.multiply_adds for info in ensemble.infos.values())
 
 
@@ -378,17 +387,17 @@ def make_dims(
     seed: int,
     layers: Sequence[str] = (),
 ) -> Dims:
-    """Names and shapes, by one blank view through every network.
+    """Names and shapes of classes, teachers and layers, found with one blank view per network.
 
     Args:
         student: the network that is trained.
-        teachers: the description of each.
-        input_spec: of the data.
-        seed: of the method's random starts.
-        layers: of the student, requested beside those of `survey`.
+        teachers: the description of each teacher, by name.
+        input_spec: input specification of the data.
+        seed: seed for the initial values of the method's parameters.
+        layers: student layers that the user requested, in addition to those of `survey`.
 
     Raises:
-        RequestError: the student has no such layer.
+        RequestError: the student does not have a requested layer.
     """
     return Dims(
         classes=len(input_spec.classes),

@@ -1,11 +1,12 @@
-"""Student, teachers and method as one module, for a training loop of your own.
+"""`Distiller`: student, teachers and method in one module, for your own training loop.
 
     distiller = cg.Distiller(student, {"a": net_a, "b": net_b}, cg.AMTML(), image_shape=(3, 32, 32))
     optimizer = torch.optim.SGD(distiller.parameter_groups(lr=0.05), momentum=0.9)
     ...
     distiller(images, labels).loss.backward()
 
-`distill` does the rest too: views, records, checkpoints, stores. This is for loops that have them.
+`distill` also does augmentation, records, checkpoints and stores. Use `Distiller` if your loop has
+its own.
 """
 
 import contextlib
@@ -55,12 +56,12 @@ from collegium.utils.torch_state import as_ever
 
 @dataclass(frozen=True)
 class DistillerOutputs:
-    """What a `Distiller` gives for one batch.
+    """The outputs of a `Distiller` for one batch.
 
     Attributes:
         terms: every term of the method by name, scaled, one value per example (B,).
-        weights_BT: what each teacher got of each example; (B, 0) where no teacher is heard.
-        logits_BC: of the student.
+        weights_BT: each teacher's weight for each example; (B, 0) if no teacher is active.
+        logits_BC: logits of the student.
     """
 
     terms: Terms
@@ -69,29 +70,29 @@ class DistillerOutputs:
 
     @property
     def loss(self) -> Float[Tensor, ""]:
-        """The loss to go down: the sum of the terms, meaned over the batch."""
+        """The loss to minimise: the sum of the terms, averaged over the batch."""
         return total(self.terms)
 
 
 class Distiller(nn.Module):
-    """A student that is taught, in whatever loop trains it.
+    """Distils a student from teachers in any training loop.
 
-    Its parameters and its `state_dict()` are the student's and what the method itself learns.
-    Teachers are copied, frozen and in evaluation mode for good; of the calls on this module they
-    follow `to()` and the like alone.
+    Its parameters and `state_dict()` contain those of the student and of the method. The teachers
+    are copies that stay frozen and in evaluation mode. Of the calls on this module, only `to()` and
+    similar ones (`cuda`, `half`) affect them.
 
     Args:
-        student: gives logits (B, C), or an object with `logits`; trained in place, as `.student`.
-        teachers: by name; each is given the very images the student is, so one that wants another
-            normalisation is wrapped in a module that converts them.
-        method: whom to hear and what to compare, like `cg.AMTML()`.
+        student: returns logits (B, C) or an object with `logits`; trained in place, as `.student`.
+        teachers: networks by name. Each gets the same images as the student; wrap a teacher that
+            needs another normalisation in a module that converts them.
+        method: the method, for example `cg.AMTML()`.
         image_shape: channels, rows and columns of the images.
-        seed: what the method's own parameters are drawn from.
+        seed: seed for the initial values of the method's parameters.
 
     Raises:
-        RequestError: a teacher of other classes, a method without the teachers or layers it needs,
-            a student wrapped by DataParallel (wrap the distiller instead) or that cannot learn,
-            tensors without numbers.
+        RequestError: a teacher has other classes, the method lacks teachers or layers it needs,
+            the student is wrapped by DataParallel (wrap the distiller instead) or cannot learn,
+            or a network has tensors without values.
     """
 
     @as_ever
@@ -110,7 +111,7 @@ class Distiller(nn.Module):
             raise RequestError(f"method {method.slug} uses teachers and none was given")
         self.student = student = _checked(student, image_shape)
         method = method.resolve_teachers(tuple(teachers), {})
-        # No modules of this one: train(), parameters() and state_dict() must not reach them.
+        # Not registered as submodules: train(), parameters() and state_dict() must skip them.
         self._teachers = {
             name: _frozen(name, teachers[name], image_shape)
             for name in method.active_teachers(tuple(teachers))
@@ -129,19 +130,21 @@ class Distiller(nn.Module):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Who is heard, in the order of the T axis of `weights_BT`."""
+        """Names of the active teachers, in the order of the T axis of `weights_BT`."""
         return tuple(self._teachers)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Epoch `epoch` (from 0) of `epochs` begins: how a method learns what time it is."""
+        """Announce the start of epoch `epoch` (from 0) of `epochs`; methods can depend on it."""
         self.objective.start_epoch(epoch, epochs)
 
     def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """What an optimiser trains: learned weights at their own rate and without weight decay.
+        """Parameter groups for an optimiser.
+
+        The weighting's parameters have their own learning rate and no weight decay.
 
         Args:
-            lr: of the student; what the method learns has a multiple of it.
-            weight_decay: of the student and of hint regressors.
+            lr: learning rate of the student; the weighting's is a multiple of it.
+            weight_decay: weight decay of the student and of hint regressors.
         """
         groups = groups_of(self, self.objective.weighting, weight_decay)
         for group in groups:
@@ -149,15 +152,15 @@ class Distiller(nn.Module):
         return groups
 
     def forward(self, images_BDHW: Float[Tensor, "B D H W"], labels_B: Tensor) -> DistillerOutputs:
-        """One batch, heard by student and teachers; in training mode or in evaluation mode.
+        """Run student and teachers on a batch; works in training and in evaluation mode.
 
         Args:
-            images_BDHW: what student and teachers are given; nobody changes them.
-            labels_B: one class number for each.
+            images_BDHW: images for student and teachers; not changed.
+            labels_B: the class number of each image.
 
         Raises:
-            RequestError: labels that are not that (floats, rows, a class there is not), a term that
-                would move nothing of the student, or a layer that cannot be read.
+            RequestError: the labels are no class numbers (floats, rows, or a class out of range), a
+                term has no gradient into the student, or a layer cannot be read.
         """
         student = self._forward_student(images_BDHW)
         labels_B = class_numbers(labels_B, student.logits_BC)
@@ -167,14 +170,14 @@ class Distiller(nn.Module):
 
     def _forward_student(self, images_BDHW: Tensor) -> StudentOutputs:
         student = StudentOutputs(*_read(self.student, self._hooks, images_BDHW, "the student"))
-        # Somebody's own loop may freeze the whole student, to train what the method learns.
+        # A loop may freeze the student for a while, to train only the method's parameters.
         if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
             check_reached(self.student, self.objective, student)
         return student
 
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
-        """What the teachers say of some images."""
+        """The active teachers' outputs for a batch of images."""
         said = {
             name: _read(teacher, self._teacher_hooks[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
@@ -186,14 +189,15 @@ class Distiller(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
         for network in (self.student, *self._teachers.values()):
-            network._apply(fn)  # torch gives no more than this to a part, so some take no more
-        # Losses need float32's range, and what they learn its steps.
+            # As torch calls it on submodules: some networks do not accept `recurse`.
+            network._apply(fn)
+        # Losses need float32's range, and learned parameters need its resolution.
         self.objective._apply(lambda tensor: _wide(fn(tensor), tensor))
         return self
 
 
 def _wide(moved: Tensor, tensor: Tensor) -> Tensor:
-    """What became of a tensor, in the type that it had: of other types only the place is taken."""
+    """The moved tensor if its dtype is unchanged, else the original on the new device."""
     return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
 
@@ -206,12 +210,12 @@ def _check_sizes(image_shape: object) -> None:
 
 
 def _check_gives(network: nn.Module, image_shape: MapShape, whose: str) -> Tensor:
-    """The logits (2, C) of blank images."""
+    """The logits (2, C) of two blank images."""
     try:
         logits_BC = logits_of(network(blank(network, image_shape, count=2)), whose)
     except RequestError:
         raise
-    except Exception as error:  # Whatever a user's forward raises.
+    except Exception as error:  # A user's forward can raise anything.
         size = "x".join(map(str, image_shape))
         raise RequestError(
             f"{whose} cannot take an image of {size}: {first_line(error)}"
@@ -237,8 +241,8 @@ def _checked(student: nn.Module, image_shape: MapShape) -> nn.Module:
 
 
 def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
-    """Refuse a student whose gradient is cut off, by int8 layers or `no_grad`."""
-    # On a copy: a network may keep what this computes, and could not be copied any more.
+    """Check that gradients reach the student: int8 layers or `no_grad` can cut them off."""
+    # On a copy: a network that keeps its outputs could not be copied afterwards.
     with torch.enable_grad(), spare(student, "the student") as twin, evaluating(twin):
         logits_BC = _check_gives(twin, image_shape, "the student")
     if not logits_BC.requires_grad and any(p.requires_grad for _, p in student.named_parameters()):
@@ -259,11 +263,11 @@ def _frozen(name: str, teacher: nn.Module, image_shape: MapShape) -> nn.Module:
 
 
 def _hooks(network: nn.Module, layers: Sequence[str], whose: str) -> FeatureHooks:
-    """Hooks that are there during a forward alone.
+    """Hooks that are installed only during a forward pass.
 
-    So that the network can be copied, pickled, scripted and used as ever between two batches.
+    So the network can be copied, pickled, scripted and used normally between two batches.
     """
-    with uncompiled(network):  # layers have the names that they have without
+    with uncompiled(network):  # layers have the names of the uncompiled network
         hooks = FeatureHooks(body_of(network), layers, whose)
     hooks.close()
     return hooks
@@ -272,9 +276,9 @@ def _hooks(network: nn.Module, layers: Sequence[str], whose: str) -> FeatureHook
 def _read(
     network: nn.Module, hooks: FeatureHooks, images_BDHW: Tensor, whose: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and layers in float32."""
+    """Logits and features in float32."""
     images_BDHW = _own(network, images_BDHW)
-    # Compiled code does not know of later hooks.
+    # Compiled code ignores hooks that are added later.
     plain = uncompiled(network) if hooks.layers else contextlib.nullcontext()
     with plain, hooks:
         rehearsed(hooks, network, images_BDHW)
@@ -285,7 +289,7 @@ def _read(
 def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
     """A copy of the images, since a network may change its input in place.
 
-    A copy costs less than a thousandth of a forward; a `Network` makes one itself.
+    The copy takes less than a thousandth of a forward pass. A `Network` makes one itself.
     """
     if not isinstance(images_BDHW, Tensor) or images_BDHW.ndim != 4:
         gave = describe_output(images_BDHW)
@@ -304,7 +308,7 @@ def _dims(
     pairs: Sequence[str],
     seed: int,
 ) -> Dims:
-    """Names and shapes, by blank images through every network."""
+    """Names and shapes of teachers and layers, found with blank images through every network."""
     asked, asked_of = explicit_layers(pairs, tuple(teachers))
     classes = watch(student, image_shape)[1]
     for name, teacher in teachers.items():

@@ -1,4 +1,4 @@
-"""Is this installation sound? One check per part, each with what would mend it."""
+"""Checks the installation, one part at a time; a failed check says how to fix it."""
 
 import functools
 import importlib
@@ -17,12 +17,12 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric":
 
 @dataclass(frozen=True)
 class Check:
-    """One thing examined.
+    """The result of one check.
 
     Attributes:
-        name: what.
-        sound: whether it is in order.
-        found: what was found and, if it is not in order, what would mend it.
+        name: the part that was checked.
+        sound: whether the check passed.
+        found: details, for example a version; if the check failed, the error and how to fix it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Every check, in the order a person would make them."""
+    """Run every check: imports first, then what depends on them."""
     checks = [Check("python", True, platform.python_version())]
     checks += [_guard(name, functools.partial(_import, name)) for name in CORE]
     if all(check.sound for check in checks):
@@ -52,7 +52,7 @@ def examine() -> list[Check]:
 
 
 def extras() -> Mapping[str, str]:
-    """The library behind each extra; imported late, for torch stands behind it."""
+    """The library of each extra; imported here, not at the top, because it imports torch."""
     from collegium.utils.extras import EXTRAS
 
     return EXTRAS

@@ -1,1 +1,1 @@
-"""One run: set up, checked, trained, measured, finished."""
+"""Carries out one run: setup and checks, training, final evaluation, record."""

@@ -1,4 +1,4 @@
-"""Trains a prepared run in its folder, measures its student and completes its record."""
+"""Trains a prepared run in its folder, evaluates its student and completes its record."""
 
 import contextlib
 from pathlib import Path
@@ -30,15 +30,16 @@ def carry_out(
     overwrite: bool = False,
     resume: Allowed | None = None,
 ) -> Record:
-    """Train, measure and record.
+    """Train a prepared run, evaluate its student and write the record.
 
     Args:
         prepared: the run.
         out: the run folder.
         interrupt: knows whether the user wants to stop.
         events: write metrics for TensorBoard too.
-        overwrite: replace a run that is in the folder.
-        resume: continue the run in the folder, which may differ in this; None to start a new one.
+        overwrite: replace a run that already exists in the folder.
+        resume: continue the run in the folder; the value says what may have changed since. None to
+            start a new run.
 
     Raises:
         RequestError: the folder holds another run.
@@ -70,7 +71,7 @@ def _create(prepared: PreparedRun, record: Record, overwrite: bool) -> None:
     content, teachers = describe_run(prepared)
     Record.create(record.folder, overwrite=overwrite)
     record.write_json(TEACHERS, teachers)
-    record.write_json(RUN, content)  # the last: a run that has it can be resumed
+    record.write_json(RUN, content)  # last: a folder with this file can be resumed
 
 
 def trainer_of(prepared: PreparedRun, record: Record, interrupt: GracefulInterrupt) -> Trainer:
@@ -90,7 +91,7 @@ def trainer_of(prepared: PreparedRun, record: Record, interrupt: GracefulInterru
 
 
 def _write_changes(prepared: PreparedRun, trainer: Trainer, allowed: Allowed) -> None:
-    """Record what the user changed, once the checkpoint was found to fit."""
+    """Record what the user changed; called after the checkpoint was loaded."""
     if prepared.runtime.first:
         for line in write_changes(trainer.record, *describe_run(prepared), allowed):
             prepared.runtime.display.warn(line)

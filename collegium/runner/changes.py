@@ -1,4 +1,4 @@
-"""What may be changed on purpose when a run is resumed: more epochs, other code; written down."""
+"""Intended changes when a run is resumed (more epochs, changed code), and their record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ from collegium.training.checkpoint import Progress, newest
 from collegium.utils.files import MANIFEST
 
 _OF_THE_END = (SUMMARY, REPORT, MANIFEST, STUDENT, WEIGHTS, PREDICTIONS, EXAMPLES)
-"""Files that only a finished run has, the one first that says that it is."""
+"""Files that only a finished run has; the summary, which marks it as finished, comes first."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be other than it was.
+    """What may differ from the original run when it is resumed.
 
     Attributes:
-        epochs: how many there are to be from now on; None for as many as before.
-        code: whether the sources of the user's networks may differ.
+        epochs: the new number of epochs; None to keep the number.
+        code: whether the source code of the user's networks may differ.
     """
 
     epochs: int | None = None
@@ -41,10 +41,11 @@ class Allowed:
 
 
 def check_epochs(record: Record, epochs: int) -> int:
-    """Refuse a number of epochs that a run cannot go on to; gives it where it can.
+    """Check the new number of epochs of a run, and return it.
 
     Raises:
-        RequestError: it has as many already, or is finished and has no checkpoint to go on from.
+        RequestError: it is no whole number, the run has trained for as many epochs already, or the
+            run is finished and has no checkpoint to resume from.
     """
     if not isinstance(epochs, int) or isinstance(epochs, bool):
         raise RequestError(f"epochs must be a whole number, found {epochs!r}")
@@ -69,16 +70,16 @@ def check_epochs(record: Record, epochs: int) -> int:
 def write_changes(
     record: Record, now: Json, teachers: Sequence[Json], allowed: Allowed
 ) -> list[str]:
-    """Write into run.json what is changed from here on; called when the checkpoint was loaded.
+    """Write the changes of a resumed run into run.json; called after the checkpoint was loaded.
 
     Args:
-        record: of a run that goes on.
-        now: what run.json would say of it today.
-        teachers: the same of teachers.json.
+        record: the run folder of the resumed run.
+        now: the content of run.json as the resumed run would write it.
+        teachers: the content of teachers.json as the resumed run would write it.
         allowed: what may differ.
 
     Returns:
-        What was changed, in words; nothing where nothing was.
+        One line for each change; empty if nothing changed.
     """
     was = record.run
     done = newest(record.path(CHECKPOINT), known_ids(was)) or Progress()
@@ -105,7 +106,7 @@ def write_changes(
 
 
 def in_words(changes: Any) -> list[str]:
-    """What was changed on purpose while a run went on, a line for each.
+    """The intended changes of a run, one line for each.
 
     >>> in_words([{"epochs": [2, 4], "after_epoch": 2, "after_step": 0}])[0].partition(": ")[0]
     'epochs 2 became 4 after epoch 2'

@@ -21,9 +21,9 @@ from collegium.training.module import DistillModule
 from collegium.types import Batch, HintPair, TeacherOutputs
 
 SHOWN = 8
-"""Examples of each kind that are kept."""
+"""Number of examples of each kind that are kept."""
 PredictSplit = Callable[[str, ImageData], Predictions]
-"""Gives the predictions of a teacher, by name, on a split."""
+"""A function of a teacher's name and a split that returns the teacher's predictions."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class EvaluationOutputs:
     """The outputs of all networks for the evaluation split.
 
     Attributes:
-        student: its predictions.
-        teachers: predictions of every teacher by name, also of those that training did not use.
+        student: predictions of the student.
+        teachers: predictions of every teacher by name, including those that training did not use.
         weights_NT: the weights that the active teachers would get for each example.
         active: names of the teachers that training used, along T of `weights_NT`.
         classes: names of the classes.
-        images_per_s: speed of the student, without the weighting.
+        images_per_s: inference speed of the student, without the weighting.
     """
 
     student: Predictions
@@ -74,7 +74,7 @@ def evaluate_outputs(
     Args:
         module: the student and its objective.
         ensemble: the teachers.
-        predict_split: gives the predictions of a teacher on a split.
+        predict_split: returns the predictions of a teacher, by name, on a split.
         active: names of the teachers that training used.
         data: the split.
         fabric: device and precision.
@@ -99,16 +99,16 @@ def evaluate_outputs(
 
 @dataclass
 class _WeighingForward:
-    """Gives the student's logits of one batch after another, and keeps the teachers' weights.
+    """Computes the student's logits batch by batch, and keeps the teachers' weights.
 
     Attributes:
         module: the student and its objective.
-        logits_NTC: of the active teachers for the whole split.
+        logits_NTC: logits of the active teachers for the whole split.
         groups_TC: their groups of classes, see `TeacherOutputs`.
-        precision: gives the context that the student runs in.
+        precision: returns the autocast context for the student.
         weights: the weights (B, T) of each batch.
         seconds: the time spent in the student.
-        done: number of examples so far.
+        done: number of examples processed so far.
     """
 
     module: DistillModule
@@ -150,7 +150,12 @@ def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:
 
 
 def examples(outputs: EvaluationOutputs, data: ImageData) -> dict[str, Any]:
-    """The arrays of examples.npz: the most contested, the best corrected and the worst examples."""
+    """The arrays of examples.npz: the first `SHOWN` examples by each of three rules.
+
+    "contested": the teachers' probabilities differ most. "corrected": the student's probability of
+    the true class exceeds the teachers' mean most. "worst": the student's probability of the true
+    class is lowest.
+    """
     chosen = {rule: order[:SHOWN] for rule, order in _rules(outputs).items()}
     rows = torch.cat(list(chosen.values()))
     rules = [rule for rule, order in chosen.items() for _ in range(len(order))]
@@ -176,7 +181,7 @@ def _rules(outputs: EvaluationOutputs) -> Mapping[str, Tensor]:
     probabilities_NTC = outputs.teachers_NTC.softmax(dim=2)
     spread_N = probabilities_NTC.var(dim=1, correction=0).sum(dim=1)
     true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(outputs.teachers), 1))
-    # A teacher that does not know the class does not count.
+    # The mean leaves out teachers that do not know the class of the example.
     known_NT = torch.stack([found.known_N for found in outputs.teachers.values()], dim=1)
     sum_N = torch.where(known_NT, true_NT.squeeze(2), 0).sum(dim=1)
     helped_N = student_N - torch.where(
@@ -197,9 +202,9 @@ def teacher_rows(
     """The content of teachers.json.
 
     Args:
-        infos: of each teacher.
-        measured: `accuracy`, `images_known` and `accuracy_known` of those that were measured.
-        pairs: the hidden layers that are compared.
+        infos: the description of each teacher, by name.
+        measured: `accuracy`, `images_known` and `accuracy_known` of the teachers measured, by name.
+        pairs: the pairs of layers that the method compares.
     """
     return [
         TeacherRecord(

@@ -1,4 +1,4 @@
-"""The end of a run: measures the student, and writes the results to the record."""
+"""The end of a run: evaluates the student, and writes the results to the record."""
 
 import json
 from dataclasses import dataclass
@@ -40,16 +40,16 @@ Weights = tuple[Int[Tensor, " N"], Float[Tensor, "N T"]]
 
 @dataclass(frozen=True)
 class FinishedTraining:
-    """A training after its last epoch, and what its student is measured with.
+    """A training after its last epoch, and everything the final evaluation needs.
 
     Attributes:
         run: the request, with every default resolved.
-        training: its state is that of the last epoch.
+        training: the trainer, with its state after the last epoch.
         splits: the data.
-        ensemble: every teacher.
-        predict_split: gives the predictions of a teacher, by name, on a split.
+        ensemble: all teachers.
+        predict_split: returns the predictions of a teacher, by name, on a split.
         active: names of the teachers that training used.
-        store: the store of teacher outputs; None where there is none.
+        store: the store of teacher outputs; None if the run has none.
     """
 
     run: Run
@@ -67,9 +67,9 @@ class FinishedTraining:
 
 
 def close(done: FinishedTraining) -> None:
-    """Measure the student on the evaluation split, and write the end of the record.
+    """Evaluate the student on the evaluation split, and write the remaining files of the record.
 
-    Called in every process; the first one measures and writes.
+    Every process must call this; the first one evaluates and writes.
     """
     weights = _gather(done)
     fabric, record = done.training.fabric, done.training.record
@@ -93,14 +93,14 @@ def close(done: FinishedTraining) -> None:
 
 
 def _gather(done: FinishedTraining) -> Weights | None:
-    """Index and weights of the last epoch, over all processes, in the order of the index."""
+    """Index and weights of the last epoch from all processes, in ascending order of the index."""
     if done.training.weights is None:
         return None
     index, weights = done.training.weights
     everyone = done.training.loader.data.index_N.sort().values
     rows = weights.new_zeros(len(everyone), weights.shape[1], dtype=torch.float32)
     rows[torch.searchsorted(everyone, index)] = weights.float()
-    if done.training.fabric.world_size > 1:  # each row is in one process, and 0 in the others
+    if done.training.fabric.world_size > 1:  # one process has the row, the others have 0
         rows = cast(Tensor, done.training.fabric.all_reduce(rows, reduce_op="sum"))
     return everyone.cpu(), rows.cpu()
 
@@ -160,7 +160,7 @@ def _weight_means(done: FinishedTraining, weights: Weights | None) -> dict[str, 
 
 
 def _at_best(done: FinishedTraining) -> float | None:
-    """Accuracy with the weights of the best epoch; the last weights are restored."""
+    """Accuracy with the weights of the best epoch; restores the last weights afterwards."""
     if not done.training.state.best:
         return None
     body, fabric = done.student.body, done.training.fabric

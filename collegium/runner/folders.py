@@ -1,4 +1,4 @@
-"""Run folders before and after a run: may it be written, is it finished, how does it go on."""
+"""Checks of run folders: whether one may be written, is finished, and how to resume its run."""
 
 import os
 import shlex
@@ -10,13 +10,13 @@ from collegium.utils.lock import refuse_taken
 
 
 def finished(folder: Path) -> bool:
-    """Whether a run is complete, to its last file."""
+    """Whether a run is complete, including the last file that it writes."""
     record = Record(folder)
     return record.path(SUMMARY).is_file() and record.path(REPORT).is_file()
 
 
 def go_on(content: Json, out: Path) -> str:
-    """How a run that stopped is gone on with, for the end of a message."""
+    """How to resume a stopped run, for the end of a message."""
     if not Record(out).path(RUN).is_file():
         return " before anything was written"
     if foreign_parts(content):
@@ -26,20 +26,21 @@ def go_on(content: Json, out: Path) -> str:
 
 
 def foreign_parts(content: Json) -> list[str]:
-    """Parts that were given from Python, which no string can bring back."""
+    """Parts of a run that were Python objects, so run.json cannot rebuild them."""
     parts = [content.get("data"), content.get("student"), *content.get("teachers", {}).values()]
     return [str(part) for part in parts if str(part).startswith("<")]
 
 
 def check_folder(out: Path, may_hold_run: bool) -> None:
-    """Refuse an output folder before anything costs time.
+    """Check an output folder before any slow work.
 
     Raises:
-        FolderError: it holds a run, or is a file.
+        FolderError: it is a file, another process is writing it, or it holds a run and
+            `may_hold_run` is False.
     """
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file; --out names a folder")
-    # Another process of the same run finds the folder that its first process made.
+    # Further processes of a run find the folder that its first process has made.
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
     refuse_taken(out)

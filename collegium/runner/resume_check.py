@@ -1,4 +1,4 @@
-"""What run.json says of a run, and whether a folder holds the same run."""
+"""Builds the content of run.json, and checks whether a folder holds the same run."""
 
 import platform
 import sys
@@ -24,7 +24,10 @@ from collegium.utils.version import VERSION
 
 
 def recorded_threads(record: Record) -> int | None:
-    """The number of threads a run was started with: torch's own where run.json has none."""
+    """The number of threads that a run was started with; None if there is no run.json.
+
+    If run.json does not record the number, it is torch's current one.
+    """
     if not record.path(RUN).is_file():
         return None
     found = record.run.get(THREADS)
@@ -32,7 +35,7 @@ def recorded_threads(record: Record) -> int | None:
 
 
 def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
-    """What run.json and teachers.json say of the run as it is now."""
+    """The content of run.json and teachers.json for the run as it is now."""
     splits = prepared.splits
     content = {
         **prepared.run.to_json(),
@@ -50,14 +53,14 @@ def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
 
 
 def _identity(prepared: PreparedRun) -> dict[str, str]:
-    """What else decides the result and is found in the data."""
+    """Other inputs that decide the result: the view recipe and fingerprints of the splits."""
     parts = {"validation": prepared.splits.validation, "test": prepared.splits.test}
     found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
     return {"view recipe": prepared.loader.views.recipe, **found}
 
 
 def _code(prepared: PreparedRun) -> Json:
-    """Digests of the user's sources, where there are any."""
+    """Digests of the source files of the user's networks, if there are any."""
     infos = prepared.teachers.ensemble.infos
     teachers = {name: dict(info.code) for name, info in infos.items() if info.code}
     parts: Json = {"student": dict(prepared.module.student.origin.code), "teachers": teachers}
@@ -66,7 +69,7 @@ def _code(prepared: PreparedRun) -> Json:
 
 
 def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
-    """Refuse to resume a run that is not the one in the folder.
+    """Check that a prepared run is the same as the one in the folder, before it is resumed.
 
     Raises:
         RequestError: options, teachers or code that decide the result differ.
@@ -102,7 +105,7 @@ def _warnings(folder: str, was: Json, now: Json) -> list[str]:
 
 
 def _environment() -> Json:
-    """Versions and the command, which explain a difference later."""
+    """Versions and the command; they help to explain a difference later."""
     return {
         "collegium": VERSION,
         "torch": torch.__version__,

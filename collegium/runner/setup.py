@@ -1,4 +1,4 @@
-"""Builds and checks every part of a run before a byte is written."""
+"""Builds and checks every part of a run before anything is written."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ from collegium.types import Dims, HintPair, Layers
 from collegium.utils.threads import FORWARD_AND_BACKWARD
 
 SAMPLED = 1000
-"""Validation images for measuring teachers before training, unless the method needs them all."""
+"""Number of validation images for measuring teachers, unless the method needs accuracies."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Student:
 
     Attributes:
         network: the network.
-        channels_last: whether its images and weights have this layout.
-        part: the largest number of views in one forward of training.
+        channels_last: whether its images and weights are in channels-last memory format.
+        part: the largest number of views in one forward pass of training.
     """
 
     network: Network
@@ -63,14 +63,14 @@ class Student:
 
 @dataclass(frozen=True)
 class Teachers:
-    """The teachers of a run, used by its method or not.
+    """All teachers of a run, including those that its method does not use.
 
     Attributes:
         ensemble: the networks.
-        predict_split: gives the predictions of a teacher, by name, on a split.
-        measured: by name, accuracy on the validation split, and `accuracy_known` for a teacher that
-            knows only some of the classes.
-        active: names of those that the method uses.
+        predict_split: returns the predictions of a teacher, by name, on a split.
+        measured: by teacher name, `accuracy` on the validation split; also `images_known` and
+            `accuracy_known` for a teacher that knows only some of the classes.
+        active: names of the teachers that the method uses.
     """
 
     ensemble: TeacherEnsemble
@@ -81,7 +81,7 @@ class Teachers:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """All parts of a run, checked; nothing is written yet.
+    """All parts of a run, built and checked; nothing is written yet.
 
     Attributes:
         run: the request, with every default resolved.
@@ -90,8 +90,8 @@ class PreparedRun:
         teachers: the teachers.
         module: student and objective.
         loader: this process's part of the training data.
-        source: gives the outputs of the active teachers, batch by batch.
-        store: where these are kept; None where they are not.
+        source: returns the outputs of the active teachers, batch by batch.
+        store: the store of these outputs; None if they are not stored.
         threads: CPU threads of this process.
     """
 
@@ -107,13 +107,13 @@ class PreparedRun:
 
     @property
     def pairs(self) -> tuple[HintPair, ...]:
-        """Layers of the student and of teachers that the method compares."""
+        """Pairs of a student layer and a teacher layer that the method compares."""
         return self.module.objective.layers.pairs
 
 
 @dataclass(frozen=True)
 class _Base:
-    """What every further part is built from."""
+    """The parts from which all other parts are built."""
 
     run: Run
     runtime: Runtime
@@ -122,7 +122,7 @@ class _Base:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         options = self.run.optimisation
         return options.epochs * -(-len(self.splits.train) // options.batch_size)
 
@@ -142,16 +142,16 @@ class _Base:
 def prepare_run(
     run: Run, *, quiet: bool = False, label: str = "train", threads: int | None = None
 ) -> PreparedRun:
-    """Build every part of a run, and refuse here what would fail later.
+    """Build every part of a run, and check now what would otherwise fail later.
 
     Args:
-        run: what to do.
+        run: the request.
         quiet: show no progress.
-        label: in front of progress lines.
-        threads: of the run that is resumed; None to choose the number.
+        label: shown in front of progress lines.
+        threads: number of threads of the run that is resumed; None to choose the number.
 
     Raises:
-        RequestError: a part that cannot be built, or parts that do not fit together.
+        RequestError: a part cannot be built, or parts do not fit together.
         NumericsError: a teacher's outputs are not finite.
     """
     check_storage(run.storage, run.machine, run.views)
@@ -239,7 +239,7 @@ def _ensemble(base: _Base, layers: Mapping[str, Sequence[str]]) -> TeacherEnsemb
 
 
 def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
-    """The request with its method's choice of teachers and its views, and the measured teachers."""
+    """Measure the teachers, and resolve the method's active teachers and the number of views."""
     run, runtime = base.run, base.runtime
     folder = None if run.storage.store is None else Path(run.storage.store)
     predict_split = SplitPredictor(
@@ -258,10 +258,10 @@ def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
 def _resolve_method(
     method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
 ) -> AbstractMethod:
-    """The method with its choice of teachers made.
+    """The method with its active teachers resolved.
 
     Raises:
-        RequestError: it uses teachers and none was given.
+        RequestError: the method uses teachers, and the request has none.
     """
     if method.uses_teachers and not teachers:
         raise RequestError(
@@ -272,10 +272,10 @@ def _resolve_method(
 
 
 def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
-    """How many views an example has: by default a quarter of the epochs where teachers are used.
+    """The number of views per example; by default epochs / 4, rounded up, if teachers are used.
 
-    Then teacher outputs can be stored. The number is the same without a store, so that storing
-    never changes the student.
+    A finite number of views allows storing the teacher outputs. The default is the same without a
+    store, so that storing never changes the result. 0 means new views in every epoch.
     """
     if views is not None:
         return views
@@ -283,17 +283,17 @@ def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> in
 
 
 def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, dict[str, Any]]:
-    """Accuracy of each teacher on the validation split: for the record, and for the method."""
+    """Accuracy of each teacher on the validation split, for the record and for the method."""
     data = base.splits.validation
     if data is None:
         return {}
-    # All images would take longer than everything else before the first step.
+    # Measuring on all images would take longer than all other setup.
     if not base.run.method.needs_teacher_accuracy and len(data) > SAMPLED:
         data = data.subset(torch.linspace(0, len(data) - 1, SAMPLED).long())
     measured = {}
     for name in predict_split.ensemble.names:
         base.runtime.display.say(f"teacher {name}: measuring on {len(data)} images")
-        # Do not fill the store: a later check may still refuse the request.
+        # Do not write to the store: a later check may still reject the request.
         found = predict_split(name, data, fill=False)
         if not torch.isfinite(found.logits_NC).all():
             bad = ~torch.isfinite(found.logits_NC).all(dim=1)
@@ -306,7 +306,7 @@ def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, d
 
 
 def _active(dims: Dims, active: tuple[str, ...]) -> Dims:
-    """The same of the active teachers alone."""
+    """The same names and shapes, restricted to the active teachers."""
     maps = {name: dims.teacher_maps[name] for name in active}
     return dataclasses.replace(dims, teachers=active, teacher_maps=maps)
 
@@ -340,7 +340,7 @@ def _set_hard_label(base: _Base, objective: Objective) -> None:
 def _source(
     base: _Base, teachers: Teachers, loader: Loader, layers: Layers, classes: int
 ) -> tuple[AbstractTeacherSource, Store | None]:
-    """The active teachers, live or from a store, which is then given too."""
+    """The source of the active teachers' outputs, and its store; None for live teachers."""
     run, ensemble = base.run, teachers.ensemble
     if run.storage.store is None or not teachers.active:
         live = {n: ensemble.teacher(n, layers.teachers.get(n, ())) for n in teachers.active}

@@ -1,9 +1,9 @@
-"""One training step of the student on a copy, before anything is written.
+"""Tries one training step on a copy of the student, before anything is written.
 
-Evaluation and training can take different ways through a network: auxiliary classifiers, statistics
-over the batch, a layout of memory that `view` does not take. What would stop the first step is
-refused here, and a layout that the network does not survive is dropped with a note. Neither weights
-nor buffers nor random states change.
+A network can behave differently in training than in evaluation: auxiliary classifiers, statistics
+over the batch, calls of `view` that fail on a memory format. `try_step` raises an error if the
+first step would fail, and drops channels-last with a note if the network does not work in that
+format. It changes neither weights nor buffers nor random states.
 """
 
 import json
@@ -28,9 +28,9 @@ from collegium.utils.text import first_line
 from collegium.weighting.gradient import GradientWeighting
 
 LONGEST = 20.0
-"""Seconds that a step is tried for, about: larger batches are left out, or cut."""
+"""Approximate limit for a trial step in seconds; larger batches are left out or shortened."""
 STEP = 4
-"""A step takes so many times as long as a forward in evaluation, about."""
+"""Approximate duration of a step, in forward passes in evaluation mode."""
 
 
 def try_step(
@@ -41,21 +41,22 @@ def try_step(
     channels_last: bool,
     low: bool = False,
 ) -> tuple[bool, list[str]]:
-    """Try one step of training.
+    """Try one training step on a copy of the student.
 
     Args:
-        student: as it will be trained, on its device; left as it is.
-        image_shape: of the views.
-        sizes: numbers of views that one forward will have.
-        precision: gives the context a forward runs in.
-        channels_last: whether this layout is wanted.
+        student: the student on its device, as it will be trained; not changed.
+        image_shape: shape of a view.
+        sizes: the numbers of views that forward passes of the training will have.
+        precision: returns the autocast context of a forward pass.
+        channels_last: whether to try the channels-last memory format.
         low: whether the precision is lower than float32.
 
     Returns:
-        Whether the layout can be used, and notes for the user.
+        Whether channels-last can be used, and notes for the user.
 
     Raises:
-        RequestError: the step fails, no parameter learns, or the state cannot be saved.
+        RequestError: the step fails, no parameter gets a gradient, or the state cannot be saved
+            and loaded.
     """
     trial = _Trial(student, image_shape, sorted({min(sizes), max(sizes)}), precision)
     problem = trial.attempt(channels_last)
@@ -74,7 +75,7 @@ def try_step(
 
 
 def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
-    """Numbers of views in the parts that batches are worked off in; see `Lesson.parts`.
+    """Numbers of views in the parts of batches, as `DistillBatch.parts` splits them.
 
     >>> part_sizes([8, 5], 2)
     [4, 4, 3, 2]
@@ -89,7 +90,7 @@ def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
 def parts_warning(
     student: nn.Module, objective: Objective, size: int, micro_batches: int, processes: int
 ) -> str:
-    """A warning if a batch is split into parts and this changes the step; empty otherwise."""
+    """A warning if batches are split into parts and this changes the result; empty otherwise."""
     option = f"--micro-batches {micro_batches}"
     if micro_batches == 1:
         option = f"--devices {processes}" if processes > 1 else ""
@@ -98,7 +99,7 @@ def parts_warning(
 
 
 def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
-    """Why a step on parts of a batch differs from one on the whole; empty where it is the same."""
+    """Why a step on parts of a batch differs from a step on all of it; empty if it does not."""
     norms = sum(isinstance(m, _BatchNorm) and m.training for m in student.modules())
     why = [f"BatchNorm ({norms}) takes its statistics"] if norms else []
     related = [name for name, term in objective.terms.items() if not term.pointwise]
@@ -114,7 +115,7 @@ def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
 
 
 class _Trial:
-    """Attempts on copies of a student; see `try_step`."""
+    """Trial steps on copies of a student; see `try_step`."""
 
     def __init__(
         self,
@@ -126,10 +127,10 @@ class _Trial:
         self.student, self.shape, self.sizes = student, image_shape, sizes
         self.precision = precision
         self.notes: list[str] = []
-        self.reason = ""  # what was raised, alone
+        self.reason = ""  # the first line of the exception, without context
 
     def attempt(self, channels_last: bool) -> str:
-        """What goes wrong in evaluation or in a step, in one line; empty for nothing."""
+        """The error of evaluation or of a training step, in one line; empty if there is none."""
         with spare(self.student, "the student") as trial:
             try:
                 self.sizes = self._affordable(trial)
@@ -138,8 +139,8 @@ class _Trial:
                 return self._steps(trial, channels_last)
             except RequestError as error:
                 return str(error)
-            except Exception as error:  # Whatever a user's forward or backward raises.
-                if ran_out(error):  # The run itself says what helps.
+            except Exception as error:  # A user's forward or backward can raise anything.
+                if ran_out(error):  # The run itself raises an error with advice.
                     return ""
                 self.reason = first_line(error)
                 return self._refusal()
@@ -158,20 +159,20 @@ class _Trial:
         return views_BDHW.contiguous(memory_format=layout)
 
     def _affordable(self, trial: Network) -> list[int]:
-        """The sizes that can be tried in time, by the time of one view."""
+        """The sizes that fit the time limit, estimated from the time of one view."""
         views_BDHW = self._views(1, trial)
         with torch.no_grad(), self.precision(), evaluating(trial):
-            trial(views_BDHW)  # the first call sets things up
+            trial(views_BDHW)  # warm-up
             started = time.perf_counter(), time.process_time()
-            trial(views_BDHW).cpu()  # waits for a device that answers later
-        # On a busy machine the processor's time counts, not that of the others.
+            trial(views_BDHW).cpu()  # cpu() waits for an asynchronous device
+        # On a busy machine, CPU time leaves out the time of other processes.
         seconds = min(time.perf_counter() - started[0], time.process_time() - started[1])
         most = LONGEST / (STEP * seconds + 1e-9)
         few = [size for size in self.sizes if size <= most]
         return few or [min([*self.sizes, max(2, int(most))])]
 
     def _lay_out(self, trial: Network) -> str:
-        """Convert the layout, and compare the logits of both layouts of images in evaluation."""
+        """Convert to channels-last, and check the logits for images in both memory formats."""
         count = self.sizes[0]
         with torch.no_grad(), self.precision(), evaluating(trial):
             torch.manual_seed(0)
@@ -186,7 +187,7 @@ class _Trial:
         return ""
 
     def _steps(self, trial: Network, channels_last: bool) -> str:
-        # A file has the state of the body, a checkpoint that of the whole.
+        # student.safetensors has the state of the backbone, a checkpoint that of the network.
         if problem := _state_problem(trial.body) or _state_problem(trial):
             return problem
         before, trained = _Saved(trial), dict(trial.body.named_parameters())
@@ -236,7 +237,10 @@ class _Trial:
         return ""
 
     def _check_parts(self, trial: Network, output: object) -> str:
-        """Where training gives several things: all that decides evaluation must learn."""
+        """If training gives several outputs, check that the first reaches all required parameters.
+
+        Every parameter that evaluation uses must get a gradient in training.
+        """
         taught = _reached(trial)
         trial.zero_grad()
         with self.precision(), evaluating(trial):
@@ -254,23 +258,23 @@ class _Trial:
 
 
 class _Saved:
-    """The state of a module as a checkpoint has it."""
+    """The state of a module as a checkpoint stores it."""
 
     def __init__(self, trial: nn.Module) -> None:
         tensors, self.extra = pack_state(trial.state_dict(), "the student")
         self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
 
     def put_back(self, trial: nn.Module) -> None:
-        """Load it."""
+        """Load the saved state into the module."""
         trial.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
 
     def problem(self, trial: nn.Module) -> str:
-        """Why the state after a step cannot be loaded where this one was, or the other way."""
+        """Why the states before and after a step cannot replace each other; empty if they can."""
         after = _Saved(trial)
         try:
             self.put_back(trial)
             after.put_back(trial)
-        except Exception as error:  # Whatever a user's load_state_dict or hooks raise.
+        except Exception as error:  # A user's load_state_dict or hooks can raise anything.
             return (
                 "a step of training gives the student a state that it cannot be resumed with: "
                 f"{first_line(error)}; keep the shapes and names of parameters and buffers, or "
@@ -280,7 +284,7 @@ class _Saved:
 
 
 def _state_problem(trial: nn.Module) -> str:
-    """Why a checkpoint would not bring this network back; empty where it does."""
+    """Why a checkpoint could not restore this network; empty if it can."""
     trained = {n: p for n, p in trial.named_parameters() if p.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
     try:
@@ -291,7 +295,7 @@ def _state_problem(trial: nn.Module) -> str:
         saved.put_back(trial)
     except RequestError:
         raise
-    except Exception as error:  # Whatever a user's state_dict, set_extra_state or hooks raise.
+    except Exception as error:  # A user's state_dict, set_extra_state or hooks can raise.
         return (
             "the student cannot be resumed: load_state_dict() refuses its own state: "
             f"{first_line(error)}"
@@ -316,7 +320,7 @@ def _unsaved(body: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _differs(now: Tensor, before: Tensor) -> bool:
-    # Another shape is a table that was made for other sizes: it is made again when it is needed.
+    # A buffer of another shape is a table for other image sizes; the network rebuilds it.
     return now.shape == before.shape and not torch.equal(now, before)
 
 

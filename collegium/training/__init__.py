@@ -1,1 +1,1 @@
-"""The loop: it knows neither papers nor teachers."""
+"""The training loop. It is the same for every method and every kind of teacher."""

@@ -1,14 +1,14 @@
-"""All that is needed to go on: tensors in safetensors, the rest in JSON, no pickle.
+"""Checkpoints: tensors in safetensors, everything else in JSON, no pickle.
 
     checkpoint/epoch-00003/               after three epochs
     checkpoint/epoch-00003-step-000120/   120 steps further
-        tensors         learner, optimiser and the best student so far
-        process-0       what a process has of its own: random states, measures of the epoch
+        tensors         learner/ (student and objective), optimizer/, best/ (best student so far)
+        process-0       state of one process: random states and metric sums of the epoch
         state.json      numbers, and the lines of metrics.jsonl so far
         manifest.json   SHA-256 of these files
 
-A checkpoint is written under another name, flushed and renamed when it is whole. The last two are
-kept; of these the newest that is what was written is gone on from.
+`save` writes a checkpoint under a temporary name, flushes it, and renames it when it is complete.
+The newest two are kept. `load` uses the newest one whose files match its manifest.
 """
 
 import hashlib
@@ -50,20 +50,20 @@ _FILE = re.compile(r"tensors|state\.json|process-\d+")
 
 @dataclass
 class Progress:
-    """Where a training is: what the parameters and the optimiser do not say.
+    """How far a training has got; parameters and optimiser state are stored elsewhere.
 
     Attributes:
-        epoch: epochs completed.
-        step: steps done in the epoch that is not completed.
-        steps: of an epoch.
-        best_accuracy: on validation, -1 before the first.
-        best_epoch: the epoch it was reached in.
-        seconds: of training so far, over all sessions.
-        teacher_seconds: part of it spent in teachers.
-        epoch_seconds: of the epoch that is not completed.
-        epoch_teacher_seconds: part of it spent in teachers.
-        skipped: steps of it that were left out, for numbers that were none.
-        skipped_in_a_row: steps left out since one that was not.
+        epoch: number of completed epochs.
+        step: number of completed steps in the current epoch.
+        steps: number of steps in an epoch.
+        best_accuracy: best validation accuracy; -1 before the first validation.
+        best_epoch: the epoch of `best_accuracy`; -1 before the first validation.
+        seconds: training time of all completed epochs, over all sessions.
+        teacher_seconds: the part of `seconds` spent in teachers.
+        epoch_seconds: training time of the current epoch.
+        epoch_teacher_seconds: the part of `epoch_seconds` spent in teachers.
+        skipped: steps of the current epoch that were skipped because of a NaN or an infinity.
+        skipped_in_a_row: steps skipped since the last step that was not skipped.
     """
 
     epoch: int = 0
@@ -79,7 +79,7 @@ class Progress:
     skipped_in_a_row: int = 0
 
     def end_epoch(self) -> None:
-        """All steps of an epoch are done, and what comes after them."""
+        """Count the current epoch as completed; call it after its last step and validation."""
         self.seconds += self.epoch_seconds
         self.teacher_seconds += self.epoch_teacher_seconds
         self.epoch, self.step, self.skipped = self.epoch + 1, 0, 0
@@ -88,18 +88,18 @@ class Progress:
 
 @dataclass
 class State:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         module: student and objective.
-        optimizer: the one optimiser.
-        progress: see there.
-        meter: measures of the epoch that goes on, and of a last one what every teacher got.
-        scaler: of the gradients, in float16; anything with `state_dict` and `load_state_dict`.
-        teachers: SHA-256 of their weights by name.
-        best: the state of the student's body at the best validation accuracy.
-        metrics: the lines of metrics.jsonl on the epochs completed.
-        run: the identities of this run, as it is now first; empty where nobody asks.
+        optimizer: the optimiser of the run.
+        progress: how far the training has got.
+        meter: metric sums of the current epoch; in the last epoch also every example's weights.
+        scaler: the float16 gradient scaler; any object with `state_dict` and `load_state_dict`.
+        teachers: SHA-256 of the teachers' weights, by name.
+        best: the state of the student's backbone at the best validation accuracy.
+        metrics: the lines of metrics.jsonl for the completed epochs.
+        run: the identities of this run, the current one first; empty to skip this check.
     """
 
     module: nn.Module
@@ -114,14 +114,14 @@ class State:
 
 
 class DamagedCheckpointError(Exception):
-    """A checkpoint that is not what was written; says why."""
+    """The files of a checkpoint differ from what was written; the message gives the reason."""
 
 
 def save(folder: Path, state: State, fabric: Fabric) -> Path:
-    """Write a checkpoint, all processes together; the newest two stay.
+    """Write a checkpoint and keep the newest two; every process must call this.
 
     Raises:
-        ResourceError: the disk is full or cannot be written; older checkpoints are as they were.
+        ResourceError: the disk is full or cannot be written; older checkpoints are unchanged.
     """
     target = folder / _name(state.progress)
     temporary = folder / f".{target.name}.tmp"
@@ -162,7 +162,7 @@ def _write_common(temporary: Path, state: State) -> None:
         **({"run": state.run[0]} if state.run else {}),
     }
     if extra := {name: more for name, (_, more) in parts.items() if more}:
-        content["extra"] = extra  # what is no tensor in the state of a student
+        content["extra"] = extra  # the parts of the student's state that are not tensors
     write_through(temporary / STATE, json.dumps(content, indent=2).encode())
 
 
@@ -173,7 +173,7 @@ def _finish(temporary: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
     flush_folder(target.parent)
-    # A newer one was damaged, or the way from an older one leads elsewhere now.
+    # Remove newer checkpoints too: they are damaged, or the run resumed from an older one.
     there = checkpoints(target.parent)
     place = there.index(target) + 1
     for old in (*there[place:], *there[: max(0, place - KEPT)]):
@@ -191,30 +191,31 @@ def _name(progress: Progress) -> str:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """All completely written checkpoints, oldest first."""
     return sorted(folder.glob("epoch-*"))
 
 
 def last_good(folder: Path) -> str:
-    """Where a run that stopped can go on, in words."""
+    """A phrase for messages: the newest checkpoint that a stopped run can resume from."""
     kept = checkpoints(folder)
     return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
 
 
 def load(folder: Path, state: State, fabric: Fabric, warn: Callable[[str], None]) -> bool:
-    """Put the newest sound checkpoint back into a state built the same way.
+    """Load the newest undamaged checkpoint into a state that was built the same way.
 
     Args:
-        folder: of the checkpoints.
-        state: what is filled.
-        fabric: which process this is, and of how many.
-        warn: told of damaged checkpoints that were passed over.
+        folder: the folder of the checkpoints.
+        state: the state to load into.
+        fabric: gives the rank of this process and the number of processes.
+        warn: called with a message if damaged checkpoints were skipped.
 
     Returns:
-        Whether there was any checkpoint.
+        Whether a checkpoint was loaded; False if the folder has none.
 
     Raises:
-        FolderError: there are some and all are damaged, or they are of another run.
+        FolderError: all checkpoints are damaged, or the newest undamaged one does not fit: it has
+            another run, other teachers, another network or another number of steps per epoch.
     """
     damaged: list[str] = []
     for path in reversed(checkpoints(folder)):
@@ -266,7 +267,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
 
 
 def _verified(path: Path) -> list[str]:
-    """The names of the files of the processes, all files being what was written."""
+    """Check every file against the manifest, and return the names of the processes' files."""
     digests = json.loads((path / MANIFEST).read_text())
     if not isinstance(digests, dict) or not {TENSORS, STATE, "process-0"} <= digests.keys():
         raise DamagedCheckpointError("its manifest does not name its files")
@@ -282,7 +283,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
-    """Older checkpoints do not say whose they are."""
+    """Refuse the checkpoint of another run; older checkpoints do not record a run."""
     if known and found is not None and found not in known:
         raise FolderError(
             f"{path} is of another run ({str(found)[:12]}, this is {known[0][:12]}): it was copied "
@@ -291,14 +292,14 @@ def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
 
 
 def newest(folder: Path, known: tuple[str, ...] = ()) -> Progress | None:
-    """How far the newest sound checkpoint is; None where there is none.
+    """The progress of the newest undamaged checkpoint; None if there is none.
 
     Args:
-        folder: of the checkpoints.
-        known: identities of the run; none to take any.
+        folder: the folder of the checkpoints.
+        known: identities of the run; empty to accept the checkpoint of any run.
 
     Raises:
-        FolderError: it is of another run.
+        FolderError: the checkpoint belongs to another run.
     """
     for path in reversed(checkpoints(folder)):
         try:
@@ -321,7 +322,7 @@ def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str
 
 
 def _refuse_other_network(path: Path, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """A sound checkpoint of other tensors: the code, or a file that it reads, builds another."""
+    """Refuse tensors that do not fit: the code, or a file that it reads, builds another network."""
     then, now = ({k: v.shape for k, v in one.items() if torch.is_tensor(v)} for one in (found, own))
     differ = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     if differ:
@@ -342,7 +343,10 @@ def _refuse_other_position(path: Path, progress: Progress, steps: int) -> None:
 
 
 def _load_own(path: Path, names: list[str], state: State, fabric: Fabric) -> None:
-    """What this process had of its own; with other processes than before the first takes all."""
+    """Load the state of this process.
+
+    If the number of processes has changed, the first process takes the metric sums of all.
+    """
     parts = {name: _read(path / name) for name in names}
     own = parts.get(f"process-{fabric.global_rank}")
     if own is not None:

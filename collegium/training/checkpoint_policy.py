@@ -1,4 +1,4 @@
-"""When a checkpoint is written, and whether a run stops after this step: one answer for all."""
+"""Decides when to write a checkpoint and when to stop, the same for all processes."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,21 +13,22 @@ from collegium.training.checkpoint import State
 from collegium.utils.signals import GracefulInterrupt
 
 PATIENCE = 60
-"""The end of an epoch is passed by for so many times as long as writing takes: below 2 %."""
+"""No checkpoint is written at the end of an epoch until this many times the duration of the last
+write have passed. So writing takes less than 2 % of the time."""
 FIRST = 0.05
-"""Seconds that writing is taken to take before it was done once."""
+"""Assumed duration of a write in seconds, before the first one was measured."""
 
 
 @dataclass
 class CheckpointScheduler:
-    """Writes checkpoints at the ends of epochs, between them, and when somebody stops the run.
+    """Writes checkpoints during epochs, at their ends, and when the user stops the run.
 
     Attributes:
         record: the run folder.
-        every: what is asked for between the ends of epochs.
-        fabric: the processes, which write together.
-        interrupt: knows whether somebody wants to stop.
-        written: checkpoints of this session.
+        every: the interval that the user requested, in steps or seconds.
+        fabric: the processes, all of which take part in a write.
+        interrupt: knows whether the user wants to stop.
+        written: number of checkpoints that this session has written.
     """
 
     record: Record
@@ -39,10 +40,10 @@ class CheckpointScheduler:
     _cost: float = FIRST
 
     def after_step(self, state: State) -> None:
-        """Between two steps of an epoch.
+        """Between two steps of an epoch: write a checkpoint if it is due.
 
         Raises:
-            KeyboardInterrupt: somebody wants to stop; there is a checkpoint.
+            KeyboardInterrupt: the user wants to stop; a checkpoint was written.
         """
         stop, due = self._agreed(self.interrupt.wanted, self._is_due(state))
         if stop or due:
@@ -51,10 +52,12 @@ class CheckpointScheduler:
             raise KeyboardInterrupt
 
     def after_epoch(self, state: State, last: bool) -> None:
-        """At the end of an epoch; after the last one always, so that only looking at it is left.
+        """At the end of an epoch: write a checkpoint if it is due.
+
+        The last epoch always gets one, so that a resumed run needs only the final evaluation.
 
         Raises:
-            KeyboardInterrupt: somebody wants to stop; there is a checkpoint.
+            KeyboardInterrupt: the user wants to stop; a checkpoint was written.
         """
         cheap = time.monotonic() - self._last >= PATIENCE * self._cost
         stop, due = self._agreed(self.interrupt.wanted, last or cheap or self._is_due(state))
@@ -64,7 +67,7 @@ class CheckpointScheduler:
             raise KeyboardInterrupt
 
     def save(self, state: State) -> None:
-        """Write a checkpoint now, all processes together."""
+        """Write a checkpoint now; every process must call this."""
         started = time.monotonic()
         checkpoint.save(self.record.path(CHECKPOINT), state, self.fabric)
         if not self.written and self.fabric.is_global_zero:
@@ -80,7 +83,7 @@ class CheckpointScheduler:
         return time.monotonic() - self._last >= (self.every.seconds or 0)
 
     def _agreed(self, stop: bool, due: bool) -> tuple[bool, bool]:
-        """One process that stops is enough; when it is time, the first one says."""
+        """The common decision: stop if any process stops; only the first decides if one is due."""
         if self.fabric.world_size == 1:
             return stop, due
         first = due and self.fabric.is_global_zero

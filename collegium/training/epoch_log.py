@@ -1,4 +1,4 @@
-"""Writes the metrics of an epoch to the record, and shows them."""
+"""Writes the metrics of an epoch to the run folder, and shows them."""
 
 import json
 from collections.abc import Mapping
@@ -27,15 +27,16 @@ def over_processes(fabric: Fabric, value: Tensor) -> float:
 
 @dataclass
 class EpochLogger:
-    """Writes the lines of an epoch.
+    """Writes the metrics lines of an epoch.
 
     Attributes:
         fabric: the processes; the first one writes.
-        module: what is trained.
-        validation: the split that the best epoch is chosen on; None where there is none.
-        record: the run folder that lines are written to.
-        display: shows them to the user.
-        watched: the test split, if it is to be measured after every epoch; nothing is chosen by it.
+        module: student and objective.
+        validation: the split that chooses the best epoch; None if there is none.
+        record: the run folder that receives the lines.
+        display: shows the lines to the user.
+        watched: the test split, if it is measured after every epoch; it does not choose the best
+            epoch.
     """
 
     fabric: Fabric
@@ -50,12 +51,12 @@ class EpochLogger:
         self._idle: set[str] = set()
 
     def close(self, state: State, learning_rate: float, distill_batch: DistillBatch | None) -> None:
-        """Write the metrics of an epoch whose steps are all done.
+        """Write the metrics of an epoch after its last step.
 
         Args:
-            state: after its last step.
-            learning_rate: of that step.
-            distill_batch: of that step; None if the step was left out.
+            state: the state after the last step.
+            learning_rate: the learning rate of the last step.
+            distill_batch: the batch of the last step; None if that step was skipped.
         """
         shares = self.module.gradient_shares(distill_batch) if distill_batch is not None else {}
         line = self._line(state, learning_rate, shares)
@@ -104,10 +105,10 @@ class EpochLogger:
         state.metrics.append(line)
 
     def reopen(self, state: State) -> None:
-        """Bring metrics.jsonl back to the state of a checkpoint.
+        """Restore metrics.jsonl to its content at the time of a checkpoint.
 
-        Later epochs will run again, so their lines are removed. If lines of finished epochs were
-        lost or changed, they are taken from the checkpoint, with a warning.
+        Removes the lines of later epochs, which will run again. If lines of finished epochs were
+        lost or changed, replaces all lines by those of the checkpoint and shows a warning.
         """
         self.record.keep_metrics(state.progress.epoch)
         if json.dumps(self.record.metrics()) == json.dumps(state.metrics):
@@ -121,7 +122,7 @@ class EpochLogger:
             self.record.append_metrics(line)
 
     def _weights_may_collapse(self, distill_batch: DistillBatch | None) -> bool:
-        """Whether weight on one teacher only would be a sign that something is wrong."""
+        """Whether weights on a single teacher would mean that something is wrong."""
         weighting = self.module.objective.weighting
         learns = weighting is not None and any(True for _ in weighting.parameters())
         # If only one teacher knows the class of an example, its weight 1 there is correct.

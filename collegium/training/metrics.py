@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch, and the means that its line of metrics has."""
+"""Metric sums over the steps of an epoch, and their means for its line in metrics.jsonl."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,17 @@ from collegium.records.results import MetricsLine
 from collegium.types import Batch
 
 UNIFORM, ONE_HOT = 1e-3, 0.05
-"""Alarms: mean distance from uniform below, normalised entropy below."""
+"""Thresholds of the warnings: weights are uniform if their mean distance from uniform is below the
+first, and on one teacher only if their normalised entropy is below the second."""
 
 
 @dataclass
 class Meter:
-    """Adds up one epoch on the device; the host reads the sums once, at its end.
+    """Sums metrics over an epoch on the device; the host reads the sums once, at the end.
 
     Args:
-        teachers: names of those that are used.
-        keep_weights: keep every example's weights too, for weights.npz.
+        teachers: names of the active teachers.
+        keep_weights: also keep every example's weights, for weights.npz.
     """
 
     teachers: Sequence[str]
@@ -31,7 +32,7 @@ class Meter:
     _kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, batch: Batch, terms: Terms, weights_BT: Tensor, logits_BC: Tensor) -> None:
-        """Add one step."""
+        """Add the examples of one step."""
         right_B = correct(logits_BC, batch.labels_B)
         self._sum("count", torch.ones_like(right_B))
         self._sum("accuracy", right_B)
@@ -56,11 +57,11 @@ class Meter:
         self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
 
     def sums(self) -> dict[str, Tensor]:
-        """The sums so far, for a reduction over processes."""
+        """The sums so far, on the device, for a reduction over processes."""
         return self._sums
 
     def means(self) -> dict[str, float]:
-        """Means so far of accuracy, loss and weights, and the count; waits for the device once."""
+        """Means of accuracy, loss and weights so far, and the count; synchronises once."""
         wanted = [k for k in self._sums if k in ("accuracy", "loss") or k.startswith("weights.")]
         if not wanted:
             return {}
@@ -69,12 +70,12 @@ class Meter:
         return {"count": count, **dict(zip(wanted, means, strict=True))}
 
     def kept(self) -> tuple[Tensor, Tensor]:
-        """Index (N,) and weights (N, T) of every example of the epoch."""
+        """Index (N,) and weights (N, T) of every example of the epoch so far."""
         index, weights = zip(*self._kept, strict=True)
         return torch.cat(index), torch.cat(weights)
 
     def state(self) -> dict[str, Tensor]:
-        """All of it as named tensors, for a checkpoint."""
+        """The content as named tensors, for a checkpoint."""
         sums = {f"sum.{name}": value for name, value in self._sums.items()}
         if not self._kept:
             return sums
@@ -82,7 +83,7 @@ class Meter:
         return sums | {"kept.index": index, "kept.weights": weights}
 
     def load(self, shares: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
-        """Replace the sums by what `state` gave, of one process, of several, or of none."""
+        """Replace the content by the results of `state` from one, several or no processes."""
         self._sums, self._kept = {}, []
         if not shares:
             nothing = torch.zeros(0, len(self.teachers), device=device)
@@ -102,10 +103,10 @@ def epoch_line(
     """The training line of an epoch: means over its examples.
 
     Args:
-        sums: those of a `Meter`, over all processes.
-        teachers: names of those that are used.
-        epoch: its number.
-        step: steps so far.
+        sums: the sums of a `Meter`, reduced over all processes.
+        teachers: names of the active teachers.
+        epoch: number of the epoch, from 0.
+        step: number of steps since the start of training.
     """
     mean = {name: value / max(sums["count"], 1.0) for name, value in sums.items()}
     line = MetricsLine(
@@ -133,7 +134,7 @@ def _named(values: Mapping[str, float], start: str) -> dict[str, float]:
 
 
 def collapse(line: MetricsLine) -> str | None:
-    """A warning if learned weights are almost uniform or on one teacher only, else None."""
+    """A warning if the weights are almost uniform or on one teacher only, else None."""
     if line.weights_entropy is None or line.weights_from_uniform is None:
         return None
     if line.weights_from_uniform < UNIFORM:

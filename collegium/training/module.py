@@ -1,4 +1,4 @@
-"""What the optimiser trains: the student, and what the method itself learns."""
+"""The module that the optimiser trains: the student and the method's own parameters."""
 
 from typing import Any
 
@@ -17,18 +17,19 @@ from collegium.utils.text import first_line
 from collegium.weighting import AbstractWeighting
 
 SHARE_EXAMPLES = 32
-"""Examples on which the share of gradient per term is measured."""
+"""Number of examples used to measure each term's share of the gradient."""
 
 
 class DistillBatch:
-    """A batch and what the teachers said of it.
+    """A batch and the active teachers' outputs for it.
 
-    No dataclass and no tuple on purpose: a wrapper for mixed precision rounds every tensor it can
-    see in the arguments, and the teachers' logits must reach the losses as they are.
+    This is deliberately neither a dataclass nor a tuple. Fabric's wrapper for mixed precision
+    rounds every tensor that it finds in the arguments, and the teachers' logits must reach the
+    losses unrounded.
 
     Args:
         batch: one view of each example.
-        answers: of the teachers that are heard.
+        answers: the outputs of the active teachers.
     """
 
     __slots__ = ("answers", "batch")
@@ -37,12 +38,12 @@ class DistillBatch:
         self.batch, self.answers = batch, answers
 
     def parts(self, count: int) -> "list[DistillBatch]":
-        """The lesson in parts of nearly equal size, at least one example each."""
+        """Split into at most `count` parts of nearly equal size, at least one example each."""
         size = -(-len(self.batch) // count)
         return [self.part(slice(at, at + size)) for at in range(0, len(self.batch), size)]
 
     def part(self, few: slice) -> "DistillBatch":
-        """The same for some of the examples."""
+        """The same for a slice of the examples."""
         batch = self.batch
         part = Batch(
             batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
@@ -51,15 +52,15 @@ class DistillBatch:
 
 
 class DistillModule(nn.Module):
-    """A student and an objective as one module, so that one wrapper synchronises both.
+    """Student and objective in one module, so that one DDP wrapper synchronises both.
 
-    Teachers are not in it: their answers come in as tensors.
+    The teachers are not part of it: it receives their outputs as tensors.
 
     Args:
         student: the network that is trained.
-        objective: of the method.
-        map_layers: student layers to read beside those the objective names, shallow to deep.
-        compiled_for: batch size in training that the student is compiled for; 0 for none.
+        objective: the objective of the method.
+        map_layers: all student layers to read, shallow to deep, see `student_layers`.
+        compiled_for: the training batch size to compile the student for; 0 to not compile it.
     """
 
     def __init__(
@@ -73,22 +74,22 @@ class DistillModule(nn.Module):
         self.student, self.objective = student, objective
         self._hooks = FeatureHooks(student.body, map_layers, "the student")
         self._compiled_for = compiled_for
-        self.idle: list[str] = []  # terms that were not 0 and moved nothing, when shares were taken
-        # Kept in a list: as an attribute it would be a second child with the same parameters.
+        self.idle: list[str] = []  # terms that were not 0 but had no gradient, when last measured
+        # In a list: an attribute would be a second child module with the same parameters.
         self._compiled = [torch.compile(student, dynamic=False)] if compiled_for else []
         self.dropped = ""
-        """Why the student is not compiled, though that was wanted."""
+        """Why the student is not compiled although it was requested; empty otherwise."""
 
     @property
     def compiles(self) -> bool:
-        """Whether the student is compiled, by its first step."""
+        """Whether the student is compiled; the first step does the compilation."""
         return bool(self._compiled)
 
     def forward_student(self, images_BDHW: Tensor) -> StudentOutputs:
-        """Run the student and read its layers, in float32 whatever it computed in.
+        """Run the student and read its layers; the outputs are float32 in any precision.
 
         Raises:
-            RequestError: a term would move nothing of the student, or a layer cannot be read.
+            RequestError: a term has no gradient into the student, or a layer cannot be read.
         """
         rehearsed(self._hooks, self.student, images_BDHW).forget()
         outputs = StudentOutputs(*in_float32(self._run(images_BDHW), self._hooks, len(images_BDHW)))
@@ -106,14 +107,14 @@ class DistillModule(nn.Module):
         except Exception as problem:
             if not _of_compiler(problem):
                 raise
-            # Nothing was computed yet: the step is done without.
+            # The step has computed nothing yet, so it can run uncompiled.
             self._compiled.clear()
             self.dropped = f"not compiled: {first_line(problem)}"
             logits_BC = self.student(images_BDHW)
             return logits_BC
 
     def _compile_backward_too(self, images_BDHW: Tensor) -> Tensor:
-        """Run the compiled student; what cannot be compiled shows before the first backward."""
+        """Run the compiled student; it raises now if its backward cannot be compiled."""
         import torch._functorch.config as config
 
         with config.patch(force_non_lazy_backward_lowering=True):
@@ -128,13 +129,14 @@ class DistillModule(nn.Module):
         return terms, weights_BT, student.logits_BC
 
     def parameter_groups(self, options: Optimisation) -> list[dict[str, Any]]:
-        """Student and regressors with weight decay; the weighting at its own rate, without."""
+        """Parameter groups: the weighting has its own lr multiplier and no weight decay."""
         return groups_of(self, self.objective.weighting, options.weight_decay)
 
     def gradient_shares(self, distill_batch: DistillBatch) -> dict[str, float]:
-        """Each term's part of the student's gradient, by norm; the parts sum to 1.
+        """Each term's share of the student's gradient norm; the shares sum to 1.
 
-        Measured on a few examples in evaluation mode, so that no statistic of the student moves.
+        Uses `SHARE_EXAMPLES` examples in evaluation mode, so that no running statistic of the
+        student changes.
         """
         self.eval()
         terms, _, _ = self(distill_batch.part(slice(0, SHARE_EXAMPLES)))
@@ -167,7 +169,7 @@ class DistillModule(nn.Module):
 def in_float32(
     logits_BC: Tensor, hooks: FeatureHooks, examples: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The outputs of a forward in float32: logits, and the layers that the hooks have read."""
+    """The outputs of a forward pass in float32: logits, and the features that the hooks read."""
     maps = {path: feature.float() for path, feature in hooks.take(examples).items()}
     return logits_BC.float(), maps
 
@@ -177,7 +179,7 @@ def weighted_terms(
 ) -> tuple[Terms, Tensor]:
     """Scaled terms (B,) and teacher weights (B, T), without autocast.
 
-    Losses cost little beside the networks, and need float32's range.
+    The losses need float32's range, and cost little compared with the networks.
     """
     with torch.autocast(student.logits_BC.device.type, enabled=False):
         weights_BT = objective.weigh(student, teachers, labels_B)
@@ -185,7 +187,7 @@ def weighted_terms(
 
 
 def _of_compiler(problem: Exception) -> bool:
-    """Whether compiling failed, and not the network."""
+    """Whether the error comes from the compiler and not from the network."""
     homes = ("torch._dynamo", "torch._inductor", "torch._functorch")
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
 
@@ -197,18 +199,20 @@ def try_layers(
     sizes: tuple[int, ...],
     fabric: Fabric,
 ) -> None:
-    """Read the student's layers in one training forward of a copy, before anything is written.
+    """Check that the student's layers can be read, in one training forward pass of a copy.
+
+    Setup calls this before it writes anything.
 
     Args:
-        student: left as it is; nobody may read its layers yet, since a student that cannot be
-            copied is tried itself and left without hooks.
-        objective: with the terms that read it.
-        layers: that they read.
-        sizes: (B, D, H, W) of the blank views that are tried.
-        fabric: of the run.
+        student: not changed. It must not have hooks yet: if it cannot be copied, this function
+            uses the student itself and removes all hooks.
+        objective: the objective whose terms read the layers.
+        layers: the layers that they read.
+        sizes: shape (B, D, H, W) of the blank views to try.
+        fabric: gives device and precision.
 
     Raises:
-        RequestError: a layer cannot be read in training, or a term on it would move nothing.
+        RequestError: a layer cannot be read in training, or a term on it has no gradient.
     """
     if not layers:
         return
@@ -218,10 +222,11 @@ def try_layers(
 
 
 def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
-    """Refuse to train on outputs that no gradient goes through: terms on them would move nothing.
+    """Check that gradients flow from the student's outputs to its parameters.
 
     Raises:
-        RequestError: naming the logits or the layer.
+        RequestError: all parameters are frozen, or the logits or a layer (named in the message)
+            have no gradient.
     """
     if not torch.is_grad_enabled():
         return
@@ -243,7 +248,10 @@ def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutp
 
 
 def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
-    """The student layers to read, shallow to deep: those of the terms, the weighting's last."""
+    """The student layers to read, shallow to deep.
+
+    These are the layers of the terms, and the deepest one if the weighting reads a student layer.
+    """
     wanted = set(objective.layers.student)
     if objective.weighting is not None and objective.weighting.reads_student_map:
         wanted.add(list(dims.student_maps)[-1])
@@ -253,15 +261,15 @@ def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
 def groups_of(
     module: nn.Module, weighting: AbstractWeighting | None, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """The parameters of a module as an optimiser wants them.
+    """The parameters of a module as parameter groups for an optimiser.
 
     Args:
-        module: holds student and objective.
-        weighting: of the objective; its parameters have a group of their own, without decay.
-        weight_decay: of all the others.
+        module: the module that holds student and objective.
+        weighting: the objective's weighting; its parameters form a group without weight decay.
+        weight_decay: weight decay of all other parameters.
 
     Returns:
-        Groups whose `rate` is what the learning rate is multiplied by.
+        The groups; the key `rate` of each is its lr multiplier.
     """
     apart = list(weighting.parameters()) if weighting else []
     own = {id(parameter) for parameter in apart}
@@ -275,7 +283,7 @@ def groups_of(
 def make_optimizer(
     module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The one optimiser of a run; fused where the device has a kernel for it."""
+    """The optimiser of a run; `fused` takes effect only on devices with a fused kernel."""
     groups = module.parameter_groups(options)
     for group in groups:
         group["lr"] = options.peak_lr * group["rate"]
@@ -289,6 +297,6 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every group its multiple of the learning rate."""
+    """Set the learning rate of every group: `learning_rate` times the group's lr multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]

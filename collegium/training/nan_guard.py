@@ -1,4 +1,4 @@
-"""Numbers that go wrong stop a run, with the name of what went wrong, the step and the examples."""
+"""Stops a run at a NaN or an infinity; the error names the cause, the step and the examples."""
 
 import json
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from collegium.types import Batch, TeacherOutputs
 from collegium.utils.files import write_whole
 
 DUMPS = "nonfinite"
-"""Folder in a run folder: what led to numbers that are none."""
+"""Subfolder of a run folder for the inputs of steps that gave a NaN or an infinity."""
 SHOWN = 5
 IN_A_ROW = 10
-"""Steps that may be left out one after the other."""
+"""The number of consecutive steps that may be skipped."""
 
 
 def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
-    """Stop before the student learns nonsense.
+    """Check that the teachers' logits are finite, before the student trains on them.
 
     Raises:
-        NumericsError: naming the first teacher that gave it, the step and an example.
+        NumericsError: they are not; names the first such teacher, the step and the examples.
     """
     if torch.isfinite(answers.logits_BTC).all():
         return
@@ -42,10 +42,11 @@ def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, s
 def check_loss(
     loss: Tensor, terms: Terms, logits_BC: Tensor, batch: Batch, answers: TeacherOutputs, step: int
 ) -> None:
-    """Stop before a loss that is no number reaches the parameters.
+    """Check that the loss is finite, before the backward pass.
 
     Raises:
-        NumericsError: naming the terms, the step, the examples, and a teacher if it is one.
+        NumericsError: it is not; names the terms, the step, the examples, and the teacher if
+            a teacher's feature is the cause.
     """
     if torch.isfinite(loss):
         return
@@ -64,7 +65,7 @@ def check_loss(
 
 
 def _ill_layers(answers: TeacherOutputs) -> str:
-    """Hidden layers of a teacher that are no numbers, or nothing."""
+    """The first teacher layer with a NaN or an infinity, for a message; empty if there is none."""
     for name, layers in answers.maps.items():
         for path, map_BDHW in layers.items():
             if not torch.isfinite(map_BDHW).all():
@@ -73,10 +74,10 @@ def _ill_layers(answers: TeacherOutputs) -> str:
 
 
 def check_gradients(module: nn.Module, step: int) -> None:
-    """Stop before a gradient that is no number reaches the parameters.
+    """Check that all gradients are finite, before the optimiser step.
 
     Raises:
-        NumericsError: naming the first parameter and the step.
+        NumericsError: one is not; names the first such parameter and the step.
     """
     given = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     if not given or torch.isfinite(torch.nn.utils.get_total_norm(given.values())):
@@ -87,10 +88,12 @@ def check_gradients(module: nn.Module, step: int) -> None:
 
 
 def check_state(module: nn.Module, step: int) -> None:
-    """Stop before a broken student is saved: the last step of an epoch shows in no loss.
+    """Check that parameters and buffers are finite, before they are saved.
+
+    The checks of losses cannot see the effect of the last step of an epoch.
 
     Raises:
-        NumericsError: naming the first parameter or buffer and the step.
+        NumericsError: one is not; names the first such parameter or buffer and the step.
     """
     for name, value in state_tensors(module).items():
         if value.is_floating_point() and not torch.isfinite(value).all():
@@ -98,10 +101,10 @@ def check_state(module: nn.Module, step: int) -> None:
 
 
 def check_scale(scaler: Any, step: int) -> None:
-    """Stop where gradients overflow float16 whatever they are multiplied by.
+    """Check that the gradient scaler has not fallen below 1: float16 would overflow at any scale.
 
     Raises:
-        NumericsError: naming the step.
+        NumericsError: it has; names the step.
     """
     if scaler is not None and scaler.get_scale() < 1:
         raise NumericsError(
@@ -120,17 +123,17 @@ def _examples(batch: Batch, bad_B: Tensor) -> str:
 def write_dump(
     folder: Path, about: dict[str, Any], module: nn.Module, batch: Batch, logits_BTC: Tensor
 ) -> Path:
-    """Keep what a step that went wrong was given: tensors and JSON.
+    """Write the inputs of a failed step to the run folder, as tensors and JSON.
 
     Args:
-        folder: of the run.
-        about: what is known of the step; `step` and `process` name the files.
-        module: student and objective, as they were.
-        batch: the views.
-        logits_BTC: what the teachers said of them.
+        folder: the run folder.
+        about: details of the step; the file names contain its `step` and `process`.
+        module: student and objective at that step.
+        batch: the batch of that step.
+        logits_BTC: the teachers' logits for the batch.
 
     Returns:
-        Where the tensors are; what is known lies beside them as .json.
+        Path of the tensors; `about` is written beside them as .json.
     """
     place = folder / DUMPS / f"step-{about['step']:06d}-process-{about['process']}.safetensors"
     place.parent.mkdir(exist_ok=True)

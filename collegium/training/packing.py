@@ -1,4 +1,4 @@
-"""What is to be kept, as named tensors and numbers, and back again."""
+"""Converts state to named tensors and numbers for a checkpoint, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,18 +10,18 @@ Tensors = dict[str, Tensor]
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """The same under names that begin with `prefix/`."""
+    """The tensors, with `prefix/` in front of their names."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """Those whose names begin with `prefix/`, without it."""
+    """The tensors whose names begin with `prefix/`, with that prefix removed."""
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
-    """Its state by "place.name": tensors, and numbers."""
+    """The optimiser's state as tensors and numbers; keys are "PARAMETER_NUMBER.NAME"."""
     tensors: Tensors = {}
     numbers: dict[str, Any] = {}
     for place, values in optimizer.state_dict()["state"].items():
@@ -34,7 +34,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str,
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Put a state back that `pack_optimizer` gave."""
+    """Load a state that `pack_optimizer` returned."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers}.items():
         place, _, name = key.partition(".")
@@ -44,7 +44,7 @@ def unpack_optimizer(
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give state the layout of its parameter: a fused step walks through both as they lie."""
+    """Give state the memory layout of its parameter: fused kernels read both in memory order."""
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -52,7 +52,7 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
 
 
 def random_states(device: torch.device) -> Tensors:
-    """States of the global generators of the processor and of the device: for dropout."""
+    """States of the global generators of the CPU and of the device, which dropout draws from."""
     states = {"random": torch.get_rng_state()}
     if device.type != "cpu":
         states["device_random"] = torch.get_device_module(device).get_rng_state()
@@ -60,7 +60,7 @@ def random_states(device: torch.device) -> Tensors:
 
 
 def restore_random(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what `random_states` gave; that of another kind of device is left out."""
+    """Restore the result of `random_states`, without the state of a device not used now."""
     torch.set_rng_state(states["random"])
     if device.type != "cpu" and "device_random" in states:
         torch.get_device_module(device).set_rng_state(states["device_random"])

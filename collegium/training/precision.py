@@ -1,4 +1,4 @@
-"""What low precision costs on this machine."""
+"""Checks whether low precision is slow on this machine."""
 
 import torch
 
@@ -6,9 +6,9 @@ from collegium.config.options import Machine
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether this processor has arithmetic in bfloat16; without it takes many times as long.
+    """Whether this CPU has bfloat16 arithmetic; without it bfloat16 is many times slower.
 
-    Where torch is built without oneDNN nobody can tell, and nothing is said against it.
+    Returns True if torch is built without oneDNN, because then the CPU cannot be queried.
     """
     if not torch.backends.mkldnn.is_available():
         return True
@@ -16,7 +16,7 @@ def cpu_computes_bfloat16() -> bool:
 
 
 def notes_on(machine: Machine) -> tuple[str, ...]:
-    """What should be known before anything is computed so: a precision that costs time here."""
+    """Notes for the user: a warning if the chosen precision is slow on this machine."""
     on_cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
     if machine.precision != "bf16" or not on_cpu or cpu_computes_bfloat16():
         return ()

@@ -1,14 +1,15 @@
-"""The learning rate as a pure function of how far the training is."""
+"""The learning rate as a pure function of training progress."""
 
 import math
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
-    """What the peak learning rate is multiplied by.
+    """The factor by which the peak learning rate is multiplied.
 
     Args:
-        schedule: "cosine" falls from 1 to 0, "step" to 0.1 at 1/2 and 0.01 at 3/4, "constant".
-        progress: steps done / steps in all, 0 to 1.
+        schedule: "cosine" (falls from 1 to 0), "step" (falls to 0.1 at progress 1/2 and to 0.01 at
+            3/4) or "constant" (stays 1).
+        progress: completed steps / total steps, from 0 to 1.
 
     >>> [learning_rate_factor("step", progress) for progress in (0.0, 0.5, 0.75)]
     [1.0, 0.1, 0.01]

@@ -46,8 +46,8 @@ class TrainingData:
 
     Attributes:
         loader: this process's part of the training data.
-        validation: chooses the best epoch; None where there is none.
-        watched: the test split, if it is measured every epoch; it chooses nothing.
+        validation: the split that chooses the best epoch; None if there is none.
+        watched: the test split, if it is measured every epoch; it does not choose the best epoch.
     """
 
     loader: Loader
@@ -57,7 +57,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint must have in common with the run; another one is refused.
+    """What must be equal in a checkpoint and in the run that loads it.
 
     Attributes:
         teachers: SHA-256 of the teachers' weights, by name.
@@ -70,17 +70,17 @@ class Identity:
 
 @dataclass
 class Trainer:
-    """One training, from its first step or from a checkpoint to its last epoch.
+    """Trains one student, from the first step or from a checkpoint to the last epoch.
 
-    `make_trainer` builds it.
+    Use `make_trainer` to build one.
 
     Attributes:
         runtime: devices, processes, display.
         data: the splits.
         teachers: gives the teachers' outputs.
         options: epochs, batch size, optimiser.
-        state: what a checkpoint holds, the module among it.
-        wrapped: the module, synchronised over processes.
+        state: the content of a checkpoint, including the module.
+        wrapped: the module as Fabric wraps it, synchronised over processes.
         optimizer: the optimiser, as Fabric wraps it.
         checkpoint_scheduler: writes checkpoints.
         epoch_logger: writes metrics.
@@ -119,7 +119,10 @@ class Trainer:
 
     @property
     def weights(self) -> tuple[Tensor, Tensor] | None:
-        """Index and weights of this process's examples in the last epoch; None before its end."""
+        """Index and weights of this process's examples in the last epoch.
+
+        None before the last epoch has ended, or if there are no active teachers.
+        """
         over = self.state.progress.epoch == self.options.epochs
         return self.state.meter.kept() if over and self.teachers.names else None
 
@@ -131,7 +134,7 @@ class Trainer:
         progress = self.state.progress
         progress.steps = len(self.loader)
         if not progress.step and progress.epoch < self.options.epochs:
-            # The checkpoint has the measures of an epoch that was the last and no longer is.
+            # If epochs were added, the checkpoint has the sums of the former last epoch.
             self.state.meter = self._meter(progress.epoch)
         self.state.meter.keep_weights = self._meter(progress.epoch).keep_weights
         if self.runtime.first:
@@ -168,10 +171,10 @@ class Trainer:
             self._close_epoch(distill_batch)
 
     def _try(self, step: int, batch: Batch) -> DistillBatch | None:
-        """A step; None if a NaN or an infinity occurred and the step is skipped.
+        """Run a step; returns None if it gave a NaN or an infinity and is skipped.
 
         Raises:
-            NumericsError: it occurred, and the step may not be skipped.
+            NumericsError: the step gave a NaN or an infinity, and may not be skipped.
         """
         skips = self.options.skip_nonfinite
         before = {n: b.clone() for n, b in self.module.named_buffers()} if skips else {}
@@ -215,7 +218,7 @@ class Trainer:
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
 
     def step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
-        """One step of the optimiser."""
+        """Run one optimiser step on a batch, and add its metrics to the meter."""
         started = time.perf_counter()
         progress = step / (self.options.epochs * len(self.loader))
         factor = learning_rate_factor(self.options.schedule, progress)
@@ -235,7 +238,7 @@ class Trainer:
             self._report_compiled(time.perf_counter() - started)
 
     def _report_compiled(self, seconds: float) -> None:
-        """After the first step: show whether the student is compiled, where this was wanted."""
+        """Show whether the student was compiled, if requested; called after the first step."""
         if self.module.dropped:
             self.runtime.display.warn(f"student {self.module.dropped}")
         elif self.module.compiles:
@@ -246,7 +249,7 @@ class Trainer:
     def _learn(
         self, step: int, distill_batch: DistillBatch, scale: float
     ) -> tuple[Batch, Terms, Tensor, Tensor]:
-        """Compute the gradients of a part of a batch; gives what the meter adds."""
+        """Compute the gradients of a part of a batch; returns the arguments of `Meter.add`."""
         terms, weights_BT, logits_BC = self.wrapped(distill_batch)
         loss = total(terms)
         check_loss(loss, terms, logits_BC, distill_batch.batch, distill_batch.answers, step)
@@ -255,7 +258,7 @@ class Trainer:
         return distill_batch.batch, known, weights_BT.detach(), logits_BC.detach()
 
     def _move(self, step: int) -> None:
-        """Change the parameters, if the gradients are finite; a scaler checks this itself."""
+        """Run the optimiser step if the gradients are finite; a scaler checks this itself."""
         scaler = getattr(self.state.scaler, "scaler", None)
         if scaler is None:
             check_gradients(self.module, step)
@@ -270,7 +273,7 @@ class Trainer:
         return share * self.fabric.world_size / examples
 
     def _close_epoch(self, distill_batch: DistillBatch | None) -> None:
-        """Metrics, validation and a checkpoint; the batch is that of the last step."""
+        """Write metrics, validate and write a checkpoint; the batch is that of the last step."""
         progress = self.state.progress
         step = (progress.epoch + 1) * progress.steps
         if progress.skipped == progress.steps:
@@ -300,10 +303,10 @@ def make_trainer(
     scheduler: CheckpointScheduler,
     identity: Identity,
 ) -> Trainer:
-    """The training of a module, before its first step.
+    """A trainer for a module, before its first step.
 
     Raises:
-        RequestError: steps are to be skipped, and there are several processes.
+        RequestError: `skip_nonfinite` is set, and there are several processes.
     """
     fabric, record = runtime.fabric, scheduler.record
     if options.skip_nonfinite and fabric.world_size > 1:
@@ -331,4 +334,4 @@ def _meter(teachers: AbstractTeacherSource, epoch: int, epochs: int) -> Meter:
 
 
 def _show_nothing(text: str) -> None:
-    """For processes that are not the first."""
+    """Ignore a message; used in all processes but the first."""

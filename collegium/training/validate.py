@@ -1,4 +1,4 @@
-"""Measures the student after an epoch, and keeps the best one on validation."""
+"""Evaluates the student after an epoch, and keeps the best weights by validation accuracy."""
 
 import time
 
@@ -15,14 +15,14 @@ from collegium.training.checkpoint import State
 def validate(
     student: Network, data: ImageData, fabric: Fabric, state: State, step: int
 ) -> MetricsLine:
-    """Measure a student after an epoch, and keep it if it is the best.
+    """Evaluate the student after an epoch, and keep its weights if it is the best so far.
 
     Args:
-        student: as the epoch has left it.
-        data: what it is measured on.
+        student: the student after the epoch.
+        data: the validation split.
         fabric: device and precision.
-        state: its progress is that of the epoch's end, its best is updated.
-        step: steps done in all.
+        state: the state after the epoch's last step; `best` and `progress` are updated.
+        step: number of steps since the start of training.
     """
     progress = state.progress
     line = measure(student, data, fabric, "validation", progress.epoch, step)
@@ -35,7 +35,7 @@ def validate(
 def measure(
     student: Network, data: ImageData, fabric: Fabric, split: str, epoch: int, step: int
 ) -> MetricsLine:
-    """Measure a student on a split, and keep nothing."""
+    """Evaluate a student on a split, without changing any state."""
     started = time.perf_counter()
     found = predict(student, data, device=fabric.device, precision=fabric.autocast)
     return MetricsLine(

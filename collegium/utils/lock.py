@@ -1,7 +1,8 @@
-"""Only one process writes a run folder; the kernel releases the lock when that process ends.
+"""A lock, so that only one process writes a run folder; it ends when that process ends.
 
-A record lock, which no child inherits: the library filelock takes one that forked workers keep, so
-the folder of a killed run would stay locked until its workers notice.
+It is a record lock of the kernel (fcntl), which child processes do not inherit. The library
+filelock uses a lock that forked workers keep: the folder of a killed run would stay locked until
+its workers notice and end.
 """
 
 import contextlib
@@ -14,20 +15,21 @@ from collegium.errors import FolderError
 
 LOCK = ".lock"
 TRIES, PAUSE = 5, 0.02
-"""A writer tries so often, with this pause in seconds: a check holds the lock for a moment."""
+"""A writer tries this often, with this pause in seconds, since a check locks for a moment."""
 _HELD: set[Path] = set()
-"""Locked by this process: the kernel's locks do not keep a process from itself."""
+"""Folders that this process has locked; a record lock does not block its own process."""
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder, which is made if it is not there.
+    """Lock a folder against other writing processes; creates the folder if it does not exist.
 
     Raises:
-        FolderError: another process writes it, named by its number; or it cannot be written.
+        FolderError: another process (the message has its id) is writing the folder, or the folder
+            cannot be written.
     """
     key = folder.resolve()
-    if key in _HELD:  # opening and closing the file once more would give the lock away
+    if key in _HELD:  # opening and closing the file again would release the lock
         raise FolderError(_taken(folder, str(os.getpid())))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,26 +51,26 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Find out early, before anything costs time, that another process writes a folder.
+    """Check, before any slow work, that no other process is writing a folder.
 
     Raises:
-        FolderError: it does.
+        FolderError: another process is writing it.
     """
     if folder.resolve() not in _HELD and (process := _holder(folder, TRIES)) is not None:
         raise FolderError(_taken(folder, process))
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether a process writes the folder now, this one or another."""
+    """Whether a process, this one or another, is writing the folder now."""
     return folder.resolve() in _HELD or _holder(folder) is not None
 
 
 def _holder(folder: Path, tries: int = 1) -> str | None:
-    """The number of another process that writes a folder; None if there is none."""
+    """The id of another process that is writing a folder; None if there is none."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
-        return None  # there never was a writer; other errors are reported on writing
+        return None  # no process has ever locked it; writing reports other errors
     try:
         free = _lock(descriptor, tries)
         return None if free else os.read(descriptor, 32).decode(errors="replace")
@@ -77,7 +79,7 @@ def _holder(folder: Path, tries: int = 1) -> str | None:
 
 
 def _lock(descriptor: int, tries: int) -> bool:
-    """Whether the lock was free; a record lock, which no child inherits."""
+    """Take a record lock, which no child process inherits; returns whether it was free."""
     import fcntl
 
     for left in reversed(range(tries)):

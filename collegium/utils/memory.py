@@ -1,15 +1,15 @@
-"""Memory: settings of the C library's heap, and errors that mean that memory ran out.
+"""Settings of the C library's heap, and a test for out-of-memory errors.
 
-A step on a CPU frees and allocates the same tensors again and again. glibc may return the memory of
-large ones to the system, and then every page of the next one causes a page fault: up to a fifth of
-a small network's step (docs/performance.md).
+A step on a CPU frees and allocates the same tensors repeatedly. glibc may return the memory of
+large tensors to the system, and then every page of the next tensor causes a page fault. These
+faults take up to a fifth of a small network's step (docs/performance.md).
 """
 
 import ctypes
 import errno
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # constants of malloc.h
 _LARGEST = 1 << 30
 _LARGEST_LEARNT = (32 << 20) - (
     64 << 10
@@ -18,9 +18,13 @@ _RAN_OUT = ("out of memory", "can't allocate memory", "cannot allocate memory", 
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc's heap keep freed memory for the life of the process; False for another C library.
+    """Make glibc's heap keep freed memory for the life of the process.
 
-    For processes of our own alone: the command line and its workers, never a host program.
+    Call it only in Collegium's own processes (the command line and its workers), never in a host
+    program.
+
+    Returns:
+        Whether the settings took effect; False for another C library.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -32,12 +36,13 @@ def keep_freed_memory() -> bool:
 
 
 def settle_heap() -> None:
-    """Free one block of 32 MiB, after which glibc's heap keeps what the steps of a training free.
+    """Free one block of 32 MiB, so that glibc's heap keeps the memory that training steps free.
 
-    glibc maps blocks above a threshold anew each time, and gives free memory at the end of its heap
-    back above twice that. It raises the threshold to the size of any freed block up to 32 MiB
-    (mallopt(3), M_MMAP_THRESHOLD). Without, it is the size of the largest activation, and a step
-    that frees more than two of them at the end of the heap faults their pages in again.
+    glibc maps blocks above a threshold anew each time, and returns free memory at the end of its
+    heap to the system if it exceeds twice the threshold. When a mapped block of up to 32 MiB is
+    freed, glibc raises the threshold to its size (mallopt(3), M_MMAP_THRESHOLD). Without this call
+    the threshold becomes the size of the largest activation. Then a step that frees more than two
+    such activations at the end of the heap causes page faults when it allocates them again.
     """
     bytearray(_LARGEST_LEARNT)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: the current step is finished first; a second signal ends at once."""
+"""Handles Ctrl-C and SIGTERM: a run finishes its step first; a second signal ends it at once."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulInterrupt:
-    """Handles SIGINT and SIGTERM while it is entered.
+    """A context manager that handles SIGINT and SIGTERM.
 
     The first signal raises `KeyboardInterrupt`. Within `deferred` it only sets `wanted`, which the
-    code inside checks. The second signal has the system's default effect.
+    code in that block must check. The second signal has the system's default effect.
 
-    Python handles signals in its main thread alone; in other threads this does nothing. Signals
-    that the process ignores stay ignored.
+    Python handles signals only in its main thread; in other threads this class does nothing.
+    Signals that the process ignores stay ignored.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class GracefulInterrupt:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, the first signal does not interrupt."""
+        """A context in which the first signal sets `wanted` and raises nothing."""
         self._deferred = True
         try:
             yield
@@ -60,7 +60,7 @@ class GracefulInterrupt:
 
 
 def end_with_parent() -> None:
-    """End this process within a second after its parent has ended, for whatever reason."""
+    """End this process within a second after its parent has ended for any reason."""
     parent = os.getppid()
 
     def watch() -> None:

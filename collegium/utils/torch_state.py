@@ -1,8 +1,8 @@
-"""Global settings of torch that a caller may have changed: replaced while this library works.
+"""Resets global settings of torch that a caller may have changed, while this library runs.
 
-`no_grad`, `inference_mode`, `autocast`, a default dtype or a default device decide how tensors are
-made and whether they have gradients. With them a run would be refused, round differently or fail
-with an error of torch.
+`no_grad`, `inference_mode`, `autocast`, a default dtype or a default device decide how torch
+creates tensors and whether they have gradients. Under such settings of a caller, a run would be
+rejected, round differently or fail with an error of torch.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def as_ever(work: Callable[P, R]) -> Callable[P, R]:
-    """A function that runs in `torch_as_ever`."""
+    """Decorator: the function runs inside `torch_as_ever`."""
 
     @functools.wraps(work)
     def undisturbed(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,11 +27,12 @@ def as_ever(work: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def torch_as_ever() -> Iterator[None]:
-    """Inside: gradients, float32, the CPU and no autocast by default. Afterwards: as before.
+    """A context with torch's default settings; restores the caller's settings afterwards.
 
-    The number of threads stays the caller's until something inside chooses another.
+    The settings are: gradients enabled, default dtype float32, default device CPU, no autocast. The
+    number of threads is not reset, but a change inside the context is undone at its end.
     """
-    import torch  # Late, so that a command that only prints does not load it.
+    import torch  # Here, so that commands that only print do not import torch.
 
     dtype = torch.get_default_dtype()
     with contextlib.ExitStack() as stack:
