@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 from step import make_run, noise, step_of
-from torch.profiler import ProfilerActivity, info
+from torch.profiler import ProfilerActivity
 
 import collegium as cg
 from collegium.losses import angle
@@ -98,7 +98,7 @@ def angle_memory(examples: int, classes: int) -> int:
     """Peak bytes that angles over all triples take beyond their inputs, forward and backward."""
     student_BC = torch.randn(examples, classes, requires_grad=True)
     teacher_BC = torch.randn(examples, classes)
-    with info(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         angle(student_BC, teacher_BC).mean().backward()
     held, most = 0, 0
     for event in sorted(seen.profiler.kineto_results.events(), key=lambda e: e.start_ns()):

@@ -17,6 +17,7 @@ from collegium.utils.from_json import (
     ImageSize,
     as_class_weights,
     as_labels,
+    tuples,
 )
 from collegium.utils.torch_state import as_ever
 
@@ -82,8 +83,11 @@ def distill(
     from collegium.build import splits_from
 
     check_parts(teachers, method, "modules or model strings")
+    if options.get("corrupt") is not None and not isinstance(train, str):
+        raise RequestError("corrupt is for data strings: images from Python are decoded already")
+    texts = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     run = Run.from_options(
-        {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
+        tuples(texts),
         data="",
         student="",
         teachers={},

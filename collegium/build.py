@@ -40,7 +40,7 @@ from collegium.types import Dims, MapShape
 from collegium.utils.from_json import ImageSize
 from collegium.utils.memory import settle_heap
 from collegium.utils.progress import Display
-from collegium.utils.threads import choose_threads
+from collegium.utils.threads import TORCHS_NUMBER, choose_threads
 
 Labels = Mapping[str, Any] | Sequence[str]
 """A teacher's classes: a mapping from each to a class of the student, or only their names."""
@@ -72,7 +72,7 @@ class Runtime:
 
         Args:
             step_work: multiply-adds of one step of this process; 0 if they cannot be counted.
-            recorded: the number of threads of the run that is resumed.
+            recorded: the number of threads of the run that is resumed; `TORCHS_NUMBER` for torch's.
 
         Returns:
             The number: `Machine.threads`, else `recorded`, else that of `choose_threads`, which is
@@ -80,7 +80,14 @@ class Runtime:
         """
         most = torch.get_num_threads()
         on_cpu = self.fabric.device.type == "cpu"
+        if recorded == TORCHS_NUMBER:
+            recorded = most
         threads = self.machine.threads or recorded or choose_threads(on_cpu * step_work, most)
+        if recorded is not None and threads > (cores := os.cpu_count() or 1):
+            self.display.warn(
+                f"{threads} threads, as the run was started with, on {cores} cores are slow; "
+                f"--threads {cores} is faster, but rounds differently"
+            )
         torch.set_num_threads(threads)
         return threads
 

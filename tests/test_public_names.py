@@ -1,7 +1,12 @@
 """The public names: which they are, and that type checkers see the same."""
 
+import ast
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import collegium
 from collegium.methods import all_methods
@@ -70,3 +75,21 @@ def test_type_checkers_see_the_same_names() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(collegium, "Amtml")
+
+
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").rglob("*.py")], ids=str
+)
+def test_scripts_import_names_that_exist(path: Path) -> None:
+    """Scripts are run by hand, and the type checker does not read them."""
+    imports = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    for node in imports:
+        module = str(node.module)
+        if module.partition(".")[0] in ("collegium", "torch"):
+            for name in node.names:
+                found = importlib.import_module(module)
+                assert hasattr(found, name.name) or importlib.util.find_spec(
+                    f"{module}.{name.name}"
+                ), f"{module}.{name.name}"

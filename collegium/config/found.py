@@ -9,6 +9,7 @@ from collegium.utils.from_json import fits
 FORMAT = 2
 """Format 1 has no `threads` and no `corrupt`; it is read and resumed as well."""
 READABLE = (1, FORMAT)
+_MOST_THREADS = 4096
 CODE, CHANGES, ID, THREADS = "code", "changes", "id", "threads"
 _TEXTS: Any = dict[str, str]
 _TEXTS_BY_NAME: Any = Mapping[str, _TEXTS]
@@ -48,8 +49,8 @@ def _pixels(key: str, value: Any) -> None:
 
 
 def _threads(key: str, value: Any) -> None:
-    if not fits(value, int) or value < 1:
-        raise RequestError(f"{key} is damaged: it is a number of threads, at least 1")
+    if not fits(value, int) or not 1 <= value <= _MOST_THREADS:
+        raise RequestError(f"{key} is damaged: it is a number of threads, 1 to {_MOST_THREADS}")
 
 
 def _code(key: str, value: Any) -> None:

@@ -123,6 +123,8 @@ class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
         for name in options:
             if name not in known:
                 raise UnknownNameError("option", name, known)
+            if name in parts:
+                raise RequestError(f"option {name!r} cannot be given: another argument sets it")
         groups: dict[str, Json] = {name: {} for name in ("", *GROUPS)}
         for name, value in options.items():
             groups[known[name]][name] = as_number(value)

@@ -34,7 +34,7 @@ class ExportOptions:
     images: int = IMAGES
     """At most so many images of the evaluation split are compared, evenly spread over it."""
     threads: int | None = None
-    """CPU threads; by default torch's."""
+    """CPU threads; by default as many as suit the work."""
 
     def __post_init__(self) -> None:
         if self.int8 and self.format != "onnx":

@@ -88,7 +88,7 @@ class AbstractMethod(ABC):
     @classmethod
     def summary(cls) -> str:
         """The first line of the docstring."""
-        return inspect.cleandoc(cls.__doc__ or "").splitlines()[0]
+        return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
     @classmethod
     def card(cls) -> str:

@@ -64,7 +64,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     mean, count = statistics.fmean(gaps), len(gaps)
     if count < _SEEDS_FOR_AN_INTERVAL:
         return Difference(mean, None, None, count)
-    if not statistics.stdev(gaps):  # where scipy gives NaN
+    if statistics.stdev(gaps) <= 1e-12 * abs(mean):  # equal but for rounding: scipy gives NaN
         return Difference(mean, 0.0, 1.0 if not mean else 0.0, count)
     test = stats.ttest_1samp(gaps, 0.0)  # of the differences: the paired t-test
     low, high = test.confidence_interval(0.95)

@@ -96,12 +96,17 @@ class FlatRecord(dict[str, Any]):
     def wrong_keys(cls, content: Mapping[str, Any]) -> list[str]:
         """Keys whose values are of another kind than declared; unknown keys are ignored."""
         kinds = {item.start or item.name: item.kind for item in declared(cls)}
+        unwritten = {item.name for item in declared(cls) if item.default is None}
 
         def kind(key: str) -> Any:
             start, dot, _ = key.partition(".")
             return kinds.get(start + dot, Any)
 
-        return [key for key, value in content.items() if not _fits(value, kind(key))]
+        return [
+            key
+            for key, value in content.items()
+            if not _fits(value, kind(key)) or (value is None and key in unwritten)
+        ]
 
 
 @dataclass(frozen=True)

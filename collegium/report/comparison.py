@@ -172,7 +172,8 @@ def kinds(runs: Sequence[Json], folders: Sequence[str]) -> list[str]:
 
 
 def _kind(run: Mapping[str, Any]) -> str:
-    apart = ("seed", "machine", "storage", "fingerprint", "identity", "environment", "teachers")
+    apart = {"seed", "id", "format", "threads", "corrupt", "machine", "storage", "teachers"}
+    apart |= {"fingerprint", "identity", "environment"}
     options = {k: v for k, v in run.get("options", {}).items() if k != "teacher"}
     rest = {k: v for k, v in run.items() if k not in apart} | {"options": options}
     return repr(sorted(rest.items(), key=lambda item: item[0])) + repr(

@@ -20,18 +20,20 @@ from collegium.records.run_folder import RUN, Json, Record
 from collegium.runner import final_evaluation
 from collegium.runner.changes import Allowed
 from collegium.runner.setup import PreparedRun
+from collegium.utils.threads import TORCHS_NUMBER
 from collegium.utils.version import VERSION
 
 
 def recorded_threads(record: Record) -> int | None:
     """The number of threads that a run was started with; None if there is no run.json.
 
-    If run.json does not record the number, it is torch's current one.
+    A run.json of format 1 records only a requested number; without one the run had
+    `TORCHS_NUMBER`.
     """
     if not record.path(RUN).is_file():
         return None
-    found = record.run.get(THREADS)
-    return found if isinstance(found, int) else torch.get_num_threads()
+    content = record.run
+    return content.get(THREADS) or content.get("machine", {}).get("threads") or TORCHS_NUMBER
 
 
 def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
@@ -95,6 +97,11 @@ def _warnings(folder: str, was: Json, now: Json) -> list[str]:
     warnings = [
         f"{version}: what follows may be rounded otherwise" for version in new_versions(was, now)
     ]
+    if was.get(THREADS, now[THREADS]) != now[THREADS]:
+        warnings.append(
+            f"{folder} was started with {was[THREADS]} CPU threads and continues with "
+            f"{now[THREADS]}: what follows may be rounded differently"
+        )
     if unknown_code(was, now):
         warnings.insert(
             0,

@@ -142,7 +142,9 @@ class Registry(Generic[T]):
     def _report(self, message: str) -> None:
         if message not in self._reported:
             self._reported.add(message)
-            logging.getLogger("collegium").warning("warning: %s", " ".join(message.split()))
+            logger, line = logging.getLogger("collegium"), " ".join(message.split())
+            # Our handler marks warnings itself; that of Python, without any other, does not.
+            logger.warning("%s", line if logger.hasHandlers() else f"warning: {line}")
 
 
 @cache

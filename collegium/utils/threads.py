@@ -6,6 +6,8 @@ WORK_PER_THREAD = 500_000_000
 With less work a thread waits for the others longer than it computes. This costs little on an idle
 machine, and much on a busy one: there all threads wait until the last of them gets a core.
 """
+TORCHS_NUMBER = 0
+"""In place of a number of threads: as many as torch takes."""
 FORWARD, FORWARD_AND_BACKWARD = 1, 3
 """Multiply-adds of a pass through a network, as multiples of those of its forward."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import collegium as cg
 from collegium.cli.help import help_of
 from collegium.cli.main import VERBS, read
 from collegium.cli.reader import slots_of
@@ -21,8 +22,11 @@ from collegium.config.same_run import differences, run_id
 from collegium.errors import RequestError, UnknownNameError
 from collegium.methods.avg_mkd import AvgMKD
 from collegium.methods.method_string import read_rows
+from collegium.records.results import MetricsLine, Summary
 from collegium.records.run_folder import Record
+from collegium.report.comparison import kinds
 from collegium.runner.resume_check import recorded_threads
+from collegium.utils.threads import TORCHS_NUMBER
 from scripts.options import END, PAGE, START, table
 
 OPTIONS = list(every_option())
@@ -196,12 +200,15 @@ def test_a_run_of_format_1_is_the_same_run() -> None:
         Run.from_json(OLD | {"format": 3})
     with pytest.raises(RequestError, match="threads is damaged"):
         Run.from_json(OLD | {"threads": "2"})
+    with pytest.raises(RequestError, match="1 to 4096"):
+        Run.from_json(OLD | {"threads": 10**9})
 
 
 def test_a_resumed_run_keeps_its_threads(tmp_path: Path) -> None:
     record = Record(tmp_path)
+    older = OLD | {"machine": OLD["machine"] | {"threads": 3}}
     assert recorded_threads(record) is None
-    for content, threads in ((OLD, torch.get_num_threads()), (OLD | {"threads": 7}, 7)):
+    for content, threads in ((OLD, TORCHS_NUMBER), (OLD | {"threads": 7}, 7), (older, 3)):
         (tmp_path / "run.json").write_text(json.dumps(content))
         assert recorded_threads(record) == threads
 
@@ -260,3 +267,30 @@ def test_help_and_refusals_import_no_large_library(words: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_options_from_python_are_refused_where_they_would_be_ignored(tmp_path: Path) -> None:
+    images = torch.zeros(8, 1, 8, 8), torch.arange(8) % 2
+    start: dict[str, Any] = {"student": "small:cnn", "teachers": {}, "method": AvgMKD()}
+    for train, option, reason in (
+        (images, {"corrupt": "skip"}, "corrupt is for data strings"),
+        ("digits", {"data": "digits"}, "option 'data' cannot be given"),
+        ("digits", {"epoch": 3}, "did you mean 'epochs'"),
+    ):
+        with pytest.raises(RequestError, match=reason):
+            cg.distill(train=train, out=tmp_path / "run", **start, **option)
+    assert not (tmp_path / "run").exists()
+
+
+def test_values_that_are_never_written_are_damaged() -> None:
+    line = {"epoch": 0, "step": 1, "split": "train", "accuracy": 0.5, "loss": 1.0}
+    assert MetricsLine.wrong_keys(line) == []
+    assert MetricsLine.wrong_keys(line | {"weights_entropy": None}) == ["weights_entropy"]
+    assert Summary.wrong_keys({"best_epoch": None}) == []
+
+
+def test_seeds_of_one_request_are_one_row() -> None:
+    run = Run.from_json(OLD).to_json()
+    others = {"seed": 1, "id": "b", "threads": 2, "format": 1}
+    assert len(set(kinds([run | {"id": "a"}, run | others], ["one", "two"]))) == 1
+    assert len(set(kinds([run, run | {"views": 3}], ["one", "two"]))) == 2

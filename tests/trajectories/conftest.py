@@ -17,6 +17,7 @@ from collegium.data import Splits, load_data
 from collegium.models.network import Network
 from collegium.models.registry import build_network
 from collegium.records.run_folder import Record
+from collegium.utils import threads
 from tests.making import ALL_DIGITS, few_digits
 
 KNOWN = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
@@ -25,6 +26,15 @@ KNOWN = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
 @pytest.fixture(scope="module", autouse=True)
 def _few_digits() -> Iterator[None]:
     with few_digits():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_many_threads_as_torch() -> Iterator[None]:
+    """With several threads for torch, these small networks use them: see `.ci/run`."""
+    with pytest.MonkeyPatch.context() as patched:
+        if torch.get_num_threads() > 1:
+            patched.setattr(threads, "WORK_PER_THREAD", 1)
         yield
 
 

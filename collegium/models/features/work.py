@@ -29,4 +29,4 @@ def _work_of(call: Call) -> int:
     own = vars(call.module).get("_parameters", {}).values()
     weights = [p for p in own if p is not None and p.ndim > 1]
     size = math.prod(call.sizes)
-    return sum(weight.numel() * max(1, size // len(weight)) for weight in weights)
+    return sum(weight.numel() * max(1, size // max(1, len(weight))) for weight in weights)
