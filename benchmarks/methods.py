@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 from step import make_run, noise, step_of
-from torch.profiler import ProfilerActivity
+from torch.profiler import ProfilerActivity, profile
 
 import collegium as cg
 from collegium.losses import angle
