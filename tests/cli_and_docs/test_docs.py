@@ -97,7 +97,7 @@ def test_the_recipes_run_from_top_to_bottom(command, quickstart) -> None:
 
 
 @pytest.mark.slow
-def test_all_pages_run_in_one_folder(command, leaves_no_module) -> None:
+def test_all_pages_run_in_one_folder(command, leaves_no_module, all_digits) -> None:
     """No page uses the folder of another in a way that makes either fail."""
     pytest.importorskip("transformers", reason="needs the extra hf")
     write_folder(Path("pets"))
