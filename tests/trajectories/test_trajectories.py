@@ -287,6 +287,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, stage: str) -> None
     one, two = Record(tmp_path / "one"), Record(tmp_path / "two")
     for first, second in zip(one.metrics("train"), two.metrics("train"), strict=True):
         for name in (key for key in first if key.startswith(("loss", "weights", "accuracy"))):
-            assert second[name] == pytest.approx(first[name], rel=1e-4, abs=1e-6), name
+            # The distance to uniform is a small difference of weights: hence the absolute part.
+            assert second[name] == pytest.approx(first[name], rel=1e-4, abs=3e-5), name
     assert np.array_equal(one.weights["index"], two.weights["index"])
     assert np.allclose(one.weights["weights"], two.weights["weights"], atol=1e-5)
