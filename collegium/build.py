@@ -28,7 +28,7 @@ from collegium.data import (
 from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import check_family
-from collegium.models.features.discover import every_layer, survey
+from collegium.models.features.discover import survey
 from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, freeze
@@ -36,7 +36,7 @@ from collegium.models.registry import build_network, has_weights, seeded, wrap_m
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 from collegium.teachers.label_map import LabelMap, match
 from collegium.teachers.optimize import SAMPLE, InferenceOptions
-from collegium.types import Dims, MapShape
+from collegium.types import Dims
 from collegium.utils.from_json import ImageSize
 from collegium.utils.memory import settle_heap
 from collegium.utils.progress import Display
@@ -83,11 +83,8 @@ class Runtime:
         if recorded == TORCHS_NUMBER:
             recorded = most
         threads = self.machine.threads or recorded or choose_threads(on_cpu * step_work, most)
-        if recorded is not None and threads > (cores := os.cpu_count() or 1):
-            self.display.warn(
-                f"{threads} threads, as the run was started with, on {cores} cores are slow; "
-                f"--threads {cores} is faster, but rounds differently"
-            )
+        if recorded and threads > (cores := os.cpu_count() or 1):
+            self.display.warn(f"the run's {threads} threads are more than {cores} cores can run")
         torch.set_num_threads(threads)
         return threads
 
@@ -225,19 +222,6 @@ def make_student(model: str | nn.Module, input_spec: InputSpec, seed: int) -> Ne
         return build_network(model, input_spec, seed, trainable=True)
     with seeded(seed):  # A lazy module initialises its weights in its first forward.
         return wrap_module(model, input_spec, trainable=True)
-
-
-def hidden_layers(
-    model: str, data: str | Splits, image_size: ImageSize = None, classes: Sequence[str] = ()
-) -> tuple[dict[str, MapShape], dict[str, MapShape]]:
-    """Layers of a network with their shapes: those that hints choose from, and all nameable ones.
-
-    Raises:
-        RequestError: the model or the data do not exist.
-    """
-    input_spec = input_spec_of(make_splits(data, 0.0, 0, image_size, classes=classes).train)
-    network = make_student(model, input_spec, seed=0)
-    return survey(network, input_spec.image_shape), every_layer(network, input_spec.image_shape)
 
 
 def make_teacher(

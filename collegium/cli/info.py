@@ -63,12 +63,15 @@ class Layers(Command):
 
     def run(self) -> Answer:
         """List the layers."""
-        from collegium.build import hidden_layers
+        from collegium.build import input_spec_of, make_splits, make_student
+        from collegium.models.features.discover import every_layer, survey
 
-        usual, found = hidden_layers(
-            self.model, self.data.source, self.data.image_size, self.data.classes
-        )
-        shown = found if self.every else usual
+        data = self.data
+        splits = make_splits(data.source, 0.0, 0, data.image_size, classes=data.classes)
+        input_spec = input_spec_of(splits.train)
+        network = make_student(self.model, input_spec, seed=0)
+        usual = survey(network, input_spec.image_shape)
+        shown = every_layer(network, input_spec.image_shape) if self.every else usual
         width = max(map(len, shown), default=0)
         lines = [
             f"{name:<{width}}  {'x'.join(map(str, shape)):<12}{'hints' * (name in usual)}".rstrip()
