@@ -113,7 +113,7 @@ def _with_metadata(
 ) -> Preprocess:
     try:
         changes = {key: _numbers(metadata[key]) for key in ("mean", "std") if key in metadata}
-        # Whoever gives a size gives what is cut out of what, or wants nothing cut off.
+        # An explicit size replaces the crop of the weights: the user names a crop, or wants none.
         size: dict[str, Any] = {}
         if "size" in metadata:
             size = {"size": parse_size(metadata["size"]), "resize": None}

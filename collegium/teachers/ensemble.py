@@ -244,7 +244,7 @@ def _refuse_changing(name: str, network: nn.Module, ask: Callable[[], object]) -
     for key, tensor in state_tensors(network).items():
         if tensor.shape != before[key].shape or not torch.equal(tensor, before[key]):
             raise RequestError(
-                f"teacher {name} changes its {key} whenever it is asked, also in evaluation mode; "
+                f"teacher {name} changes its {key} in every forward pass, also in evaluation mode; "
                 "freeze it first (of quantisation: apply torch.ao.quantization.disable_observer)"
             )
 

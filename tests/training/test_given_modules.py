@@ -483,7 +483,7 @@ def test_a_teacher_that_changes_when_asked_is_refused_before_a_step() -> None:
             self.seen += len(x)
             return super().forward(x)
 
-    refused(lambda: ensemble(Counting()), "teacher a changes its body.seen whenever it is asked")
+    refused(lambda: ensemble(Counting()), "teacher a changes its body.seen in every forward pass")
 
 
 @pytest.mark.parametrize(
