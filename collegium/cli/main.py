@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -137,6 +138,8 @@ def entry() -> None:
     """What the installed command calls."""
     # Hide torch's notes for its developers; torch reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Two ways to write the strides of a 1x1 convolution: no data are moved.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     # Large tensors in huge pages: fewer faults, 2 to 3 % of a small network's step on a CPU.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     _limit_spinning()

@@ -67,7 +67,7 @@ class End:
             return f"ended with {self.code}: {self.said[-600:]}"
         lines = [line for line in self.said.splitlines() if line.startswith("collegium ")]
         # `store verify` and `compare` tell in their answer what they found.
-        told = len(lines) == 1 or "not sound" in self.said or "\nFailed:" in self.said
+        told = len(lines) == 1 or "not intact" in self.said or "\nFailed:" in self.said
         return None if told or not self.code else f"said {len(lines)} lines: {self.said[-600:]}"
 
 

@@ -19,6 +19,6 @@ def test_a_little_of_everything_is_survived() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_some_of_it_is_survived(part: str) -> None:
+def test_some_of_it_is_survived(part: str, all_digits) -> None:
     _, quickly, _ = PARTS[part]
     assert sum(tally.tried for tally in survived({part: quickly})) >= quickly

@@ -238,7 +238,7 @@ def problem(case: Case, capfd: pytest.CaptureFixture[str]) -> str | None:
     last = told.err.strip().splitlines()[-1:]
     if code not in (0, 1, 2) or "Traceback" in told.err:
         return f"{case}: exit code {code}: {told.err[-300:]}"
-    if code == 1 and case.verb == "verify":  # its answer: not sound
+    if code == 1 and case.verb == "verify":  # its answer: not intact
         return None
     if code and not (last and last[0].startswith("collegium ")):
         return f"{case}: refused in other words: {told.err[-300:]}"

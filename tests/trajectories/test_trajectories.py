@@ -269,7 +269,8 @@ def test_a_run_that_is_killed_goes_on_from_its_last_epoch(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["", "--adapter-share 0.5"])
 def test_two_processes_train_what_one_trains(tmp_path: Path, stage: str) -> None:
-    # GroupNorm, and no relations: nothing here has a statistic over the batch.
+    # GroupNorm, and no relations: nothing here has a statistic over the batch. Each process has one
+    # thread: another number of threads sums in another order, which 40 steps multiply.
     method = f"amtml --angle-weight 0 {stage}"
 
     def run(words: str) -> subprocess.CompletedProcess[str]:
@@ -281,13 +282,13 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, stage: str) -> None
     run("train --data digits --model small:cnn-wide --epochs 2 --out a")
     run("train --data digits --model small:resnet --epochs 2 --out b")
     start = "distill --data digits --student small:cnn-gn --teacher a=a --teacher b=b --epochs 3"
+    start += " --threads 1"
     run(f"{start} --out one {method}")
     told = run(f"{start} --out two --devices 2 --accelerator cpu --strategy ddp --json {method}")
     assert json.loads(told.stdout)["folder"] == "two"
     one, two = Record(tmp_path / "one"), Record(tmp_path / "two")
     for first, second in zip(one.metrics("train"), two.metrics("train"), strict=True):
         for name in (key for key in first if key.startswith(("loss", "weights", "accuracy"))):
-            # The distance to uniform is a small difference of weights: hence the absolute part.
-            assert second[name] == pytest.approx(first[name], rel=1e-4, abs=3e-5), name
+            assert second[name] == pytest.approx(first[name], rel=1e-4), name
     assert np.array_equal(one.weights["index"], two.weights["index"])
     assert np.allclose(one.weights["weights"], two.weights["weights"], atol=1e-5)
