@@ -63,7 +63,8 @@ def _run_and_exit(copy: Path, log: Path, tests: Iterable[str]) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--tb=no"]
+        # pytest warns of a plugin that was imported before it: Lightning brings anyio.
+        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:anyio", "--tb=no"]
         try:
             code = int(pytest.main([*options, *tests]))
         except BaseException:
