@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from collegium.cli.commands import VERBS
-from collegium.cli.reader import slots_of
+from collegium.cli.parser import slots_of
 from collegium.config.option import Field
 from collegium.config.run import every_option
 

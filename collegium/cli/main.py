@@ -13,7 +13,7 @@ from typing import Any
 
 from collegium.cli.commands import VERBS
 from collegium.cli.options import Command
-from collegium.cli.reader import read_options
+from collegium.cli.parser import help_of, read_options
 from collegium.errors import CollegiumError, UnknownNameError
 from collegium.utils.memory import keep_freed_memory
 from collegium.utils.os_errors import describe
@@ -100,11 +100,9 @@ def read(verb: str, words: Sequence[str]) -> Command | None:
     """
     command = VERBS[verb]
     if {"--help", "-h"} & set(words):
-        from collegium.cli.help import help_of
-
         _print(help_of(verb, command, words))
         return None
-    return read_options(command, words)
+    return read_options(verb, command, words)
 
 
 def _fail(verb: str, error: Any, code: int) -> int:

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 import collegium as cg
-from collegium.cli.help import help_of
 from collegium.cli.main import VERBS, read
-from collegium.cli.reader import slots_of
+from collegium.cli.parser import help_of, slots_of
 from collegium.comparison.run import _jobs
 from collegium.config.option import Field
 from collegium.config.run import Run, every_option
@@ -240,15 +239,15 @@ def test_options_of_a_method_and_common_ones_of_the_same_name() -> None:
     ("words", "complaint"),
     [
         ("train --data digits", "--model is missing"),
-        ("train --data", "--data needs a value"),
-        ("train --data --model x", "--data needs a value"),
-        ("train --data digits --model x --quiet=yes", "--quiet takes no value"),
+        ("train --data", "--data: expected one argument"),
+        ("train --data --model x", "--data: expected one argument"),
+        ("train --data digits --model x --quiet=yes", "--quiet: ignored explicit argument 'yes'"),
         ("train --data digits --model x y", "unexpected word 'y'"),
-        ("train --data digits --model x --lr fast", "--lr takes a number, got 'fast'"),
-        ("train --data digits --model x --optimizer sdg", "did you mean 'sgd'"),
+        ("train --data digits --model x --lr fast", "--lr: invalid float value: 'fast'"),
+        ("train --data digits --model x --optimizer sdg", "'sdg' .choose from '?sgd"),
         ("distill --teacher a=x kd gated", "unexpected word 'gated'"),
-        ("distill --preset figure", "comes after the name of a method"),
-        ("train --preset figure", "belongs to the methods of distill"),
+        ("distill --preset figure", "method's own options come after its name"),
+        ("train --preset figure", "unknown option '--preset'"),
         ("cite", "SLUG is missing"),
     ],
 )
