@@ -135,7 +135,7 @@ def _parser(verb: str, command: type, method: type[AbstractMethod] | None = None
     parser = _Parser(
         usage=_usage(verb, command, slots, method),
         description=inspect.cleandoc(command.__doc__ or ""),
-        formatter_class=_formatter,
+        formatter_class=_Formatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
         add_help=False,
@@ -292,8 +292,14 @@ def _width() -> int:
     return max(60, min(100, shutil.get_terminal_size().columns))
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=8, width=_width())
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help texts below the options; names with hyphens stay whole."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=8, width=_width())
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _list_of(methods: dict[str, type[AbstractMethod]]) -> Iterator[str]:

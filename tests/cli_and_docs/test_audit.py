@@ -108,7 +108,7 @@ def test_an_audit_is_not_overwritten_unasked(audited) -> None:
         ("--data digit --teacher a=small:cnn@x", "did you mean 'digits'"),
         ("--data digits --validation 0 --teacher a=small:cnn@x", "has no validation split here"),
         ("--data digits --teacher a=small:cnn@x --probe -1", "--probe of at least 0"),
-        ("--data digits --teacher a=small:cnn@x --split tset", "unknown value of --split"),
+        ("--data digits --teacher a=small:cnn@x --split tset", "--split: invalid choice: 'tset'"),
     ],
 )
 def test_audits_that_make_no_sense_are_refused(command, words: str, complaint: str) -> None:

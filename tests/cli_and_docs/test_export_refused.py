@@ -16,7 +16,7 @@ from collegium.records.run_folder import Record
         ("nowhere --format pt2", "nowhere is no run folder: it has no run.json"),
         ("run --format pt2 --int8", "--int8 is for --format onnx, not pt2"),
         ("run --format safetensors --normalise inside", "use --format onnx or pt2"),
-        ("run --format tflite", "known: onnx, pt2, safetensors"),
+        ("run --format tflite", "choose from"),
         ("run --format onnx --images 0", "--images and --threads must be at least 1"),
         ("run --format onnx --allowed-drop 2", "--allowed-drop is a fraction"),
         ("run --format pt2 --out full", "full holds other files and no export"),
