@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from collegium.errors import FolderError, UnknownNameError
 from collegium.plots import plots, words
 from collegium.plots.chart import Chart
-from collegium.plots.figure import AbstractFigure
 from collegium.plots.heat import Heat
 from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
 from collegium.plots.notebook import card
@@ -87,14 +86,13 @@ class AbstractDrawing(abc.ABC):
 
     def plot_distribution(self) -> Chart:
         """Histogram of each teacher's weights over the training examples."""
-        arrays = self.weights
-        weights_NT = arrays.get("weights", np.empty((0, 0)))
-        chart = plots.distribution_chart(weights_NT, names_in(arrays, "teachers"))
+        weights_NT = self.weights.get("weights", np.empty((0, 0)))
+        chart = plots.distribution_chart(weights_NT, names_in(self.weights, "teachers"))
         return self._required(chart, self._late(_FEW))
 
     def plot_correctness(self) -> Chart:
         """Mean weight of each teacher where it is right, and where it is wrong."""
-        chart = plots.correctness_of(self.predictions, self._teacher_names())
+        chart = plots.correctness_chart(self.predictions, self._teacher_names())
         return self._required(chart, self._late(_FEW))
 
     def plot_classes(self) -> Heat:
@@ -160,9 +158,8 @@ class AbstractDrawing(abc.ABC):
 
         answer = part(self._answer) or "This run has no summary."
         table = part(self._teachers_table) if part(lambda: self.teachers) else None
-        made = [part(self.plot_accuracy)]
-        made += [part(self.plot_weights)] if table else []
-        figures: list[AbstractFigure] = [figure for figure in made if figure is not None]
+        made = [part(self.plot_accuracy), part(self.plot_weights) if table else None]
+        figures = [figure for figure in made if figure]
         return card(str(self.folder), answer, table, figures, list(dict.fromkeys(problems)))
 
     def _answer(self) -> str:
