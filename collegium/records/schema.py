@@ -97,16 +97,13 @@ class FlatRecord(dict[str, Any]):
         """Keys whose values are of another kind than declared; unknown keys are ignored."""
         kinds = {item.start or item.name: item.kind for item in declared(cls)}
         unwritten = {item.name for item in declared(cls) if item.default is None}
-
-        def kind(key: str) -> Any:
+        found = []
+        for key, value in content.items():
             start, dot, _ = key.partition(".")
-            return kinds.get(start + dot, Any)
-
-        return [
-            key
-            for key, value in content.items()
-            if not _fits(value, kind(key)) or (value is None and key in unwritten)
-        ]
+            kind = kinds.get(start + dot, Any)
+            if not _fits(value, kind) or (value is None and key in unwritten):
+                found.append(key)
+        return found
 
 
 @dataclass(frozen=True)
@@ -141,12 +138,11 @@ def declared(cls: type[FlatRecord]) -> tuple[Declared, ...]:
     hints, found = typing.get_type_hints(cls, include_extras=True), []
     for item in fields(cls):  # type: ignore[arg-type]
         hint = hints[item.name]
-        mapping = _note(hint, ByName)
-        if mapping is None:
-            found.append(Declared(item.name, hint, item.default))
-        else:
+        if mapping := _note(hint, ByName):
             kind, start = typing.get_args(hint.__origin__)[1], mapping.prefix or item.name
             found.append(Declared(item.name, kind, MISSING, f"{start}.", mapping.by))
+        else:
+            found.append(Declared(item.name, hint, item.default))
     return tuple(found)
 
 

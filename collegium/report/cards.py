@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.plots.matrices import class_name
+from collegium.records.run_folder import EXAMPLES
+from collegium.records.schema import AXES
 from collegium.report.load import RunData
 
 RULES = {
@@ -81,10 +83,8 @@ class Card:
 def cards(run_data: RunData) -> list[Card]:
     """The cards of examples.npz, in its order."""
     arrays = run_data.examples
-    needed = {"images", "labels", "teachers", "student", "weights", "rule", "index"}
-    if not needed <= arrays.keys():
-        return []
-    return [_card(run_data, row) for row in range(len(arrays["labels"]))]
+    complete = arrays.keys() >= {*AXES[EXAMPLES]}
+    return [_card(run_data, row) for row in range(len(arrays["labels"]))] if complete else []
 
 
 def temperature(run_data: RunData) -> float:

@@ -19,16 +19,9 @@ def render(template: str, charts: Iterable[tuple[str, Chart]], **content: Any) -
         **content: variables of the template: `title`, `kind`, and what its blocks use.
     """
     numbers = {key: chart.numbers() for key, chart in charts if chart.lines}
-    return str(
-        _environment()
-        .get_template(template)
-        .render(
-            content,
-            numbers=script_json(numbers),
-            style=_colours() + _file("style.css") + _heat_style(),
-            script=_file("page.js"),
-        )
-    )
+    style = _colours() + _file("style.css") + _heat_style()
+    parts = {"numbers": script_json(numbers), "style": style, "script": _file("page.js")}
+    return str(_environment().get_template(template).render(content, **parts))
 
 
 @functools.cache
@@ -51,6 +44,5 @@ def _colours() -> str:
 
 @functools.cache
 def _heat_style() -> str:
-    return "".join(
-        f".h{step}{{background:{back};color:{ink}}}" for step, (back, ink) in enumerate(colours())
-    )
+    cells = (f"{{background:{back};color:{ink}}}" for back, ink in colours())
+    return "".join(f".h{step}{cell}" for step, cell in enumerate(cells))
