@@ -132,10 +132,9 @@ def accuracy_of_teachers(
         teachers: rows of teachers.json.
         summary: summary.json; empty while the run is not finished.
     """
-    found = {
-        row["name"]: summary.get(f"accuracy.{row['name']}") if summary else row.get("accuracy")
-        for row in teachers
-    }
+    found = {row["name"]: row.get("accuracy") for row in teachers}
+    if summary:
+        found = {name: summary.get(f"accuracy.{name}") for name in found}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -229,10 +228,9 @@ def colours() -> list[tuple[str, str]]:
     """Background and ink of each level: viridis, which brightens evenly and prints in grey."""
     known = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
     places = np.linspace(0, len(known) - 1, LEVELS + 1)
-    mixed = np.stack([np.interp(places, range(len(known)), part) for part in known.T], axis=1)
+    mixed = [np.interp(places, range(len(known)), part).tolist() for part in known.T]
     found = []
-    for red, green, blue in mixed.tolist():
-        bright = 0.3 * red + 0.6 * green > 0.38 * 255
-        colour = f"#{round(red):02x}{round(green):02x}{round(blue):02x}"
-        found.append((colour, "#000" if bright else "#fff"))
+    for red, green, blue in zip(*mixed, strict=True):
+        ink = "#000" if 0.3 * red + 0.6 * green > 0.38 * 255 else "#fff"
+        found.append((f"#{round(red):02x}{round(green):02x}{round(blue):02x}", ink))
     return found

@@ -123,7 +123,7 @@ def _card(run_data: RunData, row: int) -> Card:
 
 def _target(mixed: list[tuple[float, NDArray[Any]]], softness: float) -> NDArray[Any]:
     """The soft target: the weighted mean of the softened probabilities."""
-    softened = [(weight, np.power(parts_C, 1 / softness)) for weight, parts_C in mixed]
+    softened = ((weight, np.power(parts_C, 1 / softness)) for weight, parts_C in mixed)
     return np.asarray(sum(weight * parts_C / parts_C.sum() for weight, parts_C in softened))
 
 

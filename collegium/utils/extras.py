@@ -41,12 +41,9 @@ def import_extra(extra: str, library: str = "") -> ModuleType:
     try:
         return importlib.import_module(library)
     except Exception as error:
-        broken = broken_torchvision()
-        raise RequestError(
-            broken
-            or f"{library} cannot be imported: {first_line(error)}; reinstall it: "
-            f'pip install --force-reinstall "collegium[{extra}]"'
-        ) from error
+        fix = f'reinstall it: pip install --force-reinstall "collegium[{extra}]"'
+        reason = f"{library} cannot be imported: {first_line(error)}; {fix}"
+        raise RequestError(broken_torchvision() or reason) from error
 
 
 def broken_torchvision() -> str:

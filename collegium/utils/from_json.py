@@ -6,7 +6,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ def as_size(text: str) -> ImageSize:
     if text == "None":
         return None
     words = text.replace("x", ",").split(",")
-    if not all(word.strip().isascii() and word.strip().isdecimal() for word in words):
+    if not all(word.isascii() and word.strip().isdecimal() for word in words):
         raise RequestError(f"image size {text!r}: give rows and columns, as in 24,96, or one of 32")
     sides = tuple(map(int, words))
     check_size(sides)
@@ -55,8 +56,8 @@ def check_size(size: ImageSize) -> None:
     """
     sides = size if isinstance(size, tuple) else () if size is None else (size,)
     if len(sides) > 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
-        said = ",".join(map(str, sides))
-        raise DataError(f"image_size is {said}; give rows and columns, 1 to {LARGEST_SIDE}")
+        found = ",".join(map(str, sides))
+        raise DataError(f"image_size is {found}; give rows and columns, 1 to {LARGEST_SIDE}")
 
 
 def strict(kind: Any, content: Any) -> Any:
@@ -196,10 +197,9 @@ def as_class_weights(content: Any) -> Any:
         )
     content = {name: as_number(weight) for name, weight in content.items()}
     for name, weight in content.items():
-        if not fits(weight, float) or not 0 <= weight < math.inf:
-            raise RequestError(
-                f"the weight of class {name!r}{place} must be a number >= 0, found {weight!r}"
-            )
+        if not fits(weight, float) or weight < 0:
+            found = f"{name!r}{place} must be a number >= 0, found {weight!r}"
+            raise RequestError(f"the weight of class {found}")
     return {str(name): float(weight) for name, weight in content.items()}
 
 
@@ -243,18 +243,16 @@ def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _once(pairs: Iterable[tuple[str, Any]], path: Path) -> dict[str, Any]:
+def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
     """Pairs as a mapping.
 
     Raises:
         RequestError: a name comes twice.
     """
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
             raise RequestError(f"{path} has a weight for class {name!r} twice")
-        found[name] = value
-    return found
+    return dict(pairs)
 
 
 def _is_name_or_names(item: Any) -> bool:
