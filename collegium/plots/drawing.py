@@ -167,10 +167,8 @@ class AbstractDrawing(abc.ABC):
         if ends:
             return words.about_one(self.run, ends)
         lines = self.metrics()
-        done = max((line["epoch"] + 1 for line in lines), default=0)
-        epochs = int(self.run.get("optimisation", {}).get("epochs", done))
-        last = lines[-1] if lines else None
-        return words.about_unfinished((done, epochs), last, "this run is not finished")
+        epochs = words.epochs_of(self.run, lines)
+        return words.about_unfinished(epochs, lines[-1:], "this run is not finished")
 
     def _teachers_table(self) -> Table:
         ends, train = self.found(), self.metrics("train")

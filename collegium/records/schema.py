@@ -8,6 +8,7 @@ caller decides whether that is an error or a note.
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -167,44 +168,30 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 RUN_KINDS: Mapping[str, Any] = {
-    "data": str,
-    "student": str,
-    "teachers": dict[str, str],
-    "method": str,
-    "options": dict[str, Any],
-    "optimisation": dict[str, Any],
-    "machine": dict[str, Any],
-    "storage": dict[str, Any],
+    **dict.fromkeys(("data", "student", "method", "id"), str),
+    **dict.fromkeys(("teachers", "environment", "identity"), dict[str, str]),
+    **dict.fromkeys(("options", "optimisation", "machine", "storage"), dict[str, Any]),
     "seed": int,
     "validation": float,
     "augment": str | None,
     "views": int | None,
-    "environment": dict[str, str],
-    "identity": dict[str, str],
-    "id": str,
     "changes": list[dict[str, Any]],
 }
 """The kinds of the keys of run.json that a report reads."""
-AXES: Mapping[str, Mapping[str, str]] = {
-    "weights.npz": {"index": "iN", "labels": "iN", "teachers": "UT", "weights": "fNT"},
-    "predictions.npz": {
-        "index": "iM",
-        "labels": "iM",
-        "student": "iM",
-        "teachers": "iTM",
-        "classes": "UC",
-        "heard": "UH",
-        "weights": "fMH",
-    },
-    "examples.npz": {
-        "index": "iK",
-        "images": "uKDXY",
-        "labels": "iK",
-        "teachers": "fKTC",
-        "student": "fKC",
-        "weights": "fKH",
-        "rule": "UK",
-    },
+
+
+def _axes(text: str) -> Mapping[str, str]:
+    return dict(re.findall(r"(\w+):(\w+)", text))
+
+
+AXES = {
+    "weights.npz": _axes("index:iN labels:iN teachers:UT weights:fNT"),
+    "predictions.npz": _axes(
+        "index:iM labels:iM student:iM teachers:iTM classes:UC heard:UH weights:fMH"
+    ),
+    "examples.npz": _axes(
+        "index:iK images:uKDXY labels:iK teachers:fKTC student:fKC weights:fKH rule:UK"
+    ),
 }
 """The kind of each array (i integers, u pixels, f floats, U texts), then its axes."""
 

@@ -34,7 +34,7 @@ def single(run_data: RunData) -> str:
         return words.about_one(run_data.run, run_data.summary)
     last = [line for line in run_data.metrics if line.get("split") != "test"]
     state = f"this run {run_data.state} ({last_written(run_data)})"
-    return words.about_unfinished(run_data.epochs, last[-1] if last else None, state)
+    return words.about_unfinished(run_data.epochs, last, state)
 
 
 def _without_control(found: Sequence[Group]) -> str:

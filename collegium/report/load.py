@@ -8,21 +8,12 @@ from typing import Any
 
 from collegium.config.same_run import doubts
 from collegium.errors import FolderError
+from collegium.plots import words
 from collegium.plots.tables import accuracy_of_teachers
+from collegium.records import run_folder
 from collegium.records.comparison import BASELINE
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
-from collegium.records.run_folder import (
-    EXAMPLES,
-    METRICS,
-    PREDICTIONS,
-    RUN,
-    SUMMARY,
-    TEACHERS,
-    WEIGHTS,
-    Arrays,
-    Json,
-    Record,
-)
+from collegium.records.run_folder import METRICS, Arrays, Json, Record
 from collegium.report.repair import sound_lines, sound_run, sound_summary, sound_teachers
 from collegium.utils.lock import is_taken
 
@@ -82,8 +73,7 @@ class RunData:
     @property
     def epochs(self) -> tuple[int, int]:
         """The epochs that are done, and those that the run asks for."""
-        done = max((line["epoch"] + 1 for line in self.metrics), default=0)
-        return done, int(self.run.get("optimisation", {}).get("epochs", done))
+        return words.epochs_of(self.run, self.metrics)
 
     @property
     def last_line(self) -> MetricsLine:
@@ -121,7 +111,7 @@ class RunData:
 def read(record: Record) -> RunData:
     """Read a run folder; a damaged part becomes a problem, not an error."""
     problems: list[str] = []
-    finished, path = record.path(SUMMARY).is_file(), record.path
+    finished, path = record.path(run_folder.SUMMARY).is_file(), record.path
 
     def part(read_it: Callable[[str], Any], name: str, missing: Any) -> Any:
         """A part of the folder; `missing` where it is not there or cannot be read."""
@@ -131,21 +121,21 @@ def read(record: Record) -> RunData:
             problems.append(str(error))
             return missing
 
-    run = part(record.read_json, RUN, {})
+    run = part(record.read_json, run_folder.RUN, {})
     if finished and isinstance(run, dict):
         problems += doubts(record.folder, run)
-    teachers = part(record.read_json, TEACHERS, [])
-    summary = part(record.read_json, SUMMARY, {})
+    teachers = part(record.read_json, run_folder.TEACHERS, [])
+    summary = part(record.read_json, run_folder.SUMMARY, {})
     return RunData(
         record.folder,
         record.folder.resolve().name,
-        sound_run(run, path(RUN), problems),
-        sound_teachers(teachers, path(TEACHERS), problems),
+        sound_run(run, path(run_folder.RUN), problems),
+        sound_teachers(teachers, path(run_folder.TEACHERS), problems),
         sound_lines(record, problems),
-        sound_summary(summary, path(SUMMARY), problems),
-        part(record.read_arrays, WEIGHTS, {}),
-        part(record.read_arrays, PREDICTIONS, {}),
-        part(record.read_arrays, EXAMPLES, {}),
+        sound_summary(summary, path(run_folder.SUMMARY), problems),
+        part(record.read_arrays, run_folder.WEIGHTS, {}),
+        part(record.read_arrays, run_folder.PREDICTIONS, {}),
+        part(record.read_arrays, run_folder.EXAMPLES, {}),
         tuple(dict.fromkeys((*record.doubts, *problems))),
         is_taken(record.folder),
     )

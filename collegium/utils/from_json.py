@@ -154,7 +154,7 @@ def as_labels(content: Any) -> Any:
     if isinstance(content, Mapping):
         sound = all(item is None or _is_name_or_names(item) for item in content.values())
     else:
-        sound = not isinstance(content, str) and _is_name_or_names(content)
+        sound = isinstance(content, list | tuple) and _is_name_or_names(content)
     if not sound or not content:
         raise RequestError(
             f"a label map is an object from each class of the teacher to a class of the student, "
@@ -229,17 +229,13 @@ def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
         if heading or not any(cells):
             continue
         if len(cells) != 2:
-            raise RequestError(
-                f"{path} line {line}: give two columns with a comma between them, class and "
-                f"weight; found {len(cells)}"
-            )
+            columns = "two columns with a comma between them, class and weight"
+            raise RequestError(f"{path} line {line}: give {columns}; found {len(cells)}")
         try:
             pairs.append((cells[0], float(cells[1])))
         except ValueError:
-            raise RequestError(
-                f"{path} line {line}: the weight {cells[1]!r} is not a number (a heading is "
-                "class,weight)"
-            ) from None
+            problem = f"the weight {cells[1]!r} is not a number (a heading is class,weight)"
+            raise RequestError(f"{path} line {line}: {problem}") from None
     return pairs
 
 
