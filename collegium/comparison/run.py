@@ -127,10 +127,8 @@ def _check_counts(seeds: int, jobs: int | None) -> None:
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise RequestError("--seeds and --jobs must be at least 1")
     if jobs is not None and jobs > _MOST_BY_CORE * cores:
-        raise RequestError(
-            f"--jobs {jobs}: every job is a process with libraries and data of its own, and this "
-            f"machine has {cores} cores; give at most {_MOST_BY_CORE * cores}"
-        )
+        why = f"each is a process with libraries and data of its own, on {cores} cores here"
+        raise RequestError(f"--jobs {jobs}: {why}; give at most {_MOST_BY_CORE * cores}")
 
 
 def _cores(base: Run) -> int:

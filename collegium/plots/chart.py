@@ -126,11 +126,11 @@ class Axis:
         steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else range(1, 10)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         places = [nice * 10.0**power for power in range(first, last + 1) for nice in steps]
-        kept: list[float] = []
+        chosen: list[float] = []
         for value in (value for value in places if self.low <= value <= self.high):
-            if not kept or self.part(value) - self.part(kept[-1]) > _APART:
-                kept.append(value)
-        return kept
+            if not chosen or self.part(value) - self.part(chosen[-1]) > _APART:
+                chosen.append(value)
+        return chosen
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The figures of a run, for any class that provides its numbers."""
 
-import abc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ _FEW = "fewer than two teachers have weights so far"
 _EARLY = "the run did not get there"
 
 
-class AbstractDrawing(abc.ABC):
+class AbstractDrawing(Protocol):
     """Figures of a run: each shows itself in a notebook, and `save` writes it as SVG.
 
     Each raises `FolderError` with the reason where its numbers are missing.
@@ -32,30 +31,24 @@ class AbstractDrawing(abc.ABC):
     folder: Path
 
     @property
-    @abc.abstractmethod
     def run(self) -> dict[str, Any]:
         """run.json."""
 
     @property
-    @abc.abstractmethod
     def teachers(self) -> Sequence[dict[str, Any]]:
         """teachers.json."""
 
     @property
-    @abc.abstractmethod
     def weights(self) -> dict[str, NDArray[Any]]:
         """weights.npz; empty where there is none."""
 
     @property
-    @abc.abstractmethod
     def predictions(self) -> dict[str, NDArray[Any]]:
         """predictions.npz; empty where there is none."""
 
-    @abc.abstractmethod
     def metrics(self, split: str | None = None) -> Sequence[dict[str, Any]]:
         """The lines of metrics.jsonl, of one split or all."""
 
-    @abc.abstractmethod
     def found(self) -> dict[str, Any]:
         """summary.json; empty while the run is not finished."""
 
@@ -115,15 +108,15 @@ class AbstractDrawing(abc.ABC):
         names = self._teacher_names()
         if teacher is not None and teacher not in names:
             raise UnknownNameError("teacher", teacher, names)
-        kept = self._required(self.predictions, _EARLY)
-        other_N = kept["labels"] if teacher is None else kept["teachers"][names.index(teacher)]
-        classes = names_in(kept, "classes")
-        return Heat(confusion_matrix(teacher or "the truth", other_N, kept["student"], classes))
+        arrays = self._required(self.predictions, _EARLY)
+        other_N = arrays["teachers"][names.index(teacher)] if teacher else arrays["labels"]
+        classes = names_in(arrays, "classes")
+        return Heat(confusion_matrix(teacher or "the truth", other_N, arrays["student"], classes))
 
     def plot_agreement(self) -> Heat:
         """How often each two of truth, student and teachers give the same class."""
-        kept = self._required(self.predictions, _EARLY)
-        return Heat(agreement_matrix(self._teacher_names(), kept))
+        arrays = self._required(self.predictions, _EARLY)
+        return Heat(agreement_matrix(self._teacher_names(), arrays))
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
@@ -171,10 +164,8 @@ class AbstractDrawing(abc.ABC):
         return words.about_unfinished(epochs, lines[-1:], "this run is not finished")
 
     def _teachers_table(self) -> Table:
-        ends, train = self.found(), self.metrics("train")
-        numbers = (train[-1] if train else {}) | ends
-        split = str(ends.get("split", "validation"))
-        return teachers_table(self.teachers, numbers, self.teacher_accuracy(), split)
+        train = self.metrics("train")
+        return teachers_table(self.teachers, train[-1] if train else {}, self.found())
 
 
 def names_in(arrays: dict[str, NDArray[Any]], key: str) -> Sequence[str]:

@@ -81,7 +81,8 @@ class Table:
         >>> Table.of([0.5], {"share": share, "as it is": str}).rows[0][0].text
         '50.00 %'
         """
-        rows = [[_cell(make(item)) for make in columns.values()] for item in items]
+        contents = [[make(item) for make in columns.values()] for item in items]
+        rows = [[Cell(c) if isinstance(c, str) else c for c in row] for row in contents]
         return cls(title, list(columns), rows, note)
 
     @property
@@ -89,10 +90,6 @@ class Table:
         """Of each column whether it holds numbers."""
         places = range(len(self.head))
         return [any(row[place].numeric for row in self.rows) for place in places]
-
-
-def _cell(content: Cell | str) -> Cell:
-    return content if isinstance(content, Cell) else Cell(content)
 
 
 @dataclass(frozen=True)
@@ -139,22 +136,21 @@ def accuracy_of_teachers(
 
 
 def teachers_table(
-    teachers: Sequence[Mapping[str, Any]],
-    numbers: Mapping[str, Any],
-    accuracy: Mapping[str, float],
-    split: str,
+    teachers: Sequence[Mapping[str, Any]], train: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> Table:
     """Accuracy, size and mean weight of each teacher.
 
     Args:
         teachers: rows of teachers.json.
-        numbers: `weights.TEACHER` and `agreement.TEACHER`, as far as they are known.
-        accuracy: of each, 0 to 1.
-        split: the split that accuracy was measured on.
+        train: the training line of the last epoch; empty before the first.
+        summary: summary.json; empty while the run is not finished.
     """
-    weighted = [key.removeprefix("weights.") for key in numbers if key.startswith("weights.")]
+    numbers, accuracy = {**train, **summary}, accuracy_of_teachers(teachers, summary)
+    weighted = (key.removeprefix("weights.") for key in numbers if key.startswith("weights."))
+    series = {name: place for place, name in enumerate(weighted)}
+    split = summary.get("split", "validation")
     columns: Columns = {
-        "teacher": lambda row: _name(str(row["name"]), weighted),
+        "teacher": lambda row: Cell(str(row["name"]), series=series.get(str(row["name"]))),
         "model": lambda row: str(row.get("spec", "")),
         "parameters": lambda row: number(row.get("parameters")),
         f"accuracy, {split}": lambda row: share(accuracy.get(row["name"])),
@@ -165,10 +161,6 @@ def teachers_table(
     note = "Mean weight: over the training examples of the last epoch."
     warnings = [f" {row['name']}: {found}." for row in teachers if (found := _forbidden(row))]
     return Table.of(teachers, columns, note=note + "".join(warnings))
-
-
-def _name(name: str, weighted: Sequence[str]) -> Cell:
-    return Cell(name, series=weighted.index(name) if name in weighted else None)
 
 
 def _weight(value: float | None) -> Cell:

@@ -132,8 +132,8 @@ def charts(found: Sequence[Group]) -> list[Chart]:
     """Differences from the student alone, and the curves of every kind of run in one chart."""
     gaps = {name: (gap.mean, gap.half_width) for name, gap in _gaps(found).items()}
     curves = {group.name: mean_curve(group) for group in found}
-    made = [plots.differences_chart(gaps), plots.runs_chart(curves)]
-    return [chart for chart in made if chart is not None]
+    made = plots.differences_chart(gaps), plots.runs_chart(curves)
+    return [chart for chart in made if chart]
 
 
 def mean_curve(group: Group) -> list[Json]:

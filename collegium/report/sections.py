@@ -12,11 +12,8 @@ from collegium.report.load import RunData
 
 def teachers_table(run_data: RunData) -> Table | None:
     """Accuracy, size and mean weight of each teacher."""
-    if not run_data.teachers:
-        return None
-    split = str(run_data.summary.get("split", "validation"))
-    numbers = run_data.last_line | run_data.summary
-    return tables.teachers_table(run_data.teachers, numbers, run_data.teacher_accuracy(), split)
+    teachers, ends = run_data.teachers, run_data.summary
+    return tables.teachers_table(teachers, run_data.last_line, ends) if teachers else None
 
 
 def curves(run_data: RunData) -> list[Chart]:
@@ -58,12 +55,11 @@ def class_heat(run_data: RunData) -> Table | None:
 
 def confusions(run_data: RunData) -> list[Table]:
     """Predictions of the student against the true classes and against each teacher's."""
-    kept, classes = run_data.predictions, run_data.classes
-    if not {"student", "labels"} <= kept.keys():
+    arrays, classes = run_data.predictions, run_data.classes
+    if not {"student", "labels"} <= arrays.keys():
         return []
-    others = [("the truth", kept["labels"])]
-    others += list(zip(_teacher_names(run_data), kept.get("teachers", ()), strict=False))
-    student_N = kept["student"]
+    others, student_N = [("the truth", arrays["labels"])], arrays["student"]
+    others += zip(_teacher_names(run_data), arrays.get("teachers", ()), strict=False)
     if len(classes) > matrices.SHOWN_CLASSES:
         return [matrices.commonest_confusions(others, student_N, classes)]
     return [matrices.confusion_matrix(name, labels, student_N, classes) for name, labels in others]
@@ -71,10 +67,10 @@ def confusions(run_data: RunData) -> list[Table]:
 
 def agreement(run_data: RunData) -> Table | None:
     """How often each pair of student, teachers and truth agrees."""
-    kept = run_data.predictions
-    if not {"student", "labels"} <= kept.keys() or not len(kept.get("teachers", ())):
+    arrays = run_data.predictions
+    if not {"student", "labels"} <= arrays.keys() or not len(arrays.get("teachers", ())):
         return None
-    return matrices.agreement_matrix(_teacher_names(run_data), kept)
+    return matrices.agreement_matrix(_teacher_names(run_data), arrays)
 
 
 def cost_table(run_data: RunData) -> Table:
