@@ -83,6 +83,7 @@ def compare(
     _check_counts(seeds, jobs)
     control = check_control(control, rows)
     from collegium.utils.lock import only_writer
+    from collegium.utils.signals import GracefulInterrupt
 
     count = jobs or _cores(base)
     numbers = range(base.seed, base.seed + seeds)
@@ -90,23 +91,16 @@ def compare(
     for job in todo:
         _check_same(job)
     with only_writer(out):
-        errors = _errors(todo, count, quiet, tensorboard)
+        try:
+            with GracefulInterrupt():
+                errors = dict(_carry_out(todo, count, quiet, tensorboard))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command continues it") from None
         found = [_outcomes(row, todo, errors) for row in rows]
         parts = _common(base) | {"seeds": seeds, "strength": shared_strength(rows)}
         table = Comparison(comparison.make_table(found, control) | parts)
         _write(table, out)
     return table
-
-
-def _errors(todo: Sequence["Job"], count: int, quiet: bool, tensorboard: bool) -> dict[Path, str]:
-    """Do every job; gives the reasons of those that failed, by folder."""
-    from collegium.utils.signals import GracefulInterrupt
-
-    try:
-        with GracefulInterrupt():
-            return dict(_carry_out(todo, count, quiet, tensorboard))
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; the same command continues it") from None
 
 
 def _common(base: Run) -> Json:

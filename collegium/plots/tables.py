@@ -183,7 +183,7 @@ def heat(
     axes: str,
     note: str = "",
     form: str = "{:.2f}",
-    scale: Scale | None = None,
+    scale: Scale = Scale(),
     counts: NDArray[Any] | None = None,
 ) -> Table:
     """A matrix as a table whose cells are coloured by value; NaN is an empty cell.
@@ -199,7 +199,6 @@ def heat(
         scale: of the colours; by default 0 to 1.
         counts: shown in the tips beside the values.
     """
-    scale = scale or Scale()
 
     def cell(row: int, column: int) -> Cell:
         value = float(values[row, column])

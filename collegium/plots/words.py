@@ -91,14 +91,14 @@ def about_unfinished(
 
     Args:
         epochs: how many are done, and how many there are to be.
-        metrics: lines of metrics.jsonl; the last is told.
+        metrics: lines of metrics.jsonl; the last is shown.
         state: whether it is running.
 
     >>> about_unfinished((1, 3), [{"accuracy": 0.5, "split": "validation"}], "it was stopped")
     'No answer yet: it was stopped, after 1 of 3 epochs; 50.00 % on validation.'
     """
-    last = [f"; {percent(line.get('accuracy'))} on {line.get('split')}" for line in metrics[-1:]]
-    reached = "".join(last)
+    last = metrics[-1] if metrics else {}
+    reached = f"; {percent(last.get('accuracy'))} on {last.get('split')}" if last else ""
     return f"No answer yet: {state}, after {epochs[0]} of {epochs[1]} epochs{reached}."
 
 

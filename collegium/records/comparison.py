@@ -210,11 +210,8 @@ def make_table(rows: Sequence[Outcomes], control: str) -> Json:
         control: name of the row that the others are compared with.
     """
     by_name = {row.name: row for row in rows}
-    return {
-        "control": control,
-        "answer": answer(by_name),
-        "rows": [_row(row, by_name[control], by_name[BASELINE]) for row in rows],
-    }
+    lines = [_row(row, by_name[control], by_name[BASELINE]) for row in rows]
+    return {"control": control, "answer": answer(by_name), "rows": lines}
 
 
 def answer(rows: Mapping[str, Outcomes]) -> str:
@@ -233,10 +230,9 @@ def answer(rows: Mapping[str, Outcomes]) -> str:
             "not show whether that is chance."
         )
     helped = {"better": "Yes", "worse": "No"}.get(gap.verdict, "Unclear")
-    return (
-        f"{question} {helped}: {best}, the best of {len(found)}, is {gap} points from "
-        f"the student alone (95 % interval, {seeds})."
-    )
+    which = f"{best}, the best of {len(found)}"
+    against = f"the student alone (95 % interval, {seeds})"
+    return f"{question} {helped}: {which}, is {gap} points from {against}."
 
 
 def _row(row: Outcomes, control: Outcomes, alone: Outcomes) -> ComparisonRow:
@@ -313,10 +309,8 @@ def legend(table: Json) -> str:
     smoothing, weights = table.get("label_smoothing"), table.get("class_weights")
     label = [f"label smoothing {smoothing:g}"] if smoothing else []
     label += ["weights of classes"] if weights else []
-    return (
-        f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}."
-        + f" The label's loss has {' and '.join(label)} in all rows." * bool(label)
-    )
+    rest = f" The label's loss has {' and '.join(label)} in all rows." if label else ""
+    return f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}.{rest}"
 
 
 def _spread(line: Json, key: str) -> str:

@@ -19,8 +19,7 @@ def render(template: str, charts: Iterable[tuple[str, Chart]], **content: Any) -
         **content: variables of the template: `title`, `kind`, and what its blocks use.
     """
     numbers = {key: chart.numbers() for key, chart in charts if chart.lines}
-    style = _colours() + _file("style.css") + _heat_style()
-    parts = {"numbers": script_json(numbers), "style": style, "script": _file("page.js")}
+    parts = {"numbers": script_json(numbers), "style": _style(), "script": _file("page.js")}
     return str(_environment().get_template(template).render(content, **parts))
 
 
@@ -37,12 +36,11 @@ def _file(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text()
 
 
-def _colours() -> str:
-    light, dark = variables("light"), variables("dark")
-    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-
-
 @functools.cache
-def _heat_style() -> str:
+def _style() -> str:
+    """The colours of both schemes, style.css, and the colours of a heat-map's cells."""
+    light, dark = variables("light"), variables("dark")
+    schemes = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     cells = (f"{{background:{back};color:{ink}}}" for back, ink in colours())
-    return "".join(f".h{step}{cell}" for step, cell in enumerate(cells))
+    heat = "".join(f".h{step}{cell}" for step, cell in enumerate(cells))
+    return schemes + _file("style.css") + heat

@@ -128,7 +128,19 @@ def _title(readings: Sequence[RunData]) -> str:
 
 
 def _run(key: str, run_data: RunData) -> Json:
-    part = _Parts(run_data)
+    problems = list(run_data.problems)
+
+    def part(make: Callable[[RunData], _Part]) -> _Part | None:
+        """A part; where the record is damaged or of another version, a problem instead of it."""
+        try:
+            return make(run_data)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            what = make.__name__.strip("_<>").replace("_", " ")
+            reason = f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+            why = f"no {what}: its record is not as expected {reason}"
+            problems.append(f"{run_data.folder}: {why}")
+            return None
+
     shown = part(cards) or []
     end = "the run wrote none" if run_data.finished else "the run is not finished"
     return {
@@ -151,30 +163,8 @@ def _run(key: str, run_data: RunData) -> Json:
         if len(run_data.heard) == 1
         else f"No weights by class: weights.npz with labels is missing, since {end}.",
         "why_no_examples": f"Nothing to show: {end}.",
-        "problems": part.problems,
+        "problems": problems,
     }
-
-
-class _Parts:
-    """Makes the parts of a page; a part that fails is left out and reported as a problem.
-
-    A record may be damaged or written by another version; the page shows the rest of it.
-    """
-
-    def __init__(self, run_data: RunData) -> None:
-        self.run_data = run_data
-        self.problems = list(run_data.problems)
-
-    def __call__(self, make: Callable[[RunData], _Part]) -> _Part | None:
-        try:
-            return make(self.run_data)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            what = make.__name__.strip("_<>").replace("_", " ")
-            self.problems.append(
-                f"{self.run_data.folder}: no {what}: its record is not as expected "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-            )
-            return None
 
 
 def _why_no_weights(run_data: RunData) -> str:

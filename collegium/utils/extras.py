@@ -35,9 +35,8 @@ def import_extra(extra: str, library: str = "") -> ModuleType:
     """
     library = library or EXTRAS[extra]
     if importlib.util.find_spec(library) is None:
-        raise RequestError(
-            f'{extra}: needs {library}, which is not installed: pip install "collegium[{extra}]"'
-        )
+        fix = f'pip install "collegium[{extra}]"'
+        raise RequestError(f"{extra}: needs {library}, which is not installed: {fix}")
     try:
         return importlib.import_module(library)
     except Exception as error:
@@ -113,7 +112,6 @@ def reaching(repository: str) -> Iterator[None]:
         huggingface_hub.HfApi().model_info(repository, timeout=10)
         yield
     except Exception as error:
-        raise WeightsError(
-            f"cannot get {repository} from the hub: {first_line(error)}; it is not in the local "
-            "cache either. Check the name and the network, or give @FILE"
-        ) from error
+        reason = f"{first_line(error)}; it is not in the local cache either"
+        advice = "Check the name and the network, or give @FILE"
+        raise WeightsError(f"cannot get {repository} from the hub: {reason}. {advice}") from error

@@ -68,16 +68,12 @@ def strict(kind: Any, content: Any) -> Any:
     """
     if not isinstance(content, Mapping):
         raise RequestError(f"{kind.__name__} is a JSON object, found {content!r}")
-    known = {item.name for item in dataclasses.fields(kind) if item.init}
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise RequestError(
-            f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-        )
+    known = sorted(item.name for item in dataclasses.fields(kind) if item.init)
+    if unknown := ", ".join(sorted(set(content) - set(known))):
+        raise RequestError(f"{kind.__name__} has no option {unknown}; known: {', '.join(known)}")
     for name, hint in annotations(kind).items():
         if name in content and not fits(content[name], hint):
-            found = str(content[name])[:40]
-            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
+            raise RequestError(f"{kind.__name__} cannot have {name} {str(content[name])[:40]!r}")
     try:
         return kind(**content)
     except (TypeError, OverflowError) as error:
@@ -156,10 +152,9 @@ def as_labels(content: Any) -> Any:
     else:
         sound = isinstance(content, list | tuple) and _is_name_or_names(content)
     if not sound or not content:
-        raise RequestError(
-            f"a label map is an object from each class of the teacher to a class of the student, "
-            f"several or null, or a list of the teacher's classes; found something else{place}"
-        )
+        mapping = "an object from each class of the teacher to a class of the student, several"
+        accepted = f"{mapping} or null, or a list of the teacher's classes"
+        raise RequestError(f"a label map is {accepted}; found something else{place}")
     return dict(content) if isinstance(content, Mapping) else list(content)
 
 
@@ -191,10 +186,8 @@ def as_class_weights(content: Any) -> Any:
         place = f" in {content}"
         content = _weights_in(Path(content))
     if not isinstance(content, Mapping) or not content:
-        raise RequestError(
-            f"class weights are {BALANCED}, or a weight for the name of each class; found "
-            f"something else{place}"
-        )
+        accepted = f"{BALANCED}, or a weight for the name of each class"
+        raise RequestError(f"class weights are {accepted}; found something else{place}")
     content = {name: as_number(weight) for name, weight in content.items()}
     for name, weight in content.items():
         if not fits(weight, float) or weight < 0:
@@ -215,10 +208,8 @@ def _weights_in(path: Path) -> Any:
             return _once(_read_columns(text, path), path)
         return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
     except (OSError, ValueError, RecursionError) as problem:
-        raise RequestError(
-            f"class weights {path} cannot be read: {problem}; give {BALANCED}, or a JSON or CSV "
-            "file of a weight for the name of each class"
-        ) from None
+        advice = f"give {BALANCED}, or a JSON or CSV file of a weight for the name of each class"
+        raise RequestError(f"class weights {path} cannot be read: {problem}; {advice}") from None
 
 
 def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:

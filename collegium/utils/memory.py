@@ -25,12 +25,9 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the settings took effect; False for another C library.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"):
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return False
+    mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
 
 

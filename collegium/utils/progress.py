@@ -62,15 +62,6 @@ class ConsoleHandler(logging.Handler):
 CONSOLE = ConsoleHandler()
 
 
-def _configure_logger() -> None:
-    """Print messages of every level from INFO on, where the host program configured nothing."""
-    if not LOGGER.handlers:
-        LOGGER.addHandler(CONSOLE)
-        LOGGER.propagate = False
-    if LOGGER.level == logging.NOTSET:
-        LOGGER.setLevel(logging.INFO)
-
-
 class Display:
     """Progress and messages of one piece of work.
 
@@ -80,7 +71,12 @@ class Display:
     """
 
     def __init__(self, quiet: bool = False, label: str = "train") -> None:
-        _configure_logger()
+        # Messages from INFO on are printed, where the host program configured nothing.
+        if not LOGGER.handlers:
+            LOGGER.addHandler(CONSOLE)
+            LOGGER.propagate = False
+        if LOGGER.level == logging.NOTSET:
+            LOGGER.setLevel(logging.INFO)
         self.quiet, self.label = quiet, label
         self._live: Live | None = None
         self._teacher, self._teacher_start, self._notified = ("", 0), (0.0, 0), 0.0

@@ -95,8 +95,7 @@ def bars(weights: Mapping[str, float], width: int) -> str:
     """
     if len(weights) < 2 or width < 2:
         return ""
-    blocks = [_block(value, len(weights)) for value in weights.values()]
-    text = "".join(blocks)
+    text = "".join(_block(value, len(weights)) for value in weights.values())
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
