@@ -217,9 +217,9 @@ def heat(
 
 def colours() -> list[tuple[str, str]]:
     """Background and ink of each level: viridis, which brightens evenly and prints in grey."""
-    known = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
-    places = np.linspace(0, len(known) - 1, LEVELS + 1)
-    mixed = [np.interp(places, range(len(known)), part).tolist() for part in known.T]
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
+    places = np.linspace(0, len(anchors) - 1, LEVELS + 1)
+    mixed = [np.interp(places, range(len(anchors)), part).tolist() for part in anchors.T]
     found = []
     for red, green, blue in zip(*mixed, strict=True):
         ink = "#000" if 0.3 * red + 0.6 * green > 0.38 * 255 else "#fff"

@@ -108,8 +108,8 @@ class Record(AbstractDrawing):
 
     def _put_aside(self) -> None:
         """Move the run into `previous`, unless it came less far than what is there already."""
-        moving, kept = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
-        if kept.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
+        moving, aside = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
+        if aside.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
             self._remove()
             return
         self.drop_previous()
@@ -117,7 +117,7 @@ class Record(AbstractDrawing):
         for part in (*PARTS, CHECKPOINT, EVENTS):
             if self.path(part).exists() and not (moving / part).exists():
                 self.path(part).rename(moving / part)
-        moving.rename(kept)
+        moving.rename(aside)
         flush_folder(self.folder)
 
     def _remove(self) -> None:
@@ -190,8 +190,8 @@ class Record(AbstractDrawing):
     def keep_metrics(self, epochs: int) -> None:
         """Remove the lines of epochs that will run again, and of the test split."""
         lines = (line for line in self.metrics() if line.get("split") != "test")
-        kept = [line for line in lines if line.get("epoch") in range(epochs)]
-        content = "".join(json.dumps(line) + "\n" for line in kept)
+        done = (line for line in lines if line.get("epoch") in range(epochs))
+        content = "".join(json.dumps(line) + "\n" for line in done)
         write_whole(self.path(METRICS), content.encode())
 
     def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:

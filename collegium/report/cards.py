@@ -94,7 +94,7 @@ def temperature(run_data: RunData) -> float:
 
 def _card(run_data: RunData, row: int) -> Card:
     arrays, label = run_data.examples, int(run_data.examples["labels"][row])
-    active, names = run_data.heard, [str(teacher["name"]) for teacher in run_data.teachers]
+    active, names = run_data.weighted, [str(teacher["name"]) for teacher in run_data.teachers]
     weights = dict(zip(active, arrays["weights"][row].tolist(), strict=False))
 
     def prediction(name: str, parts_C: NDArray[Any]) -> Prediction:

@@ -82,7 +82,7 @@ class RunData:
         return train[-1] if train else MetricsLine.read({})
 
     @property
-    def heard(self) -> list[str]:
+    def weighted(self) -> list[str]:
         """Names of the teachers that have weights."""
         if "teachers" in self.weights:
             return [str(name) for name in self.weights["teachers"]]

@@ -160,7 +160,7 @@ def _run(key: str, run_data: RunData) -> Json:
         "settings": part(sections.settings) or [],
         "why_no_weights": _why_no_weights(run_data),
         "why_no_classes": "With one teacher, its weight is 1 for every example."
-        if len(run_data.heard) == 1
+        if len(run_data.weighted) == 1
         else f"No weights by class: weights.npz with labels is missing, since {end}.",
         "why_no_examples": f"Nothing to show: {end}.",
         "problems": problems,

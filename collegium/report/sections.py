@@ -29,8 +29,8 @@ def weight_charts(run_data: RunData) -> list[Chart]:
     weights = run_data.weights.get("weights", np.empty((0, 0)))
     return _drawn(
         plots.weights_chart(run_data.metrics),
-        plots.entropy_chart(run_data.metrics) if len(run_data.heard) > 1 else None,
-        plots.distribution_chart(weights, run_data.heard) if weights.size else None,
+        plots.entropy_chart(run_data.metrics) if len(run_data.weighted) > 1 else None,
+        plots.distribution_chart(weights, run_data.weighted) if weights.size else None,
         plots.correctness_chart(run_data.predictions, _teacher_names(run_data)),
     )
 
@@ -50,7 +50,7 @@ def class_heat(run_data: RunData) -> Table | None:
     if "labels" not in arrays:
         return None
     names = run_data.classes
-    return matrices.class_matrix(arrays["labels"], arrays["weights"], run_data.heard, names)
+    return matrices.class_matrix(arrays["labels"], arrays["weights"], run_data.weighted, names)
 
 
 def confusions(run_data: RunData) -> list[Table]:

@@ -91,9 +91,9 @@ def hub_file(repository: str, name: str) -> Path:
     """
     import huggingface_hub
 
-    kept = huggingface_hub.try_to_load_from_cache(repository, name)
-    if isinstance(kept, str):
-        return Path(kept)
+    cached = huggingface_hub.try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        return Path(cached)
     with reaching(repository):
         return Path(huggingface_hub.hf_hub_download(repository, name))
 
