@@ -44,8 +44,8 @@ def run_demo(
     for name, (folder, parts) in _runs(out).items():
         run = Run(data=DATA, optimisation=OPTIMISATION, machine=machine, **parts)
         rows[name] = execute(run, folder, label=name, **how)
-    distilled = rows["student, gated"]
-    return _result(rows, distilled), _table(rows, distilled)
+    found = {name: json.loads(json.dumps(record.summary)) for name, record in rows.items()}
+    return {"folder": str(out), "rows": found}, _table(rows, rows["student, gated"])
 
 
 def _runs(out: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -61,30 +61,17 @@ def _runs(out: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     }
 
 
-def _result(rows: dict[str, Record], distilled: Record) -> dict[str, Any]:
-    found = {name: json.loads(json.dumps(record.summary)) for name, record in rows.items()}
-    return {"folder": str(distilled.folder), "rows": found}
-
-
 def _table(rows: dict[str, Record], distilled: Record) -> str:
     lines = [f"{'':<28}{'test accuracy':>14}{'parameters':>12}{'images/s':>10}"]
-    for name, record in rows.items():
-        summary = record.summary
-        lines.append(
-            f"{name:<28}{100 * summary['accuracy_last']:>12.2f} %{summary['parameters']:>12,}"
-            f"{summary['images_per_s']:>10.0f}"
-        )
-    weights = distilled.summary
-    means = ", ".join(f"{name} {weights[f'weights.{name}']:.3f}" for name in TEACHERS)
-    alone = rows["student alone"].summary["accuracy_last"]
-    gain = 100 * (weights["accuracy_last"] - alone)
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"mean weight each teacher got: {means}",
-            f"distilled minus alone: {gain:+.2f} points, one seed of a small test set "
-            "(about 0.8 points of noise)",
-            f"results saved to {distilled.folder}; open {distilled.folder}/report.html",
-        ]
-    )
+    summaries = {name: record.summary for name, record in rows.items()}
+    for name, summary in summaries.items():
+        accuracy, speed = 100 * summary.accuracy_last, summary.images_per_s
+        lines.append(f"{name:<28}{accuracy:>12.2f} %{summary.parameters:>12,}{speed:>10.0f}")
+    best, alone = distilled.summary, summaries["student alone"]
+    means = ", ".join(f"{name} {best.weights[name]:.3f}" for name in TEACHERS)
+    gain = f"{100 * (best.accuracy_last - alone.accuracy_last):+.2f} points"
+    lines += ["", f"mean weight each teacher got: {means}"]
+    noise = "one seed of a small test set (about 0.8 points of noise)"
+    lines.append(f"distilled minus alone: {gain}, {noise}")
+    lines.append(f"results saved to {distilled.folder}; open {distilled.folder}/report.html")
+    return "\n".join(lines)

@@ -8,8 +8,10 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from collegium.utils.extras import EXTRAS, import_extra
 
 CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "rich")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
@@ -38,31 +40,21 @@ def examine() -> list[Check]:
     checks = [Check("python", True, platform.python_version())]
     checks += [_guard(name, functools.partial(_import, name)) for name in CORE]
     if all(check.sound for check in checks):
-        checks += [
-            _guard("arithmetic", _arithmetic),
-            _guard("devices", _devices),
-            _guard("a training step", _training_step),
-            _guard("reading weights", _weights_round_trip),
-        ]
-        checks += [
-            _guard(f"extra {extra}", functools.partial(_extra, extra, library))
-            for extra, library in extras().items()
-        ]
+        later: dict[str, Callable[[], str]] = {
+            "arithmetic": _arithmetic,
+            "devices": _devices,
+            "a training step": _training_step,
+            "reading weights": _weights_round_trip,
+        }
+        later |= {f"extra {extra}": functools.partial(_extra, extra) for extra in EXTRAS}
+        checks += [_guard(name, part) for name, part in later.items()]
     return [*checks, _guard("disk", _disk)]
 
 
-def extras() -> Mapping[str, str]:
-    """The library of each extra; imported here, not at the top, because it imports torch."""
-    from collegium.utils.extras import EXTRAS
-
-    return EXTRAS
-
-
-def _extra(extra: str, library: str) -> str:
+def _extra(extra: str) -> str:
+    library = EXTRAS[extra]
     if importlib.util.find_spec(library) is None:
         return f'without {library}, which few need: pip install "collegium[{extra}]"'
-    from collegium.utils.extras import import_extra
-
     return f"{library} {import_extra(extra).__version__}"
 
 
@@ -87,9 +79,8 @@ def _arithmetic() -> str:
 
     from collegium.training.precision import cpu_computes_bfloat16
 
-    product = torch.full((64, 64), 0.5, dtype=torch.bfloat16) @ torch.ones(
-        64, 64, dtype=torch.bfloat16
-    )
+    halves, ones = (torch.full((64, 64), value, dtype=torch.bfloat16) for value in (0.5, 1.0))
+    product = halves @ ones
     if product.float().unique().tolist() != [32.0]:
         raise ArithmeticError("bfloat16 matrix product is wrong; use --precision 32")
     low = "bfloat16" if cpu_computes_bfloat16() else "(slowly, not in hardware) bfloat16"
@@ -100,9 +91,7 @@ def _devices() -> str:
     import torch
 
     if torch.cuda.is_available():
-        return ", ".join(
-            torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())
-        )
+        return ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     return "mps" if torch.backends.mps.is_available() else "CPU only"
 
 

@@ -13,14 +13,8 @@ from collegium.api import execute
 from collegium.config.run import Run
 from collegium.errors import CollegiumError, FolderError, Interrupted, RequestError
 from collegium.methods.method_string import MethodSpec, check_control, folder_name, shared_strength
-from collegium.records.comparison import (
-    Comparison,
-    Json,
-    Outcomes,
-    comma_separated,
-    make_table,
-    markdown,
-)
+from collegium.records import comparison
+from collegium.records.comparison import Comparison, Json, Outcomes
 from collegium.records.run_folder import Record
 from collegium.runner.folders import finished
 from collegium.utils.files import write_whole
@@ -88,31 +82,25 @@ def compare(
     """
     _check_counts(seeds, jobs)
     control = check_control(control, rows)
+    from collegium.utils.lock import only_writer
+    from collegium.utils.signals import GracefulInterrupt
+
     count = jobs or _cores(base)
     numbers = range(base.seed, base.seed + seeds)
     todo = [job for seed in numbers for job in _jobs(base, rows, seed, out, count)]
     for job in todo:
         _check_same(job)
-    from collegium.utils.lock import only_writer
-
     with only_writer(out):
-        errors = _errors(todo, count, quiet, tensorboard)
+        try:
+            with GracefulInterrupt():
+                errors = dict(_carry_out(todo, count, quiet, tensorboard))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command continues it") from None
         found = [_outcomes(row, todo, errors) for row in rows]
         parts = _common(base) | {"seeds": seeds, "strength": shared_strength(rows)}
-        table = Comparison(make_table(found, control) | parts)
+        table = Comparison(comparison.make_table(found, control) | parts)
         _write(table, out)
     return table
-
-
-def _errors(todo: Sequence["Job"], count: int, quiet: bool, tensorboard: bool) -> dict[Path, str]:
-    """Do every job; gives the reasons of those that failed, by folder."""
-    from collegium.utils.signals import GracefulInterrupt
-
-    try:
-        with GracefulInterrupt():
-            return dict(_carry_out(todo, count, quiet, tensorboard))
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; the same command continues it") from None
 
 
 def _common(base: Run) -> Json:
@@ -124,8 +112,8 @@ def _common(base: Run) -> Json:
 
 def _write(table: Comparison, out: Path) -> None:
     write_whole(out / "compare.json", (json.dumps(table, indent=2) + "\n").encode())
-    write_whole(out / "compare.md", markdown(table).encode())
-    write_whole(out / "compare.csv", comma_separated(table).encode())
+    write_whole(out / "compare.md", comparison.markdown(table).encode())
+    write_whole(out / "compare.csv", comparison.comma_separated(table).encode())
 
 
 def _check_counts(seeds: int, jobs: int | None) -> None:
@@ -133,21 +121,15 @@ def _check_counts(seeds: int, jobs: int | None) -> None:
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise RequestError("--seeds and --jobs must be at least 1")
     if jobs is not None and jobs > _MOST_BY_CORE * cores:
-        raise RequestError(
-            f"--jobs {jobs}: every job is a process with libraries and data of its own, and this "
-            f"machine has {cores} cores; give at most {_MOST_BY_CORE * cores}"
-        )
+        why = f"each is a process with libraries and data of its own, on {cores} cores here"
+        raise RequestError(f"--jobs {jobs}: {why}; give at most {_MOST_BY_CORE * cores}")
 
 
 def _cores(base: Run) -> int:
-    alone = base.machine.accelerator in ("auto", "cpu") and base.machine.devices == 1
-    return (os.cpu_count() or 1) if alone and not _has_accelerator() else 1
-
-
-def _has_accelerator() -> bool:
     import torch
 
-    return torch.accelerator.is_available()
+    one = base.machine.accelerator in ("auto", "cpu") and base.machine.devices == 1
+    return (os.cpu_count() or 1) if one and not torch.accelerator.is_available() else 1
 
 
 def _jobs(base: Run, rows: Sequence[MethodSpec], seed: int, out: Path, count: int) -> Iterator[Job]:
@@ -187,22 +169,18 @@ def _check_same(job: Job) -> None:
     refuse_edited(str(job.folder), record.run)
     if now["options"].get("teacher", "") is None:  # chosen by the run itself
         now["options"]["teacher"] = was["options"].get("teacher")
+    problem, advice = "", "choose another --out"
     if differ := differences(was, now, names=True):
-        earlier = was["options"].get("label_weight", 1.0) is None
-        kept = ", or continue with --label-weight None" if earlier else ""
-        raise FolderError(
-            f"{job.folder} was run with other options: {'; '.join(differ)}; choose another "
-            f"--out{kept}"
-        )
-    if changed := other_code(was, {"code": _code_now(job.run)}):
-        raise FolderError(
-            f"{job.folder} was run with other code of {'; '.join(changed)}; choose another --out"
-        )
-    if changes := in_words(was.get("changes", ())):
-        raise FolderError(
-            f"{job.folder} was changed while it ran ({'; '.join(changes)}), so it is not what a "
-            "new run would be; choose another --out"
-        )
+        problem = f"was run with other options: {'; '.join(differ)}"
+        if was["options"].get("label_weight", 1.0) is None:
+            advice += ", or continue with --label-weight None"
+    elif changed := other_code(was, {"code": _code_now(job.run)}):
+        problem = f"was run with other code of {'; '.join(changed)}"
+    elif changes := in_words(was.get("changes", ())):
+        while_running = "; ".join(changes)
+        problem = f"was changed while it ran ({while_running}): a new run would not be the same"
+    if problem:
+        raise FolderError(f"{job.folder} {problem}; {advice}")
 
 
 def _code_now(run: Run) -> Json:
@@ -222,46 +200,38 @@ def _carry_out(
     from collegium.utils.progress import Display
 
     display = Display(quiet, "compare")
-    left = [job for job in todo if not _is_finished(job)]
+    left = [job for job in todo if not finished(job.folder)]
     display.say(f"{len(todo)} runs, {len(todo) - len(left)} of them finished already")
     for note in notes_on(todo[0].run.machine):
         display.say(note)
     attempt = functools.partial(_attempt, tensorboard)
-    if count == 1 or len(left) < 2:
-        yield from _failures(left, map(attempt, left), display)
-        return
+    several = count > 1 and len(left) > 1
     try:
-        yield from _failures(left, in_processes(attempt, left, count), display)
+        results = in_processes(attempt, left, count) if several else map(attempt, left)
+        yield from _failures(left, results, display)
     except BrokenProcessPool:
-        unfinished = (job for job in left if not _is_finished(job))
         died = "its process died (out of memory?); the same command continues it"
-        yield from ((job.folder, died) for job in unfinished)
+        yield from ((job.folder, died) for job in left if not finished(job.folder))
 
 
 def _failures(
     todo: Sequence[Job], results: Iterator[str | None], display: "Display"
 ) -> Iterator[tuple[Path, str]]:
     for place, (job, problem) in enumerate(zip(todo, results, strict=True), 1):
+        title = f"{place}/{len(todo)} {job.row}, seed {job.run.seed}"
         if problem:
-            result = f" failed: {problem}"
-        else:
-            result = f": {100 * Record(job.folder).answer()['accuracy_last']:.2f} %"
-        display.say(f"{place}/{len(todo)} {job.row}, seed {job.run.seed}{result}")
-        if problem:
+            display.say(f"{title} failed: {problem}")
             yield job.folder, problem
-
-
-def _is_finished(job: Job) -> bool:
-    return finished(job.folder)
+        else:
+            display.say(f"{title}: {100 * Record(job.folder).answer().accuracy_last:.2f} %")
 
 
 def _attempt(tensorboard: bool, job: Job) -> str | None:
     """Run it, or continue it; gives the reason where it cannot."""
     try:
         there = Record(job.folder).holds_run()
-        label = f"{job.row}, seed {job.run.seed}"
-        how: Any = {"quiet": True, "label": label, "tensorboard": tensorboard}
-        execute(job.run, job.folder, resume=there, **how)
+        how: Any = {"quiet": True, "label": f"{job.row}, seed {job.run.seed}"}
+        execute(job.run, job.folder, resume=there, tensorboard=tensorboard, **how)
     except Interrupted:
         raise KeyboardInterrupt from None
     except CollegiumError as error:

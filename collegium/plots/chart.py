@@ -6,7 +6,7 @@ differ in their dashes too. Colours are CSS variables, so one drawing serves dar
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -23,6 +23,8 @@ CROWD = 8
 _WIDTH, _HEIGHT, _LETTER = 460.0, 280.0, 7.9
 """Size of the drawing, and width of a letter on a phone, where text is relatively larger."""
 _RIGHT, _BOTTOM, _ROW = 450.0, 238.0, 15.0
+_LEVELS = [f'stroke="var(--ink)" stroke-dasharray="{dash}"' for dash in ("2 2", "6 2")]
+"""Looks of the lines to compare with."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,11 @@ class Axis:
         steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else range(1, 10)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         places = [nice * 10.0**power for power in range(first, last + 1) for nice in steps]
-        kept: list[float] = []
+        chosen: list[float] = []
         for value in (value for value in places if self.low <= value <= self.high):
-            if not kept or self.part(value) - self.part(kept[-1]) > _APART:
-                kept.append(value)
-        return kept
+            if not chosen or self.part(value) - self.part(chosen[-1]) > _APART:
+                chosen.append(value)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -137,135 +139,105 @@ class Chart(AbstractFigure):
 
     Attributes:
         key: its name on a page.
-        title: the quantity it shows.
+        name: the quantity it shows.
         x: the horizontal axis.
         y: the vertical axis.
         lines: series, drawn as lines; the page's script shows their values.
         marks: single points.
         levels: horizontal lines to compare with, by name.
-        note: how to read it.
+        about: how to read it.
         percent: whether lines and levels are parts of 1, shown as percentages.
         steps: draw lines as the steps of a histogram.
     """
 
     key: str
-    title: str
+    name: str
     x: Axis
     y: Axis
     lines: tuple[Line, ...] = ()
     marks: tuple[Mark, ...] = ()
     levels: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
+    about: str = ""
     percent: bool = False
     steps: bool = False
+    size: tuple[float, float] = (_WIDTH, _HEIGHT)
 
-    @property
-    def name(self) -> str:
-        """Its title."""
-        return self.title
-
-    @property
-    def about(self) -> str:
-        """How to read it."""
-        return self.note
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """Width and height."""
-        return _WIDTH, _HEIGHT
-
-    def svg(self) -> str:
-        """The drawing as an SVG element for a page."""
-        parts = [*self._axes(), *self._levels(), *self._joined(), *self._paths(), *self._points()]
-        size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}"'
-        start = f'<svg role="img" aria-label="{escape(self.title)}" {size}>'
-        return "".join((start, *parts, *self._legend(), "</svg>"))
+    def parts(self) -> Iterator[str]:
+        """The SVG elements, the legend last."""
+        yield from self._axes()
+        for look, value in zip(_LEVELS, self.levels.values(), strict=False):
+            _, y = self._at(self.x.low, self._shown(value))
+            yield f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {look}/>'
+        yield from self._joined()
+        for place, line in enumerate(self.lines):
+            yield f'<path d="{self._path(line)}"{_stroke(place)}/>'
+        yield from self._points()
+        for text, shape, x, row in self._legend():
+            move = f'<g transform="translate({x:.1f} {8 + _ROW * row})" fill="none">'
+            yield f"{move}{shape}{svg_text(text, 26.0, 4.0)}</g>"
 
     def numbers(self) -> dict[str, Any]:
         """The data that the page's script needs to show values: series, and the position of x."""
         ends = (self._left / _WIDTH, _RIGHT / _WIDTH, self.x.low, self.x.high)
-        return {
-            "percent": self.percent,
-            "frame": [_short(value) for value in ends],
-            "lines": [
-                {"name": line.name, "x": list(line.x), "y": [_short(v) for v in line.y]}
-                for line in self.lines
-            ],
-        }
+        lines = [
+            {"name": line.name, "x": list(line.x), "y": [_short(value) for value in line.y]}
+            for line in self.lines
+        ]
+        return {"percent": self.percent, "frame": [_short(end) for end in ends], "lines": lines}
 
     @property
     def _left(self) -> float:
         longest = max((len(text) for _, text in self.y.ticks()), default=0)
         return 12 + (16 if self.y.label else 0) + _LETTER * longest
 
-    def _entries(self) -> list[tuple[str, str]]:
-        """Names of the legend and the strokes or shapes beside them, at 0, 0."""
-        found = [(ln.name, f'<path d="M0 0H20"{_stroke(n)}/>') for n, ln in enumerate(self.lines)]
-        dots = '<path d="M0 0H20" stroke="var(--ink)" stroke-dasharray="{}"/>'
-        marks = (dots.format(dash) for dash in ("2 2", "6 2"))
-        found += list(zip(self.levels, marks, strict=False))
-        kinds = {mark.kind: mark for mark in sorted(self.marks, key=lambda mark: mark.size)}
-        order = dict.fromkeys(mark.kind for mark in self.marks)
-        return found + [(kind, _shape(kinds[kind], 10.0, 0.0)) for kind in order]
+    @property
+    def _top(self) -> float:
+        return 8 + _ROW * (1 + max((row for *_, row in self._legend()), default=0))
 
-    def _rows(self) -> list[list[tuple[str, str, float]]]:
-        """The legend in rows: name, shape and width of each entry."""
-        rows: list[list[tuple[str, str, float]]] = [[]]
+    def _entries(self) -> Iterator[tuple[str, str]]:
+        """Names of the legend and the strokes or shapes beside them, at 0, 0."""
+        for place, line in enumerate(self.lines):
+            yield line.name, f'<path d="M0 0H20"{_stroke(place)}/>'
+        for name, look in zip(self.levels, _LEVELS, strict=False):
+            yield name, f'<path d="M0 0H20" {look}/>'
+        largest = {mark.kind: mark for mark in sorted(self.marks, key=lambda mark: mark.size)}
+        for kind in dict.fromkeys(mark.kind for mark in self.marks):
+            yield kind, _shape(largest[kind], 10.0, 0.0)
+
+    def _legend(self) -> list[tuple[str, str, float, int]]:
+        """Text, shape, position and row of each entry; one that does not fit begins a row."""
+        placed, x, row = [], self._left, 0
         for name, shape in self._entries():
             text = shorten(name, 28)
             width = 40 + _LETTER * len(text)
-            if rows[-1] and self._left + sum(e[2] for e in rows[-1]) + width > _RIGHT + 8:
-                rows.append([])
-            rows[-1].append((text, shape, width))
-        return rows
-
-    @property
-    def _top(self) -> float:
-        return 8.0 + _ROW * len(self._rows())
-
-    def _legend(self) -> list[str]:
-        found = []
-        for row, entries in enumerate(self._rows()):
-            x = self._left
-            for text, shape, width in entries:
-                move = f'<g transform="translate({x:.1f} {8 + _ROW * row})" fill="none">'
-                found.append(f"{move}{shape}{svg_text(text, 26.0, 4.0)}</g>")
-                x += width
-        return found
+            if x > self._left and x + width > _RIGHT + 8:
+                x, row = self._left, row + 1
+            placed.append((text, shape, x, row))
+            x += width
+        return placed
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         across = self._left + self.x.part(x) * (_RIGHT - self._left)
         return across, _BOTTOM - self.y.part(y) * (_BOTTOM - self._top)
 
-    def _axes(self) -> list[str]:
-        found, grid = [], 'stroke="var(--grid)"'
+    def _axes(self) -> Iterator[str]:
+        left, top, grid = self._left, self._top, 'stroke="var(--grid)"'
         for value, text in self.x.ticks():
             x, _ = self._at(value, self.y.low)
-            found.append(f'<path d="M{x:.1f} {self._top:.1f}V{_BOTTOM}" {grid}/>')
-            found.append(svg_text(text, x, _BOTTOM + 15, "middle"))
+            yield f'<path d="M{x:.1f} {top:.1f}V{_BOTTOM}" {grid}/>'
+            yield svg_text(text, x, _BOTTOM + 15, "middle")
         for value, text in self.y.ticks():
             _, y = self._at(self.x.low, value)
-            found.append(f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {grid}/>')
-            found.append(svg_text(text, self._left - 5, y + 4, "end"))
-        frame = f"M{self._left:.1f} {self._top:.1f}V{_BOTTOM}H{_RIGHT}"
-        found.append(f'<path d="{frame}" fill="none" stroke="var(--soft)"/>')
-        found.append(svg_text(self.x.label, (self._left + _RIGHT) / 2, _HEIGHT - 8, "middle"))
-        turned = f'transform="translate(12 {(self._top + _BOTTOM) / 2:.1f}) rotate(-90)"'
-        return [*found, f"<g {turned}>{svg_text(self.y.label, 0.0, 0.0, 'middle')}</g>"]
-
-    def _levels(self) -> list[str]:
-        found = []
-        for dash, value in zip(("2 2", "6 2"), self.levels.values(), strict=False):
-            _, y = self._at(self.x.low, self._shown(value))
-            look = f'stroke="var(--ink)" stroke-dasharray="{dash}"'
-            found.append(f'<path d="M{self._left:.1f} {y:.1f}H{_RIGHT}" {look}/>')
-        return found
+            yield f'<path d="M{left:.1f} {y:.1f}H{_RIGHT}" {grid}/>'
+            yield svg_text(text, left - 5, y + 4, "end")
+        frame = f"M{left:.1f} {top:.1f}V{_BOTTOM}H{_RIGHT}"
+        yield f'<path d="{frame}" fill="none" stroke="var(--soft)"/>'
+        yield svg_text(self.x.label, (left + _RIGHT) / 2, _HEIGHT - 8, "middle")
+        turned = f'transform="translate(12 {(top + _BOTTOM) / 2:.1f}) rotate(-90)"'
+        yield f"<g {turned}>{svg_text(self.y.label, 0.0, 0.0, 'middle')}</g>"
 
     def _shown(self, value: float) -> float:
         return 100 * value if self.percent else value
-
-    def _paths(self) -> list[str]:
-        return [f'<path d="{self._path(ln)}"{_stroke(n)}/>' for n, ln in enumerate(self.lines)]
 
     def _path(self, line: Line) -> str:
         """The line's path: values that are not finite leave a gap, a single point is a dot."""
@@ -280,60 +252,55 @@ class Chart(AbstractFigure):
             pen = "L"
         return f"{parts[0]}h.01" if len(parts) == 1 else "".join(parts)
 
-    def _joined(self) -> list[str]:
+    def _joined(self) -> Iterator[str]:
         """Thin lines between the marks of one row, where the rows have names."""
-        found = []
         for place in range(len(self.y.names)):
             ends = [self._at(m.x, m.y) for m in self.marks if m.y == place]
             if len(ends) > 1:
                 (x, y), (other, _) = ends[0], ends[-1]
-                found.append(f'<path d="M{x:.1f} {y:.1f}H{other:.1f}" stroke="var(--soft)"/>')
-        return found
+                yield f'<path d="M{x:.1f} {y:.1f}H{other:.1f}" stroke="var(--soft)"/>'
 
-    def _points(self) -> list[str]:
-        found = []
+    def _points(self) -> Iterator[str]:
         for mark in self.marks:
             x, y = self._at(mark.x, mark.y)
             tip = f"<title>{escape(mark.tip)}</title>"
-            found.append(f'<g class="mark">{tip}{_shape(mark, x, y)}</g>')
+            yield f'<g class="mark">{tip}{_shape(mark, x, y)}</g>'
             if mark.name and len(self.marks) <= CROWD:
-                end = x > 0.7 * _WIDTH
-                beside = (x - 9 if end else x + 9, y - 6, "end" if end else "start")
-                found.append(svg_text(shorten(mark.name, 18), *beside))
-        return found
+                beside = (x - 9, y - 6, "end") if x > 0.7 * _WIDTH else (x + 9, y - 6, "start")
+                yield svg_text(shorten(mark.name, 18), *beside)
 
 
 def draw(
     key: str,
-    title: str,
-    lines: Sequence[Line],
+    name: str,
+    lines: Iterable[Line],
     *,
     x: str = "epoch",
     y: str = "",
-    note: str = "",
-    percent: bool = False,
     levels: Mapping[str, float] | None = None,
-    steps: bool = False,
-) -> Chart:
-    """A line chart whose axes contain all lines.
+    percent: bool = False,
+    **look: Any,
+) -> Chart | None:
+    """A line chart whose axes contain all lines; None where no line has a value.
 
     Args:
         key: its name on a page.
-        title: the quantity it shows.
-        lines: the series.
+        name: the quantity it shows.
+        lines: the series; those without values are left out.
         x: label of the horizontal axis.
         y: label of the vertical axis.
-        note: how to read it.
-        percent: values are parts of 1, shown as percentages.
         levels: horizontal lines to compare with, by name.
-        steps: draw the steps of a histogram.
+        percent: values are parts of 1, shown as percentages.
+        **look: further attributes of `Chart`.
     """
-    named = dict(levels or {})
-    values = [*(v for line in lines for v in line.y), *named.values()]
-    places = [place for line in lines for place in line.x]
-    across = Axis.around(x, places, 0.03, whole=x == "epoch")
-    up = Axis.around(y, [100 * v if percent else v for v in values], 0.06)
-    return Chart(key, title, across, up, tuple(lines), (), named, note, percent, steps)
+    drawn = tuple(line for line in lines if len(line.x))
+    if not drawn:
+        return None
+    levels = levels or {}
+    values = [*(value for line in drawn for value in line.y), *levels.values()]
+    across = Axis.around(x, [place for line in drawn for place in line.x], 0.03, whole=x == "epoch")
+    up = Axis.around(y, [100 * value if percent else value for value in values], 0.06)
+    return Chart(key, name, across, up, drawn, levels=levels, percent=percent, **look)
 
 
 def shorten(name: str, letters: int) -> str:

@@ -1,9 +1,8 @@
 """The figures of a run, for any class that provides its numbers."""
 
-import abc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from collegium.errors import FolderError, UnknownNameError
 from collegium.plots import plots, words
 from collegium.plots.chart import Chart
-from collegium.plots.figure import AbstractFigure
 from collegium.plots.heat import Heat
 from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
 from collegium.plots.notebook import card
@@ -24,7 +22,7 @@ _FEW = "fewer than two teachers have weights so far"
 _EARLY = "the run did not get there"
 
 
-class AbstractDrawing(abc.ABC):
+class AbstractDrawing(Protocol):
     """Figures of a run: each shows itself in a notebook, and `save` writes it as SVG.
 
     Each raises `FolderError` with the reason where its numbers are missing.
@@ -33,30 +31,24 @@ class AbstractDrawing(abc.ABC):
     folder: Path
 
     @property
-    @abc.abstractmethod
     def run(self) -> dict[str, Any]:
         """run.json."""
 
     @property
-    @abc.abstractmethod
     def teachers(self) -> Sequence[dict[str, Any]]:
         """teachers.json."""
 
     @property
-    @abc.abstractmethod
     def weights(self) -> dict[str, NDArray[Any]]:
         """weights.npz; empty where there is none."""
 
     @property
-    @abc.abstractmethod
     def predictions(self) -> dict[str, NDArray[Any]]:
         """predictions.npz; empty where there is none."""
 
-    @abc.abstractmethod
     def metrics(self, split: str | None = None) -> Sequence[dict[str, Any]]:
         """The lines of metrics.jsonl, of one split or all."""
 
-    @abc.abstractmethod
     def found(self) -> dict[str, Any]:
         """summary.json; empty while the run is not finished."""
 
@@ -87,14 +79,13 @@ class AbstractDrawing(abc.ABC):
 
     def plot_distribution(self) -> Chart:
         """Histogram of each teacher's weights over the training examples."""
-        arrays = self.weights
-        weights_NT = arrays.get("weights", np.empty((0, 0)))
-        chart = plots.distribution_chart(weights_NT, names_in(arrays, "teachers"))
+        weights_NT = self.weights.get("weights", np.empty((0, 0)))
+        chart = plots.distribution_chart(weights_NT, names_in(self.weights, "teachers"))
         return self._required(chart, self._late(_FEW))
 
     def plot_correctness(self) -> Chart:
         """Mean weight of each teacher where it is right, and where it is wrong."""
-        chart = plots.correctness_of(self.predictions, self._teacher_names())
+        chart = plots.correctness_chart(self.predictions, self._teacher_names())
         return self._required(chart, self._late(_FEW))
 
     def plot_classes(self) -> Heat:
@@ -117,15 +108,15 @@ class AbstractDrawing(abc.ABC):
         names = self._teacher_names()
         if teacher is not None and teacher not in names:
             raise UnknownNameError("teacher", teacher, names)
-        kept = self._required(self.predictions, _EARLY)
-        other_N = kept["labels"] if teacher is None else kept["teachers"][names.index(teacher)]
-        classes = names_in(kept, "classes")
-        return Heat(confusion_matrix(teacher or "the truth", other_N, kept["student"], classes))
+        arrays = self._required(self.predictions, _EARLY)
+        other_N = arrays["teachers"][names.index(teacher)] if teacher else arrays["labels"]
+        classes = names_in(arrays, "classes")
+        return Heat(confusion_matrix(teacher or "the truth", other_N, arrays["student"], classes))
 
     def plot_agreement(self) -> Heat:
         """How often each two of truth, student and teachers give the same class."""
-        kept = self._required(self.predictions, _EARLY)
-        return Heat(agreement_matrix(self._teacher_names(), kept))
+        arrays = self._required(self.predictions, _EARLY)
+        return Heat(agreement_matrix(self._teacher_names(), arrays))
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
@@ -160,9 +151,8 @@ class AbstractDrawing(abc.ABC):
 
         answer = part(self._answer) or "This run has no summary."
         table = part(self._teachers_table) if part(lambda: self.teachers) else None
-        made = [part(self.plot_accuracy)]
-        made += [part(self.plot_weights)] if table else []
-        figures: list[AbstractFigure] = [figure for figure in made if figure is not None]
+        made = [part(self.plot_accuracy), part(self.plot_weights) if table else None]
+        figures = [figure for figure in made if figure]
         return card(str(self.folder), answer, table, figures, list(dict.fromkeys(problems)))
 
     def _answer(self) -> str:
@@ -170,16 +160,12 @@ class AbstractDrawing(abc.ABC):
         if ends:
             return words.about_one(self.run, ends)
         lines = self.metrics()
-        done = max((line["epoch"] + 1 for line in lines), default=0)
-        epochs = int(self.run.get("optimisation", {}).get("epochs", done))
-        last = lines[-1] if lines else None
-        return words.about_unfinished((done, epochs), last, "this run is not finished")
+        epochs = words.epochs_of(self.run, lines)
+        return words.about_unfinished(epochs, lines[-1:], "this run is not finished")
 
     def _teachers_table(self) -> Table:
-        ends, train = self.found(), self.metrics("train")
-        numbers = (train[-1] if train else {}) | ends
-        split = str(ends.get("split", "validation"))
-        return teachers_table(self.teachers, numbers, self.teacher_accuracy(), split)
+        train = self.metrics("train")
+        return teachers_table(self.teachers, train[-1] if train else {}, self.found())
 
 
 def names_in(arrays: dict[str, NDArray[Any]], key: str) -> Sequence[str]:

@@ -34,15 +34,11 @@ def class_matrix(
     sums = [np.bincount(place, weights_NT[:, t]) for t in range(len(names))]
     means = np.stack(sums, axis=1) / counts[:, None]
     chosen, note = _varied(means)
-    return heat(
-        "Mean weight by class",
-        means[chosen],
-        [class_name(classes, int(present[row])) for row in chosen],
-        names,
-        axes="class / teacher",
-        note=f"Over the training examples of the last epoch.{note}",
-        scale=Scale(0.0, float(max(means.max(), 1e-9))),
-    )
+    rows = [class_name(classes, int(present[row])) for row in chosen]
+    note = f"Over the training examples of the last epoch.{note}"
+    scale = Scale(0.0, float(max(means.max(), 1e-9)))
+    look: Any = {"axes": "class / teacher", "note": note, "scale": scale}
+    return heat("Mean weight by class", means[chosen], rows, names, **look)
 
 
 def _varied(means: NDArray[Any]) -> tuple[NDArray[Any], str]:
@@ -75,16 +71,9 @@ def confusion_matrix(
     np.add.at(counts, (other_N[known_N], student_N[known_N]), 1)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [class_name(classes, label) for label in range(size)]
-    return heat(
-        f"Student against {name}",
-        np.where(counts > 0, 100 * parts, np.nan),
-        names,
-        names,
-        axes=f"rows: {name}; columns: the student",
-        form="{:.0f}",
-        scale=Scale(0.0, 100.0),
-        counts=counts,
-    )
+    percent, axes = np.where(counts > 0, 100 * parts, np.nan), f"rows: {name}; columns: the student"
+    look: Any = {"axes": axes, "form": "{:.0f}", "scale": Scale(0.0, 100.0), "counts": counts}
+    return heat(f"Student against {name}", percent, names, names, **look)
 
 
 def commonest_confusions(
@@ -115,25 +104,18 @@ def commonest_confusions(
     return Table.of(rows, columns, "Where the student differs", note)
 
 
-def agreement_matrix(teachers: Sequence[str], kept: Mapping[str, NDArray[Any]]) -> Table:
+def agreement_matrix(teachers: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> Table:
     """How often each pair of truth, student and teachers agrees, where both know the class.
 
     Args:
         teachers: their names.
-        kept: arrays of predictions.npz.
+        arrays: those of predictions.npz.
     """
     names = ["truth", "student", *teachers]
-    classes_WN = np.stack([kept["labels"], kept["student"], *kept["teachers"]])
+    classes_WN = np.stack([arrays["labels"], arrays["student"], *arrays["teachers"]])
     known = (classes_WN[:, None] >= 0) & (classes_WN[None] >= 0)
     equal = (classes_WN[:, None] == classes_WN[None]) & known
     same = 100 * equal.sum(axis=2) / np.maximum(known.sum(axis=2), 1)
     apart = same[~np.eye(len(same), dtype=bool)]
-    return heat(
-        "Agreement",
-        same,
-        names,
-        names,
-        axes="same class, % of the evaluation split",
-        form="{:.1f}",
-        scale=Scale(float(apart.min()), 100.0),
-    )
+    axes, scale = "same class, % of the evaluation split", Scale(float(apart.min()), 100.0)
+    return heat("Agreement", same, names, names, axes=axes, form="{:.1f}", scale=scale)

@@ -21,79 +21,67 @@ def accuracy_chart(metrics: Lines, teachers: Mapping[str, float]) -> Chart | Non
         metrics: lines of any split.
         teachers: accuracy of each, 0..1.
     """
-    lines = [
-        Line(split, *_column(metrics, "accuracy", split))
-        for split in ("train", "validation", "test")
-    ]
-    lines = [line for line in lines if len(line.x)]
-    if not lines:
-        return None
-    levels = {}
-    if teachers:
-        best, worst = max(teachers, key=teachers.__getitem__), min(teachers.values())
-        levels["best teacher"] = teachers[best]
-        if len(teachers) > 1 and worst < teachers[best]:
-            levels["worst teacher"] = worst
+    splits = ("train", "validation", "test")
+    lines = [Line(split, *_column(metrics, "accuracy", split)) for split in splits]
+    best, worst = max(teachers.values(), default=0.0), min(teachers.values(), default=0.0)
+    levels = {"best teacher": best} if teachers else {}
+    levels |= {"worst teacher": worst} if worst < best else {}
     note = "Training accuracy is measured on the augmented views."
-    title = "Accuracy"
-    return draw("accuracy", title, lines, y="accuracy, %", note=note, percent=True, levels=levels)
+    look: Any = {"percent": True, "levels": levels, "about": note}
+    return draw("accuracy", "Accuracy", lines, y="accuracy, %", **look)
 
 
 def loss_chart(metrics: Lines) -> Chart | None:
     """Every term of the loss by epoch, and the total; all hint losses are one line."""
     train = _of_split(metrics, "train")
     terms = _names(train, "loss.")
-    plain = [name for name in terms if not name.startswith("hint.")]
     lines = [Line("sum", *_column(train, "loss"))] if len(terms) > 1 else []
+    plain = (name for name in terms if not name.startswith("hint."))
     lines += [Line(name, *_column(train, f"loss.{name}")) for name in plain]
-    hints = [name for name in terms if name.startswith("hint.")]
-    if hints:
-        keys = [f"loss.{name}" for name in hints]
-        rows = [line for line in train if any(key in line for key in keys)]
-        total = [sum(line.get(key, 0.0) for key in keys) for line in rows]
-        lines.append(Line("hints", [line["epoch"] + 1.0 for line in rows], total))
+    hints = [f"loss.{name}" for name in terms if name.startswith("hint.")]
+    rows = [line for line in train if any(key in line for key in hints)]
+    total = [sum(line.get(key, 0.0) for key in hints) for line in rows]
+    lines.append(Line("hints", _epochs(rows), total))
     note = "Terms include their weights in the loss: they add up to the sum."
-    return _curves("loss", "Loss, by term", lines, "mean over examples", note)
+    return draw("loss", "Loss, by term", lines, y="mean over examples", about=note)
 
 
 def hint_chart(metrics: Lines) -> Chart | None:
     """The hint losses by pair of teacher and layer."""
     lines, left = _lines(metrics, "loss.hint.")
-    note = "Distance of the student's features, through a regressor, from each teacher's."
-    return _curves("hints", "Hint losses, by pair", lines, "scaled loss", note + left)
+    note = "Distance of the student's features, through a regressor, from each teacher's." + left
+    return draw("hints", "Hint losses, by pair", lines, y="scaled loss", about=note)
 
 
 def gradient_chart(metrics: Lines) -> Chart | None:
-    """Each term's share of the student's gradient."""
+    """Each term's share of the student's gradient; None where there is one term."""
     lines, left = _lines(metrics, "gradient_share.")
     note = "By norm, on a few examples at each epoch's end: how much each term moves the student."
-    note += left
-    if len(lines) < 2:
-        return None
-    return draw(
-        "gradients", "Gradient shares, by term", lines, y="share, %", note=note, percent=True
-    )
+    look: Any = {"percent": True, "about": note + left}
+    lines = lines if len(lines) > 1 else []
+    return draw("gradients", "Gradient shares, by term", lines, y="share, %", **look)
 
 
 def weights_chart(metrics: Lines) -> Chart | None:
     """Mean weight of each teacher by epoch."""
     lines, left = _lines(metrics, "weights.")
     note = "The mean over all training examples." + left
-    return _curves("weights", "Mean weight of each teacher", lines, "mean weight", note)
+    return draw("weights", "Mean weight of each teacher", lines, y="mean weight", about=note)
 
 
 def entropy_chart(metrics: Lines) -> Chart | None:
     """Entropy of the weights, and their spread between examples."""
     train = [line for line in _of_split(metrics, "train") if "weights_variance" in line]
-    lines = [Line("entropy", *_column(train, "weights_entropy"))]
     x, variance = _column(train, "weights_variance")
-    lines.append(Line("spread between examples", x, [value**0.5 for value in variance]))
+    lines = [
+        Line("entropy", *_column(train, "weights_entropy")),
+        Line("spread between examples", x, [value**0.5 for value in variance]),
+    ]
     note = (
         "Entropy 1: equal weights; 0: one teacher has all the weight. A spread (standard "
         "deviation) of 0: the weights do not depend on the example."
     )
-    kept = [line for line in lines if len(line.x)]
-    return _curves("entropy", "Entropy and spread of the weights", kept, "0 to 1", note)
+    return draw("entropy", "Entropy and spread of the weights", lines, y="0 to 1", about=note)
 
 
 def distribution_chart(weights_NT: NDArray[Any], names: Sequence[str]) -> Chart | None:
@@ -111,31 +99,32 @@ def distribution_chart(weights_NT: NDArray[Any], names: Sequence[str]) -> Chart 
     for place, name in enumerate(names[:CROWD]):
         counts = np.histogram(weights_NT[:, place].clip(0, 1), edges)[0]
         lines.append(Line(name, middles, (counts / len(weights_NT)).tolist()))
-    title = "Weights over the examples"
     note = f"Share of the examples whose weight lies in each of {BINS} equal bins."
-    x, y = "weight of the example", "examples, %"
-    return draw("distribution", title, lines, x=x, y=y, note=note, percent=True, steps=True)
+    look: Any = {"percent": True, "steps": True, "about": note}
+    look |= {"x": "weight of the example", "y": "examples, %"}
+    return draw("distribution", "Weights over the examples", lines, **look)
 
 
 def correctness_chart(
-    weights_NT: NDArray[Any],
-    right_NT: NDArray[Any],
-    known_NT: NDArray[Any],
-    names: Sequence[str],
+    predictions: Mapping[str, NDArray[Any]], teachers: Sequence[str]
 ) -> Chart | None:
     """Mean weight of each teacher where it is right, and where it is wrong.
 
+    A teacher's examples whose class it does not know are left out.
+
     Args:
-        weights_NT: weight that each teacher would have for each example.
-        right_NT: whether each teacher is right about it.
-        known_NT: whether each teacher knows its class; it is left out where not.
-        names: of the teachers.
+        predictions: arrays of predictions.npz; the chart is None where it has no weights.
+        teachers: names of all teachers, with or without weights.
     """
+    if not {"weights", "heard", "teachers", "labels"} <= predictions.keys():
+        return None
+    names = [str(name) for name in predictions["heard"]]
+    weights_NT, labels_N = predictions["weights"], predictions["labels"]
     if len(names) < 2 or not len(weights_NT):
         return None
-    shown, marks = tuple(names[:CROWD]), []
-    for place, name in enumerate(shown):
-        right, known = right_NT[:, place], known_NT[:, place]
+    classes_TN, marks = predictions["teachers"][[teachers.index(name) for name in names]], []
+    for place, name in enumerate(names[:CROWD]):
+        known, right = classes_TN[place] >= 0, classes_TN[place] == labels_N
         for kind, rows in (("right", right & known), ("wrong", ~right & known)):
             if not rows.any():
                 continue
@@ -145,45 +134,32 @@ def correctness_chart(
             marks.append(Mark(kind, mean, float(place), tip, series=int(wrong), cross=wrong))
     note = "On the evaluation split. A good weighting has the circle to the right of the cross."
     title = "Weight where right, where wrong"
-    return rows_chart("correctness", title, "mean weight", shown, marks, note=note)
-
-
-def correctness_of(kept: Mapping[str, NDArray[Any]], teachers: Sequence[str]) -> Chart | None:
-    """The same from predictions.npz; None where it has no weights.
-
-    Args:
-        kept: its arrays.
-        teachers: names of all teachers, with or without weights.
-    """
-    if not {"weights", "heard", "teachers", "labels"} <= kept.keys():
-        return None
-    active = [str(name) for name in kept["heard"]]
-    classes_NT = kept["teachers"][[teachers.index(name) for name in active]].T
-    right_NT, known_NT = classes_NT == kept["labels"][:, None], classes_NT >= 0
-    return correctness_chart(kept["weights"], right_NT, known_NT, active)
+    return rows_chart("correctness", title, "mean weight", names[:CROWD], marks, note=note)
 
 
 def cost_chart(
-    points: Sequence[tuple[str, str, float, float]], key: str, x: str, title: str
+    points: Mapping[tuple[str, str], tuple[float, float | None]], x: str
 ) -> Chart | None:
-    """Accuracy against a cost, on a logarithmic axis.
+    """Accuracy against a cost, on a logarithmic axis; None for fewer than two points.
 
     Args:
-        points: kind ("student" or "teacher"), name, cost, accuracy 0..1.
-        key: of the chart.
+        points: by kind ("student" or "teacher") and name: a cost, and the accuracy, 0..1, where it
+            is known; points without either are left out.
         x: what the cost is.
-        title: what the chart shows.
     """
-    if not points:
-        return None
     marks = []
-    for kind, name, cost, accuracy in points:
+    for (kind, name), (cost, accuracy) in points.items():
+        if not cost or not accuracy:
+            continue
         tip = f"{name}: {percent(accuracy)}, {cost:,.0f} {x}"
         series = 0 if kind == "student" else 4
         marks.append(Mark(kind, float(cost), 100.0 * accuracy, tip, series, name=name))
+    if len(marks) < 2:
+        return None
     across = Axis.around(x, [mark.x for mark in marks], 0.18, log=True)
     up = Axis.around("accuracy, %", [mark.y for mark in marks], 0.15)
-    return Chart(key, title, across, up, marks=tuple(marks))
+    key = f"cost-{x.replace('/', '-')}"
+    return Chart(key, f"Accuracy against {x}", across, up, marks=tuple(marks))
 
 
 def differences_chart(gaps: Mapping[str, tuple[float, float | None]]) -> Chart | None:
@@ -193,11 +169,9 @@ def differences_chart(gaps: Mapping[str, tuple[float, float | None]]) -> Chart |
         gaps: mean and half of the 95 % interval by name; None for the half where there is one seed.
     """
     names = sorted(gaps, key=lambda name: -gaps[name][0])[:SHOWN_GAPS]
-    marks = [
-        mark for place, name in enumerate(names) for mark in _interval(place, name, gaps[name])
-    ]
-    if not marks:
+    if not names:
         return None
+    marks = [mark for n, name in enumerate(names) for mark in _interval(n, name, gaps[name])]
     left = f" The best {SHOWN_GAPS} of {len(gaps)} are shown." if len(gaps) > SHOWN_GAPS else ""
     note = f"Thin lines: 95 % intervals; one that crosses 0 shows no clear difference.{left}"
     title = "Difference from the student alone"
@@ -227,7 +201,7 @@ def rows_chart(
     """
     across = Axis.around(x, [*include, *(mark.x for mark in marks)], 0.08)
     up = Axis("", len(names) - 0.5, -0.5, names=tuple(names))
-    return Chart(key, title, across, up, marks=tuple(marks), note=note)
+    return Chart(key, title, across, up, marks=tuple(marks), about=note)
 
 
 def _interval(place: int, name: str, gap: tuple[float, float | None]) -> list[Mark]:
@@ -247,19 +221,14 @@ def runs_chart(curves: Mapping[str, Lines]) -> Chart | None:
         curves: lines of metrics by name; where none has a validation split, training's are drawn.
     """
     split = "validation" if any(_of_split(c, "validation") for c in curves.values()) else "train"
-    lines = [Line(n, *_column(c, "accuracy", split)) for n, c in curves.items()]
-    kept = [line for line in lines if len(line.x)]
+    every = (Line(name, *_column(curve, "accuracy", split)) for name, curve in curves.items())
+    lines = [line for line in every if len(line.x)]
     note = f"On the {split} split; the mean over seeds."
-    if len(kept) > CROWD:
-        kept = sorted(kept, key=lambda line: -line.y[-1])[:CROWD]
+    if len(lines) > CROWD:
+        lines = sorted(lines, key=lambda line: -line.y[-1])[:CROWD]
         note += f" The best {CROWD} of {len(curves)} are drawn."
-    if not kept:
-        return None
-    return draw("runs", f"Accuracy on {split}", kept, y="accuracy, %", note=note, percent=True)
-
-
-def _curves(key: str, title: str, lines: Sequence[Line], y: str, note: str) -> Chart | None:
-    return draw(key, title, lines, y=y, note=note) if lines else None
+    look: Any = {"percent": True, "about": note}
+    return draw("runs", f"Accuracy on {split}", lines, y="accuracy, %", **look)
 
 
 def _of_split(metrics: Lines, split: str) -> list[Mapping[str, Any]]:
@@ -275,10 +244,15 @@ def _lines(metrics: Lines, prefix: str) -> tuple[list[Line], str]:
 
 
 def _names(lines: Lines, prefix: str) -> list[str]:
-    found = {key[len(prefix) :]: None for line in lines for key in line if key.startswith(prefix)}
-    return list(found)
+    keys = dict.fromkeys(key for line in lines for key in line if key.startswith(prefix))
+    return [key.removeprefix(prefix) for key in keys]
 
 
 def _column(lines: Lines, key: str, split: str | None = None) -> tuple[list[float], list[float]]:
     rows = [line for line in lines if key in line and split in (None, line.get("split"))]
-    return [line["epoch"] + 1.0 for line in rows], [float(line[key]) for line in rows]
+    return _epochs(rows), [float(line[key]) for line in rows]
+
+
+def _epochs(rows: Lines) -> list[float]:
+    """The epochs as a reader counts them, from 1."""
+    return [row["epoch"] + 1.0 for row in rows]

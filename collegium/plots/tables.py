@@ -81,7 +81,8 @@ class Table:
         >>> Table.of([0.5], {"share": share, "as it is": str}).rows[0][0].text
         '50.00 %'
         """
-        rows = [[_cell(make(item)) for make in columns.values()] for item in items]
+        contents = [[make(item) for make in columns.values()] for item in items]
+        rows = [[Cell(c) if isinstance(c, str) else c for c in row] for row in contents]
         return cls(title, list(columns), rows, note)
 
     @property
@@ -89,10 +90,6 @@ class Table:
         """Of each column whether it holds numbers."""
         places = range(len(self.head))
         return [any(row[place].numeric for row in self.rows) for place in places]
-
-
-def _cell(content: Cell | str) -> Cell:
-    return content if isinstance(content, Cell) else Cell(content)
 
 
 @dataclass(frozen=True)
@@ -132,30 +129,28 @@ def accuracy_of_teachers(
         teachers: rows of teachers.json.
         summary: summary.json; empty while the run is not finished.
     """
-    found = {
-        row["name"]: summary.get(f"accuracy.{row['name']}") if summary else row.get("accuracy")
-        for row in teachers
-    }
+    found = {row["name"]: row.get("accuracy") for row in teachers}
+    if summary:
+        found = {name: summary.get(f"accuracy.{name}") for name in found}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def teachers_table(
-    teachers: Sequence[Mapping[str, Any]],
-    numbers: Mapping[str, Any],
-    accuracy: Mapping[str, float],
-    split: str,
+    teachers: Sequence[Mapping[str, Any]], train: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> Table:
     """Accuracy, size and mean weight of each teacher.
 
     Args:
         teachers: rows of teachers.json.
-        numbers: `weights.TEACHER` and `agreement.TEACHER`, as far as they are known.
-        accuracy: of each, 0 to 1.
-        split: the split that accuracy was measured on.
+        train: the training line of the last epoch; empty before the first.
+        summary: summary.json; empty while the run is not finished.
     """
-    weighted = [key.removeprefix("weights.") for key in numbers if key.startswith("weights.")]
+    numbers, accuracy = {**train, **summary}, accuracy_of_teachers(teachers, summary)
+    weighted = (key.removeprefix("weights.") for key in numbers if key.startswith("weights."))
+    series = {name: place for place, name in enumerate(weighted)}
+    split = summary.get("split", "validation")
     columns: Columns = {
-        "teacher": lambda row: _name(str(row["name"]), weighted),
+        "teacher": lambda row: Cell(str(row["name"]), series=series.get(str(row["name"]))),
         "model": lambda row: str(row.get("spec", "")),
         "parameters": lambda row: number(row.get("parameters")),
         f"accuracy, {split}": lambda row: share(accuracy.get(row["name"])),
@@ -166,10 +161,6 @@ def teachers_table(
     note = "Mean weight: over the training examples of the last epoch."
     warnings = [f" {row['name']}: {found}." for row in teachers if (found := _forbidden(row))]
     return Table.of(teachers, columns, note=note + "".join(warnings))
-
-
-def _name(name: str, weighted: Sequence[str]) -> Cell:
-    return Cell(name, series=weighted.index(name) if name in weighted else None)
 
 
 def _weight(value: float | None) -> Cell:
@@ -192,7 +183,7 @@ def heat(
     axes: str,
     note: str = "",
     form: str = "{:.2f}",
-    scale: Scale | None = None,
+    scale: Scale = Scale(),
     counts: NDArray[Any] | None = None,
 ) -> Table:
     """A matrix as a table whose cells are coloured by value; NaN is an empty cell.
@@ -208,7 +199,6 @@ def heat(
         scale: of the colours; by default 0 to 1.
         counts: shown in the tips beside the values.
     """
-    scale = scale or Scale()
 
     def cell(row: int, column: int) -> Cell:
         value = float(values[row, column])
@@ -227,12 +217,11 @@ def heat(
 
 def colours() -> list[tuple[str, str]]:
     """Background and ink of each level: viridis, which brightens evenly and prints in grey."""
-    known = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
-    places = np.linspace(0, len(known) - 1, LEVELS + 1)
-    mixed = np.stack([np.interp(places, range(len(known)), part) for part in known.T], axis=1)
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in _VIRIDIS.split()])
+    places = np.linspace(0, len(anchors) - 1, LEVELS + 1)
+    mixed = [np.interp(places, range(len(anchors)), part).tolist() for part in anchors.T]
     found = []
-    for red, green, blue in mixed.tolist():
-        bright = 0.3 * red + 0.6 * green > 0.38 * 255
-        colour = f"#{round(red):02x}{round(green):02x}{round(blue):02x}"
-        found.append((colour, "#000" if bright else "#fff"))
+    for red, green, blue in zip(*mixed, strict=True):
+        ink = "#000" if 0.3 * red + 0.6 * green > 0.38 * 255 else "#fff"
+        found.append((f"#{round(red):02x}{round(green):02x}{round(blue):02x}", ink))
     return found

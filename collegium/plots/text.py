@@ -4,12 +4,9 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from collegium.plots.tables import Table
-
-if TYPE_CHECKING:
-    from rich.table import Table as Grid
 
 _WIDTH = 160
 """Columns of the text where it does not go to a terminal."""
@@ -61,7 +58,7 @@ def terminal(tables: Sequence[Table], before: str = "", after: Sequence[str] = (
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
 
 
-def _grid(table: Table) -> "Grid":
+def _grid(table: Table) -> Any:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text

@@ -73,18 +73,32 @@ def about_one(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     )
 
 
-def about_unfinished(epochs: tuple[int, int], line: Mapping[str, Any] | None, state: str) -> str:
+def epochs_of(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """The epochs that are done, and those that the run asks for.
+
+    Args:
+        run: run.json.
+        metrics: the lines of metrics.jsonl.
+    """
+    done = max((line["epoch"] + 1 for line in metrics), default=0)
+    return done, int(run.get("optimisation", {}).get("epochs", done))
+
+
+def about_unfinished(
+    epochs: tuple[int, int], metrics: Sequence[Mapping[str, Any]], state: str
+) -> str:
     """The state of a run without a result, in a sentence.
 
     Args:
         epochs: how many are done, and how many there are to be.
-        line: the last of metrics.jsonl, if there is one.
+        metrics: lines of metrics.jsonl; the last is shown.
         state: whether it is running.
 
-    >>> about_unfinished((1, 3), {"accuracy": 0.5, "split": "validation"}, "it was stopped")
+    >>> about_unfinished((1, 3), [{"accuracy": 0.5, "split": "validation"}], "it was stopped")
     'No answer yet: it was stopped, after 1 of 3 epochs; 50.00 % on validation.'
     """
-    reached = f"; {percent(line.get('accuracy'))} on {line.get('split')}" if line else ""
+    last = metrics[-1] if metrics else {}
+    reached = f"; {percent(last.get('accuracy'))} on {last.get('split')}" if last else ""
     return f"No answer yet: {state}, after {epochs[0]} of {epochs[1]} epochs{reached}."
 
 
@@ -105,9 +119,8 @@ def about_difference(
         teachers: their accuracies.
     """
     seeds = sorted(distilled.keys() & alone.keys())
-    first, second = (
-        percent(statistics.fmean(found[seed] for seed in seeds)) for found in (distilled, alone)
-    )
+    means = (statistics.fmean(found[seed] for seed in seeds) for found in (distilled, alone))
+    first, second = map(percent, means)
     doubt = " in one seed, so chance cannot be excluded"
     if gap.half_width is not None:
         span = interval(gap.mean, gap.half_width)

@@ -3,16 +3,17 @@
 import csv
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from collegium.errors import FolderError
+from collegium.plots import text, words
 from collegium.plots.chart import Chart
 from collegium.plots.notebook import card
 from collegium.plots.plots import differences_chart
-from collegium.plots.tables import Cell, Table
+from collegium.plots.tables import Table
 from collegium.records.schema import FlatRecord, declared, parse
 
 Json = dict[str, Any]
@@ -190,11 +191,8 @@ class Comparison(dict[str, Any]):
         return {r["method"]: (r["minus_alone"], r["minus_alone_half_width"]) for r in rows}
 
     def _repr_html_(self) -> str:
-        rows = [[Cell(text) for text in _row_cells(line)] for line in self["rows"]]
-        head = [cell.format(control=self["control"]) for cell in _HEAD]
         chart = differences_chart(self._gaps())
-        shown = [chart] if chart else []
-        return card("Comparison", self["answer"], Table("", head, rows, legend(self)), shown)
+        return card("Comparison", self["answer"], _table(self), [chart] if chart else [])
 
 
 def _is_row(row: Any) -> bool:
@@ -212,38 +210,29 @@ def make_table(rows: Sequence[Outcomes], control: str) -> Json:
         control: name of the row that the others are compared with.
     """
     by_name = {row.name: row for row in rows}
-    return {
-        "control": control,
-        "answer": answer(by_name),
-        "rows": [_row(row, by_name[control], by_name[BASELINE]) for row in rows],
-    }
+    lines = [_row(row, by_name[control], by_name[BASELINE]) for row in rows]
+    return {"control": control, "answer": answer(by_name), "rows": lines}
 
 
 def answer(rows: Mapping[str, Outcomes]) -> str:
     """Whether distillation helped, as a sentence about the best row."""
-    alone = rows[BASELINE].of("accuracy_last")
-    found = {
-        name: gap
-        for name, row in rows.items()
-        if name != BASELINE and (gap := paired(row.of("accuracy_last"), alone)) is not None
-    }
+    question, alone = "Did distillation help?", rows[BASELINE].of("accuracy_last")
+    others = [row for name, row in rows.items() if name != BASELINE]
+    found = {r.name: gap for r in others if (gap := paired(r.of("accuracy_last"), alone))}
     if not found:
-        return (
-            "Did distillation help? Unknown: no seed has both a student alone and a distilled one."
-        )
+        return f"{question} Unknown: no seed has both a student alone and a distilled one."
     best = max(found, key=lambda name: found[name].mean)
     gap = found[best]
-    seeds = f"{gap.n} seed{'s' * (gap.n > 1)}"
+    seeds = words.plural(gap.n, "seed")
     if gap.half_width is None:
         return (
-            f"Did distillation help? {best} is {gap} points from the student alone in {seeds}; "
-            "one seed does not show whether that is chance."
+            f"{question} {best} is {gap} points from the student alone in {seeds}; one seed does "
+            "not show whether that is chance."
         )
     helped = {"better": "Yes", "worse": "No"}.get(gap.verdict, "Unclear")
-    return (
-        f"Did distillation help? {helped}: {best}, the best of {len(found)}, is {gap} points from "
-        f"the student alone (95 % interval, {seeds})."
-    )
+    which = f"{best}, the best of {len(found)}"
+    against = f"the student alone (95 % interval, {seeds})"
+    return f"{question} {helped}: {which}, is {gap} points from {against}."
 
 
 def _row(row: Outcomes, control: Outcomes, alone: Outcomes) -> ComparisonRow:
@@ -260,45 +249,45 @@ def _row(row: Outcomes, control: Outcomes, alone: Outcomes) -> ComparisonRow:
         }
     for key in ("agreement", "ece", "weights_entropy", "images_per_s", "seconds"):
         values[key] = row.mean(key)
-    failures = {str(seed): text for seed, text in row.failures.items()}
-    values |= {"published": row.published, "failures": failures}
-    return ComparisonRow(method=row.name, n=len(last), **values)
+    values["failures"] = {str(seed): reason for seed, reason in row.failures.items()}
+    return ComparisonRow(method=row.name, published=row.published, n=len(last), **values)
 
 
 BEST_TEST = "accuracy_best_test"
 """Key of the best epoch on the test split, where it was requested; optimistic."""
-_HEAD = (
-    "method",
-    "test, last epoch",
-    "n",
-    "minus {control}",
-    "p",
-    "minus alone",
-    "at best validation",
-    "agreement",
-    "ECE",
-    "entropy of weights",
-    "images/s",
-)
 
 
 def markdown(table: Json) -> str:
     """The answer as a sentence, then a table."""
-    head = [cell.format(control=table["control"]) for cell in _HEAD]
-    watched = any(line[BEST_TEST] is not None for line in table["rows"])
-    head += ["best test epoch (optimistic)"] * watched
-    lines = [table["answer"], "", _cells(head), _cells(["---"] * len(head))]
-    lines += [
-        _cells(_row_cells(line) + [_spread(line, BEST_TEST)] * watched) for line in table["rows"]
-    ]
+    best_test = any(line[BEST_TEST] is not None for line in table["rows"])
     failures = [
-        f"- {line['method']}, seed {seed}: {text}"
+        f"- {line['method']}, seed {seed}: {reason}"
         for line in table["rows"]
-        for seed, text in line["failures"].items()
+        for seed, reason in line["failures"].items()
     ]
+    lines = [table["answer"], "", text.markdown(_table(table, best_test))]
     lines += ["", "Failed:", *failures] if failures else []
-    lines += ["", legend(table)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", legend(table), ""])
+
+
+def _table(table: Json, best_test: bool = False) -> Table:
+    """The rows as a table of texts, with the best test epoch on request."""
+    columns: dict[str, Callable[[Json], str]] = {
+        "method": lambda line: line["method"] + " (student alone)" * (line["method"] == BASELINE),
+        "test, last epoch": lambda line: _spread(line, "accuracy_last"),
+        "n": lambda line: str(line["n"]),
+        f"minus {table['control']}": lambda line: _gap(line, "control"),
+        "p": lambda line: _number(line["minus_control_p"], "{:.3f}"),
+        "minus alone": lambda line: _gap(line, "alone"),
+        "at best validation": lambda line: _spread(line, "accuracy_at_best_validation"),
+        "agreement": lambda line: _number(line["agreement"], "{:.1%}"),
+        "ECE": lambda line: _number(line["ece"], "{:.3f}"),
+        "entropy of weights": lambda line: _number(line["weights_entropy"], "{:.3f}"),
+        "images/s": lambda line: _number(line["images_per_s"], "{:,.0f}"),
+    }
+    if best_test:
+        columns["best test epoch (optimistic)"] = lambda line: _spread(line, BEST_TEST)
+    return Table.of(table["rows"], columns, note=legend(table))
 
 
 _LEGEND = (
@@ -312,39 +301,16 @@ _LEGEND = (
 def legend(table: Json) -> str:
     """What the columns mean, and the settings that all rows share."""
     strength = table.get("strength") or {}
-    words = {"temperature": "temperature", "alpha": "alpha", "label_weight": "label weight"}
     shared = [
-        f"{name} {'1 - alpha' if strength[key] is None else f'{strength[key]:g}'}"
-        for key, name in words.items()
+        f"{key.replace('_', ' ')} {'1 - alpha' if strength[key] is None else f'{strength[key]:g}'}"
+        for key in ("temperature", "alpha", "label_weight")
         if key in strength
     ]
     smoothing, weights = table.get("label_smoothing"), table.get("class_weights")
     label = [f"label smoothing {smoothing:g}"] if smoothing else []
     label += ["weights of classes"] if weights else []
-    return (
-        f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}."
-        + f" The label's loss has {' and '.join(label)} in all rows." * bool(label)
-    )
-
-
-def _cells(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _row_cells(line: Json) -> list[str]:
-    return [
-        line["method"] if line["method"] != BASELINE else f"{BASELINE} (student alone)",
-        _spread(line, "accuracy_last"),
-        str(line["n"]),
-        _gap(line, "control"),
-        _number(line["minus_control_p"], "{:.3f}"),
-        _gap(line, "alone"),
-        _spread(line, "accuracy_at_best_validation"),
-        _number(line["agreement"], "{:.1%}"),
-        _number(line["ece"], "{:.3f}"),
-        _number(line["weights_entropy"], "{:.3f}"),
-        _number(line["images_per_s"], "{:,.0f}"),
-    ]
+    rest = f" The label's loss has {' and '.join(label)} in all rows." if label else ""
+    return f"{_LEGEND}{': ' * bool(shared)}{', '.join(shared)}.{rest}"
 
 
 def _spread(line: Json, key: str) -> str:
@@ -366,9 +332,9 @@ def _number(value: float | None, form: str) -> str:
 def comma_separated(table: Json) -> str:
     """CSV with one line for each row, numbers unrounded."""
     keys = [key for key in table["rows"][0] if key != "failures"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*keys, "failures"], lineterminator="\n")
+    written = io.StringIO()
+    writer = csv.DictWriter(written, [*keys, "failures"], lineterminator="\n")
     writer.writeheader()
     for line in table["rows"]:
         writer.writerow({**line, "failures": "; ".join(line["failures"].values())})
-    return text.getvalue()
+    return written.getvalue()

@@ -15,14 +15,16 @@ tensorboard/          the lines of metrics.jsonl as events, only with --tensorbo
 previous/             the replaced run, until the new one has its first checkpoint
 """
 
+import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,8 @@ class Record(AbstractDrawing):
         """
         record = cls(folder)
         if record.holds_run() and not overwrite:
-            raise FolderError(
-                f"{folder} holds a run already; choose another --out, give --overwrite, or resume "
-                f"it: collegium resume {folder}"
-            )
+            advice = f"choose another --out, give --overwrite, or: collegium resume {folder}"
+            raise FolderError(f"{folder} holds a run already; {advice}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if overwrite and record.holds_run():
@@ -108,8 +108,8 @@ class Record(AbstractDrawing):
 
     def _put_aside(self) -> None:
         """Move the run into `previous`, unless it came less far than what is there already."""
-        moving, kept = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
-        if kept.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
+        moving, aside = self.folder / f".{PREVIOUS}.tmp", self.folder / PREVIOUS
+        if aside.exists() and not any(self.path(CHECKPOINT).glob("epoch-*")):
             self._remove()
             return
         self.drop_previous()
@@ -117,7 +117,7 @@ class Record(AbstractDrawing):
         for part in (*PARTS, CHECKPOINT, EVENTS):
             if self.path(part).exists() and not (moving / part).exists():
                 self.path(part).rename(moving / part)
-        moving.rename(kept)
+        moving.rename(aside)
         flush_folder(self.folder)
 
     def _remove(self) -> None:
@@ -190,8 +190,8 @@ class Record(AbstractDrawing):
     def keep_metrics(self, epochs: int) -> None:
         """Remove the lines of epochs that will run again, and of the test split."""
         lines = (line for line in self.metrics() if line.get("split") != "test")
-        kept = [line for line in lines if line.get("epoch") in range(epochs)]
-        content = "".join(json.dumps(line) + "\n" for line in kept)
+        done = (line for line in lines if line.get("epoch") in range(epochs))
+        content = "".join(json.dumps(line) + "\n" for line in done)
         write_whole(self.path(METRICS), content.encode())
 
     def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -267,9 +267,8 @@ class Record(AbstractDrawing):
             raise FolderError(f"{self.path(part)} is damaged: {whose}{key}{value}")
 
     def _check_needed(self, kind: type[FlatRecord], content: Json, part: str, whose: str) -> None:
-        if missing := [key for key in kind.needed if key not in content]:
-            lacks = "no " + ", ".join(missing)
-            raise FolderError(f"{self.path(part)} is damaged: {whose} has {lacks}")
+        if missing := ", ".join(key for key in kind.needed if key not in content):
+            raise FolderError(f"{self.path(part)} is damaged: {whose} has no {missing}")
 
     @property
     def weights(self) -> Arrays:
@@ -292,18 +291,15 @@ def _as_bytes(content: Any) -> bytes:
 
 def _parse(line: str) -> MetricsLine:
     """A line of metrics.jsonl; an empty one where it is damaged."""
-    try:
+    parsed: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         parsed = parse(line)
-    except (ValueError, RecursionError):
-        parsed = None
     whole = isinstance(parsed, dict) and not MetricsLine.wrong_keys(parsed)
     return MetricsLine.read(parsed if whole else {})
 
 
 def next_free(folder: Path) -> Path:
     """The folder, or the first of folder-2, folder-3, ... that holds no run."""
-    candidates: Iterable[Path] = (
-        folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        for number in range(1, 100_000)
-    )
+    others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    candidates = itertools.chain([folder], others)
     return next(path for path in candidates if not Record(path).holds_run())

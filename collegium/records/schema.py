@@ -8,6 +8,7 @@ caller decides whether that is an error or a note.
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,16 +98,13 @@ class FlatRecord(dict[str, Any]):
         """Keys whose values are of another kind than declared; unknown keys are ignored."""
         kinds = {item.start or item.name: item.kind for item in declared(cls)}
         unwritten = {item.name for item in declared(cls) if item.default is None}
-
-        def kind(key: str) -> Any:
+        found = []
+        for key, value in content.items():
             start, dot, _ = key.partition(".")
-            return kinds.get(start + dot, Any)
-
-        return [
-            key
-            for key, value in content.items()
-            if not _fits(value, kind(key)) or (value is None and key in unwritten)
-        ]
+            kind = kinds.get(start + dot, Any)
+            if not _fits(value, kind) or (value is None and key in unwritten):
+                found.append(key)
+        return found
 
 
 @dataclass(frozen=True)
@@ -141,12 +139,11 @@ def declared(cls: type[FlatRecord]) -> tuple[Declared, ...]:
     hints, found = typing.get_type_hints(cls, include_extras=True), []
     for item in fields(cls):  # type: ignore[arg-type]
         hint = hints[item.name]
-        mapping = _note(hint, ByName)
-        if mapping is None:
-            found.append(Declared(item.name, hint, item.default))
-        else:
+        if mapping := _note(hint, ByName):
             kind, start = typing.get_args(hint.__origin__)[1], mapping.prefix or item.name
             found.append(Declared(item.name, kind, MISSING, f"{start}.", mapping.by))
+        else:
+            found.append(Declared(item.name, hint, item.default))
     return tuple(found)
 
 
@@ -171,44 +168,30 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 RUN_KINDS: Mapping[str, Any] = {
-    "data": str,
-    "student": str,
-    "teachers": dict[str, str],
-    "method": str,
-    "options": dict[str, Any],
-    "optimisation": dict[str, Any],
-    "machine": dict[str, Any],
-    "storage": dict[str, Any],
+    **dict.fromkeys(("data", "student", "method", "id"), str),
+    **dict.fromkeys(("teachers", "environment", "identity"), dict[str, str]),
+    **dict.fromkeys(("options", "optimisation", "machine", "storage"), dict[str, Any]),
     "seed": int,
     "validation": float,
     "augment": str | None,
     "views": int | None,
-    "environment": dict[str, str],
-    "identity": dict[str, str],
-    "id": str,
     "changes": list[dict[str, Any]],
 }
 """The kinds of the keys of run.json that a report reads."""
-AXES: Mapping[str, Mapping[str, str]] = {
-    "weights.npz": {"index": "iN", "labels": "iN", "teachers": "UT", "weights": "fNT"},
-    "predictions.npz": {
-        "index": "iM",
-        "labels": "iM",
-        "student": "iM",
-        "teachers": "iTM",
-        "classes": "UC",
-        "heard": "UH",
-        "weights": "fMH",
-    },
-    "examples.npz": {
-        "index": "iK",
-        "images": "uKDXY",
-        "labels": "iK",
-        "teachers": "fKTC",
-        "student": "fKC",
-        "weights": "fKH",
-        "rule": "UK",
-    },
+
+
+def _axes(text: str) -> Mapping[str, str]:
+    return dict(re.findall(r"(\w+):(\w+)", text))
+
+
+AXES = {
+    "weights.npz": _axes("index:iN labels:iN teachers:UT weights:fNT"),
+    "predictions.npz": _axes(
+        "index:iM labels:iM student:iM teachers:iTM classes:UC heard:UH weights:fMH"
+    ),
+    "examples.npz": _axes(
+        "index:iK images:uKDXY labels:iK teachers:fKTC student:fKC weights:fKH rule:UK"
+    ),
 }
 """The kind of each array (i integers, u pixels, f floats, U texts), then its axes."""
 

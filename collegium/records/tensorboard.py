@@ -94,14 +94,11 @@ def written_to(folder: Path, events: bool) -> Iterator[Record]:
         folder: of the run.
         events: whether TensorBoard events are written, too.
     """
-    if not events:
+    if events:
+        with contextlib.closing(EventRecord(folder)) as record:
+            yield record
+    else:
         yield Record(folder)
-        return
-    record = EventRecord(folder)
-    try:
-        yield record
-    finally:
-        record.close()
 
 
 def wants_events(folder: Path, requested: bool, resume: bool) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.plots.matrices import class_name
+from collegium.records.run_folder import EXAMPLES
+from collegium.records.schema import AXES
 from collegium.report.load import RunData
 
 RULES = {
@@ -81,10 +83,8 @@ class Card:
 def cards(run_data: RunData) -> list[Card]:
     """The cards of examples.npz, in its order."""
     arrays = run_data.examples
-    needed = {"images", "labels", "teachers", "student", "weights", "rule", "index"}
-    if not needed <= arrays.keys():
-        return []
-    return [_card(run_data, row) for row in range(len(arrays["labels"]))]
+    complete = arrays.keys() >= {*AXES[EXAMPLES]}
+    return [_card(run_data, row) for row in range(len(arrays["labels"]))] if complete else []
 
 
 def temperature(run_data: RunData) -> float:
@@ -94,7 +94,7 @@ def temperature(run_data: RunData) -> float:
 
 def _card(run_data: RunData, row: int) -> Card:
     arrays, label = run_data.examples, int(run_data.examples["labels"][row])
-    active, names = run_data.heard, [str(teacher["name"]) for teacher in run_data.teachers]
+    active, names = run_data.weighted, [str(teacher["name"]) for teacher in run_data.teachers]
     weights = dict(zip(active, arrays["weights"][row].tolist(), strict=False))
 
     def prediction(name: str, parts_C: NDArray[Any]) -> Prediction:
@@ -123,7 +123,7 @@ def _card(run_data: RunData, row: int) -> Card:
 
 def _target(mixed: list[tuple[float, NDArray[Any]]], softness: float) -> NDArray[Any]:
     """The soft target: the weighted mean of the softened probabilities."""
-    softened = [(weight, np.power(parts_C, 1 / softness)) for weight, parts_C in mixed]
+    softened = ((weight, np.power(parts_C, 1 / softness)) for weight, parts_C in mixed)
     return np.asarray(sum(weight * parts_C / parts_C.sum() for weight, parts_C in softened))
 
 

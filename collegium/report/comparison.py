@@ -1,6 +1,7 @@
 """The part of a page that compares several runs."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ def answer(found: Sequence[Group]) -> str:
         return _without_control(found)
     best = max(gaps, key=lambda name: gaps[name].mean)
     group = next(group for group in found if group.name == best)
-    alone, teachers = _alone(group, found), list(group.first.teacher_accuracy().values())
-    distilled, control = group.of("accuracy_last"), alone.of("accuracy_last") if alone else {}
+    teachers = list(group.first.teacher_accuracy().values())
+    distilled, control = group.of("accuracy_last"), _of_alone(group, found)
     rest = f" It is the best of {len(gaps)} kinds of run." if len(gaps) > 1 else ""
     return words.about_difference(best, distilled, control, gaps[best], teachers) + rest
 
@@ -33,7 +34,7 @@ def single(run_data: RunData) -> str:
         return words.about_one(run_data.run, run_data.summary)
     last = [line for line in run_data.metrics if line.get("split") != "test"]
     state = f"this run {run_data.state} ({last_written(run_data)})"
-    return words.about_unfinished(run_data.epochs, last[-1] if last else None, state)
+    return words.about_unfinished(run_data.epochs, last, state)
 
 
 def _without_control(found: Sequence[Group]) -> str:
@@ -49,32 +50,29 @@ def _without_control(found: Sequence[Group]) -> str:
     )
 
 
-def _alone(group: Group, found: Sequence[Group]) -> Group | None:
-    same = group.first.comparable()
-    fits = (g for g in found if g.alone and not group.alone and g.first.comparable() == same)
-    return next(fits, None)
-
-
-def difference(group: Group, found: Sequence[Group]) -> Difference | None:
-    """Accuracy minus that of the student alone on the same data, over the seeds of both."""
-    alone = _alone(group, found)
-    return paired(group.of("accuracy_last"), alone.of("accuracy_last")) if alone else None
+def _of_alone(group: Group, found: Sequence[Group]) -> dict[int, float]:
+    """Accuracy by seed of the student alone on the same data; empty for the student alone."""
+    same, taught = group.first.comparable(), not group.first.alone
+    fits = (g for g in found if g.first.alone and taught and g.first.comparable() == same)
+    alone = next(fits, None)
+    return alone.of("accuracy_last") if alone else {}
 
 
 def _gaps(found: Sequence[Group]) -> dict[str, Difference]:
-    """The difference from the student alone, of each kind of run that has one."""
-    return {group.name: gap for group in found if (gap := difference(group, found))}
+    """Accuracy minus that of the student alone, over the seeds of both; of each kind with both."""
+    gaps = {g.name: paired(g.of("accuracy_last"), _of_alone(g, found)) for g in found}
+    return {name: gap for name, gap in gaps.items() if gap}
 
 
 def table(found: Sequence[Group]) -> Table:
     """A row for each kind of run."""
-    gaps = {group.name: difference(group, found) for group in found}
+    gaps = _gaps(found)
     columns: Columns = {
-        "run": lambda group: f"{group.name}{' (student alone)' * group.alone}",
+        "run": lambda group: f"{group.name}{' (student alone)' * group.first.alone}",
         "accuracy": _accuracy,
         "seeds": lambda group: number(len(group.of("accuracy_last"))),
-        "minus alone, points": lambda group: _gap(gaps[group.name]),
-        "95 % interval": lambda group: _interval(gaps[group.name]),
+        "minus alone, points": lambda group: _gap(gaps.get(group.name)),
+        "95 % interval": lambda group: _interval(gaps.get(group.name)),
         "student": lambda group: str(group.first.run.get("student", "")),
         "parameters": lambda group: number(_mean(group.of("parameters").values())),
         "student agrees": lambda group: share(_mean(_agreement(group)), "{:.1f} %"),
@@ -134,8 +132,8 @@ def charts(found: Sequence[Group]) -> list[Chart]:
     """Differences from the student alone, and the curves of every kind of run in one chart."""
     gaps = {name: (gap.mean, gap.half_width) for name, gap in _gaps(found).items()}
     curves = {group.name: mean_curve(group) for group in found}
-    made = [plots.differences_chart(gaps), plots.runs_chart(curves)]
-    return [chart for chart in made if chart is not None]
+    made = plots.differences_chart(gaps), plots.runs_chart(curves)
+    return [chart for chart in made if chart]
 
 
 def mean_curve(group: Group) -> list[Json]:
@@ -159,16 +157,10 @@ def kinds(runs: Sequence[Json], folders: Sequence[str]) -> list[str]:
         runs: run.json of each.
         folders: names of their folders.
     """
-    keys = [_kind(run) for run in runs]
-    methods: dict[str, set[str]] = {}
-    for key, run in zip(keys, runs, strict=True):
-        methods.setdefault(str(run.get("method", "unknown")), set()).add(key)
+    keys = [(str(run.get("method", "unknown")), _kind(run)) for run in runs]
     first = dict(reversed(list(zip(keys, folders, strict=True))))
-    names = []
-    for key, run in zip(keys, runs, strict=True):
-        slug = str(run.get("method", "unknown"))
-        names.append(slug if len(methods[slug]) == 1 else f"{slug} ({first[key]})")
-    return names
+    several = Counter(slug for slug, _ in first)
+    return [key[0] if several[key[0]] == 1 else f"{key[0]} ({first[key]})" for key in keys]
 
 
 def _kind(run: Mapping[str, Any]) -> str:
@@ -176,6 +168,4 @@ def _kind(run: Mapping[str, Any]) -> str:
     apart |= {"fingerprint", "identity", "environment"}
     options = {k: v for k, v in run.get("options", {}).items() if k != "teacher"}
     rest = {k: v for k, v in run.items() if k not in apart} | {"options": options}
-    return repr(sorted(rest.items(), key=lambda item: item[0])) + repr(
-        list(run.get("teachers", {}))
-    )
+    return repr([*sorted(rest.items()), list(run.get("teachers", {}))])

@@ -19,16 +19,8 @@ def render(template: str, charts: Iterable[tuple[str, Chart]], **content: Any) -
         **content: variables of the template: `title`, `kind`, and what its blocks use.
     """
     numbers = {key: chart.numbers() for key, chart in charts if chart.lines}
-    return str(
-        _environment()
-        .get_template(template)
-        .render(
-            content,
-            numbers=script_json(numbers),
-            style=_colours() + _file("style.css") + _heat_style(),
-            script=_file("page.js"),
-        )
-    )
+    parts = {"numbers": script_json(numbers), "style": _style(), "script": _file("page.js")}
+    return str(_environment().get_template(template).render(content, **parts))
 
 
 @functools.cache
@@ -44,13 +36,11 @@ def _file(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text()
 
 
-def _colours() -> str:
-    light, dark = variables("light"), variables("dark")
-    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-
-
 @functools.cache
-def _heat_style() -> str:
-    return "".join(
-        f".h{step}{{background:{back};color:{ink}}}" for step, (back, ink) in enumerate(colours())
-    )
+def _style() -> str:
+    """The colours of both schemes, style.css, and the colours of a heat-map's cells."""
+    light, dark = variables("light"), variables("dark")
+    schemes = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    cells = (f"{{background:{back};color:{ink}}}" for back, ink in colours())
+    heat = "".join(f".h{step}{cell}" for step, cell in enumerate(cells))
+    return schemes + _file("style.css") + heat

@@ -1,6 +1,6 @@
 """A run folder as the report reads it; damaged or missing parts become a list of problems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,20 +8,12 @@ from typing import Any
 
 from collegium.config.same_run import doubts
 from collegium.errors import FolderError
+from collegium.plots import words
+from collegium.plots.tables import accuracy_of_teachers
+from collegium.records import run_folder
 from collegium.records.comparison import BASELINE
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
-from collegium.records.run_folder import (
-    EXAMPLES,
-    METRICS,
-    PREDICTIONS,
-    RUN,
-    SUMMARY,
-    TEACHERS,
-    WEIGHTS,
-    Arrays,
-    Json,
-    Record,
-)
+from collegium.records.run_folder import METRICS, Arrays, Json, Record
 from collegium.report.repair import sound_lines, sound_run, sound_summary, sound_teachers
 from collegium.utils.lock import is_taken
 
@@ -71,7 +63,7 @@ class RunData:
     @property
     def alone(self) -> bool:
         """Whether the student was trained without teachers."""
-        return bool(self.method == BASELINE)
+        return self.method == BASELINE
 
     @property
     def method(self) -> str:
@@ -81,8 +73,7 @@ class RunData:
     @property
     def epochs(self) -> tuple[int, int]:
         """The epochs that are done, and those that the run asks for."""
-        done = max((line["epoch"] + 1 for line in self.metrics), default=0)
-        return done, int(self.run.get("optimisation", {}).get("epochs", done))
+        return words.epochs_of(self.run, self.metrics)
 
     @property
     def last_line(self) -> MetricsLine:
@@ -91,7 +82,7 @@ class RunData:
         return train[-1] if train else MetricsLine.read({})
 
     @property
-    def heard(self) -> list[str]:
+    def weighted(self) -> list[str]:
         """Names of the teachers that have weights."""
         if "teachers" in self.weights:
             return [str(name) for name in self.weights["teachers"]]
@@ -100,20 +91,16 @@ class RunData:
     @property
     def classes(self) -> list[str]:
         """Names of the classes; their numbers where no file names them."""
-        if "classes" in self.predictions:
-            return [str(name) for name in self.predictions["classes"]]
-        for row in self.teachers:
-            if row.get("classes") and "labels" not in row:
-                return [str(name) for name in row["classes"]]
         labels = self.predictions.get("labels")
-        return [str(label) for label in range(int(labels.max()) + 1 if labels is not None else 0)]
+        names = self.predictions.get("classes", range(0 if labels is None else labels.max() + 1))
+        if "classes" not in self.predictions:
+            ours = (r["classes"] for r in self.teachers if r.get("classes") and "labels" not in r)
+            names = next(ours, names)
+        return [str(name) for name in names]
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
-        found = {row.name: row.accuracy for row in self.teachers}
-        if self.finished:
-            found = {name: self.summary.accuracy.get(name) for name in found}
-        return {name: value for name, value in found.items() if value is not None}
+        return accuracy_of_teachers(self.teachers, self.summary)
 
     def comparable(self) -> Any:
         """What must be equal for two accuracies to be compared."""
@@ -124,42 +111,34 @@ class RunData:
 def read(record: Record) -> RunData:
     """Read a run folder; a damaged part becomes a problem, not an error."""
     problems: list[str] = []
-    finished, path = record.path(SUMMARY).is_file(), record.path
-    run = _content(record, RUN, {}, problems)
+    finished, path = record.path(run_folder.SUMMARY).is_file(), record.path
+
+    def part(read_it: Callable[[str], Any], name: str, missing: Any) -> Any:
+        """A part of the folder; `missing` where it is not there or cannot be read."""
+        try:
+            return read_it(name) if path(name).is_file() else missing
+        except (FolderError, TypeError, ValueError) as error:
+            problems.append(str(error))
+            return missing
+
+    run = part(record.read_json, run_folder.RUN, {})
     if finished and isinstance(run, dict):
         problems += doubts(record.folder, run)
-    teachers = _content(record, TEACHERS, [], problems)
-    summary = _content(record, SUMMARY, {}, problems)
+    teachers = part(record.read_json, run_folder.TEACHERS, [])
+    summary = part(record.read_json, run_folder.SUMMARY, {})
     return RunData(
         record.folder,
         record.folder.resolve().name,
-        sound_run(run, path(RUN), problems),
-        sound_teachers(teachers, path(TEACHERS), problems),
+        sound_run(run, path(run_folder.RUN), problems),
+        sound_teachers(teachers, path(run_folder.TEACHERS), problems),
         sound_lines(record, problems),
-        sound_summary(summary, path(SUMMARY), problems),
-        _arrays(record, WEIGHTS, problems),
-        _arrays(record, PREDICTIONS, problems),
-        _arrays(record, EXAMPLES, problems),
+        sound_summary(summary, path(run_folder.SUMMARY), problems),
+        part(record.read_arrays, run_folder.WEIGHTS, {}),
+        part(record.read_arrays, run_folder.PREDICTIONS, {}),
+        part(record.read_arrays, run_folder.EXAMPLES, {}),
         tuple(dict.fromkeys((*record.doubts, *problems))),
         is_taken(record.folder),
     )
-
-
-def _content(record: Record, part: str, missing: Any, problems: list[str]) -> Any:
-    """A JSON part; `missing` where it is not there or cannot be read."""
-    try:
-        return record.read_json(part) if record.path(part).is_file() else missing
-    except (FolderError, TypeError, ValueError) as error:
-        problems.append(str(error))
-        return missing
-
-
-def _arrays(record: Record, part: str, problems: list[str]) -> Arrays:
-    try:
-        return record.read_arrays(part)
-    except (FolderError, TypeError, ValueError) as error:
-        problems.append(str(error))
-        return {}
 
 
 def last_written(run_data: RunData) -> str:
@@ -188,11 +167,6 @@ class Group:
         """The run that is shown in full: the first finished one, else the first."""
         runs = list(self.readings.values())
         return next((run for run in runs if run.finished), runs[0])
-
-    @property
-    def alone(self) -> bool:
-        """Whether its students were trained without teachers."""
-        return self.first.alone
 
     def of(self, key: str) -> dict[int, float]:
         """One number of each summary that has it, by seed."""

@@ -1,17 +1,17 @@
 """One self-contained page about one run or several."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from collegium.errors import FolderError
-from collegium.plots.chart import Chart
 from collegium.records.run_folder import RUN, Json, Record
 from collegium.report import comparison, sections
 from collegium.report.cards import RULES, cards, temperature
 from collegium.report.frame import render
-from collegium.report.load import Group, RunData, groups, read
+from collegium.report.load import RunData, groups, read
 from collegium.utils.files import write_whole
 
 _Part = TypeVar("_Part")
@@ -94,12 +94,18 @@ def _page(
     found = groups(readings)
     shown = [group.first for group in found[:FULL]]
     runs = [_run(f"run-{place}", run_data) for place, run_data in enumerate(shown)]
-    overview = _overview(found)
+    several = len(found) > 1
+    costs = sections.cost_charts([group.first for group in found]) if several else []
+    overview = [*comparison.charts(found), *costs] if several else []
+    charts = {f"all-{chart.key}": chart for chart in overview}
+    for run in runs:
+        drawn = (*run["curves"], *run["weight_charts"])
+        charts |= {f"{run['key']}-{chart.key}": chart for chart in drawn}
     lines = [*(run["problems"] for run in runs), *(one.problems for one in unnamed)]
-    problems = list(dict.fromkeys(problem for several in lines for problem in several))
+    problems = list(dict.fromkeys(itertools.chain(*lines)))
     text = render(
         "page.html",
-        _charts(overview, runs),
+        charts.items(),
         kind="report",
         title=_title(readings),
         reload=reload,
@@ -121,14 +127,20 @@ def _title(readings: Sequence[RunData]) -> str:
     return f"{what} on {', '.join(data)}"
 
 
-def _overview(found: Sequence[Group]) -> list[Chart]:
-    if len(found) == 1:
-        return []
-    return [*comparison.charts(found), *sections.cost_charts([group.first for group in found])]
-
-
 def _run(key: str, run_data: RunData) -> Json:
-    part = _Parts(run_data)
+    problems = list(run_data.problems)
+
+    def part(make: Callable[[RunData], _Part]) -> _Part | None:
+        """A part; where the record is damaged or of another version, a problem instead of it."""
+        try:
+            return make(run_data)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            what = make.__name__.strip("_<>").replace("_", " ")
+            reason = f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+            why = f"no {what}: its record is not as expected {reason}"
+            problems.append(f"{run_data.folder}: {why}")
+            return None
+
     shown = part(cards) or []
     end = "the run wrote none" if run_data.finished else "the run is not finished"
     return {
@@ -147,51 +159,15 @@ def _run(key: str, run_data: RunData) -> Json:
         "cost_charts": part(lambda one: sections.cost_charts([one])) or [],
         "settings": part(sections.settings) or [],
         "why_no_weights": _why_no_weights(run_data),
-        "why_no_classes": _why_no_classes(run_data, end),
+        "why_no_classes": "With one teacher, its weight is 1 for every example."
+        if len(run_data.weighted) == 1
+        else f"No weights by class: weights.npz with labels is missing, since {end}.",
         "why_no_examples": f"Nothing to show: {end}.",
-        "problems": part.problems,
+        "problems": problems,
     }
-
-
-class _Parts:
-    """Makes the parts of a page; a part that fails is left out and reported as a problem.
-
-    A record may be damaged or written by another version; the page shows the rest of it.
-    """
-
-    def __init__(self, run_data: RunData) -> None:
-        self.run_data = run_data
-        self.problems = list(run_data.problems)
-
-    def __call__(self, make: Callable[[RunData], _Part]) -> _Part | None:
-        try:
-            return make(self.run_data)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            what = make.__name__.strip("_<>").replace("_", " ")
-            self.problems.append(
-                f"{self.run_data.folder}: no {what}: its record is not as expected "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-            )
-            return None
 
 
 def _why_no_weights(run_data: RunData) -> str:
     if not run_data.teachers:
         return "The student was trained alone."
-    return "No weights: no epoch is done." if not run_data.metrics else "No teacher has a weight."
-
-
-def _why_no_classes(run_data: RunData, end: str) -> str:
-    if len(run_data.heard) == 1:
-        return "With one teacher, its weight is 1 for every example."
-    return f"No weights by class: weights.npz with labels is missing, since {end}."
-
-
-def _charts(
-    overview: Sequence[Chart], runs: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, Chart]]:
-    """The charts of the page by their key there."""
-    yield from ((f"all-{chart.key}", chart) for chart in overview)
-    for run in runs:
-        for chart in (*run["curves"], *run["weight_charts"]):
-            yield f"{run['key']}-{chart.key}", chart
+    return "No teacher has a weight." if run_data.metrics else "No weights: no epoch is done."

@@ -67,9 +67,8 @@ def sound_lines(record: Record, problems: list[str]) -> list[MetricsLine]:
     written = [line for line in text.split("\n") if line.strip()]
     torn = bool(text) and not text.endswith("\n")  # a process may be writing it
     if len(found) < len(written) - torn:
-        problems.append(
-            f"{path}: {len(written) - len(found)} of {len(written)} lines make no sense"
-        )
+        lost = f"{len(written) - len(found)} of {len(written)} lines"
+        problems.append(f"{path}: {lost} make no sense")
     return found
 
 

@@ -9,17 +9,11 @@ from collegium.plots.chart import Chart
 from collegium.plots.tables import Cell, Table, number, share
 from collegium.report.load import RunData
 
-Points = dict[tuple[str, str], tuple[float, float | None]]
-"""By kind and name: a cost, and the accuracy where it is known."""
-
 
 def teachers_table(run_data: RunData) -> Table | None:
     """Accuracy, size and mean weight of each teacher."""
-    if not run_data.teachers:
-        return None
-    split = str(run_data.summary.get("split", "validation"))
-    numbers = run_data.last_line | run_data.summary
-    return tables.teachers_table(run_data.teachers, numbers, run_data.teacher_accuracy(), split)
+    teachers, ends = run_data.teachers, run_data.summary
+    return tables.teachers_table(teachers, run_data.last_line, ends) if teachers else None
 
 
 def curves(run_data: RunData) -> list[Chart]:
@@ -35,9 +29,9 @@ def weight_charts(run_data: RunData) -> list[Chart]:
     weights = run_data.weights.get("weights", np.empty((0, 0)))
     return _drawn(
         plots.weights_chart(run_data.metrics),
-        plots.entropy_chart(run_data.metrics) if len(run_data.heard) > 1 else None,
-        plots.distribution_chart(weights, run_data.heard) if weights.size else None,
-        plots.correctness_of(run_data.predictions, _teacher_names(run_data)),
+        plots.entropy_chart(run_data.metrics) if len(run_data.weighted) > 1 else None,
+        plots.distribution_chart(weights, run_data.weighted) if weights.size else None,
+        plots.correctness_chart(run_data.predictions, _teacher_names(run_data)),
     )
 
 
@@ -56,30 +50,27 @@ def class_heat(run_data: RunData) -> Table | None:
     if "labels" not in arrays:
         return None
     names = run_data.classes
-    return matrices.class_matrix(arrays["labels"], arrays["weights"], run_data.heard, names)
+    return matrices.class_matrix(arrays["labels"], arrays["weights"], run_data.weighted, names)
 
 
 def confusions(run_data: RunData) -> list[Table]:
     """Predictions of the student against the true classes and against each teacher's."""
-    kept, classes = run_data.predictions, run_data.classes
-    if not {"student", "labels"} <= kept.keys():
+    arrays, classes = run_data.predictions, run_data.classes
+    if not {"student", "labels"} <= arrays.keys():
         return []
-    others = [("the truth", kept["labels"])]
-    others += list(zip(_teacher_names(run_data), kept.get("teachers", ()), strict=False))
-    student_N = kept["student"]
+    others, student_N = [("the truth", arrays["labels"])], arrays["student"]
+    others += zip(_teacher_names(run_data), arrays.get("teachers", ()), strict=False)
     if len(classes) > matrices.SHOWN_CLASSES:
         return [matrices.commonest_confusions(others, student_N, classes)]
-    return [
-        matrices.confusion_matrix(name, other_N, student_N, classes) for name, other_N in others
-    ]
+    return [matrices.confusion_matrix(name, labels, student_N, classes) for name, labels in others]
 
 
 def agreement(run_data: RunData) -> Table | None:
     """How often each pair of student, teachers and truth agrees."""
-    kept = run_data.predictions
-    if not {"student", "labels"} <= kept.keys() or not len(kept.get("teachers", ())):
+    arrays = run_data.predictions
+    if not {"student", "labels"} <= arrays.keys() or not len(arrays.get("teachers", ())):
         return None
-    return matrices.agreement_matrix(_teacher_names(run_data), kept)
+    return matrices.agreement_matrix(_teacher_names(run_data), arrays)
 
 
 def cost_table(run_data: RunData) -> Table:
@@ -108,8 +99,8 @@ def _total(run_data: RunData, key: str) -> float:
 
 def cost_charts(readings: Sequence[RunData]) -> list[Chart]:
     """Accuracy against parameters, students and teachers; against speed, the students alone."""
-    sizes: Points = {}
-    speeds: Points = {}
+    sizes: dict[tuple[str, str], tuple[float, float | None]] = {}
+    speeds = sizes.copy()
     for run_data in readings:
         summary = run_data.summary
         student = ("student", "student" if len(readings) == 1 else run_data.name)
@@ -119,25 +110,17 @@ def cost_charts(readings: Sequence[RunData]) -> list[Chart]:
             sizes["teacher", str(row["name"])] = (float(row.get("parameters", 0)), accuracy)
         sizes[student] = (float(summary.get("parameters", 0)), reached)
         speeds[student] = (float(summary.get("inference_images_per_s", 0)), reached)
-    return _drawn(_cost_chart(sizes, "parameters"), _cost_chart(speeds, "images/s"))
-
-
-def _cost_chart(points: Points, x: str) -> Chart | None:
-    """A chart, where there are at least two points to compare."""
-    shown = [(*who, cost, value) for who, (cost, value) in points.items() if cost and value]
-    if len(shown) < 2:
-        return None
-    return plots.cost_chart(shown, f"cost-{x.replace('/', '-')}", x, f"Accuracy against {x}")
+    return _drawn(plots.cost_chart(sizes, "parameters"), plots.cost_chart(speeds, "images/s"))
 
 
 def settings(run_data: RunData) -> list[tuple[str, str]]:
     """The settings of the run, as names and values."""
     run = run_data.run
     plain = ["data", "student", "method", "seed", "validation", "augment", "views"]
-    found = [(key, str(run[key])) for key in plain if run.get(key) is not None]
-    found += [(k, str(run[k])) for k in ("class_weights", "label_smoothing") if run.get(k)]
+    found = [(key, run[key]) for key in plain if run.get(key) is not None]
+    found += [(key, run[key]) for key in ("class_weights", "label_smoothing") if run.get(key)]
     for part in ("optimisation", "options"):
-        found += [(k, str(v)) for k, v in run.get(part, {}).items() if v not in (None, [], "")]
-    environment = run.get("environment", {})
+        found += [item for item in run.get(part, {}).items() if item[1] not in (None, [], "")]
     found += [("changed", line) for line in run_data.summary.get("changes", [])]
-    return [*found, *((key, str(value)) for key, value in environment.items() if value)]
+    found += [item for item in run.get("environment", {}).items() if item[1]]
+    return [(key, str(value)) for key, value in found]

@@ -1,5 +1,6 @@
 """A page that is rewritten while training runs; the browser that shows it reloads it."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -61,8 +62,7 @@ def write(runs: Runs, path: Path, *, reload: int | None = None) -> list[str]:
         path: of the page.
         reload: seconds after which a browser reloads it; None for never.
     """
-    names = [name for name, _ in runs]
-    records = [record for _, record in runs]
+    names, records = [name for name, _ in runs], [record for _, record in runs]
     return write_page(records, path, names=None if "" in names else names, reload=reload)
 
 
@@ -84,15 +84,11 @@ def _changes(folders: Sequence[Path], find: Callable[[], Runs], look: float) -> 
         time.sleep(look)
 
 
-def _signs(record: Record) -> list[tuple[int, int] | None]:
+def _signs(record: Record) -> dict[str, tuple[int, int]]:
     """Time and size of each file: different after a write into the run folder."""
-    parts = (part for part in (*PARTS, CHECKPOINT) if part != REPORT)
-    return [_sign(record.path(part)) for part in parts]
-
-
-def _sign(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+    found = {}
+    for part in {*PARTS, CHECKPOINT} - {REPORT}:
+        with contextlib.suppress(OSError):
+            about = record.path(part).stat()
+            found[part] = about.st_mtime_ns, about.st_size
+    return found

@@ -35,18 +35,14 @@ def import_extra(extra: str, library: str = "") -> ModuleType:
     """
     library = library or EXTRAS[extra]
     if importlib.util.find_spec(library) is None:
-        raise RequestError(
-            f'{extra}: needs {library}, which is not installed: pip install "collegium[{extra}]"'
-        )
+        fix = f'pip install "collegium[{extra}]"'
+        raise RequestError(f"{extra}: needs {library}, which is not installed: {fix}")
     try:
         return importlib.import_module(library)
     except Exception as error:
-        broken = broken_torchvision()
-        raise RequestError(
-            broken
-            or f"{library} cannot be imported: {first_line(error)}; reinstall it: "
-            f'pip install --force-reinstall "collegium[{extra}]"'
-        ) from error
+        fix = f'reinstall it: pip install --force-reinstall "collegium[{extra}]"'
+        reason = f"{library} cannot be imported: {first_line(error)}; {fix}"
+        raise RequestError(broken_torchvision() or reason) from error
 
 
 def broken_torchvision() -> str:
@@ -95,9 +91,9 @@ def hub_file(repository: str, name: str) -> Path:
     """
     import huggingface_hub
 
-    kept = huggingface_hub.try_to_load_from_cache(repository, name)
-    if isinstance(kept, str):
-        return Path(kept)
+    cached = huggingface_hub.try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        return Path(cached)
     with reaching(repository):
         return Path(huggingface_hub.hf_hub_download(repository, name))
 
@@ -116,7 +112,6 @@ def reaching(repository: str) -> Iterator[None]:
         huggingface_hub.HfApi().model_info(repository, timeout=10)
         yield
     except Exception as error:
-        raise WeightsError(
-            f"cannot get {repository} from the hub: {first_line(error)}; it is not in the local "
-            "cache either. Check the name and the network, or give @FILE"
-        ) from error
+        reason = f"{first_line(error)}; it is not in the local cache either"
+        advice = "Check the name and the network, or give @FILE"
+        raise WeightsError(f"cannot get {repository} from the hub: {reason}. {advice}") from error

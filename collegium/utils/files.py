@@ -79,10 +79,10 @@ def strayed(folder: Path, names: Iterable[str] | None = None) -> list[str]:
         names: which to check; all for None. Files that the manifest does not name are ignored.
     """
     files = _manifest(folder).get("files")
-    known = files if isinstance(files, dict) else {}
-    wanted = known if names is None else [name for name in names if name in known]
+    digests = files if isinstance(files, dict) else {}
+    wanted = digests if names is None else [name for name in names if name in digests]
     there = [name for name in wanted if Path(name).name == name and (folder / name).is_file()]
-    return [name for name in there if file_digest(folder / name) != known[name]]
+    return [name for name in there if file_digest(folder / name) != digests[name]]
 
 
 def owner_of(folder: Path) -> str | None:

@@ -6,7 +6,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ def as_size(text: str) -> ImageSize:
     if text == "None":
         return None
     words = text.replace("x", ",").split(",")
-    if not all(word.strip().isascii() and word.strip().isdecimal() for word in words):
+    if not all(word.isascii() and word.strip().isdecimal() for word in words):
         raise RequestError(f"image size {text!r}: give rows and columns, as in 24,96, or one of 32")
     sides = tuple(map(int, words))
     check_size(sides)
@@ -55,8 +56,8 @@ def check_size(size: ImageSize) -> None:
     """
     sides = size if isinstance(size, tuple) else () if size is None else (size,)
     if len(sides) > 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
-        said = ",".join(map(str, sides))
-        raise DataError(f"image_size is {said}; give rows and columns, 1 to {LARGEST_SIDE}")
+        found = ",".join(map(str, sides))
+        raise DataError(f"image_size is {found}; give rows and columns, 1 to {LARGEST_SIDE}")
 
 
 def strict(kind: Any, content: Any) -> Any:
@@ -67,16 +68,12 @@ def strict(kind: Any, content: Any) -> Any:
     """
     if not isinstance(content, Mapping):
         raise RequestError(f"{kind.__name__} is a JSON object, found {content!r}")
-    known = {item.name for item in dataclasses.fields(kind) if item.init}
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise RequestError(
-            f"{kind.__name__} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-        )
+    known = sorted(item.name for item in dataclasses.fields(kind) if item.init)
+    if unknown := ", ".join(sorted(set(content) - set(known))):
+        raise RequestError(f"{kind.__name__} has no option {unknown}; known: {', '.join(known)}")
     for name, hint in annotations(kind).items():
         if name in content and not fits(content[name], hint):
-            found = str(content[name])[:40]
-            raise RequestError(f"{kind.__name__} cannot have {name} {found!r}")
+            raise RequestError(f"{kind.__name__} cannot have {name} {str(content[name])[:40]!r}")
     try:
         return kind(**content)
     except (TypeError, OverflowError) as error:
@@ -153,12 +150,11 @@ def as_labels(content: Any) -> Any:
     if isinstance(content, Mapping):
         sound = all(item is None or _is_name_or_names(item) for item in content.values())
     else:
-        sound = not isinstance(content, str) and _is_name_or_names(content)
+        sound = isinstance(content, list | tuple) and _is_name_or_names(content)
     if not sound or not content:
-        raise RequestError(
-            f"a label map is an object from each class of the teacher to a class of the student, "
-            f"several or null, or a list of the teacher's classes; found something else{place}"
-        )
+        mapping = "an object from each class of the teacher to a class of the student, several"
+        accepted = f"{mapping} or null, or a list of the teacher's classes"
+        raise RequestError(f"a label map is {accepted}; found something else{place}")
     return dict(content) if isinstance(content, Mapping) else list(content)
 
 
@@ -190,16 +186,13 @@ def as_class_weights(content: Any) -> Any:
         place = f" in {content}"
         content = _weights_in(Path(content))
     if not isinstance(content, Mapping) or not content:
-        raise RequestError(
-            f"class weights are {BALANCED}, or a weight for the name of each class; found "
-            f"something else{place}"
-        )
+        accepted = f"{BALANCED}, or a weight for the name of each class"
+        raise RequestError(f"class weights are {accepted}; found something else{place}")
     content = {name: as_number(weight) for name, weight in content.items()}
     for name, weight in content.items():
-        if not fits(weight, float) or not 0 <= weight < math.inf:
-            raise RequestError(
-                f"the weight of class {name!r}{place} must be a number >= 0, found {weight!r}"
-            )
+        if not fits(weight, float) or weight < 0:
+            found = f"{name!r}{place} must be a number >= 0, found {weight!r}"
+            raise RequestError(f"the weight of class {found}")
     return {str(name): float(weight) for name, weight in content.items()}
 
 
@@ -215,10 +208,8 @@ def _weights_in(path: Path) -> Any:
             return _once(_read_columns(text, path), path)
         return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
     except (OSError, ValueError, RecursionError) as problem:
-        raise RequestError(
-            f"class weights {path} cannot be read: {problem}; give {BALANCED}, or a JSON or CSV "
-            "file of a weight for the name of each class"
-        ) from None
+        advice = f"give {BALANCED}, or a JSON or CSV file of a weight for the name of each class"
+        raise RequestError(f"class weights {path} cannot be read: {problem}; {advice}") from None
 
 
 def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
@@ -229,32 +220,26 @@ def _read_columns(text: str, path: Path) -> list[tuple[str, Any]]:
         if heading or not any(cells):
             continue
         if len(cells) != 2:
-            raise RequestError(
-                f"{path} line {line}: give two columns with a comma between them, class and "
-                f"weight; found {len(cells)}"
-            )
+            columns = "two columns with a comma between them, class and weight"
+            raise RequestError(f"{path} line {line}: give {columns}; found {len(cells)}")
         try:
             pairs.append((cells[0], float(cells[1])))
         except ValueError:
-            raise RequestError(
-                f"{path} line {line}: the weight {cells[1]!r} is not a number (a heading is "
-                "class,weight)"
-            ) from None
+            problem = f"the weight {cells[1]!r} is not a number (a heading is class,weight)"
+            raise RequestError(f"{path} line {line}: {problem}") from None
     return pairs
 
 
-def _once(pairs: Iterable[tuple[str, Any]], path: Path) -> dict[str, Any]:
+def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
     """Pairs as a mapping.
 
     Raises:
         RequestError: a name comes twice.
     """
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
             raise RequestError(f"{path} has a weight for class {name!r} twice")
-        found[name] = value
-    return found
+    return dict(pairs)
 
 
 def _is_name_or_names(item: Any) -> bool:

@@ -91,7 +91,5 @@ def _lock(descriptor: int, tries: int) -> bool:
 
 
 def _taken(folder: Path, process: str) -> str:
-    return (
-        f"{folder} is being written by another process ({process.strip() or 'unknown'}); wait for "
-        "it, stop it, or choose another --out"
-    )
+    other = f"another process ({process.strip() or 'unknown'})"
+    return f"{folder} is being written by {other}; wait for it, stop it, or choose another --out"

@@ -11,9 +11,8 @@ import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # constants of malloc.h
 _LARGEST = 1 << 30
-_LARGEST_LEARNT = (32 << 20) - (
-    64 << 10
-)  # with its header, below glibc's DEFAULT_MMAP_THRESHOLD_MAX
+# With its header, below glibc's DEFAULT_MMAP_THRESHOLD_MAX.
+_LARGEST_LEARNT = (32 << 20) - (64 << 10)
 _RAN_OUT = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
@@ -26,12 +25,9 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the settings took effect; False for another C library.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"):
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return False
+    mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
 
 

@@ -27,14 +27,10 @@ def describe(error: BaseException) -> str | None:
             "--batch-size, or keep the teachers' outputs with --store and --teacher-memory bounded"
         )
     if isinstance(error, OSError):
-        return _file(error)
+        advice = _FILES.get(error.errno or 0)
+        return f"{error.filename}: {advice}" if advice and error.filename else advice
     if "dataloader worker" in text:
         return "a process that decodes images died: with less memory each, try fewer --workers"
     if any(mark in text for mark in _PROCESSES):
         return "another process of this run has ended: see its messages, or whether it was killed"
     return None
-
-
-def _file(error: OSError) -> str | None:
-    advice = _FILES.get(error.errno or 0)
-    return f"{error.filename}: {advice}" if advice and error.filename else advice

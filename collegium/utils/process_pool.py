@@ -33,10 +33,8 @@ def in_processes(
     """
     context = multiprocessing.get_context("spawn")
     stopped, others = context.Event(), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        min(jobs, len(items)), mp_context=context, initializer=_begin, initargs=(stopped,)
-    )
-    with pool:
+    how: Any = {"mp_context": context, "initializer": _begin, "initargs": (stopped,)}
+    with ProcessPoolExecutor(min(jobs, len(items)), **how) as pool:
         try:
             yield from pool.map(_do, [(function, item) for item in items])
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ Messages go through the logger `collegium`. It prints them on standard error, un
 program gave it a handler before the first message; a host that raises its level silences them.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,15 +62,6 @@ class ConsoleHandler(logging.Handler):
 CONSOLE = ConsoleHandler()
 
 
-def _configure_logger() -> None:
-    """Print messages of every level from INFO on, where the host program configured nothing."""
-    if not LOGGER.handlers:
-        LOGGER.addHandler(CONSOLE)
-        LOGGER.propagate = False
-    if LOGGER.level == logging.NOTSET:
-        LOGGER.setLevel(logging.INFO)
-
-
 class Display:
     """Progress and messages of one piece of work.
 
@@ -79,7 +71,12 @@ class Display:
     """
 
     def __init__(self, quiet: bool = False, label: str = "train") -> None:
-        _configure_logger()
+        # Messages from INFO on are printed, where the host program configured nothing.
+        if not LOGGER.handlers:
+            LOGGER.addHandler(CONSOLE)
+            LOGGER.propagate = False
+        if LOGGER.level == logging.NOTSET:
+            LOGGER.setLevel(logging.INFO)
         self.quiet, self.label = quiet, label
         self._live: Live | None = None
         self._teacher, self._teacher_start, self._notified = ("", 0), (0.0, 0), 0.0
@@ -116,7 +113,7 @@ class Display:
             return
         part = position.step / position.steps
         rate = line["count"] / max(position.epoch_seconds, 1e-9)
-        moment = self._moment(line, position.epoch, part, now, None, rate)
+        moment = self._moment(line, rate, position.epoch, part)
         if self._live is None:
             self.say(moment.plain())
             self._due = now + WITHIN_EPOCH
@@ -125,33 +122,15 @@ class Display:
             self._due = now + REFRESH
 
     def _moment(
-        self,
-        line: Mapping[str, Any],
-        epoch: int,
-        part: float | None,
-        now: float,
-        validation: float | None,
-        rate: float,
+        self, line: Mapping[str, Any], rate: float, epoch: int, part: float | None = None
     ) -> Moment:
+        """The state of the training in an epoch; None for the part of one that is done."""
         weights = {key[8:]: value for key, value in line.items() if key.startswith("weights.")}
-        left = self._left(epoch + (1.0 if part is None else part), now)
-        return Moment(
-            self.label,
-            epoch + 1,
-            self._epochs,
-            part,
-            line["loss"],
-            line["accuracy"],
-            validation,
-            weights,
-            rate,
-            left,
-        )
-
-    def _left(self, done: float, now: float) -> float:
-        """Seconds until all epochs are done, at the rate of this session."""
-        rate = (now - self._started) / max(done - self._done, 1e-9)
-        return rate * (self._epochs - done)
+        done = epoch + (1.0 if part is None else part)
+        seconds = time.perf_counter() - self._started
+        left = seconds / max(done - self._done, 1e-9) * (self._epochs - done)
+        means = line["loss"], line["accuracy"], None, weights
+        return Moment(self.label, epoch + 1, self._epochs, part, *means, rate, left)
 
     def _line(self, moment: Moment) -> Text:
         text = moment.fitted(max(CONSOLE.console.width - 1, 1))
@@ -174,9 +153,9 @@ class Display:
         """An epoch is done; its metrics."""
         if self.quiet:
             return
-        accuracy = validation["accuracy"] if validation else None
-        now, rate = time.perf_counter(), line["images_per_s"]
-        moment = self._moment(line, line["epoch"], None, now, accuracy, rate)
+        moment = self._moment(line, line["images_per_s"], line["epoch"])
+        if validation:
+            moment = dataclasses.replace(moment, validation=validation["accuracy"])
         if self._live is None:
             self.say(moment.plain())
         else:

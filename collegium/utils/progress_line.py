@@ -54,11 +54,9 @@ class Moment:
         """
         parts = self._parts(_cut(self.label, min(_LONGEST, max(width // 4, 8))))
         least = bars(self.weights, 3)
-        kept = [rank for rank, _ in parts]
-        while len(kept) > 1 and _width(_chosen(parts, kept)) + len(least) + 2 > width:
-            kept.remove(max(kept))
-        texts = _chosen(parts, kept)
-        room = width - _width(texts) - 2
+        while len(parts) > 1 and _width(parts) + len(least) + 2 > width:
+            parts.remove(max(parts))
+        texts, room = [text for _, text in parts], width - _width(parts) - 2
         shown = next((text for text in _forms(self.weights) if cell_len(text) <= room), "")
         shown = shown or bars(self.weights, room)
         return _cut("  ".join([*texts, shown] if shown else texts), width)
@@ -97,8 +95,7 @@ def bars(weights: Mapping[str, float], width: int) -> str:
     """
     if len(weights) < 2 or width < 2:
         return ""
-    blocks = [_block(value, len(weights)) for value in weights.values()]
-    text = "".join(blocks)
+    text = "".join(_block(value, len(weights)) for value in weights.values())
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
@@ -115,12 +112,8 @@ def _forms(weights: Mapping[str, float]) -> list[str]:
     return [full, " ".join(f"{name} {block}" for name, block in shown.items())]
 
 
-def _chosen(parts: Sequence[tuple[int, str]], kept: Sequence[int]) -> list[str]:
-    return [text for rank, text in parts if rank in kept]
-
-
-def _width(texts: Sequence[str]) -> int:
-    return cell_len("  ".join(texts))
+def _width(parts: Sequence[tuple[int, str]]) -> int:
+    return cell_len("  ".join(text for _, text in parts))
 
 
 def _cut(text: str, width: int) -> str:

@@ -95,9 +95,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _ours(self) -> dict[str, tuple[str, str]]:
-        return {
-            slug: place for package in self._packages for slug, place in declared(package).items()
-        }
+        return dict(part for package in self._packages for part in declared(package).items())
 
     @cached_property
     def _plugins(self) -> "dict[str, list[EntryPoint]]":
@@ -111,20 +109,17 @@ class Registry(Generic[T]):
 
     def _load(self, name: str, points: "list[EntryPoint]") -> type[T]:
         if len(points) > 1:
-            owners = ", ".join(sorted(map(_owner, points)))
-            raise RequestError(
-                f"{self.kind} {name} is in several packages ({owners}): uninstall all but one"
-            )
+            several = f"in several packages ({', '.join(sorted(map(_owner, points)))})"
+            raise RequestError(f"{self.kind} {name} is {several}: uninstall all but one")
         (point,) = points
         try:
-            part = point.load()
+            part: type[T] = point.load()
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RequestError(f"{self._title(point)} cannot be imported: {reason}") from error
         if problem := self._problem(part, name):
             raise RequestError(f"{self._title(point)} is refused: {point.value} {problem}")
-        checked: type[T] = part
-        return checked
+        return part
 
     def _problem(self, part: Any, name: str) -> str:
         """Why what an entry point names is no part; empty where it is one."""
