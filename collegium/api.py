@@ -131,7 +131,7 @@ def execute(
         changed_code: with `resume`, continue although the source of a network has changed.
     """
     from collegium.records.tensorboard import wants_events
-    from collegium.runner.changes import Allowed, check_epochs
+    from collegium.runner.resume_check import Allowed, check_epochs, recorded_threads
 
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
@@ -148,7 +148,6 @@ def execute(
     events = wants_events(out, tensorboard, resume)
     from collegium.models.user_modules import left_as_it_was
     from collegium.runner.carry_out import carry_out
-    from collegium.runner.resume_check import recorded_threads
     from collegium.runner.setup import prepare_run
     from collegium.utils.os_errors import describe
     from collegium.utils.signals import GracefulInterrupt, end_with_parent

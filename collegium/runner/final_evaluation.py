@@ -1,7 +1,7 @@
 """The final evaluation of a run: its student and teachers on the evaluation split."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,15 +15,14 @@ from torch import Tensor
 from collegium.data import ImageData
 from collegium.evaluation.predict import Predictions, collect
 from collegium.records.results import TeacherRecord
-from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
+from collegium.runner.setup import Teachers
+from collegium.teachers.ensemble import TeacherInfo
 from collegium.teachers.teacher import Precision
 from collegium.training.module import DistillModule
 from collegium.types import Batch, HintPair, TeacherOutputs
 
 SHOWN = 8
 """Number of examples of each kind that are kept."""
-PredictSplit = Callable[[str, ImageData], Predictions]
-"""A function of a teacher's name and a split that returns the teacher's predictions."""
 
 
 @dataclass(frozen=True)
@@ -62,39 +61,27 @@ def _stacked(
 
 @torch.no_grad()
 def evaluate_outputs(
-    module: DistillModule,
-    ensemble: TeacherEnsemble,
-    predict_split: PredictSplit,
-    active: tuple[str, ...],
-    data: ImageData,
-    fabric: Fabric,
+    module: DistillModule, teachers: Teachers, data: ImageData, fabric: Fabric
 ) -> EvaluationOutputs:
     """Run student, weighting and teachers over the plain views of a split.
 
     Args:
         module: the student and its objective.
-        ensemble: the teachers.
-        predict_split: returns the predictions of a teacher, by name, on a split.
-        active: names of the teachers that training used.
+        teachers: all teachers of the run.
         data: the split.
         fabric: device and precision.
     """
-    teachers = {name: predict_split(name, data) for name in ensemble.names}
+    ensemble, active = teachers.ensemble, teachers.active
+    predictions = {name: teachers.predict_split(name, data) for name in ensemble.names}
     groups_TC = ensemble.groups(active, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(fabric.device)
-    like_NC = torch.empty(len(data), len(data.classes))
-    logits_NTC = _stacked(teachers, active, like_NC)
+    logits_NTC = _stacked(predictions, active, torch.empty(len(data), len(data.classes)))
     forward = _WeighingForward(module, logits_NTC, groups_TC, fabric.autocast)
     module.eval()
     student = collect(forward, data, batch_size=250, device=fabric.device)
-    return EvaluationOutputs(
-        student,
-        teachers,
-        torch.cat(forward.weights).float(),
-        active,
-        data.classes,
-        len(data) / max(forward.seconds, 1e-9),
-    )
+    weights_NT = torch.cat(forward.weights).float()
+    speed = len(data) / max(forward.seconds, 1e-9)
+    return EvaluationOutputs(student, predictions, weights_NT, active, data.classes, speed)
 
 
 @dataclass

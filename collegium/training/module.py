@@ -29,13 +29,13 @@ class DistillBatch:
 
     Args:
         batch: one view of each example.
-        answers: the outputs of the active teachers.
+        outputs: the outputs of the active teachers.
     """
 
-    __slots__ = ("answers", "batch")
+    __slots__ = ("batch", "outputs")
 
-    def __init__(self, batch: Batch, answers: TeacherOutputs) -> None:
-        self.batch, self.answers = batch, answers
+    def __init__(self, batch: Batch, outputs: TeacherOutputs) -> None:
+        self.batch, self.outputs = batch, outputs
 
     def parts(self, count: int) -> "list[DistillBatch]":
         """Split into at most `count` parts of nearly equal size, at least one example each."""
@@ -48,7 +48,7 @@ class DistillBatch:
         part = Batch(
             batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
         )
-        return DistillBatch(part, self.answers.some(few))
+        return DistillBatch(part, self.outputs.some(few))
 
 
 class DistillModule(nn.Module):
@@ -123,7 +123,7 @@ class DistillModule(nn.Module):
 
     def forward(self, distill_batch: DistillBatch) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
-        batch, teachers = distill_batch.batch, distill_batch.answers
+        batch, teachers = distill_batch.batch, distill_batch.outputs
         student = self.forward_student(batch.images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, batch.labels_B)
         return terms, weights_BT, student.logits_BC

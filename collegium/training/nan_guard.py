@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from collegium.errors import NumericsError
 from collegium.models.state import separate, state_tensors
 from collegium.objectives.objective import Terms
+from collegium.training.module import DistillBatch
 from collegium.training.packing import prefixed
 from collegium.types import Batch, TeacherOutputs
 from collegium.utils.files import write_whole
@@ -23,15 +24,15 @@ IN_A_ROW = 10
 """The number of consecutive steps that may be skipped."""
 
 
-def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
+def check_outputs(outputs: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
     """Check that the teachers' logits are finite, before the student trains on them.
 
     Raises:
         NumericsError: they are not; names the first such teacher, the step and the examples.
     """
-    if torch.isfinite(answers.logits_BTC).all():
+    if torch.isfinite(outputs.logits_BTC).all():
         return
-    bad_BT = ~torch.isfinite(answers.logits_BTC).all(dim=2)
+    bad_BT = ~torch.isfinite(outputs.logits_BTC).all(dim=2)
     name = names[int(bad_BT.any(dim=0).nonzero()[0])]
     raise NumericsError(
         f"teacher {name} gave NaN or infinite logits at step {step} for "
@@ -40,7 +41,7 @@ def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, s
 
 
 def check_loss(
-    loss: Tensor, terms: Terms, logits_BC: Tensor, batch: Batch, answers: TeacherOutputs, step: int
+    loss: Tensor, terms: Terms, logits_BC: Tensor, distill_batch: DistillBatch, step: int
 ) -> None:
     """Check that the loss is finite, before the backward pass.
 
@@ -56,17 +57,17 @@ def check_loss(
     if student_B.any():
         cause, bad_B = "the student's logits", student_B
     else:
-        cause = _ill_layers(answers) or "the loss"
+        cause = _ill_layers(distill_batch.outputs) or "the loss"
         bad_B = torch.stack(list(bad.values())).any(dim=0)
     raise NumericsError(
-        f"{cause} became NaN or infinite at step {step} for {_examples(batch, bad_B)} "
-        f"(terms: {named})"
+        f"{cause} became NaN or infinite at step {step} for "
+        f"{_examples(distill_batch.batch, bad_B)} (terms: {named})"
     )
 
 
-def _ill_layers(answers: TeacherOutputs) -> str:
+def _ill_layers(outputs: TeacherOutputs) -> str:
     """The first teacher layer with a NaN or an infinity, for a message; empty if there is none."""
-    for name, layers in answers.maps.items():
+    for name, layers in outputs.maps.items():
         for path, map_BDHW in layers.items():
             if not torch.isfinite(map_BDHW).all():
                 return f"layer {path} of teacher {name}"
