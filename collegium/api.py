@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,7 @@ from collegium.methods.base import AbstractMethod, check_parts
 from collegium.records.results import Evaluation
 from collegium.records.run_folder import Record
 from collegium.runner.folders import check_folder, finished, foreign_parts, go_on
-from collegium.utils.from_json import (
-    ImageSize,
-    as_class_weights,
-    as_labels,
-    tuples,
-)
+from collegium.utils.from_json import ImageSize, as_class_weights, as_labels, tuples
 from collegium.utils.torch_state import as_ever
 
 if TYPE_CHECKING:
@@ -26,9 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from collegium.data import ImageData, Splits
-    from collegium.evaluation.predict import Predictions
     from collegium.models.network import Network
-    from collegium.teachers.label_map import LabelMap
 
 
 @as_ever
@@ -276,33 +270,20 @@ def evaluate(
         Display(label="evaluate").warn(doubt)
     runtime = make_runtime(machine, "evaluate")
     runtime.set_threads(batch_size * multiply_adds(network, splits.train.shape))
-    found, seconds = _predict(network, splits.get(chosen), runtime.fabric, batch_size, label_map)
-    return _evaluation(network, found, chosen, seconds)
+    options = {"batch_size": batch_size, "labels": label_map}
+    return _measured(network, splits.get(chosen), chosen, runtime.fabric, options)
 
 
-def _predict(
-    network: "Network",
-    data: "ImageData",
-    fabric: "Fabric",
-    batch_size: int,
-    labels: "LabelMap | None",
-) -> "tuple[Predictions, float]":
-    """Predictions on a split, and the time they took in seconds."""
-    import time
-
-    from collegium.evaluation.predict import predict
-
-    options: dict[str, Any] = {"device": fabric.device, "precision": fabric.autocast}
-    started = time.perf_counter()
-    network.to(fabric.device)
-    found = predict(network, data, batch_size=batch_size, labels=labels, **options)
-    return found, time.perf_counter() - started
-
-
-def _evaluation(network: "Network", found: "Predictions", split: str, seconds: float) -> Evaluation:
-    from collegium.evaluation.predict import check_measurable
+def _measured(
+    network: "Network", data: "ImageData", split: str, fabric: "Fabric", options: dict[str, Any]
+) -> Evaluation:
+    from collegium.evaluation.predict import check_measurable, predict
     from collegium.models.network import parameter_count
 
+    started = time.perf_counter()
+    network.to(fabric.device)
+    found = predict(network, data, device=fabric.device, precision=fabric.autocast, **options)
+    seconds = time.perf_counter() - started
     check_measurable(found, split)
     images = len(found.labels_N)
     return Evaluation(

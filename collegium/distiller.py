@@ -178,14 +178,15 @@ class Distiller(nn.Module):
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """The active teachers' outputs for a batch of images."""
-        said = {
+        outputs = {
             name: _read(teacher, self._teacher_hooks[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
         }
-        if not said:
+        if not outputs:
             return TeacherOutputs(images_BDHW.new_empty(len(images_BDHW), 0, self._classes))
-        logits_BTC = torch.stack([logits_BC for logits_BC, _ in said.values()], dim=1)
-        return TeacherOutputs(logits_BTC, {name: maps for name, (_, maps) in said.items() if maps})
+        logits_BTC = torch.stack([logits_BC for logits_BC, _ in outputs.values()], dim=1)
+        maps = {name: features for name, (_, features) in outputs.items() if features}
+        return TeacherOutputs(logits_BTC, maps)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
         for network in (self.student, *self._teachers.values()):
@@ -309,7 +310,7 @@ def _dims(
     seed: int,
 ) -> Dims:
     """Names and shapes of teachers and layers, found with blank images through every network."""
-    asked, asked_of = explicit_layers(pairs, tuple(teachers))
+    layers, teacher_layers = explicit_layers(pairs, tuple(teachers))
     classes = watch(student, image_shape)[1]
     for name, teacher in teachers.items():
         if (theirs := watch(teacher, image_shape)[1]) != classes:
@@ -318,7 +319,7 @@ def _dims(
                 "module that gives the student's, or use collegium.distill(labels=...)"
             )
     maps = {
-        name: survey(teacher, image_shape, asked_of.get(name, ()), f"teacher {name}")
+        name: survey(teacher, image_shape, teacher_layers.get(name, ()), f"teacher {name}")
         for name, teacher in teachers.items()
     }
     noise_BDHW = torch.rand(8, *image_shape, generator=torch.Generator().manual_seed(0))
@@ -326,7 +327,7 @@ def _dims(
     return Dims(
         classes,
         tuple(teachers),
-        survey(student, image_shape, asked, "the student"),
+        survey(student, image_shape, layers, "the student"),
         maps,
         seed,
         {name: head for name, head in heads.items() if head is not None},

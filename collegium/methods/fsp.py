@@ -10,7 +10,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,7 @@ class FSP(AbstractFeature):
     hint_weight: float = 0.5
     """Weight of the flows, >= 0; the teachers' weights sum to 1. Public code has 50."""
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `fsp.TEACHER.LAYER` for each pair of layers.
 
         Raises:
@@ -58,7 +55,7 @@ class FSP(AbstractFeature):
         """
         from collegium.objectives import Flow
 
-        terms = super().extra_terms(dims, weighting)
+        terms: dict[str, AbstractTerm] = {}
         for name, pairs in self.pairs(dims).items():
             require(
                 len(pairs) > 1,

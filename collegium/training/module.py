@@ -98,20 +98,17 @@ class DistillModule(nn.Module):
         return outputs
 
     def _run(self, images_BDHW: Tensor) -> Tensor:
-        full = self.training and len(images_BDHW) == self._compiled_for
-        if not (self._compiled and full):
-            logits_BC: Tensor = self.student(images_BDHW)
-            return logits_BC
-        try:
-            return self._compile_backward_too(images_BDHW)
-        except Exception as problem:
-            if not _of_compiler(problem):
-                raise
-            # The step has computed nothing yet, so it can run uncompiled.
-            self._compiled.clear()
-            self.dropped = f"not compiled: {first_line(problem)}"
-            logits_BC = self.student(images_BDHW)
-            return logits_BC
+        if self._compiled and self.training and len(images_BDHW) == self._compiled_for:
+            try:
+                return self._compile_backward_too(images_BDHW)
+            except Exception as problem:
+                if not _of_compiler(problem):
+                    raise
+                # The step has computed nothing yet, so it can run uncompiled.
+                self._compiled.clear()
+                self.dropped = f"not compiled: {first_line(problem)}"
+        logits_BC: Tensor = self.student(images_BDHW)
+        return logits_BC
 
     def _compile_backward_too(self, images_BDHW: Tensor) -> Tensor:
         """Run the compiled student; it raises now if its backward cannot be compiled."""
@@ -127,10 +124,6 @@ class DistillModule(nn.Module):
         student = self.forward_student(batch.images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, batch.labels_B)
         return terms, weights_BT, student.logits_BC
-
-    def parameter_groups(self, options: Optimisation) -> list[dict[str, Any]]:
-        """Parameter groups: the weighting has its own lr multiplier and no weight decay."""
-        return groups_of(self, self.objective.weighting, options.weight_decay)
 
     def gradient_shares(self, distill_batch: DistillBatch) -> dict[str, float]:
         """Each term's share of the student's gradient norm; the shares sum to 1.
@@ -284,7 +277,7 @@ def make_optimizer(
     module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser of a run; `fused` takes effect only on devices with a fused kernel."""
-    groups = module.parameter_groups(options)
+    groups = groups_of(module, module.objective.weighting, options.weight_decay)
     for group in groups:
         group["lr"] = options.peak_lr * group["rate"]
     kinds = {parameter.device.type for parameter in module.parameters()}
