@@ -129,9 +129,7 @@ def execute(
 
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
-        raise RequestError(
-            "epochs and changed_code are for a run that is resumed: give resume=True too"
-        )
+        raise RequestError("epochs and changed_code are for a resumed run: give resume=True too")
     check_folder(out, overwrite or resume)
     if resume and epochs is not None:
         more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))

@@ -87,16 +87,6 @@ def make_runtime(machine: Machine, label: str, quiet: bool = True) -> Runtime:
     Raises:
         RequestError: the machine has no such device, or not as many.
     """
-    fabric = make_fabric(machine)
-    return Runtime(machine, fabric, Display(quiet or not fabric.is_global_zero, label))
-
-
-def make_fabric(machine: Machine) -> Fabric:
-    """A launched Fabric: devices, precision and processes.
-
-    Raises:
-        RequestError: the machine has no such device, or not as many.
-    """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     settle_heap()
@@ -107,11 +97,9 @@ def make_fabric(machine: Machine) -> Fabric:
         warnings.simplefilter("ignore")  # checked below, or advice on other hardware
         fabric = _fabric(machine)
         if machine.precision == "16" and fabric.device.type == "cpu":
-            raise RequestError(
-                "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
-            )
+            raise RequestError("--precision 16 needs a GPU: on a CPU give 32 or bf16")
         fabric.launch()
-    return fabric
+    return Runtime(machine, fabric, Display(quiet or not fabric.is_global_zero, label))
 
 
 def _fabric(machine: Machine) -> Fabric:

@@ -62,14 +62,6 @@ class FSP(AbstractFeature):
                 f"fsp compares pairs of layers, and {name} and the student share {len(pairs)}; "
                 "at and fitnets need one",
             )
-            shapes = dims.teacher_maps[name]
-            for first, second in itertools.pairwise(pairs):
-                terms[f"fsp.{name}.{first[0]}"] = Flow(
-                    [(own, dims.student_maps[own]) for own, _ in (first, second)],
-                    name,
-                    [(theirs, shapes[theirs]) for _, theirs in (first, second)],
-                    scale=self.hint_weight,
-                    place=dims.teachers.index(name),
-                    seed=dims.seed,
-                )
+            for both in itertools.pairwise(pairs):
+                terms[f"fsp.{name}.{both[0][0]}"] = Flow(name, both, dims, self.hint_weight)
         return terms

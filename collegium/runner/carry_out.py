@@ -224,11 +224,10 @@ def _at_best(prepared: PreparedRun, trainer: Trainer) -> float | None:
 
 
 def _store_hits(prepared: PreparedRun) -> float:
-    if not isinstance(prepared.source, StoredTeachers) or prepared.store is None:
+    source = prepared.source
+    if not isinstance(source, StoredTeachers) or prepared.store is None or not source.stats.asked:
         return 0.0
-    stats = prepared.source.stats
-    if not stats.asked:
-        return 0.0
+    stats = source.stats
     prepared.store.log_usage(stats.asked, stats.computed, stats.seconds)
     return stats.hits
 

@@ -150,8 +150,7 @@ def check_epochs(record: Record, epochs: int) -> int:
     if done is None and finished:
         raise RequestError(
             f"{record.folder} is finished and has no intact checkpoint, so it cannot have more "
-            "epochs: start a new run from the weights of its student with "
-            f"--student MODEL@{record.path(STUDENT)}"
+            f"epochs: start a new run from its weights, --student MODEL@{record.path(STUDENT)}"
         )
     past = done or Progress()
     least = past.epoch + (1 if past.step or finished or not past.epoch else 0)

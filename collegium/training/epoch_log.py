@@ -65,10 +65,8 @@ class EpochLogger:
         line = self._line(state, learning_rate, shares)
         for name in sorted({*self.module.idle} - self._idle if shares else ()):
             self._idle.add(name)
-            self.display.warn(
-                f"epoch {line.epoch}: term {name} is not 0 but its gradient is 0, so it has no "
-                "effect"
-            )
+            what = f"term {name} is not 0 but its gradient is 0, so it has no effect"
+            self.display.warn(f"epoch {line.epoch}: {what}")
         if self.fabric.is_global_zero:
             self._write(line, state, self._weights_may_collapse(distill_batch))
 

@@ -225,18 +225,14 @@ def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutp
         return
     if not any(parameter.requires_grad for _, parameter in student.named_parameters()):
         raise RequestError("the student has no parameter that is trained: all are frozen")
-    why = (
-        "(computed by frozen parameters, under no_grad, detached, or in a checkpoint with "
-        "use_reentrant=True)"
-    )
+    why = "(frozen parameters, no_grad, detach, or a checkpoint with use_reentrant=True)"
     if not outputs.logits_BC.requires_grad:
         raise RequestError(f"no gradient gets from the student's logits to its parameters {why}")
     for layer in objective.layers.student:
         if not outputs.maps[layer].requires_grad:
             raise RequestError(
-                f"no gradient gets from layer {layer!r} of the student to its parameters {why}, so "
-                "comparing it would teach nothing; use use_reentrant=False, or name another layer "
-                "by hint_pairs"
+                f"no gradient gets from layer {layer!r} of the student to its parameters {why}; "
+                "use use_reentrant=False, or name another layer by hint_pairs"
             )
 
 
@@ -287,9 +283,3 @@ def make_optimizer(
         return torch.optim.AdamW(groups, fused=fused)
     nesterov = options.momentum > 0
     return torch.optim.SGD(groups, momentum=options.momentum, nesterov=nesterov, fused=fused)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of every group: `learning_rate` times the group's lr multiplier."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["rate"]

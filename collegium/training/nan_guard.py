@@ -1,7 +1,7 @@
 """Stops a run at a NaN or an infinity; the error names the cause, the step and the examples."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,8 @@ def check_loss(
 
 def _ill_layers(outputs: TeacherOutputs) -> str:
     """The first teacher layer with a NaN or an infinity, for a message; empty if there is none."""
-    for name, layers in outputs.maps.items():
-        for path, map_BDHW in layers.items():
-            if not torch.isfinite(map_BDHW).all():
-                return f"layer {path} of teacher {name}"
-    return ""
+    bad = {name: _first_bad(layers) for name, layers in outputs.maps.items()}
+    return next((f"layer {path} of teacher {name}" for name, path in bad.items() if path), "")
 
 
 def check_gradients(module: nn.Module, step: int) -> None:
@@ -83,9 +80,8 @@ def check_gradients(module: nn.Module, step: int) -> None:
     given = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     if not given or torch.isfinite(torch.nn.utils.get_total_norm(given.values())):
         return
-    for name, gradient in given.items():
-        if not torch.isfinite(gradient).all():
-            raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
+    if name := _first_bad(given):
+        raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
 
 
 def check_state(module: nn.Module, step: int) -> None:
@@ -96,9 +92,13 @@ def check_state(module: nn.Module, step: int) -> None:
     Raises:
         NumericsError: one is not; names the first such parameter or buffer and the step.
     """
-    for name, value in state_tensors(module).items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise NumericsError(f"{name} became NaN or infinite at step {step}")
+    if name := _first_bad(state_tensors(module)):
+        raise NumericsError(f"{name} became NaN or infinite at step {step}")
+
+
+def _first_bad(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor with a NaN or an infinity; empty if there is none."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), "")
 
 
 def check_scale(scaler: Any, step: int) -> None:
@@ -109,8 +109,7 @@ def check_scale(scaler: Any, step: int) -> None:
     """
     if scaler is not None and scaler.get_scale() < 1:
         raise NumericsError(
-            f"gradients overflow float16 again and again, the last time at step {step}: use "
-            "--precision bf16"
+            f"gradients overflow float16 again and again, now at step {step}: use --precision bf16"
         )
 
 

@@ -18,7 +18,7 @@ from collegium.training.checkpoint import Progress, State
 from collegium.training.checkpoint_policy import CheckpointScheduler
 from collegium.training.epoch_log import EpochLogger, over_processes
 from collegium.training.metrics import Meter
-from collegium.training.module import DistillBatch, DistillModule, make_optimizer, set_learning_rate
+from collegium.training.module import DistillBatch, DistillModule, make_optimizer
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
 
@@ -174,7 +174,8 @@ class Trainer:
         started = time.perf_counter()
         progress = step / (self.options.epochs * len(self.loader))
         factor = learning_rate_factor(self.options.schedule, progress)
-        set_learning_rate(self.optimizer, self.options.peak_lr * factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.peak_lr * factor * group["rate"]
         self.optimizer.zero_grad()
         parts = DistillBatch(batch, outputs).parts(self.runtime.machine.micro_batches)
         scale = self._scale(len(batch))
