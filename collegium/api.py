@@ -124,8 +124,10 @@ def execute(
             follows the schedule for that number.
         changed_code: with `resume`, continue although the source of a network has changed.
     """
+    from collegium.config.same_run import doubts
     from collegium.records.tensorboard import wants_events
     from collegium.runner.resume_check import Allowed, check_epochs, recorded_threads
+    from collegium.utils.progress import Display
 
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
@@ -135,7 +137,8 @@ def execute(
         more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))
         run = dataclasses.replace(run, optimisation=more)
     elif resume and finished(out):
-        _warn_of_doubts(Record(out), quiet)
+        for doubt in doubts(out, Record(out).run):
+            Display(quiet).warn(doubt)
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.models.user_modules import left_as_it_was
@@ -167,14 +170,6 @@ def execute(
         if (reason := describe(error)) is None:
             raise
         raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
-
-
-def _warn_of_doubts(record: Record, quiet: bool) -> None:
-    from collegium.config.same_run import doubts
-    from collegium.utils.progress import Display
-
-    for doubt in doubts(record.folder, record.run):
-        Display(quiet).warn(doubt)
 
 
 def resume(
