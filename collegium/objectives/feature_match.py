@@ -1,6 +1,5 @@
 """Terms that compare layers without a regressor, all teachers at once."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -21,7 +20,7 @@ from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.types import Dims, HintPair, Layers
 
 
-class AbstractComparison(ABC):
+class AbstractComparison:
     """Student layers against layers of all teachers, without a regressor, summed over layers.
 
     The student's side is computed once for all teachers.
@@ -49,9 +48,9 @@ class AbstractComparison(ABC):
                 tuple(HintPair(own, name, theirs) for own, theirs in layers),
             )
 
-    @abstractmethod
     def _read(self, map_BDHW: Tensor) -> Tensor:
-        """What is compared of a map."""
+        """What is compared of a map; by default its mean over positions."""
+        return map_BDHW.mean(dim=(2, 3))
 
     def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
         """The part or summary of a teacher's layer that is read, and so kept in a store."""
@@ -125,17 +124,11 @@ class SimilarityComparison(AbstractComparison):
 class DistanceComparison(AbstractComparison):
     """RKD's distances (`distance`) of the examples' mean features."""
 
-    def _read(self, map_BDHW: Tensor) -> Tensor:
-        return map_BDHW.mean(dim=(2, 3))
-
     _to_each = staticmethod(distance_to_each)
 
 
 class AngleComparison(AbstractComparison):
     """RKD's angles (`angle`) of the examples' mean features."""
-
-    def _read(self, map_BDHW: Tensor) -> Tensor:
-        return map_BDHW.mean(dim=(2, 3))
 
     _to_each = staticmethod(angle_to_each)
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -17,7 +17,6 @@ from collegium.evaluation.predict import Predictions, collect
 from collegium.records.results import TeacherRecord
 from collegium.runner.setup import Teachers
 from collegium.teachers.ensemble import TeacherInfo
-from collegium.teachers.teacher import Precision
 from collegium.training.module import DistillModule
 from collegium.types import Batch, HintPair, TeacherOutputs
 
@@ -76,48 +75,26 @@ def evaluate_outputs(
     groups_TC = ensemble.groups(active, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(fabric.device)
     logits_NTC = _stacked(predictions, active, torch.empty(len(data), len(data.classes)))
-    forward = _WeighingForward(module, logits_NTC, groups_TC, fabric.autocast)
+    weights: list[Tensor] = []  # (B, T) of each batch so far
+    seconds: list[float] = []  # in the student, without the weighting
+
+    def forward(batch: Batch) -> Tensor:
+        started = time.perf_counter()
+        with fabric.autocast():
+            student = module.forward_student(batch.images_BDHW)
+        logits_BC = student.logits_BC.cpu()
+        seconds.append(time.perf_counter() - started)
+        done = sum(map(len, weights))
+        logits_BTC = logits_NTC[done : done + len(batch)].to(batch.labels_B.device)
+        outputs = TeacherOutputs(logits_BTC, groups_TC=groups_TC)
+        weights.append(module.objective.weigh(student, outputs, batch.labels_B).cpu())
+        return logits_BC
+
     module.eval()
     student = collect(forward, data, batch_size=250, device=fabric.device)
-    weights_NT = torch.cat(forward.weights).float()
-    speed = len(data) / max(forward.seconds, 1e-9)
+    speed = len(data) / max(sum(seconds), 1e-9)
+    weights_NT = torch.cat(weights).float()
     return EvaluationOutputs(student, predictions, weights_NT, active, data.classes, speed)
-
-
-@dataclass
-class _WeighingForward:
-    """Computes the student's logits batch by batch, and keeps the teachers' weights.
-
-    Attributes:
-        module: the student and its objective.
-        logits_NTC: logits of the active teachers for the whole split.
-        groups_TC: their groups of classes, see `TeacherOutputs`.
-        precision: returns the autocast context for the student.
-        weights: the weights (B, T) of each batch.
-        seconds: the time spent in the student.
-        done: number of examples processed so far.
-    """
-
-    module: DistillModule
-    logits_NTC: Float[Tensor, "N T C"]
-    groups_TC: Int[Tensor, "T C"] | None
-    precision: Precision
-    weights: list[Tensor] = field(default_factory=list)
-    seconds: float = 0.0
-    done: int = 0
-
-    def __call__(self, batch: Batch) -> Tensor:
-        started = time.perf_counter()
-        with self.precision():
-            student = self.module.forward_student(batch.images_BDHW)
-        logits_BC = student.logits_BC.cpu()
-        self.seconds += time.perf_counter() - started
-        logits_BTC = self.logits_NTC[self.done : self.done + len(batch)].to(batch.labels_B.device)
-        self.done += len(batch)
-        teachers = TeacherOutputs(logits_BTC, groups_TC=self.groups_TC)
-        weights_BT = self.module.objective.weigh(student, teachers, batch.labels_B)
-        self.weights.append(weights_BT.cpu())
-        return logits_BC
 
 
 def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:

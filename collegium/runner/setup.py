@@ -143,7 +143,9 @@ def prepare_run(
     work = FORWARD_AND_BACKWARD * multiply_adds(student, base.input_spec.image_shape)
     threads = base.runtime.set_threads(part * (work + teacher_work(ensemble)), threads)
     base, teachers = _resolve(base, ensemble)
-    module = _module(base, student, part, _active(dims, teachers.active))
+    maps = {name: dims.teacher_maps[name] for name in teachers.active}
+    dims = dataclasses.replace(dims, teachers=teachers.active, teacher_maps=maps)
+    module = _module(base, student, part, dims)
     loader = base.loader(
         recipe=base.run.augment or base.splits.train.augment,
         views=base.run.views or 0,
@@ -264,12 +266,6 @@ def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, d
             )
         measured[name] = {"accuracy": found.accuracy, **found.of_known()}
     return measured
-
-
-def _active(dims: Dims, active: tuple[str, ...]) -> Dims:
-    """The same names and shapes, restricted to the active teachers."""
-    maps = {name: dims.teacher_maps[name] for name in active}
-    return dataclasses.replace(dims, teachers=active, teacher_maps=maps)
 
 
 def _module(base: _Base, student: Network, part: int, dims: Dims) -> DistillModule:
