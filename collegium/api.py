@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,7 @@ from collegium.methods.base import AbstractMethod, check_parts
 from collegium.records.results import Evaluation
 from collegium.records.run_folder import Record
 from collegium.runner.folders import check_folder, finished, foreign_parts, go_on
-from collegium.utils.from_json import (
-    ImageSize,
-    as_class_weights,
-    as_labels,
-    tuples,
-)
+from collegium.utils.from_json import ImageSize, as_class_weights, as_labels, tuples
 from collegium.utils.torch_state import as_ever
 
 if TYPE_CHECKING:
@@ -26,9 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from collegium.data import ImageData, Splits
-    from collegium.evaluation.predict import Predictions
     from collegium.models.network import Network
-    from collegium.teachers.label_map import LabelMap
 
 
 @as_ever
@@ -130,25 +124,25 @@ def execute(
             follows the schedule for that number.
         changed_code: with `resume`, continue although the source of a network has changed.
     """
+    from collegium.config.same_run import doubts
     from collegium.records.tensorboard import wants_events
-    from collegium.runner.changes import Allowed, check_epochs
+    from collegium.runner.resume_check import Allowed, check_epochs, recorded_threads
+    from collegium.utils.progress import Display
 
     out = Path(out)
     if not resume and (epochs is not None or changed_code):
-        raise RequestError(
-            "epochs and changed_code are for a run that is resumed: give resume=True too"
-        )
+        raise RequestError("epochs and changed_code are for a resumed run: give resume=True too")
     check_folder(out, overwrite or resume)
     if resume and epochs is not None:
         more = dataclasses.replace(run.optimisation, epochs=check_epochs(Record(out), epochs))
         run = dataclasses.replace(run, optimisation=more)
     elif resume and finished(out):
-        _warn_of_doubts(Record(out), quiet)
+        for doubt in doubts(out, Record(out).run):
+            Display(quiet).warn(doubt)
         return Record(out)
     events = wants_events(out, tensorboard, resume)
     from collegium.models.user_modules import left_as_it_was
     from collegium.runner.carry_out import carry_out
-    from collegium.runner.resume_check import recorded_threads
     from collegium.runner.setup import prepare_run
     from collegium.utils.os_errors import describe
     from collegium.utils.signals import GracefulInterrupt, end_with_parent
@@ -176,14 +170,6 @@ def execute(
         if (reason := describe(error)) is None:
             raise
         raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
-
-
-def _warn_of_doubts(record: Record, quiet: bool) -> None:
-    from collegium.config.same_run import doubts
-    from collegium.utils.progress import Display
-
-    for doubt in doubts(record.folder, record.run):
-        Display(quiet).warn(doubt)
 
 
 def resume(
@@ -277,33 +263,20 @@ def evaluate(
         Display(label="evaluate").warn(doubt)
     runtime = make_runtime(machine, "evaluate")
     runtime.set_threads(batch_size * multiply_adds(network, splits.train.shape))
-    found, seconds = _predict(network, splits.get(chosen), runtime.fabric, batch_size, label_map)
-    return _evaluation(network, found, chosen, seconds)
+    options = {"batch_size": batch_size, "labels": label_map}
+    return _measured(network, splits.get(chosen), chosen, runtime.fabric, options)
 
 
-def _predict(
-    network: "Network",
-    data: "ImageData",
-    fabric: "Fabric",
-    batch_size: int,
-    labels: "LabelMap | None",
-) -> "tuple[Predictions, float]":
-    """Predictions on a split, and the time they took in seconds."""
-    import time
-
-    from collegium.evaluation.predict import predict
-
-    options: dict[str, Any] = {"device": fabric.device, "precision": fabric.autocast}
-    started = time.perf_counter()
-    network.to(fabric.device)
-    found = predict(network, data, batch_size=batch_size, labels=labels, **options)
-    return found, time.perf_counter() - started
-
-
-def _evaluation(network: "Network", found: "Predictions", split: str, seconds: float) -> Evaluation:
-    from collegium.evaluation.predict import check_measurable
+def _measured(
+    network: "Network", data: "ImageData", split: str, fabric: "Fabric", options: dict[str, Any]
+) -> Evaluation:
+    from collegium.evaluation.predict import check_measurable, predict
     from collegium.models.network import parameter_count
 
+    started = time.perf_counter()
+    network.to(fabric.device)
+    found = predict(network, data, device=fabric.device, precision=fabric.autocast, **options)
+    seconds = time.perf_counter() - started
     check_measurable(found, split)
     images = len(found.labels_N)
     return Evaluation(

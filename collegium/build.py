@@ -16,15 +16,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from collegium.config.options import Machine
-from collegium.data import (
-    ImageData,
-    Loader,
-    Splits,
-    hold_out,
-    keep_classes,
-    load_data,
-    splits_of,
-)
+from collegium.data import ImageData, Loader, Splits, hold_out, keep_classes, load_data, splits_of
 from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import check_family
@@ -95,16 +87,6 @@ def make_runtime(machine: Machine, label: str, quiet: bool = True) -> Runtime:
     Raises:
         RequestError: the machine has no such device, or not as many.
     """
-    fabric = make_fabric(machine)
-    return Runtime(machine, fabric, Display(quiet or not fabric.is_global_zero, label))
-
-
-def make_fabric(machine: Machine) -> Fabric:
-    """A launched Fabric: devices, precision and processes.
-
-    Raises:
-        RequestError: the machine has no such device, or not as many.
-    """
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     settle_heap()
@@ -115,11 +97,9 @@ def make_fabric(machine: Machine) -> Fabric:
         warnings.simplefilter("ignore")  # checked below, or advice on other hardware
         fabric = _fabric(machine)
         if machine.precision == "16" and fabric.device.type == "cpu":
-            raise RequestError(
-                "--precision 16 needs a GPU: CPUs train in 32 or bf16, give one of these"
-            )
+            raise RequestError("--precision 16 needs a GPU: on a CPU give 32 or bf16")
         fabric.launch()
-    return fabric
+    return Runtime(machine, fabric, Display(quiet or not fabric.is_global_zero, label))
 
 
 def _fabric(machine: Machine) -> Fabric:
@@ -171,18 +151,10 @@ def make_splits(
     The first process shows notes on the data as warnings.
     """
     display = display or Display(quiet=True)
-    splits = (
-        data
-        if isinstance(data, Splits)
-        else load_data(
-            data,
-            validation=validation,
-            seed=seed,
-            image_size=image_size,
-            workers=machine.decoders,
-            tell=display.say,
-        )
-    )
+    splits = data
+    if not isinstance(splits, Splits):
+        known: dict[str, Any] = {"validation": validation, "seed": seed, "image_size": image_size}
+        splits = load_data(splits, **known, workers=machine.decoders, tell=display.say)
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     for note in splits.notes if first else ():
         display.warn(note)
@@ -268,17 +240,6 @@ def relate(
         return match(labels or theirs, ours)
 
 
-def check_labels(labels: Mapping[str, Labels], teachers: Mapping[str, object]) -> None:
-    """Check that every label map belongs to an existing teacher.
-
-    Raises:
-        UnknownNameError: there is no teacher of that name.
-    """
-    for name in labels:
-        if name not in teachers:
-            raise UnknownNameError("teacher in --labels", name, teachers)
-
-
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
     """Put the teacher's name in front of an error's message, or "model" if the name is empty."""
@@ -319,37 +280,36 @@ def make_ensemble(
         batch_size: size of these batches.
 
     Raises:
+        UnknownNameError: a label map is of no teacher.
         RequestError: a teacher cannot be built, or does not have a requested layer.
     """
-    labels, machine = request.labels, runtime.machine
-    check_labels(labels, request.models)
+    labels, machine, fabric = request.labels, runtime.machine, runtime.fabric
+    for name in labels:
+        if name not in request.models:
+            raise UnknownNameError("teacher in --labels", name, request.models)
     input_spec = input_spec_of(splits.train)
     builders = {
         name: functools.partial(make_teacher, name, model, input_spec, labels.get(name))
         for name, model in request.models.items()
     }
     sample = Loader(splits.validation or splits.train, SAMPLE, workers=0)
-    return TeacherEnsemble(
-        builders,
-        request.specs,
-        next(sample.epoch(0)).images_BDHW,
-        _inference_options(runtime, steps, batch_size),
-        device=runtime.fabric.device,
-        bounded=machine.teacher_memory == "bounded",
-        relate=lambda name, theirs: relate(name, theirs, input_spec.classes, labels.get(name)),
-        layers=request.layers,
-    )
-
-
-def _inference_options(runtime: Runtime, steps: int, batch_size: int) -> InferenceOptions:
-    machine, fabric = runtime.machine, runtime.fabric
-    return InferenceOptions(
+    inference = InferenceOptions(
         machine.fold,
         machine.channels_last,
         None if machine.precision == "32" else fabric.autocast,
         min(batch_size, SAMPLE) if machine.compiles(fabric.device.type, steps) else 0,
         machine.teacher_block,
         runtime.display.warn if machine.teacher_batch == "auto" else None,
+    )
+    return TeacherEnsemble(
+        builders,
+        request.specs,
+        next(sample.epoch(0)).images_BDHW,
+        inference,
+        device=fabric.device,
+        bounded=machine.teacher_memory == "bounded",
+        relate=lambda name, theirs: relate(name, theirs, input_spec.classes, labels.get(name)),
+        layers=request.layers,
     )
 
 

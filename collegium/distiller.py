@@ -162,30 +162,27 @@ class Distiller(nn.Module):
             RequestError: the labels are no class numbers (floats, rows, or a class out of range), a
                 term has no gradient into the student, or a layer cannot be read.
         """
-        student = self._forward_student(images_BDHW)
+        student = StudentOutputs(*_read(self.student, self._hooks, images_BDHW, "the student"))
+        # A loop may freeze the student for a while, to train only the method's parameters.
+        if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
+            check_reached(self.student, self.objective, student)
         labels_B = class_numbers(labels_B, student.logits_BC)
         teachers = self.ask(images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, labels_B)
         return DistillerOutputs(terms, weights_BT, student.logits_BC)
 
-    def _forward_student(self, images_BDHW: Tensor) -> StudentOutputs:
-        student = StudentOutputs(*_read(self.student, self._hooks, images_BDHW, "the student"))
-        # A loop may freeze the student for a while, to train only the method's parameters.
-        if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
-            check_reached(self.student, self.objective, student)
-        return student
-
     @torch.no_grad()
     def ask(self, images_BDHW: Float[Tensor, "B D H W"]) -> TeacherOutputs:
         """The active teachers' outputs for a batch of images."""
-        said = {
+        outputs = {
             name: _read(teacher, self._teacher_hooks[name], images_BDHW, f"of teacher {name}")
             for name, teacher in self._teachers.items()
         }
-        if not said:
+        if not outputs:
             return TeacherOutputs(images_BDHW.new_empty(len(images_BDHW), 0, self._classes))
-        logits_BTC = torch.stack([logits_BC for logits_BC, _ in said.values()], dim=1)
-        return TeacherOutputs(logits_BTC, {name: maps for name, (_, maps) in said.items() if maps})
+        logits_BTC = torch.stack([logits_BC for logits_BC, _ in outputs.values()], dim=1)
+        maps = {name: features for name, (_, features) in outputs.items() if features}
+        return TeacherOutputs(logits_BTC, maps)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
         for network in (self.student, *self._teachers.values()):
@@ -220,10 +217,9 @@ def _check_gives(network: nn.Module, image_shape: MapShape, whose: str) -> Tenso
         raise RequestError(
             f"{whose} cannot take an image of {size}: {first_line(error)}"
         ) from error
-    if logits_BC.ndim != 2 or len(logits_BC) != 2:
-        raise RequestError(
-            f"{whose} gives {tuple(logits_BC.shape)} for 2 images, expected logits (2, C)"
-        )
+    shape = tuple(logits_BC.shape)
+    if len(shape) != 2 or shape[0] != 2:
+        raise RequestError(f"{whose} gives {shape} for 2 images, expected logits (2, C)")
     return logits_BC
 
 
@@ -236,12 +232,7 @@ def _checked(student: nn.Module, image_shape: MapShape) -> nn.Module:
         )
     student, _ = unwrapped(student)
     check_tensors(student, "the student", trainable=True)
-    _check_learns(student, image_shape)
-    return student
-
-
-def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
-    """Check that gradients reach the student: int8 layers or `no_grad` can cut them off."""
+    # int8 layers or no_grad can cut the student off from gradients.
     # On a copy: a network that keeps its outputs could not be copied afterwards.
     with torch.enable_grad(), spare(student, "the student") as twin, evaluating(twin):
         logits_BC = _check_gives(twin, image_shape, "the student")
@@ -250,6 +241,7 @@ def _check_learns(student: nn.Module, image_shape: MapShape) -> None:
             "the student cannot learn: its logits carry no gradient; leave out no_grad(), "
             "detach() and int8 layers"
         )
+    return student
 
 
 def _frozen(name: str, teacher: nn.Module, image_shape: MapShape) -> nn.Module:
@@ -309,7 +301,7 @@ def _dims(
     seed: int,
 ) -> Dims:
     """Names and shapes of teachers and layers, found with blank images through every network."""
-    asked, asked_of = explicit_layers(pairs, tuple(teachers))
+    layers, teacher_layers = explicit_layers(pairs, tuple(teachers))
     classes = watch(student, image_shape)[1]
     for name, teacher in teachers.items():
         if (theirs := watch(teacher, image_shape)[1]) != classes:
@@ -318,7 +310,7 @@ def _dims(
                 "module that gives the student's, or use collegium.distill(labels=...)"
             )
     maps = {
-        name: survey(teacher, image_shape, asked_of.get(name, ()), f"teacher {name}")
+        name: survey(teacher, image_shape, teacher_layers.get(name, ()), f"teacher {name}")
         for name, teacher in teachers.items()
     }
     noise_BDHW = torch.rand(8, *image_shape, generator=torch.Generator().manual_seed(0))
@@ -326,7 +318,7 @@ def _dims(
     return Dims(
         classes,
         tuple(teachers),
-        survey(student, image_shape, asked, "the student"),
+        survey(student, image_shape, layers, "the student"),
         maps,
         seed,
         {name: head for name, head in heads.items() if head is not None},

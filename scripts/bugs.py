@@ -242,12 +242,8 @@ BUGS = (
     Bug(
         "mean over the wrong axes",
         "objectives/feature_match.py",
-        '(`angle`) of the examples\' mean features."""\n\n'
-        "    def _read(self, map_BDHW: Tensor) -> Tensor:\n"
-        "        return map_BDHW.mean(dim=(2, 3))",
-        '(`angle`) of the examples\' mean features."""\n\n'
-        "    def _read(self, map_BDHW: Tensor) -> Tensor:\n"
-        "        return map_BDHW.mean(dim=(1, 2))",
+        "return map_BDHW.mean(dim=(2, 3))",
+        "return map_BDHW.mean(dim=(1, 2))",
     ),
     Bug(
         "work shared by its class",

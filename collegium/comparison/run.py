@@ -159,7 +159,7 @@ def _check_same(job: Job) -> None:
         FolderError: naming what differs.
     """
     from collegium.config.same_run import differences, other_code, refuse_edited
-    from collegium.runner.changes import in_words
+    from collegium.runner.resume_check import in_words
 
     record = Record(job.folder)
     if not record.holds_run():

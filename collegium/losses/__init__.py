@@ -32,12 +32,7 @@ from collegium.losses.logits import (
     soften,
     standardise,
 )
-from collegium.losses.relation import (
-    distance,
-    distance_to_each,
-    similarity,
-    similarity_to_each,
-)
+from collegium.losses.relation import distance, distance_to_each, similarity, similarity_to_each
 from collegium.models.features.pooling import channels_last
 
 __all__ = [

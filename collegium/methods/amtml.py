@@ -147,10 +147,7 @@ class AMTML(AbstractSoftTarget):
         super().__post_init__()
         require(0 <= self.adapter_share <= 1, "adapter_share must be between 0 and 1")
         require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
-        require(
-            self.adapter_init_std > 0,
-            "adapter_init_std must be > 0: at 0 it cannot learn",
-        )
+        require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 it cannot learn")
 
     def requested_pairs(self) -> tuple[str, ...]:
         """Those of `hint_pairs`."""

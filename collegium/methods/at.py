@@ -8,7 +8,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,10 @@ class AT(AbstractFeature):
     hint_weight: float = 10.0
     """Weight of the attention maps, >= 0; the teachers' weights sum to 1. Public code has 1000."""
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `at.TEACHER` for each teacher."""
         from collegium.objectives import AttentionComparison, Compared
 
         pairs = self.pairs(dims)
         comparison = AttentionComparison(pairs, dims)
-        compared = {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
-        return super().extra_terms(dims, weighting) | compared
+        return {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.methods.soft_target import STANDARDISED, AbstractSoftTarget
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,5 @@ class AvgMKD(AbstractSoftTarget):
         }"""
     presets = {  # noqa: RUF012 - a class constant
         "aver": {"mix": "loss", "alpha": 1.0, "label_weight": 1.0},
-        "standardised": {
-            "temperature": 2.0,
-            "alpha": 9.0,
-            "label_weight": 0.1,
-            "standardise": True,
-        },
+        "standardised": STANDARDISED,
     }

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.errors import RequestError
 from collegium.methods.base import require
 from collegium.methods.choices import Mix, WeightingName
 from collegium.methods.soft_target import AbstractFeature
@@ -11,7 +10,8 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm, Objective
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
+
+_PUBLISHED = {"alpha": 1.0, "label_weight": 1.0, "hint_weight": 50.0}
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,8 @@ class CAMKD(AbstractFeature):
         }"""
     needs = "logits; last feature maps and linear classifiers for the hints"
     presets = {  # noqa: RUF012 - a class constant
-        "published": {"alpha": 1.0, "label_weight": 1.0, "hint_weight": 50.0},
-        "public_scale": {
-            "alpha": 1.0,
-            "label_weight": 1.0,
-            "hint_weight": 50.0,
-            "divided_by_teachers": True,
-        },
+        "published": _PUBLISHED,
+        "public_scale": {**_PUBLISHED, "divided_by_teachers": True},
     }
 
     alpha: float = 0.9
@@ -94,27 +89,24 @@ class CAMKD(AbstractFeature):
             )
         return found
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """One term `hints` over all teachers."""
         from collegium.objectives import ClassifiedHints, Hint
         from collegium.types import HintPair
 
-        terms = super().extra_terms(dims, weighting)
         if not self.hint_weight:
-            return terms
+            return {}
         pairs = {name: found[0] for name, found in self.pairs(dims).items()}
         headless = [name for name in pairs if name not in dims.heads]
-        if headless:
-            raise RequestError(
-                f"ca_mkd weighs hints by the teachers' own classifiers, and {', '.join(headless)} "
-                "has no linear one on its last map; ca_mkd --hint-weight 0 needs none, nor do "
-                "fitnets --weighting confidence, at and rkd"
-            )
+        require(
+            not headless,
+            f"ca_mkd weighs hints by the teachers' own classifiers, and {', '.join(headless)} has "
+            "no linear one on its last map; ca_mkd --hint-weight 0 needs none, nor do fitnets "
+            "--weighting confidence, at and rkd",
+        )
         hints = [
             Hint(HintPair(own, name, theirs), dims, scale=1.0, norm="none")
             for name, (own, theirs) in pairs.items()
         ]
         heads = [dims.heads[name] for name in pairs]
-        return terms | {"hints": ClassifiedHints(hints, heads, self.hint_weight)}
+        return {"hints": ClassifiedHints(hints, heads, self.hint_weight)}

@@ -8,7 +8,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,15 @@ class FitNets(AbstractFeature):
     hint_weight: float = 1.0
     """Weight of the hints, >= 0; the teachers' weights sum to 1. Public code has 100."""
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
         from collegium.objectives import Hint
         from collegium.types import HintPair
 
-        terms = super().extra_terms(dims, weighting)
-        for name, pairs in self.pairs(dims).items():
-            for own, theirs in pairs:
-                terms[f"hint.{name}" + f".{own}" * (len(pairs) > 1)] = Hint(
-                    HintPair(own, name, theirs), dims, scale=self.hint_weight, norm="none"
-                )
-        return terms
+        return {
+            f"hint.{name}" + f".{own}" * (len(pairs) > 1): Hint(
+                HintPair(own, name, theirs), dims, scale=self.hint_weight, norm="none"
+            )
+            for name, pairs in self.pairs(dims).items()
+            for own, theirs in pairs
+        }

@@ -10,7 +10,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,7 @@ class FSP(AbstractFeature):
     hint_weight: float = 0.5
     """Weight of the flows, >= 0; the teachers' weights sum to 1. Public code has 50."""
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `fsp.TEACHER.LAYER` for each pair of layers.
 
         Raises:
@@ -58,21 +55,13 @@ class FSP(AbstractFeature):
         """
         from collegium.objectives import Flow
 
-        terms = super().extra_terms(dims, weighting)
+        terms: dict[str, AbstractTerm] = {}
         for name, pairs in self.pairs(dims).items():
             require(
                 len(pairs) > 1,
                 f"fsp compares pairs of layers, and {name} and the student share {len(pairs)}; "
                 "at and fitnets need one",
             )
-            shapes = dims.teacher_maps[name]
-            for first, second in itertools.pairwise(pairs):
-                terms[f"fsp.{name}.{first[0]}"] = Flow(
-                    [(own, dims.student_maps[own]) for own, _ in (first, second)],
-                    name,
-                    [(theirs, shapes[theirs]) for _, theirs in (first, second)],
-                    scale=self.hint_weight,
-                    place=dims.teachers.index(name),
-                    seed=dims.seed,
-                )
+            for both in itertools.pairwise(pairs):
+                terms[f"fsp.{name}.{both[0][0]}"] = Flow(name, both, dims, self.hint_weight)
         return terms

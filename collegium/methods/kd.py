@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from collegium.methods.choices import WeightingName
-from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.methods.soft_target import STANDARDISED, AbstractSoftTarget
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,7 @@ class KD(AbstractSoftTarget):
         }"""
     presets = {  # noqa: RUF012 - a class constant
         "attention_transfer": {"label_weight": None},
-        "standardised": {
-            "temperature": 2.0,
-            "alpha": 9.0,
-            "label_weight": 0.1,
-            "standardise": True,
-        },
+        "standardised": STANDARDISED,
     }
 
     weighting: WeightingName = "best"

@@ -9,7 +9,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,7 @@ class RKD(AbstractFeature):
         weights = self.distance_weight, self.angle_weight
         require(min(weights) >= 0, f"distance_weight and angle_weight must be >= 0, got {weights}")
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
         from collegium.objectives import AngleComparison, Compared, DistanceComparison
 
@@ -65,10 +62,9 @@ class RKD(AbstractFeature):
             "distance": (DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),
             "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight),
         }
-        compared = {
+        return {
             f"{kind}.{name}": Compared(comparison, name, weight)
             for name in pairs
             for kind, (comparison, weight) in relations.items()
             if weight
         }
-        return super().extra_terms(dims, weighting) | compared

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collegium.types import Dims
     from collegium.weighting import AbstractWeighting
 
+STANDARDISED = {"temperature": 2.0, "alpha": 9.0, "label_weight": 0.1, "standardise": True}
+"""The preset of methods whose logits are standardised (Sun et al. 2024)."""
 S = TypeVar("S", bound="AbstractSoftTarget")
 
 
@@ -194,6 +196,16 @@ class AbstractFeature(AbstractSoftTarget):
     def requested_pairs(self) -> tuple[str, ...]:
         """Those of `hint_pairs`."""
         return self.hint_pairs
+
+    def extra_terms(
+        self, dims: "Dims", weighting: "AbstractWeighting"
+    ) -> "dict[str, AbstractTerm]":
+        """Those of every soft target, and `hint_terms`."""
+        return super().extra_terms(dims, weighting) | self.hint_terms(dims)
+
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
+        """The terms on hidden layers."""
+        return {}
 
     def pairs(self, dims: "Dims") -> dict[str, list[tuple[str, str]]]:
         """For each teacher, the pairs of a student layer and one of its own that are compared.

@@ -8,7 +8,6 @@ from collegium.methods.soft_target import AbstractFeature
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
     from collegium.types import Dims
-    from collegium.weighting import AbstractWeighting
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,10 @@ class SP(AbstractFeature):
     hint_weight: float = 300.0
     """Weight of the similarities, >= 0; the teachers' weights sum to 1. Public code has 3000."""
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `sp.TEACHER` for each teacher."""
         from collegium.objectives import Compared, SimilarityComparison
 
         pairs = self.pairs(dims)
         comparison = SimilarityComparison(pairs, dims)
-        compared = {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
-        return super().extra_terms(dims, weighting) | compared
+        return {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}

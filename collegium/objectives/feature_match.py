@@ -1,7 +1,6 @@
 """Terms that compare layers without a regressor, all teachers at once."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,7 +20,7 @@ from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.types import Dims, HintPair, Layers
 
 
-class AbstractComparison(ABC):
+class AbstractComparison:
     """Student layers against layers of all teachers, without a regressor, summed over layers.
 
     The student's side is computed once for all teachers.
@@ -32,6 +31,8 @@ class AbstractComparison(ABC):
     """
 
     pointwise = False
+    _to_each: Callable[[Tensor, Sequence[Tensor]], Tensor]
+    """The error of each example against each of T targets, (B, T)."""
 
     def __init__(self, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
         self.places = {name: dims.teachers.index(name) for name in pairs}
@@ -47,13 +48,9 @@ class AbstractComparison(ABC):
                 tuple(HintPair(own, name, theirs) for own, theirs in layers),
             )
 
-    @abstractmethod
     def _read(self, map_BDHW: Tensor) -> Tensor:
-        """What is compared of a map."""
-
-    @abstractmethod
-    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
-        """The error of each example against each of T targets."""
+        """What is compared of a map; by default its mean over positions."""
+        return map_BDHW.mean(dim=(2, 3))
 
     def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
         """The part or summary of a teacher's layer that is read, and so kept in a store."""
@@ -104,8 +101,7 @@ class AttentionComparison(AbstractComparison):
     def _read(self, map_BDHW: Tensor) -> Tensor:
         return map_BDHW
 
-    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
-        return attention_to_each(student, targets)
+    _to_each = staticmethod(attention_to_each)
 
     def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
         whole = _is_part(theirs) or _is_pooled(dims, own, name, theirs)
@@ -119,8 +115,7 @@ class SimilarityComparison(AbstractComparison):
         # Products of examples do not depend on the order of features: the order in memory is used.
         return channels_last(map_BDHW).permute(0, 2, 3, 1).flatten(1)
 
-    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
-        return similarity_to_each(student, targets)
+    _to_each = staticmethod(similarity_to_each)
 
     def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
         return theirs
@@ -129,21 +124,13 @@ class SimilarityComparison(AbstractComparison):
 class DistanceComparison(AbstractComparison):
     """RKD's distances (`distance`) of the examples' mean features."""
 
-    def _read(self, map_BDHW: Tensor) -> Tensor:
-        return map_BDHW.mean(dim=(2, 3))
-
-    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
-        return distance_to_each(student, targets)
+    _to_each = staticmethod(distance_to_each)
 
 
 class AngleComparison(AbstractComparison):
     """RKD's angles (`angle`) of the examples' mean features."""
 
-    def _read(self, map_BDHW: Tensor) -> Tensor:
-        return map_BDHW.mean(dim=(2, 3))
-
-    def _to_each(self, student: Tensor, targets: Sequence[Tensor]) -> Float[Tensor, "B T"]:
-        return angle_to_each(student, targets)
+    _to_each = staticmethod(angle_to_each)
 
 
 class Compared(AbstractTerm):
@@ -174,8 +161,7 @@ def _check_positions(pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims)
         if all(size == (1, 1) for size in sizes):
             raise RequestError(
                 f"at compares where maps are strong, and those of the student and of teacher {name}"
-                " have one position in common: use rkd, sp or fitnets, or name other layers by "
-                "hint_pairs"
+                " have one position in common: use rkd, sp or fitnets, or other hint_pairs"
             )
 
 

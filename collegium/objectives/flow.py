@@ -11,7 +11,7 @@ from collegium.losses import flow, flow_error
 from collegium.models.features.layer_names import flow_between
 from collegium.objectives.hints import share
 from collegium.objectives.objective import AbstractTerm, TermInputs
-from collegium.types import HintPair, Layers, MapShape
+from collegium.types import Dims, HintPair, Layers
 from collegium.weighting.base import generator_for
 
 
@@ -21,42 +21,34 @@ class Flow(AbstractTerm):
     Where channels differ, a trained 1x1 convolution maps the student's to the teacher's.
 
     Args:
-        student: two layers, each a name and its shape.
-        teacher: name of the teacher.
-        theirs: the teacher's two layers.
+        teacher: its name.
+        pairs: two pairs of a student layer and one of the teacher's.
+        dims: shapes of all networks, and the seed of the convolutions' initial weights.
         scale: its weight.
-        place: index of the teacher among the active ones.
-        seed: of the convolutions' initial weights.
     """
 
     def __init__(
-        self,
-        student: Sequence[tuple[str, MapShape]],
-        teacher: str,
-        theirs: Sequence[tuple[str, MapShape]],
-        *,
-        scale: float,
-        place: int,
-        seed: int = 0,
+        self, teacher: str, pairs: Sequence[tuple[str, str]], dims: Dims, scale: float
     ) -> None:
         super().__init__()
-        self.own, self.theirs = ([path for path, _ in layers] for layers in (student, theirs))
-        self.teacher, self.scale, self.place = teacher, scale, place
+        self.own, self.theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+        self.teacher, self.scale, self.place = teacher, scale, dims.teachers.index(teacher)
         self._student_flow = _StudentFlow(*self.own)
-        pairs = zip(self.own, self.theirs, strict=True)
         # Only the flow is compared, so a store keeps the flow where it is smaller than the maps.
         self._teacher_flow = flow_between(*self.theirs)
-        (_, (_, rows, columns)), (_, (channels, _, _)) = theirs
+        shapes = dims.teacher_maps[teacher]
+        (_, rows, columns), (channels, _, _) = (shapes[path] for path in self.theirs)
         less = channels < rows * columns and not any("+" in path for path in self.theirs)
         self.layers = Layers(
             tuple(self.own),
             {teacher: (self._teacher_flow,) if less else tuple(self.theirs)},
             tuple(HintPair(own, teacher, path) for own, path in pairs),
         )
-        shapes = zip(student, theirs, strict=True)
         self.regressors = nn.ModuleList(
-            _to_channels(own[0], target[0], f"{teacher}/{path}/flow", seed)
-            for (path, own), (_, target) in shapes
+            _to_channels(
+                dims.student_maps[own][0], shapes[path][0], f"{teacher}/{own}/flow", dims.seed
+            )
+            for own, path in pairs
         )
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
@@ -98,8 +90,7 @@ def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
     if own == target:
         return nn.Identity()
     convolution = nn.Conv2d(own, target, kernel_size=1, bias=False)
+    bound = (3 / own) ** 0.5
     with torch.no_grad():
-        convolution.weight.uniform_(
-            -((3 / own) ** 0.5), (3 / own) ** 0.5, generator=generator_for(name, seed)
-        )
+        convolution.weight.uniform_(-bound, bound, generator=generator_for(name, seed))
     return convolution

@@ -8,13 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError
-from collegium.losses import (
-    channels_last,
-    direction_hint,
-    hint,
-    match_resolution,
-    unit_channels,
-)
+from collegium.losses import channels_last, direction_hint, hint, match_resolution, unit_channels
 from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.types import Dims, Head, HintPair, Layers
 from collegium.weighting import confidence_weights
@@ -136,12 +130,7 @@ class ClassifiedHints(AbstractTerm):
         scale: beta.
     """
 
-    def __init__(
-        self,
-        hints: Sequence[Hint],
-        heads: Sequence[Head],
-        scale: float,
-    ) -> None:
+    def __init__(self, hints: Sequence[Hint], heads: Sequence[Head], scale: float) -> None:
         super().__init__()
         self.hints = nn.ModuleList(hints)
         self.scale = scale

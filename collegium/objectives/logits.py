@@ -131,12 +131,7 @@ class SoftTarget(AbstractTerm):
     """
 
     def __init__(
-        self,
-        loss: SoftLoss,
-        scale: float,
-        *,
-        over_classes: bool = False,
-        warmup: float = 0.0,
+        self, loss: SoftLoss, scale: float, *, over_classes: bool = False, warmup: float = 0.0
     ) -> None:
         super().__init__()
         self.loss, self.scale, self.over_classes, self.warmup = loss, scale, over_classes, warmup

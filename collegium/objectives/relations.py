@@ -22,7 +22,6 @@ class RelationToTarget(AbstractTerm):
         temperature: of the target and, softened, of the student.
         scale: its weight.
         student_side: the student's embedding; with "probs" a perfect student has loss 0.
-        until: part of the epochs in which the term counts.
     """
 
     pointwise = False
@@ -33,11 +32,10 @@ class RelationToTarget(AbstractTerm):
         temperature: float,
         scale: float,
         student_side: RelationInput = "probs",
-        until: float = 1.0,
     ) -> None:
         super().__init__()
         self.relation, self.student_side = relation, student_side
-        self.temperature, self.scale, self.until = temperature, scale, until
+        self.temperature, self.scale = temperature, scale
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The loss of each example; only the student gets a gradient."""

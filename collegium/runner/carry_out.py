@@ -1,24 +1,42 @@
 """Trains a prepared run in its folder, evaluates its student and completes its record."""
 
 import contextlib
+import json
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from collegium.config.found import CHANGES
 from collegium.config.options import read_interval
 from collegium.config.same_run import known_ids
 from collegium.errors import NumericsError
-from collegium.records.run_folder import RUN, TEACHERS, Record
+from collegium.evaluation.predict import predict
+from collegium.models.network import Network, parameter_count
+from collegium.models.state import snapshot
+from collegium.models.weights import network_bytes
+from collegium.records import run_folder
+from collegium.records.results import MetricsLine, Summary
+from collegium.records.run_folder import RUN, Record
 from collegium.records.tensorboard import written_to
-from collegium.runner.changes import Allowed, write_changes
-from collegium.runner.finish import FinishedTraining, close
-from collegium.runner.resume_check import check_same, describe_run
+from collegium.report.page import write_page
+from collegium.runner import final_evaluation
+from collegium.runner.final_evaluation import EvaluationOutputs
+from collegium.runner.resume_check import Allowed, check_same, describe_run, in_words, write_changes
 from collegium.runner.setup import PreparedRun
-from collegium.teachers.ensemble import TeacherEnsemble
+from collegium.store import StoredTeachers
 from collegium.training.checkpoint_policy import CheckpointScheduler
-from collegium.training.trainer import Identity, Trainer, TrainingData, make_trainer
+from collegium.training.epoch_log import EpochLogger
+from collegium.training.trainer import Trainer
+from collegium.utils.files import write_whole
 from collegium.utils.lock import only_writer
 from collegium.utils.signals import GracefulInterrupt
+
+Weights = tuple[Int[Tensor, " N"], Float[Tensor, "N T"]]
+"""Index of training examples in ascending order, and each active teacher's weight for them."""
 
 
 def carry_out(
@@ -46,47 +64,51 @@ def carry_out(
         NumericsError: training gave a NaN or an infinity.
         KeyboardInterrupt: the user stopped the run.
     """
-    first = prepared.runtime.first
+    runtime = prepared.runtime
     with (
-        only_writer(out) if first else contextlib.nullcontext(),
-        written_to(out, events and first) as record,
+        only_writer(out) if runtime.first else contextlib.nullcontext(),
+        written_to(out, events and runtime.first) as record,
     ):
         if resume is not None:
             check_same(prepared, record, resume)
-        elif first:
+        elif runtime.first:
             _create(prepared, record, overwrite)
-        prepared.runtime.fabric.barrier()
+        runtime.fabric.barrier()
         # Dropout draws from the global generator.
-        torch.manual_seed(prepared.run.seed + prepared.runtime.fabric.global_rank)
+        torch.manual_seed(prepared.run.seed + runtime.fabric.global_rank)
         trainer = trainer_of(prepared, record, interrupt)
         if resume is not None:
             trainer.resume()
             _write_changes(prepared, trainer, resume)
         trainer.run()
-        _finish(prepared, trainer)
+        _check_frozen(prepared)
+        close(prepared, trainer)
+        runtime.fabric.barrier()
         return record
 
 
 def _create(prepared: PreparedRun, record: Record, overwrite: bool) -> None:
     content, teachers = describe_run(prepared)
     Record.create(record.folder, overwrite=overwrite)
-    record.write_json(TEACHERS, teachers)
+    record.write_json(run_folder.TEACHERS, teachers)
     record.write_json(RUN, content)  # last: a folder with this file can be resumed
 
 
 def trainer_of(prepared: PreparedRun, record: Record, interrupt: GracefulInterrupt) -> Trainer:
     """The training loop of a run, before its first step."""
-    run, runtime, splits = prepared.run, prepared.runtime, prepared.splits
+    run, runtime, splits, module = prepared.run, prepared.runtime, prepared.splits, prepared.module
     every = read_interval(run.machine.checkpoint_every)
-    hashes = {name: info.sha256 for name, info in prepared.teachers.ensemble.infos.items()}
-    return make_trainer(
+    watched = splits.test if run.watch_test else None
+    return Trainer(
         runtime,
-        TrainingData(prepared.loader, splits.validation, splits.test if run.watch_test else None),
+        prepared.loader,
         prepared.source,
-        prepared.module,
+        module,
         run.optimisation,
         CheckpointScheduler(record, every, runtime.fabric, interrupt),
-        Identity(hashes, known_ids(record.run) if record.path(RUN).is_file() else ()),
+        EpochLogger(runtime, module, record, splits.validation, watched),
+        {name: info.sha256 for name, info in prepared.teachers.ensemble.infos.items()},
+        known_ids(record.run) if record.path(RUN).is_file() else (),
     )
 
 
@@ -99,24 +121,136 @@ def _write_changes(prepared: PreparedRun, trainer: Trainer, allowed: Allowed) ->
     trainer.state.run = known_ids(trainer.record.run)
 
 
-def _finish(prepared: PreparedRun, trainer: Trainer) -> None:
-    teachers = prepared.teachers
-    _check_frozen(teachers.ensemble)
-    close(
-        FinishedTraining(
-            prepared.run,
-            trainer,
-            prepared.splits,
-            teachers.ensemble,
-            teachers.predict_split,
-            teachers.active,
-            prepared.store,
-        )
-    )
-    prepared.runtime.fabric.barrier()
-
-
-def _check_frozen(ensemble: TeacherEnsemble) -> None:
+def _check_frozen(prepared: PreparedRun) -> None:
+    ensemble = prepared.teachers.ensemble
     for name in ensemble.names:
         if not ensemble.unchanged(name):
             raise NumericsError(f"teacher {name} was changed by training: nothing kept")
+
+
+def close(prepared: PreparedRun, trainer: Trainer) -> None:
+    """Evaluate the student on the evaluation split, and write the remaining files of the record.
+
+    Every process must call this; the first one evaluates and writes.
+    """
+    weights = _gather(trainer)
+    if not prepared.runtime.first:
+        return
+    splits, record = prepared.splits, trainer.record
+    outputs = final_evaluation.evaluate_outputs(
+        trainer.module, prepared.teachers, splits.evaluation, trainer.fabric
+    )
+    if splits.names()[-1] == "test":
+        record.append_metrics(_test_line(trainer, outputs))
+    summary = _summary(prepared, trainer, outputs, weights)
+    if weights is not None:
+        record.write_arrays(run_folder.WEIGHTS, _weight_arrays(prepared, weights))
+    record.write_arrays(run_folder.PREDICTIONS, final_evaluation.predictions(outputs))
+    examples = final_evaluation.examples(outputs, splits.evaluation)
+    record.write_arrays(run_folder.EXAMPLES, examples)
+    _save_student(prepared.module.student, splits.train.name, summary, record)
+    record.write_manifest(summary)
+    record.write_json(run_folder.SUMMARY, summary)
+    write_page([record], record.path(run_folder.REPORT))
+
+
+def _gather(trainer: Trainer) -> Weights | None:
+    """Index and weights of the last epoch from all processes, in ascending order of the index."""
+    if trainer.weights is None:
+        return None
+    index, weights = trainer.weights
+    everyone = trainer.loader.data.index_N.sort().values
+    rows = weights.new_zeros(len(everyone), weights.shape[1], dtype=torch.float32)
+    rows[torch.searchsorted(everyone, index)] = weights.float()
+    if trainer.fabric.world_size > 1:  # one process has the row, the others have 0
+        rows = cast(Tensor, trainer.fabric.all_reduce(rows, reduce_op="sum"))
+    return everyone.cpu(), rows.cpu()
+
+
+def _weight_arrays(prepared: PreparedRun, weights: Weights) -> dict[str, np.ndarray]:
+    data = prepared.loader.data
+    index_N, order = data.index_N.cpu().sort()
+    places = order[torch.searchsorted(index_N, weights[0])]
+    return {
+        "index": weights[0].numpy(),
+        "labels": data.labels_N.cpu()[places].numpy(),
+        "weights": weights[1].numpy(),
+        "teachers": np.array(prepared.teachers.active),
+    }
+
+
+def _summary(
+    prepared: PreparedRun, trainer: Trainer, outputs: EvaluationOutputs, weights: Weights | None
+) -> Summary:
+    progress, run, record = trainer.state.progress, prepared.run, trainer.record
+    images = run.optimisation.epochs * len(prepared.splits.train)
+    student, teachers = outputs.student, outputs.teachers.items()
+    known = {name: found.of_known().get("accuracy_known") for name, found in teachers}
+    means = [] if weights is None else weights[1].double().mean(dim=0).tolist()
+    watched = [line.accuracy for line in record.metrics(run_folder.WATCHED)]
+    return Summary(
+        method=run.method.slug,
+        split=prepared.splits.names()[-1],
+        accuracy_last=student.accuracy,
+        accuracy_at_best_validation=_at_best(prepared, trainer),
+        best_epoch=progress.best_epoch if progress.best_epoch >= 0 else None,
+        ece=student.ece,
+        agreement={name: student.agreement(found) for name, found in teachers},
+        accuracy={name: found.accuracy for name, found in teachers},
+        accuracy_known={name: value for name, value in known.items() if value is not None},
+        parameters=parameter_count(prepared.module.student),
+        seconds=progress.seconds,
+        teacher_seconds=progress.teacher_seconds,
+        images_per_s=images / max(progress.seconds, 1e-9),
+        inference_images_per_s=outputs.images_per_s,
+        store_hits=_store_hits(prepared),
+        changes=in_words(record.run.get(CHANGES, [])) or None,
+        weights=dict(zip(prepared.teachers.active, means, strict=True)),
+        accuracy_best_test=max(watched, default=None),
+    )
+
+
+def _at_best(prepared: PreparedRun, trainer: Trainer) -> float | None:
+    """Accuracy with the weights of the best epoch; restores the last weights afterwards."""
+    if not trainer.state.best:
+        return None
+    student, fabric = prepared.module.student, trainer.fabric
+    last = snapshot(student.body)
+    student.body.load_state_dict(trainer.state.best)
+    data = prepared.splits.evaluation
+    found = predict(student, data, device=fabric.device, precision=fabric.autocast)
+    student.body.load_state_dict(last)
+    return found.accuracy
+
+
+def _store_hits(prepared: PreparedRun) -> float:
+    source = prepared.source
+    if not isinstance(source, StoredTeachers) or prepared.store is None or not source.stats.asked:
+        return 0.0
+    stats = source.stats
+    prepared.store.log_usage(stats.asked, stats.computed, stats.seconds)
+    return stats.hits
+
+
+def _test_line(trainer: Trainer, outputs: EvaluationOutputs) -> MetricsLine:
+    """The test split's line of metrics.jsonl."""
+    epochs, student = trainer.options.epochs, outputs.student
+    return MetricsLine(
+        epoch=epochs - 1,
+        step=epochs * len(trainer.loader),
+        split="test",
+        accuracy=student.accuracy,
+        loss=student.loss,
+    )
+
+
+def _save_student(student: Network, dataset: str, summary: Summary, record: Record) -> None:
+    code = dict(student.origin.code)
+    content = network_bytes(
+        student,
+        dataset=dataset,
+        top1=f"{summary.accuracy_last:.6f}",
+        split=summary.split,
+        **({"code": json.dumps(code)} if code else {}),
+    )
+    write_whole(record.path(run_folder.STUDENT), content)

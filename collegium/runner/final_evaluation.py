@@ -1,29 +1,27 @@
 """The final evaluation of a run: its student and teachers on the evaluation split."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData
 from collegium.evaluation.predict import Predictions, collect
 from collegium.records.results import TeacherRecord
-from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
-from collegium.teachers.teacher import Precision
+from collegium.runner.setup import Teachers
+from collegium.teachers.ensemble import TeacherInfo
 from collegium.training.module import DistillModule
 from collegium.types import Batch, HintPair, TeacherOutputs
 
 SHOWN = 8
 """Number of examples of each kind that are kept."""
-PredictSplit = Callable[[str, ImageData], Predictions]
-"""A function of a teacher's name and a split that returns the teacher's predictions."""
 
 
 @dataclass(frozen=True)
@@ -62,75 +60,41 @@ def _stacked(
 
 @torch.no_grad()
 def evaluate_outputs(
-    module: DistillModule,
-    ensemble: TeacherEnsemble,
-    predict_split: PredictSplit,
-    active: tuple[str, ...],
-    data: ImageData,
-    fabric: Fabric,
+    module: DistillModule, teachers: Teachers, data: ImageData, fabric: Fabric
 ) -> EvaluationOutputs:
     """Run student, weighting and teachers over the plain views of a split.
 
     Args:
         module: the student and its objective.
-        ensemble: the teachers.
-        predict_split: returns the predictions of a teacher, by name, on a split.
-        active: names of the teachers that training used.
+        teachers: all teachers of the run.
         data: the split.
         fabric: device and precision.
     """
-    teachers = {name: predict_split(name, data) for name in ensemble.names}
+    ensemble, active = teachers.ensemble, teachers.active
+    predictions = {name: teachers.predict_split(name, data) for name in ensemble.names}
     groups_TC = ensemble.groups(active, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(fabric.device)
-    like_NC = torch.empty(len(data), len(data.classes))
-    logits_NTC = _stacked(teachers, active, like_NC)
-    forward = _WeighingForward(module, logits_NTC, groups_TC, fabric.autocast)
+    logits_NTC = _stacked(predictions, active, torch.empty(len(data), len(data.classes)))
+    weights: list[Tensor] = []  # (B, T) of each batch so far
+    seconds: list[float] = []  # in the student, without the weighting
+
+    def forward(batch: Batch) -> Tensor:
+        started = time.perf_counter()
+        with fabric.autocast():
+            student = module.forward_student(batch.images_BDHW)
+        logits_BC = student.logits_BC.cpu()
+        seconds.append(time.perf_counter() - started)
+        done = sum(map(len, weights))
+        logits_BTC = logits_NTC[done : done + len(batch)].to(batch.labels_B.device)
+        outputs = TeacherOutputs(logits_BTC, groups_TC=groups_TC)
+        weights.append(module.objective.weigh(student, outputs, batch.labels_B).cpu())
+        return logits_BC
+
     module.eval()
     student = collect(forward, data, batch_size=250, device=fabric.device)
-    return EvaluationOutputs(
-        student,
-        teachers,
-        torch.cat(forward.weights).float(),
-        active,
-        data.classes,
-        len(data) / max(forward.seconds, 1e-9),
-    )
-
-
-@dataclass
-class _WeighingForward:
-    """Computes the student's logits batch by batch, and keeps the teachers' weights.
-
-    Attributes:
-        module: the student and its objective.
-        logits_NTC: logits of the active teachers for the whole split.
-        groups_TC: their groups of classes, see `TeacherOutputs`.
-        precision: returns the autocast context for the student.
-        weights: the weights (B, T) of each batch.
-        seconds: the time spent in the student.
-        done: number of examples processed so far.
-    """
-
-    module: DistillModule
-    logits_NTC: Float[Tensor, "N T C"]
-    groups_TC: Int[Tensor, "T C"] | None
-    precision: Precision
-    weights: list[Tensor] = field(default_factory=list)
-    seconds: float = 0.0
-    done: int = 0
-
-    def __call__(self, batch: Batch) -> Tensor:
-        started = time.perf_counter()
-        with self.precision():
-            student = self.module.forward_student(batch.images_BDHW)
-        logits_BC = student.logits_BC.cpu()
-        self.seconds += time.perf_counter() - started
-        logits_BTC = self.logits_NTC[self.done : self.done + len(batch)].to(batch.labels_B.device)
-        self.done += len(batch)
-        teachers = TeacherOutputs(logits_BTC, groups_TC=self.groups_TC)
-        weights_BT = self.module.objective.weigh(student, teachers, batch.labels_B)
-        self.weights.append(weights_BT.cpu())
-        return logits_BC
+    speed = len(data) / max(sum(seconds), 1e-9)
+    weights_NT = torch.cat(weights).float()
+    return EvaluationOutputs(student, predictions, weights_NT, active, data.classes, speed)
 
 
 def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""Builds the content of run.json, and checks whether a folder holds the same run."""
+"""The content of run.json, and what may differ from it when its run is resumed."""
 
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from collegium.config.found import THREADS
+from collegium.config.found import CHANGES, CODE, ID, THREADS
 from collegium.config.same_run import (
+    known_ids,
     new_versions,
+    other_code,
     refuse_edited,
     refuse_other_code,
     refuse_other_run,
@@ -16,12 +20,32 @@ from collegium.config.same_run import (
     run_id,
     unknown_code,
 )
-from collegium.records.run_folder import RUN, Json, Record
-from collegium.runner import final_evaluation
-from collegium.runner.changes import Allowed
+from collegium.errors import RequestError
+from collegium.records import run_folder
+from collegium.records.run_folder import CHECKPOINT, RUN, STUDENT, SUMMARY, Json, Record
+from collegium.runner.final_evaluation import teacher_rows
 from collegium.runner.setup import PreparedRun
+from collegium.training.checkpoint import Progress, newest
+from collegium.utils.files import MANIFEST
 from collegium.utils.threads import TORCHS_NUMBER
 from collegium.utils.version import VERSION
+
+_RESULTS = (run_folder.WEIGHTS, run_folder.PREDICTIONS, run_folder.EXAMPLES)
+_OF_THE_END = (SUMMARY, run_folder.REPORT, MANIFEST, STUDENT, *_RESULTS)
+"""Files that only a finished run has; the summary, which marks it as finished, comes first."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may differ from the original run when it is resumed.
+
+    Attributes:
+        epochs: the new number of epochs; None to keep the number.
+        code: whether the source code of the user's networks may differ.
+    """
+
+    epochs: int | None = None
+    code: bool = False
 
 
 def recorded_threads(record: Record) -> int | None:
@@ -38,27 +62,30 @@ def recorded_threads(record: Record) -> int | None:
 
 def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
     """The content of run.json and teachers.json for the run as it is now."""
-    splits = prepared.splits
+    splits, teachers = prepared.splits, prepared.teachers
+    pixels, code = splits.rule.to_json(), _code(prepared)
+    parts = {"validation": splits.validation, "test": splits.test}
+    found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
     content = {
         **prepared.run.to_json(),
-        **({"pixels": pixels} if (pixels := splits.rule.to_json()) else {}),
+        **({"pixels": pixels} if pixels else {}),
         "fingerprint": splits.train.fingerprint(),
-        "identity": _identity(prepared),
-        **_code(prepared),
+        # Other inputs that decide the result.
+        "identity": {"view recipe": prepared.loader.views.recipe, **found},
+        **({CODE: code} if code else {}),
         THREADS: prepared.threads,
-        "environment": _environment(),
+        # Versions and the command help to explain a difference later.
+        "environment": {
+            "collegium": VERSION,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
+        },
     }
-    content["id"] = run_id(content)
-    teachers = prepared.teachers
-    rows = final_evaluation.teacher_rows(teachers.ensemble.infos, teachers.measured, prepared.pairs)
-    return content, rows
-
-
-def _identity(prepared: PreparedRun) -> dict[str, str]:
-    """Other inputs that decide the result: the view recipe and fingerprints of the splits."""
-    parts = {"validation": prepared.splits.validation, "test": prepared.splits.test}
-    found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
-    return {"view recipe": prepared.loader.views.recipe, **found}
+    content[ID] = run_id(content)
+    pairs = prepared.module.objective.layers.pairs
+    return content, teacher_rows(teachers.ensemble.infos, teachers.measured, pairs)
 
 
 def _code(prepared: PreparedRun) -> Json:
@@ -66,8 +93,7 @@ def _code(prepared: PreparedRun) -> Json:
     infos = prepared.teachers.ensemble.infos
     teachers = {name: dict(info.code) for name, info in infos.items() if info.code}
     parts: Json = {"student": dict(prepared.module.student.origin.code), "teachers": teachers}
-    found = {name: part for name, part in parts.items() if part}
-    return {"code": found} if found else {}
+    return {name: part for name, part in parts.items() if part}
 
 
 def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
@@ -94,29 +120,100 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
 
 
 def _warnings(folder: str, was: Json, now: Json) -> list[str]:
-    warnings = [
-        f"{version}: what follows may be rounded otherwise" for version in new_versions(was, now)
-    ]
+    warnings = []
+    if unknown_code(was, now):
+        warnings.append(
+            f"{folder} was started by an older version, which did not record the source code "
+            "of networks: this version cannot check that it is unchanged"
+        )
+    updated = new_versions(was, now)
+    warnings += [f"{version}: what follows may be rounded otherwise" for version in updated]
     if was.get(THREADS, now[THREADS]) != now[THREADS]:
         warnings.append(
             f"{folder} was started with {was[THREADS]} CPU threads and continues with "
             f"{now[THREADS]}: what follows may be rounded differently"
         )
-    if unknown_code(was, now):
-        warnings.insert(
-            0,
-            f"{folder} was started by an older version, which did not record the source code "
-            "of networks: this version cannot check that it is unchanged",
-        )
     return warnings
 
 
-def _environment() -> Json:
-    """Versions and the command; they help to explain a difference later."""
-    return {
-        "collegium": VERSION,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(sys.argv) if sys.argv[0].endswith("collegium") else "",
-    }
+def check_epochs(record: Record, epochs: int) -> int:
+    """Check the new number of epochs of a run, and return it.
+
+    Raises:
+        RequestError: it is no whole number, the run has trained for as many epochs already, or the
+            run is finished and has no checkpoint to resume from.
+    """
+    if not isinstance(epochs, int) or isinstance(epochs, bool):
+        raise RequestError(f"epochs must be a whole number, found {epochs!r}")
+    done = newest(record.path(CHECKPOINT))
+    finished = record.path(SUMMARY).is_file()
+    if done is None and finished:
+        raise RequestError(
+            f"{record.folder} is finished and has no intact checkpoint, so it cannot have more "
+            f"epochs: start a new run from its weights, --student MODEL@{record.path(STUDENT)}"
+        )
+    past = done or Progress()
+    least = past.epoch + (1 if past.step or finished or not past.epoch else 0)
+    if epochs < least:
+        raise RequestError(
+            f"--epochs {epochs}: {record.folder} has trained for {past.epoch} epochs already; give "
+            f"{least} or more"
+        )
+    return epochs
+
+
+def write_changes(
+    record: Record, now: Json, teachers: Sequence[Json], allowed: Allowed
+) -> list[str]:
+    """Write the changes of a resumed run into run.json; called after the checkpoint was loaded.
+
+    Args:
+        record: the run folder of the resumed run.
+        now: the content of run.json as the resumed run would write it.
+        teachers: the content of teachers.json as the resumed run would write it.
+        allowed: what may differ.
+
+    Returns:
+        One line for each change; empty if nothing changed.
+    """
+    was = record.run
+    done = newest(record.path(CHECKPOINT), known_ids(was)) or Progress()
+    change: Json = {}
+    content = dict(was)
+    before = was["optimisation"].get("epochs")
+    if allowed.epochs is not None and allowed.epochs != before:
+        change["epochs"] = [before, allowed.epochs]
+        content["optimisation"] = {**was["optimisation"], "epochs": allowed.epochs}
+    if allowed.code and (others := other_code(was, now)):
+        change[CODE] = others
+        content[CODE] = now[CODE]
+    if not change:
+        return []
+    change |= {"after_epoch": done.epoch, "after_step": done.step, ID: was.get(ID) or run_id(was)}
+    content[CHANGES] = [*was.get(CHANGES, []), change]
+    content[ID] = run_id(content)
+    for part in _OF_THE_END:
+        record.path(part).unlink(missing_ok=True)
+    if CODE in change:
+        record.write_json(run_folder.TEACHERS, teachers)
+    record.write_json(RUN, content)
+    return in_words([change])
+
+
+def in_words(changes: Any) -> list[str]:
+    """The intended changes of a run, one line for each.
+
+    >>> in_words([{"epochs": [2, 4], "after_epoch": 2, "after_step": 0}])[0].partition(": ")[0]
+    'epochs 2 became 4 after epoch 2'
+    """
+    lines = []
+    for change in changes:
+        place = f"after epoch {change['after_epoch']}"
+        place += f" and {change['after_step']} steps" if change.get("after_step") else ""
+        if "epochs" in change:
+            old, new = change["epochs"]
+            schedule = f"since then the learning rate follows the schedule of {new} epochs"
+            lines.append(f"epochs {old} became {new} {place}: {schedule}")
+        if CODE in change:
+            lines.append(f"code of {'; '.join(change[CODE])} was changed {place}")
+    return lines

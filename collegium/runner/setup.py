@@ -21,8 +21,8 @@ from collegium.build import (
 )
 from collegium.config.run import Run
 from collegium.data import Loader, Splits
-from collegium.errors import NumericsError, RequestError
-from collegium.methods.base import AbstractMethod
+from collegium.errors import NumericsError
+from collegium.methods.base import AbstractMethod, require
 from collegium.models.features.pairing import explicit_layers, pair_table
 from collegium.models.features.work import multiply_adds
 from collegium.models.input_spec import InputSpec
@@ -39,26 +39,11 @@ from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.optimize import to_channels_last
 from collegium.training.module import DistillModule, student_layers, try_layers
 from collegium.training.precision import notes_on
-from collegium.types import Dims, HintPair, Layers
+from collegium.types import Dims, Layers
 from collegium.utils.threads import FORWARD_AND_BACKWARD
 
 SAMPLED = 1000
 """Number of validation images for measuring teachers, unless the method needs accuracies."""
-
-
-@dataclass(frozen=True)
-class Student:
-    """The network that is trained, on its device.
-
-    Attributes:
-        network: the network.
-        channels_last: whether its images and weights are in channels-last memory format.
-        part: the largest number of views in one forward pass of training.
-    """
-
-    network: Network
-    channels_last: bool
-    part: int
 
 
 @dataclass(frozen=True)
@@ -104,11 +89,6 @@ class PreparedRun:
     source: AbstractTeacherSource
     store: Store | None
     threads: int
-
-    @property
-    def pairs(self) -> tuple[HintPair, ...]:
-        """Pairs of a student layer and a teacher layer that the method compares."""
-        return self.module.objective.layers.pairs
 
 
 @dataclass(frozen=True)
@@ -157,69 +137,60 @@ def prepare_run(
     check_storage(run.storage, run.machine, run.views)
     layers, teacher_layers = explicit_layers(run.method.requested_pairs(), tuple(run.teachers))
     base = _base(run, label, quiet)
-    student = _student(base)
+    student, channels_last, part = _student(base)
     ensemble = _ensemble(base, teacher_layers)
-    dims = make_dims(student.network, ensemble.infos, base.input_spec, run.seed, layers)
-    work = FORWARD_AND_BACKWARD * multiply_adds(student.network, base.input_spec.image_shape)
-    work = student.part * (work + teacher_work(ensemble))
-    chosen = base.runtime.set_threads(work, threads)
+    dims = make_dims(student, ensemble.infos, base.input_spec, run.seed, layers)
+    work = FORWARD_AND_BACKWARD * multiply_adds(student, base.input_spec.image_shape)
+    threads = base.runtime.set_threads(part * (work + teacher_work(ensemble)), threads)
     base, teachers = _resolve(base, ensemble)
-    module = _module(base, student, _active(dims, teachers.active))
+    maps = {name: dims.teacher_maps[name] for name in teachers.active}
+    dims = dataclasses.replace(dims, teachers=teachers.active, teacher_maps=maps)
+    module = _module(base, student, part, dims)
     loader = base.loader(
         recipe=base.run.augment or base.splits.train.augment,
         views=base.run.views or 0,
         seed=run.seed,
         view_seed=run.view_seed,
         device=base.runtime.fabric.device,
-        channels_last=student.channels_last,
+        channels_last=channels_last,
         workers=run.machine.decoders,
     )
-    layers_read = module.objective.layers
-    source, store = _source(base, teachers, loader, layers_read, dims.classes)
+    source, store = _source(base, teachers, loader, module.objective.layers, dims.classes)
     return PreparedRun(
-        base.run, base.runtime, base.splits, teachers, module, loader, source, store, chosen
+        base.run, base.runtime, base.splits, teachers, module, loader, source, store, threads
     )
 
 
 def _base(run: Run, label: str, quiet: bool) -> _Base:
     runtime = make_runtime(run.machine, label, quiet)
+    display, size = runtime.display, run.image_size
     for note in notes_on(run.machine):
-        runtime.display.say(note)
+        display.say(note)
     splits = make_splits(
-        run.data,
-        run.validation,
-        run.seed,
-        run.image_size,
-        run.machine,
-        runtime.display,
-        run.classes,
+        run.data, run.validation, run.seed, size, run.machine, display, run.classes
     )
     return _Base(run, runtime, splits, input_spec_of(splits.train))
 
 
-def _student(base: _Base) -> Student:
-    display = base.runtime.display
-    network = make_student(base.run.student, base.input_spec, base.run.seed)
+def _student(base: _Base) -> tuple[Network, bool, int]:
+    """The network that is trained, whether it is channels-last, and its most views in one pass."""
+    run, machine, fabric = base.run, base.run.machine, base.runtime.fabric
+    display, shape = base.runtime.display, base.input_spec.image_shape
+    network = make_student(run.student, base.input_spec, run.seed)
     for note in network.origin.notes:
         show = display.warn if note == SEES_GREY else display.say
         show(f"student: {note}")
     for doubt in network.origin.doubts:
         display.warn(f"student: {doubt}")
-    network.to(base.runtime.fabric.device)
-    sizes = part_sizes(base.loader(workers=0).sizes(), base.run.machine.micro_batches)
-    channels_last, notes = try_step(
-        network,
-        base.input_spec.image_shape,
-        sizes,
-        base.runtime.fabric.autocast,
-        base.run.machine.channels_last,
-        low=base.run.machine.precision != "32",
-    )
+    network.to(fabric.device)
+    sizes = part_sizes(base.loader(workers=0).sizes(), machine.micro_batches)
+    layout, low = machine.channels_last, machine.precision != "32"
+    channels_last, notes = try_step(network, shape, sizes, fabric.autocast, layout, low)
     for note in notes:
         display.say(f"student: {note}")
     if channels_last:
         to_channels_last(network)
-    return Student(network, channels_last, max(sizes))
+    return network, channels_last, max(sizes)
 
 
 def _ensemble(base: _Base, layers: Mapping[str, Sequence[str]]) -> TeacherEnsemble:
@@ -239,36 +210,28 @@ def _ensemble(base: _Base, layers: Mapping[str, Sequence[str]]) -> TeacherEnsemb
 
 
 def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
-    """Measure the teachers, and resolve the method's active teachers and the number of views."""
-    run, runtime = base.run, base.runtime
+    """Measure the teachers, and resolve the method's active teachers and the number of views.
+
+    Raises:
+        RequestError: the method uses teachers, and the request has none.
+    """
+    run, runtime, names = base.run, base.runtime, ensemble.names
     folder = None if run.storage.store is None else Path(run.storage.store)
     predict_split = SplitPredictor(
         ensemble, run.machine, runtime.fabric, runtime.display, folder, run.to_json()["data"]
     )
     measured = _measure_teachers(base, predict_split)
+    require(
+        bool(names) or not run.method.uses_teachers,
+        f"method {run.method.slug} uses teachers and none was given: add --teacher NAME=MODEL, or "
+        "use vanilla",
+    )
     accuracy = {name: found["accuracy"] for name, found in measured.items()}
-    method = _resolve_method(run.method, ensemble.names, accuracy)
+    method = run.method.resolve_teachers(names, accuracy)
     views = _resolve_views(run.views, method, run.optimisation.epochs)
-    active = method.active_teachers(ensemble.names)
+    teachers = Teachers(ensemble, predict_split, measured, method.active_teachers(names))
     resolved = dataclasses.replace(run, method=method, views=views)
-    teachers = Teachers(ensemble, predict_split, measured, active)
     return dataclasses.replace(base, run=resolved), teachers
-
-
-def _resolve_method(
-    method: AbstractMethod, teachers: tuple[str, ...], accuracy: Mapping[str, float]
-) -> AbstractMethod:
-    """The method with its active teachers resolved.
-
-    Raises:
-        RequestError: the method uses teachers, and the request has none.
-    """
-    if method.uses_teachers and not teachers:
-        raise RequestError(
-            f"method {method.slug} uses teachers and none was given: add --teacher NAME=MODEL, "
-            "or use vanilla"
-        )
-    return method.resolve_teachers(teachers, accuracy)
 
 
 def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
@@ -295,37 +258,30 @@ def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, d
         base.runtime.display.say(f"teacher {name}: measuring on {len(data)} images")
         # Do not write to the store: a later check may still reject the request.
         found = predict_split(name, data, fill=False)
-        if not torch.isfinite(found.logits_NC).all():
-            bad = ~torch.isfinite(found.logits_NC).all(dim=1)
+        bad_N = ~torch.isfinite(found.logits_NC).all(dim=1)
+        if bad_N.any():
             raise NumericsError(
                 f"teacher {name} gave NaN or infinite logits for validation example "
-                f"{int(found.index_N[bad][0])}, before step 0: are its weights damaged?"
+                f"{int(found.index_N[bad_N][0])}, before step 0: are its weights damaged?"
             )
         measured[name] = {"accuracy": found.accuracy, **found.of_known()}
     return measured
 
 
-def _active(dims: Dims, active: tuple[str, ...]) -> Dims:
-    """The same names and shapes, restricted to the active teachers."""
-    maps = {name: dims.teacher_maps[name] for name in active}
-    return dataclasses.replace(dims, teachers=active, teacher_maps=maps)
-
-
-def _module(base: _Base, student: Student, dims: Dims) -> DistillModule:
+def _module(base: _Base, student: Network, part: int, dims: Dims) -> DistillModule:
     run, fabric, display = base.run, base.runtime.fabric, base.runtime.display
     objective = run.method.build(dims)
     split = run.machine.micro_batches, fabric.world_size
-    if warning := parts_warning(student.network, objective, student.part, *split):
+    if warning := parts_warning(student, objective, part, *split):
         display.warn(warning)
     _set_hard_label(base, objective)
     if pairs := objective.layers.pairs:
         display.say(pair_table(pairs, dims))
     layers = student_layers(objective, dims)
-    views = min(student.part, 2), *base.input_spec.image_shape
-    try_layers(student.network, objective, layers, views, fabric)
+    try_layers(student, objective, layers, (min(part, 2), *base.input_spec.image_shape), fabric)
     compiled = run.machine.compiles(fabric.device.type, base.steps)
     size = -(-run.optimisation.batch_size // run.machine.micro_batches) // fabric.world_size
-    return DistillModule(student.network, objective, layers, compiled_for=size if compiled else 0)
+    return DistillModule(student, objective, layers, compiled_for=size if compiled else 0)
 
 
 def _set_hard_label(base: _Base, objective: Objective) -> None:
@@ -341,18 +297,12 @@ def _source(
     base: _Base, teachers: Teachers, loader: Loader, layers: Layers, classes: int
 ) -> tuple[AbstractTeacherSource, Store | None]:
     """The source of the active teachers' outputs, and its store; None for live teachers."""
-    run, ensemble = base.run, teachers.ensemble
+    run, runtime, ensemble = base.run, base.runtime, teachers.ensemble
     if run.storage.store is None or not teachers.active:
         live = {n: ensemble.teacher(n, layers.teachers.get(n, ())) for n in teachers.active}
         return LiveTeachers(live, classes), None
-    request = StoreRequest(
-        run.to_json()["data"],
-        loader.views,
-        ensemble,
-        run.machine,
-        run.optimisation.batch_size,
-        base.runtime.fabric,
-        base.runtime.display,
-    )
+    data, batch_size = run.to_json()["data"], run.optimisation.batch_size
+    where = run.machine, batch_size, runtime.fabric, runtime.display
+    request = StoreRequest(data, loader.views, ensemble, *where)
     views = [loader.view(epoch) for epoch in range(run.optimisation.epochs)]
     return stored_teachers(request, run.storage, teachers.active, layers, views)

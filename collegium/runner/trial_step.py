@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from collegium.errors import RequestError
+from collegium.methods.base import require
 from collegium.models.network import Network
 from collegium.models.outputs import describe_output, logits_of
 from collegium.models.state import pack_state, unpack_state
@@ -91,15 +92,8 @@ def parts_warning(
     student: nn.Module, objective: Objective, size: int, micro_batches: int, processes: int
 ) -> str:
     """A warning if batches are split into parts and this changes the result; empty otherwise."""
-    option = f"--micro-batches {micro_batches}"
-    if micro_batches == 1:
-        option = f"--devices {processes}" if processes > 1 else ""
-    note = parts_note(student, objective, size) if option else ""
-    return note and f"{option}: {note}"
-
-
-def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
-    """Why a step on parts of a batch differs from a step on all of it; empty if it does not."""
+    if micro_batches == processes == 1:
+        return ""
     norms = sum(isinstance(m, _BatchNorm) and m.training for m in student.modules())
     why = [f"BatchNorm ({norms}) takes its statistics"] if norms else []
     related = [name for name, term in objective.terms.items() if not term.pointwise]
@@ -108,9 +102,10 @@ def parts_note(student: nn.Module, objective: Objective, size: int) -> str:
     why += ["the teachers' weights are found once for all examples"] if shared else []
     if not why:
         return ""
+    split = f"--micro-batches {micro_batches}" if micro_batches > 1 else f"--devices {processes}"
     return (
-        f"not the same step as with whole batches, so accuracy can differ: {', and '.join(why)} "
-        f"within parts of {size} examples"
+        f"{split}: not the same step as with whole batches, so accuracy can differ: "
+        f"{', and '.join(why)} within parts of {size} examples"
     )
 
 
@@ -134,23 +129,21 @@ class _Trial:
         with spare(self.student, "the student") as trial:
             try:
                 self.sizes = self._affordable(trial)
-                if channels_last and (problem := self._lay_out(trial)):
-                    return problem
-                return self._steps(trial, channels_last)
+                if channels_last:
+                    self._lay_out(trial)
+                self._steps(trial, channels_last)
             except RequestError as error:
                 return str(error)
             except Exception as error:  # A user's forward or backward can raise anything.
                 if ran_out(error):  # The run itself raises an error with advice.
                     return ""
                 self.reason = first_line(error)
-                return self._refusal()
-
-    def _refusal(self) -> str:
-        size, counts = "x".join(map(str, self.shape)), " and ".join(map(str, self.sizes))
-        return (
-            f"the student {self.student.spec} takes one view in evaluation and does not survive a "
-            f"step of training on {counts} views of {size}: {self.reason}"
-        )
+                size, counts = "x".join(map(str, self.shape)), " and ".join(map(str, self.sizes))
+                return (
+                    f"the student {self.student.spec} takes one view in evaluation and does not "
+                    f"survive a step of training on {counts} views of {size}: {self.reason}"
+                )
+        return ""
 
     def _views(self, count: int, trial: Network, channels_last: bool = False) -> Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -171,7 +164,7 @@ class _Trial:
         few = [size for size in self.sizes if size <= most]
         return few or [min([*self.sizes, max(2, int(most))])]
 
-    def _lay_out(self, trial: Network) -> str:
+    def _lay_out(self, trial: Network) -> None:
         """Convert to channels-last, and check the logits for images in both memory formats."""
         count = self.sizes[0]
         with torch.no_grad(), self.precision(), evaluating(trial):
@@ -182,61 +175,43 @@ class _Trial:
                 torch.manual_seed(0)
                 after_BC = trial(self._views(count, trial, layout)).float()
                 change = moved(before_BC, after_BC).amax().item()
-                if change > EXACT:
-                    return f"a logit moved by {change:.2g} deviations, bound {EXACT:g}"
-        return ""
+                require(
+                    change <= EXACT, f"a logit moved by {change:.2g} deviations, bound {EXACT:g}"
+                )
 
-    def _steps(self, trial: Network, channels_last: bool) -> str:
+    def _steps(self, trial: Network, channels_last: bool) -> None:
         # student.safetensors has the state of the backbone, a checkpoint that of the network.
-        if problem := _state_problem(trial.body) or _state_problem(trial):
-            return problem
+        _check_state(trial.body)
+        _check_state(trial)
         before, trained = _Saved(trial), dict(trial.body.named_parameters())
         trial.train()
         unsaved = {name: buffer.clone() for name, buffer in _unsaved(trial.body)}
-        problem = self._batches(trial, channels_last) or before.problem(trial)
+        self._batches(trial, channels_last)
+        before.check_exchangeable(trial)
         for name, parameter in trial.body.named_parameters():
-            if not problem and trained.get(name, parameter) is not parameter:
-                problem = (
-                    f"the student gives {name} a new parameter in training, which no optimiser "
-                    "would train: write to its .data"
-                )
+            require(
+                trained.get(name, parameter) is parameter,
+                f"the student gives {name} a new parameter in training, which no optimiser would "
+                "train: write to its .data",
+            )
         moving = [name for name, buffer in _unsaved(trial.body) if _differs(buffer, unsaved[name])]
         if moving:
             self.notes.append(
                 f"buffer {moving[0]} changes in training and is not saved (persistent=False): "
                 "a resumed or exported student begins without it"
             )
-        return problem
 
-    def _batches(self, trial: Network, channels_last: bool) -> str:
+    def _batches(self, trial: Network, channels_last: bool) -> None:
         for size in self.sizes:
             views_BDHW = self._views(size, trial, channels_last)
             with self.precision():
                 output = trial.body(trial.prepare(views_BDHW))
                 logits_BC = logits_of(output, f"{trial.spec} in training", training=True)
-            if problem := self._backward(trial, logits_BC, size):
-                return problem
-            several = size == self.sizes[0] and not isinstance(output, Tensor)
-            if several and (problem := self._check_parts(trial, output)):
-                return problem
-        return ""
+            _backward(trial, logits_BC, size)
+            if size == self.sizes[0] and not isinstance(output, Tensor):
+                self._check_parts(trial, output)
 
-    def _backward(self, trial: Network, logits_BC: Tensor, size: int) -> str:
-        expected = (size, len(trial.classes))
-        if tuple(logits_BC.shape) != expected:
-            return (
-                f"the student {trial.spec} gives {tuple(logits_BC.shape)} in training, expected "
-                f"logits of shape {expected} as in evaluation"
-            )
-        if not logits_BC.requires_grad:
-            return (
-                f"no parameter of the student {trial.spec} can learn: its logits have no gradient; "
-                "call requires_grad_() on what is to be trained, and leave out no_grad() and int8"
-            )
-        logits_BC.float().square().mean().backward()
-        return ""
-
-    def _check_parts(self, trial: Network, output: object) -> str:
+    def _check_parts(self, trial: Network, output: object) -> None:
         """If training gives several outputs, check that the first reaches all required parameters.
 
         Every parameter that evaluation uses must get a gradient in training.
@@ -248,13 +223,27 @@ class _Trial:
         left = [name for name in _reached(trial) if name not in taught]
         found = describe_output(output)
         if left:
-            return (
+            raise RequestError(
                 f"the student {trial.spec} gives {found} in training; of its first part {left[0]} "
                 "learns nothing, although it decides the logits in evaluation: return (B, C) "
                 "logits, or a dictionary with the key 'logits', in training too"
             )
         self.notes.append(f"gives {found} in training: the main logits alone are trained")
-        return ""
+
+
+def _backward(trial: Network, logits_BC: Tensor, size: int) -> None:
+    expected = (size, len(trial.classes))
+    require(
+        tuple(logits_BC.shape) == expected,
+        f"the student {trial.spec} gives {tuple(logits_BC.shape)} in training, expected logits of "
+        f"shape {expected} as in evaluation",
+    )
+    require(
+        logits_BC.requires_grad,
+        f"no parameter of the student {trial.spec} can learn: its logits have no gradient; call "
+        "requires_grad_() on what is to be trained, and leave out no_grad() and int8",
+    )
+    logits_BC.float().square().mean().backward()
 
 
 class _Saved:
@@ -268,23 +257,22 @@ class _Saved:
         """Load the saved state into the module."""
         trial.load_state_dict(unpack_state(self.tensors, json.loads(json.dumps(self.extra))))
 
-    def problem(self, trial: nn.Module) -> str:
-        """Why the states before and after a step cannot replace each other; empty if they can."""
+    def check_exchangeable(self, trial: nn.Module) -> None:
+        """Check that the states before and after a step can replace each other."""
         after = _Saved(trial)
         try:
             self.put_back(trial)
             after.put_back(trial)
         except Exception as error:  # A user's load_state_dict or hooks can raise anything.
-            return (
+            raise RequestError(
                 "a step of training gives the student a state that it cannot be resumed with: "
                 f"{first_line(error)}; keep the shapes and names of parameters and buffers, or "
                 "register them with persistent=False"
-            )
-        return ""
+            ) from error
 
 
-def _state_problem(trial: nn.Module) -> str:
-    """Why a checkpoint could not restore this network; empty if it can."""
+def _check_state(trial: nn.Module) -> None:
+    """Check that a checkpoint can restore this network."""
     trained = {n: p for n, p in trial.named_parameters() if p.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
     try:
@@ -296,17 +284,14 @@ def _state_problem(trial: nn.Module) -> str:
     except RequestError:
         raise
     except Exception as error:  # A user's state_dict, set_extra_state or hooks can raise.
-        return (
-            "the student cannot be resumed: load_state_dict() refuses its own state: "
-            f"{first_line(error)}"
-        )
+        refused = "the student cannot be resumed: load_state_dict() refuses its own state"
+        raise RequestError(f"{refused}: {first_line(error)}") from error
     for name, parameter in trained.items():
-        if not torch.allclose(parameter, before[name], rtol=0, atol=0, equal_nan=True):
-            return (
-                f"the student's state_dict() leaves out or changes {name}, which is trained: a "
-                "checkpoint would not bring it back"
-            )
-    return ""
+        require(
+            torch.allclose(parameter, before[name], rtol=0, atol=0, equal_nan=True),
+            f"the student's state_dict() leaves out or changes {name}, which is trained: a "
+            "checkpoint would not bring it back",
+        )
 
 
 def _unsaved(body: nn.Module) -> list[tuple[str, Tensor]]:

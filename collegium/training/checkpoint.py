@@ -136,8 +136,8 @@ def save(folder: Path, state: State, fabric: Fabric) -> Path:
             _finish(temporary, target)
     except OSError as problem:
         shutil.rmtree(temporary, ignore_errors=True)
-        said = describe(problem) or problem
-        raise ResourceError(f"cannot write a checkpoint: {said}; {last_good(folder)}") from None
+        reason = describe(problem) or problem
+        raise ResourceError(f"cannot write a checkpoint: {reason}; {last_good(folder)}") from None
     fabric.barrier()
     return target
 
@@ -236,19 +236,17 @@ def load(folder: Path, state: State, fabric: Fabric, warn: Callable[[str], None]
 
 def _load_one(path: Path, state: State, fabric: Fabric) -> None:
     try:
-        names = _verified(path)
-        content = json.loads((path / STATE).read_text())
+        names, content = _verified(path)
         progress, metrics = Progress(**content["progress"]), [dict(m) for m in content["metrics"]]
         tensors = _read(path / TENSORS)
         _refuse_other_run(path, content.get("run"), state.run)
-        _refuse_others(path, content["teachers"], state.teachers)
+        _refuse_other_teachers(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
         extra = content.get("extra", {})
         module = unpack_state(under("learner", tensors), extra.get("learner", {}))
         _refuse_other_network(path, module, state.module.state_dict())
         state.module.load_state_dict(module)
-        packed = under("optimizer", tensors)
-        unpack_optimizer(state.optimizer, packed, content["optimizer"])
+        unpack_optimizer(state.optimizer, under("optimizer", tensors), content["optimizer"])
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         _load_own(path, names, state, fabric)
@@ -266,15 +264,16 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
     state.metrics = metrics
 
 
-def _verified(path: Path) -> list[str]:
-    """Check every file against the manifest, and return the names of the processes' files."""
+def _verified(path: Path) -> tuple[list[str], Json]:
+    """Check every file against the manifest; returns names of processes' files, and the numbers."""
     digests = json.loads((path / MANIFEST).read_text())
     if not isinstance(digests, dict) or not {TENSORS, STATE, "process-0"} <= digests.keys():
         raise DamagedCheckpointError("its manifest does not name its files")
     for name, digest in digests.items():
         if not _FILE.fullmatch(name) or _digest(path / name) != digest:
             raise DamagedCheckpointError(f"{name} is not what was written")
-    return sorted(name for name in digests if name.startswith("process-"))
+    names = sorted(name for name in digests if name.startswith("process-"))
+    return names, json.loads((path / STATE).read_text())
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -303,8 +302,7 @@ def newest(folder: Path, known: tuple[str, ...] = ()) -> Progress | None:
     """
     for path in reversed(checkpoints(folder)):
         try:
-            _verified(path)
-            content = json.loads((path / STATE).read_text())
+            _, content = _verified(path)
             _refuse_other_run(path, content.get("run"), known)
             return Progress(**content["progress"])
         except (DamagedCheckpointError, OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -312,11 +310,11 @@ def newest(folder: Path, known: tuple[str, ...] = ()) -> Progress | None:
     return None
 
 
-def _refuse_others(path: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    if found != asked:
+def _refuse_other_teachers(path: Path, found: Mapping[str, str], own: Mapping[str, str]) -> None:
+    if found != own:
         then, now = (
             ", ".join(f"{name} {digest[:12]}" for name, digest in teachers.items()) or "none"
-            for teachers in (found, asked)
+            for teachers in (found, own)
         )
         raise FolderError(f"{path} was written with other teachers: {then} then, {now} now")
 
@@ -351,8 +349,6 @@ def _load_own(path: Path, names: list[str], state: State, fabric: Fabric) -> Non
     own = parts.get(f"process-{fabric.global_rank}")
     if own is not None:
         restore_random(own, fabric.device)
-    if len(parts) == fabric.world_size and own is not None:
-        shares = [under("meter", own)]
-    else:
-        shares = [under("meter", part) for part in parts.values() if fabric.is_global_zero]
-    state.meter.load(shares, fabric.device)
+    everyone = list(parts.values()) if fabric.is_global_zero else []
+    shares = everyone if own is None or len(parts) != fabric.world_size else [own]
+    state.meter.load([under("meter", share) for share in shares], fabric.device)

@@ -45,11 +45,7 @@ class CheckpointScheduler:
         Raises:
             KeyboardInterrupt: the user wants to stop; a checkpoint was written.
         """
-        stop, due = self._agreed(self.interrupt.wanted, self._is_due(state))
-        if stop or due:
-            self.save(state)
-        if stop:
-            raise KeyboardInterrupt
+        self._save_if(self._is_due(state), state)
 
     def after_epoch(self, state: State, last: bool) -> None:
         """At the end of an epoch: write a checkpoint if it is due.
@@ -60,7 +56,11 @@ class CheckpointScheduler:
             KeyboardInterrupt: the user wants to stop; a checkpoint was written.
         """
         cheap = time.monotonic() - self._last >= PATIENCE * self._cost
-        stop, due = self._agreed(self.interrupt.wanted, last or cheap or self._is_due(state))
+        self._save_if(last or cheap or self._is_due(state), state)
+
+    def _save_if(self, due: bool, state: State) -> None:
+        """Write a checkpoint if one is due or the user wants to stop."""
+        stop, due = self._agreed(self.interrupt.wanted, due)
         if stop or due:
             self.save(state)
         if stop:

@@ -1,21 +1,23 @@
-"""Writes the metrics of an epoch to the run folder, and shows them."""
+"""Evaluates the student after an epoch; writes the metrics to the run folder and shows them."""
 
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from collegium.build import Runtime
 from collegium.data import ImageData
+from collegium.evaluation.predict import predict
+from collegium.models.state import snapshot
 from collegium.records.results import MetricsLine
 from collegium.records.run_folder import METRICS, WATCHED, Record
 from collegium.training.checkpoint import State
 from collegium.training.metrics import collapse, epoch_line
 from collegium.training.module import DistillBatch, DistillModule
-from collegium.training.validate import measure, validate
-from collegium.utils.progress import Display
 
 
 def over_processes(fabric: Fabric, value: Tensor) -> float:
@@ -25,28 +27,29 @@ def over_processes(fabric: Fabric, value: Tensor) -> float:
     return value.item()
 
 
-@dataclass
 class EpochLogger:
     """Writes the metrics lines of an epoch.
 
-    Attributes:
-        fabric: the processes; the first one writes.
+    Args:
+        runtime: the processes, of which the first writes, and the display.
         module: student and objective.
-        validation: the split that chooses the best epoch; None if there is none.
         record: the run folder that receives the lines.
-        display: shows the lines to the user.
+        validation: the split that chooses the best epoch; None if there is none.
         watched: the test split, if it is measured after every epoch; it does not choose the best
             epoch.
     """
 
-    fabric: Fabric
-    module: DistillModule
-    validation: ImageData | None
-    record: Record
-    display: Display
-    watched: ImageData | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        module: DistillModule,
+        record: Record,
+        validation: ImageData | None,
+        watched: ImageData | None = None,
+    ) -> None:
+        self.fabric, self.display = runtime.fabric, runtime.display
+        self.module, self.record = module, record
+        self.validation, self.watched = validation, watched
         self._warned = False
         self._idle: set[str] = set()
 
@@ -62,10 +65,8 @@ class EpochLogger:
         line = self._line(state, learning_rate, shares)
         for name in sorted({*self.module.idle} - self._idle if shares else ()):
             self._idle.add(name)
-            self.display.warn(
-                f"epoch {line.epoch}: term {name} is not 0 but its gradient is 0, so it has no "
-                "effect"
-            )
+            what = f"term {name} is not 0 but its gradient is 0, so it has no effect"
+            self.display.warn(f"epoch {line.epoch}: {what}")
         if self.fabric.is_global_zero:
             self._write(line, state, self._weights_may_collapse(distill_batch))
 
@@ -91,14 +92,35 @@ class EpochLogger:
             self.display.warn(f"epoch {line.epoch}: {warning}")
             self._warned = True
         self._append(replace(line, warning=warning), state)
-        found, student = None, self.module.student
+        found = None
         if self.validation is not None:
-            found = validate(student, self.validation, self.fabric, state, line.step)
+            found = self._validate(self.validation, state, line.step)
             self._append(found, state)
         if self.watched is not None:
-            place = WATCHED, line.epoch, line.step
-            self._append(measure(student, self.watched, self.fabric, *place), state)
+            self._append(self._measure(self.watched, WATCHED, line.epoch, line.step), state)
         self.display.epoch(line, found)
+
+    def _validate(self, data: ImageData, state: State, step: int) -> MetricsLine:
+        """Evaluate the student, and keep its weights if it is the best so far."""
+        progress = state.progress
+        line = self._measure(data, "validation", progress.epoch, step)
+        if line.accuracy > progress.best_accuracy:
+            progress.best_accuracy, progress.best_epoch = line.accuracy, progress.epoch
+            state.best = snapshot(self.module.student.body)
+        return line
+
+    def _measure(self, data: ImageData, split: str, epoch: int, step: int) -> MetricsLine:
+        """Evaluate the student on a split, without changing any state."""
+        started, device = time.perf_counter(), self.fabric.device
+        found = predict(self.module.student, data, device=device, precision=self.fabric.autocast)
+        return MetricsLine(
+            epoch=epoch,
+            step=step,
+            split=split,
+            accuracy=found.accuracy,
+            loss=found.loss,
+            seconds=time.perf_counter() - started,
+        )
 
     def _append(self, line: MetricsLine, state: State) -> None:
         self.record.append_metrics(line)
@@ -126,4 +148,4 @@ class EpochLogger:
         weighting = self.module.objective.weighting
         learns = weighting is not None and any(True for _ in weighting.parameters())
         # If only one teacher knows the class of an example, its weight 1 there is correct.
-        return learns and distill_batch is not None and distill_batch.answers.groups_TC is None
+        return learns and distill_batch is not None and distill_batch.outputs.groups_TC is None

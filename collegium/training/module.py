@@ -29,13 +29,13 @@ class DistillBatch:
 
     Args:
         batch: one view of each example.
-        answers: the outputs of the active teachers.
+        outputs: the outputs of the active teachers.
     """
 
-    __slots__ = ("answers", "batch")
+    __slots__ = ("batch", "outputs")
 
-    def __init__(self, batch: Batch, answers: TeacherOutputs) -> None:
-        self.batch, self.answers = batch, answers
+    def __init__(self, batch: Batch, outputs: TeacherOutputs) -> None:
+        self.batch, self.outputs = batch, outputs
 
     def parts(self, count: int) -> "list[DistillBatch]":
         """Split into at most `count` parts of nearly equal size, at least one example each."""
@@ -48,7 +48,7 @@ class DistillBatch:
         part = Batch(
             batch.images_BDHW[few], batch.labels_B[few], batch.index_B[few], batch.view_B[few]
         )
-        return DistillBatch(part, self.answers.some(few))
+        return DistillBatch(part, self.outputs.some(few))
 
 
 class DistillModule(nn.Module):
@@ -98,20 +98,17 @@ class DistillModule(nn.Module):
         return outputs
 
     def _run(self, images_BDHW: Tensor) -> Tensor:
-        full = self.training and len(images_BDHW) == self._compiled_for
-        if not (self._compiled and full):
-            logits_BC: Tensor = self.student(images_BDHW)
-            return logits_BC
-        try:
-            return self._compile_backward_too(images_BDHW)
-        except Exception as problem:
-            if not _of_compiler(problem):
-                raise
-            # The step has computed nothing yet, so it can run uncompiled.
-            self._compiled.clear()
-            self.dropped = f"not compiled: {first_line(problem)}"
-            logits_BC = self.student(images_BDHW)
-            return logits_BC
+        if self._compiled and self.training and len(images_BDHW) == self._compiled_for:
+            try:
+                return self._compile_backward_too(images_BDHW)
+            except Exception as problem:
+                if not _of_compiler(problem):
+                    raise
+                # The step has computed nothing yet, so it can run uncompiled.
+                self._compiled.clear()
+                self.dropped = f"not compiled: {first_line(problem)}"
+        logits_BC: Tensor = self.student(images_BDHW)
+        return logits_BC
 
     def _compile_backward_too(self, images_BDHW: Tensor) -> Tensor:
         """Run the compiled student; it raises now if its backward cannot be compiled."""
@@ -123,14 +120,10 @@ class DistillModule(nn.Module):
 
     def forward(self, distill_batch: DistillBatch) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""
-        batch, teachers = distill_batch.batch, distill_batch.answers
+        batch, teachers = distill_batch.batch, distill_batch.outputs
         student = self.forward_student(batch.images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, batch.labels_B)
         return terms, weights_BT, student.logits_BC
-
-    def parameter_groups(self, options: Optimisation) -> list[dict[str, Any]]:
-        """Parameter groups: the weighting has its own lr multiplier and no weight decay."""
-        return groups_of(self, self.objective.weighting, options.weight_decay)
 
     def gradient_shares(self, distill_batch: DistillBatch) -> dict[str, float]:
         """Each term's share of the student's gradient norm; the shares sum to 1.
@@ -232,18 +225,14 @@ def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutp
         return
     if not any(parameter.requires_grad for _, parameter in student.named_parameters()):
         raise RequestError("the student has no parameter that is trained: all are frozen")
-    why = (
-        "(computed by frozen parameters, under no_grad, detached, or in a checkpoint with "
-        "use_reentrant=True)"
-    )
+    why = "(frozen parameters, no_grad, detach, or a checkpoint with use_reentrant=True)"
     if not outputs.logits_BC.requires_grad:
         raise RequestError(f"no gradient gets from the student's logits to its parameters {why}")
     for layer in objective.layers.student:
         if not outputs.maps[layer].requires_grad:
             raise RequestError(
-                f"no gradient gets from layer {layer!r} of the student to its parameters {why}, so "
-                "comparing it would teach nothing; use use_reentrant=False, or name another layer "
-                "by hint_pairs"
+                f"no gradient gets from layer {layer!r} of the student to its parameters {why}; "
+                "use use_reentrant=False, or name another layer by hint_pairs"
             )
 
 
@@ -284,7 +273,7 @@ def make_optimizer(
     module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser of a run; `fused` takes effect only on devices with a fused kernel."""
-    groups = module.parameter_groups(options)
+    groups = groups_of(module, module.objective.weighting, options.weight_decay)
     for group in groups:
         group["lr"] = options.peak_lr * group["rate"]
     kinds = {parameter.device.type for parameter in module.parameters()}
@@ -294,9 +283,3 @@ def make_optimizer(
         return torch.optim.AdamW(groups, fused=fused)
     nesterov = options.momentum > 0
     return torch.optim.SGD(groups, momentum=options.momentum, nesterov=nesterov, fused=fused)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of every group: `learning_rate` times the group's lr multiplier."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["rate"]

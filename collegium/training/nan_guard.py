@@ -1,7 +1,7 @@
 """Stops a run at a NaN or an infinity; the error names the cause, the step and the examples."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from collegium.errors import NumericsError
 from collegium.models.state import separate, state_tensors
 from collegium.objectives.objective import Terms
+from collegium.training.module import DistillBatch
 from collegium.training.packing import prefixed
 from collegium.types import Batch, TeacherOutputs
 from collegium.utils.files import write_whole
@@ -23,15 +24,15 @@ IN_A_ROW = 10
 """The number of consecutive steps that may be skipped."""
 
 
-def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
+def check_outputs(outputs: TeacherOutputs, names: Sequence[str], batch: Batch, step: int) -> None:
     """Check that the teachers' logits are finite, before the student trains on them.
 
     Raises:
         NumericsError: they are not; names the first such teacher, the step and the examples.
     """
-    if torch.isfinite(answers.logits_BTC).all():
+    if torch.isfinite(outputs.logits_BTC).all():
         return
-    bad_BT = ~torch.isfinite(answers.logits_BTC).all(dim=2)
+    bad_BT = ~torch.isfinite(outputs.logits_BTC).all(dim=2)
     name = names[int(bad_BT.any(dim=0).nonzero()[0])]
     raise NumericsError(
         f"teacher {name} gave NaN or infinite logits at step {step} for "
@@ -40,7 +41,7 @@ def check_answers(answers: TeacherOutputs, names: Sequence[str], batch: Batch, s
 
 
 def check_loss(
-    loss: Tensor, terms: Terms, logits_BC: Tensor, batch: Batch, answers: TeacherOutputs, step: int
+    loss: Tensor, terms: Terms, logits_BC: Tensor, distill_batch: DistillBatch, step: int
 ) -> None:
     """Check that the loss is finite, before the backward pass.
 
@@ -56,21 +57,18 @@ def check_loss(
     if student_B.any():
         cause, bad_B = "the student's logits", student_B
     else:
-        cause = _ill_layers(answers) or "the loss"
+        cause = _ill_layers(distill_batch.outputs) or "the loss"
         bad_B = torch.stack(list(bad.values())).any(dim=0)
     raise NumericsError(
-        f"{cause} became NaN or infinite at step {step} for {_examples(batch, bad_B)} "
-        f"(terms: {named})"
+        f"{cause} became NaN or infinite at step {step} for "
+        f"{_examples(distill_batch.batch, bad_B)} (terms: {named})"
     )
 
 
-def _ill_layers(answers: TeacherOutputs) -> str:
+def _ill_layers(outputs: TeacherOutputs) -> str:
     """The first teacher layer with a NaN or an infinity, for a message; empty if there is none."""
-    for name, layers in answers.maps.items():
-        for path, map_BDHW in layers.items():
-            if not torch.isfinite(map_BDHW).all():
-                return f"layer {path} of teacher {name}"
-    return ""
+    bad = {name: _first_bad(layers) for name, layers in outputs.maps.items()}
+    return next((f"layer {path} of teacher {name}" for name, path in bad.items() if path), "")
 
 
 def check_gradients(module: nn.Module, step: int) -> None:
@@ -82,9 +80,8 @@ def check_gradients(module: nn.Module, step: int) -> None:
     given = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     if not given or torch.isfinite(torch.nn.utils.get_total_norm(given.values())):
         return
-    for name, gradient in given.items():
-        if not torch.isfinite(gradient).all():
-            raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
+    if name := _first_bad(given):
+        raise NumericsError(f"the gradient of {name} became NaN or infinite at step {step}")
 
 
 def check_state(module: nn.Module, step: int) -> None:
@@ -95,9 +92,13 @@ def check_state(module: nn.Module, step: int) -> None:
     Raises:
         NumericsError: one is not; names the first such parameter or buffer and the step.
     """
-    for name, value in state_tensors(module).items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise NumericsError(f"{name} became NaN or infinite at step {step}")
+    if name := _first_bad(state_tensors(module)):
+        raise NumericsError(f"{name} became NaN or infinite at step {step}")
+
+
+def _first_bad(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor with a NaN or an infinity; empty if there is none."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), "")
 
 
 def check_scale(scaler: Any, step: int) -> None:
@@ -108,8 +109,7 @@ def check_scale(scaler: Any, step: int) -> None:
     """
     if scaler is not None and scaler.get_scale() < 1:
         raise NumericsError(
-            f"gradients overflow float16 again and again, the last time at step {step}: use "
-            "--precision bf16"
+            f"gradients overflow float16 again and again, now at step {step}: use --precision bf16"
         )
 
 

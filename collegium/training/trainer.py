@@ -2,120 +2,71 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor
 
 from collegium.build import Runtime
 from collegium.config.options import Optimisation
-from collegium.data import ImageData, Loader
+from collegium.data import Loader
 from collegium.errors import NumericsError, RequestError
 from collegium.objectives.objective import Terms, total
-from collegium.records.run_folder import CHECKPOINT, Record
+from collegium.records.run_folder import CHECKPOINT
 from collegium.teachers import AbstractTeacherSource
-from collegium.training import checkpoint
+from collegium.training import checkpoint, nan_guard
 from collegium.training.checkpoint import Progress, State
 from collegium.training.checkpoint_policy import CheckpointScheduler
 from collegium.training.epoch_log import EpochLogger, over_processes
 from collegium.training.metrics import Meter
-from collegium.training.module import (
-    DistillBatch,
-    DistillModule,
-    make_optimizer,
-    set_learning_rate,
-)
-from collegium.training.nan_guard import (
-    IN_A_ROW,
-    check_answers,
-    check_gradients,
-    check_loss,
-    check_scale,
-    check_state,
-    write_dump,
-)
+from collegium.training.module import DistillBatch, DistillModule, make_optimizer
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The splits that training reads.
-
-    Attributes:
-        loader: this process's part of the training data.
-        validation: the split that chooses the best epoch; None if there is none.
-        watched: the test split, if it is measured every epoch; it does not choose the best epoch.
-    """
-
-    loader: Loader
-    validation: ImageData | None = None
-    watched: ImageData | None = None
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What must be equal in a checkpoint and in the run that loads it.
-
-    Attributes:
-        teachers: SHA-256 of the teachers' weights, by name.
-        run: the identities of the run, the current one first; empty to accept any.
-    """
-
-    teachers: Mapping[str, str] = field(default_factory=dict)
-    run: tuple[str, ...] = ()
-
-
-@dataclass
 class Trainer:
     """Trains one student, from the first step or from a checkpoint to the last epoch.
 
-    Use `make_trainer` to build one.
-
-    Attributes:
+    Args:
         runtime: devices, processes, display.
-        data: the splits.
+        loader: this process's part of the training data.
         teachers: gives the teachers' outputs.
+        module: student and objective.
         options: epochs, batch size, optimiser.
-        state: the content of a checkpoint, including the module.
-        wrapped: the module as Fabric wraps it, synchronised over processes.
-        optimizer: the optimiser, as Fabric wraps it.
         checkpoint_scheduler: writes checkpoints.
         epoch_logger: writes metrics.
+        hashes: SHA-256 of the teachers' weights by name, which a checkpoint must match.
+        run_ids: the identities of the run, the current one first, of which a checkpoint must have
+            one; empty to accept any.
+
+    Raises:
+        RequestError: `skip_nonfinite` is set, and there are several processes.
     """
 
-    runtime: Runtime
-    data: TrainingData
-    teachers: AbstractTeacherSource
-    options: Optimisation
-    state: State
-    wrapped: _FabricModule
-    optimizer: torch.optim.Optimizer
-    checkpoint_scheduler: CheckpointScheduler
-    epoch_logger: EpochLogger
-    _compiled: bool = False
-
-    @property
-    def fabric(self) -> Fabric:
-        """Devices, precision and processes."""
-        return self.runtime.fabric
-
-    @property
-    def module(self) -> DistillModule:
-        """Student and objective."""
-        return self.epoch_logger.module
-
-    @property
-    def loader(self) -> Loader:
-        """This process's part of the training data."""
-        return self.data.loader
-
-    @property
-    def record(self) -> Record:
-        """The run folder."""
-        return self.checkpoint_scheduler.record
+    def __init__(
+        self,
+        runtime: Runtime,
+        loader: Loader,
+        teachers: AbstractTeacherSource,
+        module: DistillModule,
+        options: Optimisation,
+        checkpoint_scheduler: CheckpointScheduler,
+        epoch_logger: EpochLogger,
+        hashes: Mapping[str, str],
+        run_ids: tuple[str, ...] = (),
+    ) -> None:
+        self.runtime, self.fabric, self.record = runtime, runtime.fabric, epoch_logger.record
+        self.loader, self.teachers, self.module, self.options = loader, teachers, module, options
+        self.checkpoint_scheduler, self.epoch_logger = checkpoint_scheduler, epoch_logger
+        if options.skip_nonfinite and self.fabric.world_size > 1:
+            raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
+        optimizer = make_optimizer(module, options, runtime.machine.fused)
+        # As Fabric wraps them: synchronised over processes.
+        self.wrapped, self.optimizer = self.fabric.setup(module, optimizer)
+        progress, precision = Progress(steps=len(loader)), self.fabric.strategy.precision
+        self.state = State(
+            module, optimizer, progress, self._meter(0), precision, hashes, run=run_ids
+        )
+        self._compiled = False
 
     @property
     def weights(self) -> tuple[Tensor, Tensor] | None:
@@ -128,7 +79,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Load the newest intact checkpoint, if there is one."""
-        warn = self.runtime.display.warn if self.runtime.first else _show_nothing
+        warn = self.runtime.display.warn if self.runtime.first else lambda text: None
         if not checkpoint.load(self.record.path(CHECKPOINT), self.state, self.fabric, warn):
             warn(f"{self.record.folder} has no finished checkpoint: it starts again at epoch 1")
         progress = self.state.progress
@@ -152,7 +103,8 @@ class Trainer:
                 self._epoch(epoch)
 
     def _meter(self, epoch: int) -> Meter:
-        return _meter(self.teachers, epoch, self.options.epochs)
+        last = epoch + 1 >= self.options.epochs
+        return Meter(self.teachers.names, keep_weights=last and bool(self.teachers.names))
 
     def _epoch(self, epoch: int) -> None:
         progress, began = self.state.progress, time.perf_counter()
@@ -179,13 +131,13 @@ class Trainer:
         skips = self.options.skip_nonfinite
         before = {n: b.clone() for n, b in self.module.named_buffers()} if skips else {}
         try:
-            answers = self.ask(batch, step)
-            self.step(step, batch, answers, self.state.meter)
+            outputs = self.ask(batch, step)
+            self.step(step, batch, outputs, self.state.meter)
         except NumericsError as error:
             self._skip(step, batch, error, before)
             return None
         self.state.progress.skipped_in_a_row = 0
-        return DistillBatch(batch, answers)
+        return DistillBatch(batch, outputs)
 
     def _skip(
         self, step: int, batch: Batch, error: NumericsError, before: Mapping[str, Tensor]
@@ -195,9 +147,9 @@ class Trainer:
         progress.skipped_in_a_row += 1
         about = {"error": str(error), "step": step, "epoch": progress.epoch}
         about["process"] = self.fabric.global_rank
-        if not self.options.skip_nonfinite or progress.skipped_in_a_row > IN_A_ROW:
+        if not self.options.skip_nonfinite or progress.skipped_in_a_row > nan_guard.IN_A_ROW:
             logits_BTC = self.teachers.outputs(batch).logits_BTC
-            place = write_dump(self.record.folder, about, self.module, batch, logits_BTC)
+            place = nan_guard.write_dump(self.record.folder, about, self.module, batch, logits_BTC)
             lower = f"a lower --lr than {self.options.peak_lr:g} may help"
             raise NumericsError(f"{error}; {self._last_good()}; see {place}; {lower}") from None
         self.runtime.display.warn(f"step {step} is left out: {error}")
@@ -207,30 +159,31 @@ class Trainer:
     def ask(self, batch: Batch, step: int) -> TeacherOutputs:
         """The teachers' outputs for a batch, checked for NaN and infinities."""
         started = time.perf_counter()
-        answers = self.teachers.outputs(batch)
+        outputs = self.teachers.outputs(batch)
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
-        check_answers(answers, self.teachers.names, batch, step)
-        return answers
+        nan_guard.check_outputs(outputs, self.teachers.names, batch, step)
+        return outputs
 
     def _expect(self, epoch: int) -> None:
         started = time.perf_counter()
         self.teachers.expect(*self.loader.keys(epoch))
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
 
-    def step(self, step: int, batch: Batch, answers: TeacherOutputs, meter: Meter) -> None:
+    def step(self, step: int, batch: Batch, outputs: TeacherOutputs, meter: Meter) -> None:
         """Run one optimiser step on a batch, and add its metrics to the meter."""
         started = time.perf_counter()
         progress = step / (self.options.epochs * len(self.loader))
         factor = learning_rate_factor(self.options.schedule, progress)
-        set_learning_rate(self.optimizer, self.options.peak_lr * factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.peak_lr * factor * group["rate"]
         self.optimizer.zero_grad()
-        *early, last = DistillBatch(batch, answers).parts(self.runtime.machine.micro_batches)
+        parts = DistillBatch(batch, outputs).parts(self.runtime.machine.micro_batches)
         scale = self._scale(len(batch))
         measures = []
-        for part in early:
-            with self.fabric.no_backward_sync(self.wrapped):
+        for part in parts:
+            # Processes exchange their gradients once, with the last part.
+            with self.fabric.no_backward_sync(self.wrapped, enabled=part is not parts[-1]):
                 measures.append(self._learn(step, part, scale * (len(part.batch) / len(batch))))
-        measures.append(self._learn(step, last, scale * (len(last.batch) / len(batch))))
         self._move(step)
         for measured in measures:
             meter.add(*measured)
@@ -252,7 +205,7 @@ class Trainer:
         """Compute the gradients of a part of a batch; returns the arguments of `Meter.add`."""
         terms, weights_BT, logits_BC = self.wrapped(distill_batch)
         loss = total(terms)
-        check_loss(loss, terms, logits_BC, distill_batch.batch, distill_batch.answers, step)
+        nan_guard.check_loss(loss, terms, logits_BC, distill_batch, step)
         self.fabric.backward(loss * scale)
         known = {name: term_B.detach() for name, term_B in terms.items()}
         return distill_batch.batch, known, weights_BT.detach(), logits_BC.detach()
@@ -261,9 +214,9 @@ class Trainer:
         """Run the optimiser step if the gradients are finite; a scaler checks this itself."""
         scaler = getattr(self.state.scaler, "scaler", None)
         if scaler is None:
-            check_gradients(self.module, step)
+            nan_guard.check_gradients(self.module, step)
         self.optimizer.step()
-        check_scale(scaler, step)
+        nan_guard.check_scale(scaler, step)
 
     def _scale(self, share: int) -> float:
         """The factor that turns the mean over processes into the mean over the global batch."""
@@ -280,7 +233,7 @@ class Trainer:
             raise NumericsError(f"every step of epoch {progress.epoch} was left out")
         self.epoch_logger.close(self.state, self.optimizer.param_groups[0]["lr"], distill_batch)
         try:
-            check_state(self.module, step)
+            nan_guard.check_state(self.module, step)
         except NumericsError as error:
             raise NumericsError(f"{error}; {self._last_good()}") from None
         progress.end_epoch()
@@ -292,46 +245,3 @@ class Trainer:
 
     def _last_good(self) -> str:
         return checkpoint.last_good(self.record.path(CHECKPOINT))
-
-
-def make_trainer(
-    runtime: Runtime,
-    data: TrainingData,
-    teachers: AbstractTeacherSource,
-    module: DistillModule,
-    options: Optimisation,
-    scheduler: CheckpointScheduler,
-    identity: Identity,
-) -> Trainer:
-    """A trainer for a module, before its first step.
-
-    Raises:
-        RequestError: `skip_nonfinite` is set, and there are several processes.
-    """
-    fabric, record = runtime.fabric, scheduler.record
-    if options.skip_nonfinite and fabric.world_size > 1:
-        raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
-    optimizer = make_optimizer(module, options, runtime.machine.fused)
-    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
-    state = State(
-        module,
-        optimizer,
-        Progress(steps=len(data.loader)),
-        _meter(teachers, 0, options.epochs),
-        fabric.strategy.precision,
-        identity.teachers,
-        run=identity.run,
-    )
-    logger = EpochLogger(fabric, module, data.validation, record, runtime.display, data.watched)
-    return Trainer(
-        runtime, data, teachers, options, state, wrapped, wrapped_optimizer, scheduler, logger
-    )
-
-
-def _meter(teachers: AbstractTeacherSource, epoch: int, epochs: int) -> Meter:
-    last = epoch + 1 >= epochs
-    return Meter(teachers.names, keep_weights=last and bool(teachers.names))
-
-
-def _show_nothing(text: str) -> None:
-    """Ignore a message; used in all processes but the first."""

@@ -167,11 +167,8 @@ class GradientWeighting(AbstractWeighting):
     @classmethod
     def make(cls, dims: Dims, options: Mapping[str, Any]) -> AbstractWeighting:
         """At the method's temperature; by AEKD's options, where the method has them."""
-        return cls(
-            options["temperature"],
-            options.get("tolerance", 0.6),
-            options.get("normalise_gradients", False),
-        )
+        normalise = options.get("normalise_gradients", False)
+        return cls(options["temperature"], options.get("tolerance", 0.6), normalise)
 
     def forward(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]

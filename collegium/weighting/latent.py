@@ -121,8 +121,6 @@ class LatentWeighting(AbstractWeighting):
         beta_BD = pool(student.last_map_BDHW, self.beta_pool)
         beta_BD = beta_BD.detach() if self.detach_beta else beta_BD
         beta_BD = unit_length(beta_BD) if self.normalise_beta else beta_BD
-        theta_TD, v_D = (self.theta_TD, self.v_D) if self.learns else self._frozen()
-        return latent_weights(beta_BD, theta_TD, v_D)
-
-    def _frozen(self) -> tuple[Tensor, Tensor]:
-        return self.theta_TD.detach(), self.v_D.detach()
+        if not self.learns:
+            return latent_weights(beta_BD, self.theta_TD.detach(), self.v_D.detach())
+        return latent_weights(beta_BD, self.theta_TD, self.v_D)
