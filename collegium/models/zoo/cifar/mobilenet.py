@@ -4,12 +4,10 @@ RepDistiller's half-width form for small images. Bottlenecks are linear by desig
 `blocks.1`, `blocks.2`, `blocks.4` and `blocks.6`, the last of their resolution; one ends `conv2`.
 """
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn_relu, network, repeated
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn_relu, network
 
 _STAGES = (
     # expansion, channels (half of the paper's), blocks, stride
@@ -26,7 +24,7 @@ _STAGES = (
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project without ReLU; a shortcut where the shape stays."""
 
-    def __init__(self, expansion: int, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.conv = nn.Sequential(
@@ -47,8 +45,9 @@ def mobilenet_v2(classes: int) -> nn.Module:
     """MobileNetV2 at half width, first stride 2, for 32x32 images (Sandler et al., CVPR 2018)."""
     width, blocks = 16, []
     for expansion, channels, depth, stride in _STAGES:
-        unit = partial(InvertedResidual, expansion)
-        blocks.append(repeated(unit, depth, width, channels, stride))
+        first = InvertedResidual(width, channels, stride, expansion)
+        rest = (InvertedResidual(channels, channels, 1, expansion) for _ in range(depth - 1))
+        blocks.append(nn.Sequential(first, *rest))
         width = channels
     return network(
         conv1=conv_bn_relu(3, 16, stride=2),
