@@ -209,6 +209,19 @@ class Network(nn.Module):
         self._dtype = _other_dtype(self.body)
         return self
 
+    def note(self, *notes: str) -> None:
+        """Add to what a user should know of how it was loaded."""
+        self.origin = replace(self.origin, notes=(*self.origin.notes, *notes))
+
+    def doubt(self, text: str) -> None:
+        """Add to what a user is warned of."""
+        self.origin = replace(self.origin, doubts=(*self.origin.doubts, text))
+
+    def note_grey(self, image_shape: MapShape) -> None:
+        """Note that a network of one channel loses the colours of such images."""
+        if self.preprocess.channels < image_shape[0]:
+            self.note(SEES_GREY)
+
     def prepare(self, images_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """The view as the body wants it: channels, size, normalisation."""
         if images_BDHW.shape[1] == 3 and self.preprocess.channels == 1:
@@ -259,12 +272,6 @@ def _other_dtype(body: nn.Module) -> torch.dtype | None:
     """What images are converted to for a body; None for float32, which they have."""
     found = first_tensor(body)
     return None if found is None or found.dtype == torch.float32 else found.dtype
-
-
-def note_grey(network: Network, image_shape: MapShape) -> None:
-    """Note that a network of one channel loses the colours of such images."""
-    if network.preprocess.channels < image_shape[0]:
-        network.origin = replace(network.origin, notes=(*network.origin.notes, SEES_GREY))
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -1,9 +1,9 @@
 """From a model string to a network: "cifar:resnet20", "timm:NAME", "hf:DIR", "net.py:build", ..."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import Design, find_design, has_weights
 from collegium.models.build import make_body
 from collegium.models.input_spec import InputSpec, check_student, find_preprocess, preprocess_notes
+from collegium.models.key_matching import size
 from collegium.models.model_string import ModelString
-from collegium.models.network import Network, Origin, Preprocess, note_grey
+from collegium.models.network import Network, Preprocess
+from collegium.models.outputs import describe_output
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.unregistered import unregistered
@@ -25,7 +27,7 @@ from collegium.models.user_modules import (
     seeded,
     unwrapped,
 )
-from collegium.models.weights import WeightsFile, read_classes, read_weights
+from collegium.models.weights import read_classes, read_weights
 from collegium.utils.files import strayed
 from collegium.utils.text import first_line
 
@@ -33,6 +35,7 @@ __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_modul
 
 STUDENT_FILE = "student.safetensors"
 _TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
+TAKEN_OUT = "taken out of {}"
 UNKNOWN_PREPROCESS = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
@@ -56,102 +59,88 @@ def build_network(
         RequestError: a library that is missing, a user's file that fails, or a network that does
             not give (B, C) logits.
     """
-    string = ModelString.read(spec)
-    doubts: tuple[str, ...] = ()
-    if string.is_run:
-        doubts, string = _doubts_of_run(string), _of_run(string)
+    string, doubts = _read_string(spec)
     file = read_weights(string.file) if string.file else None
-    says: Mapping[str, str] = file.metadata if file else {}
-    design = find_design(string, {**says, **string.options})
+    metadata: Mapping[str, str] = file.metadata if file else {}
+    design = find_design(string, {**metadata, **string.options})
     if trainable and not design.trainable:
         raise RequestError(f"{string.name} cannot learn: it can only be a teacher")
     if input_spec.any_classes and design.unfit:
         raise RequestError(f"{string.name} {design.unfit}")
     source = Path(string.weights or string.name)
-    file, says, notes = _heed_names(file, {**design.metadata, **says}, input_spec, source)
-    input_spec = _check_classes(says, input_spec, source)
+    metadata = {**design.metadata, **metadata}
+    if notes := _unreadable_classes(metadata, input_spec, source):
+        metadata = {key: value for key, value in metadata.items() if key != "classes"}
+        file = file and replace(file, metadata=metadata)
+    input_spec = _check_classes(read_classes(metadata, source), input_spec, source)
     with seeded(seed):
         body, origin = make_body(design, string, file, input_spec.classes, trainable)
     check_tensors(body, "the student" if trainable else string.name, trainable, lazy=True)
     if origin.trained:
         check_finite(body, source)
-    origin = replace(_described(origin, design, says, string, notes), doubts=doubts)
-    if origin.classes:
-        input_spec = _check_classes({"classes": json.dumps(origin.classes)}, input_spec, source)
-    preprocess = find_preprocess(design, input_spec, says, string)
+        licence = _licence(design, metadata, string)
+        notes = (*origin.notes, *notes, *design.notes)
+        origin = replace(origin, licence=licence, notes=notes)
+    input_spec = _check_classes(origin.classes, input_spec, source)
+    preprocess = find_preprocess(design, input_spec, metadata, string)
     if trainable:
         if "resize" not in string.options:
             preprocess = replace(preprocess, resize=None)  # it learns from the whole view
         check_student(preprocess, string.name)
+    origin = replace(origin, doubts=doubts)
     network = Network(body, preprocess, input_spec.classes, string.name, origin)
     with seeded(seed):  # A lazy module draws its weights when it is first run.
         _finish(network, design, input_spec)
-    if (
-        origin.trained
-        and design.preprocess is None
-        and not {"mean", "std"} & {*says, *string.options}
-    ):
-        _note(network, UNKNOWN_PREPROCESS)
+    stated = design.preprocess is not None or {"mean", "std"} & {*metadata, *string.options}
+    if origin.trained and not stated:
+        network.note(UNKNOWN_PREPROCESS)
     _check_outputs(network, input_spec)
-    check_logits(network, input_spec)
-    _look_at_code(network, design, says)
+    _look_at_code(network, design, metadata)
     return network
 
 
-def _heed_names(
-    file: WeightsFile | None, says: Mapping[str, str], input_spec: InputSpec, source: Path
-) -> tuple[WeightsFile | None, Mapping[str, str], tuple[str, ...]]:
-    """Without an entry of classes that cannot be read, where their names were given."""
+def _unreadable_classes(
+    metadata: Mapping[str, str], input_spec: InputSpec, source: Path
+) -> tuple[str, ...]:
+    """A note where an entry of classes cannot be read and their names were given; else empty."""
     try:
-        read_classes(says, source)
+        read_classes(metadata, source)
     except WeightsError:
         if not input_spec.named:
             raise
-        says = {key: value for key, value in says.items() if key != "classes"}
-        note = f"the classes in {source} cannot be read; those of --labels are taken"
-        return (None if file is None else replace(file, metadata=says)), says, (note,)
-    return file, says, ()
+        return (f"the classes in {source} cannot be read; those of --labels are taken",)
+    return ()
 
 
-def _described(
-    origin: Origin,
-    design: Design,
-    says: Mapping[str, str],
-    string: ModelString,
-    notes: tuple[str, ...],
-) -> Origin:
-    """With what stands beside the weights: their licence, and what is to be said."""
-    if not origin.trained:
-        return origin
-    from_library = design.licence if string.file is None else ""
-    entries = ({**string.options}, says)
-    found = [words[key] for words in entries for key in ("licence", "license") if key in words]
-    licence = (found or [from_library])[0]
-    return replace(origin, licence=licence, notes=(*origin.notes, *notes, *design.notes))
+def _licence(design: Design, metadata: Mapping[str, str], string: ModelString) -> str:
+    """The licence that stands beside the weights; of a library's weights else the library's."""
+    for words in (string.options, metadata):
+        for key in ("licence", "license"):
+            if key in words:
+                return words[key]
+    return design.licence if string.file is None else ""
 
 
 def _check_outputs(network: Network, input_spec: InputSpec) -> None:
     """Take logarithms where a teacher gives probabilities; refuse what is no classifier."""
-    if not input_spec.any_classes or len(input_spec.classes) == 1:
-        return
-    with evaluating(network):
-        network.gives = kind_of_outputs(network, input_spec.image_shape)
-    if network.gives != LOGITS:
-        _note(network, "gives probabilities, not logits: their logarithms are taken")
+    if input_spec.any_classes and len(input_spec.classes) > 1:
+        with evaluating(network):
+            network.gives = kind_of_outputs(network, input_spec.image_shape)
+        if network.gives != LOGITS:
+            network.note("gives probabilities, not logits: their logarithms are taken")
+    check_logits(network, input_spec)
 
 
-def _look_at_code(network: Network, design: Design, says: Mapping[str, str]) -> None:
+def _look_at_code(network: Network, design: Design, metadata: Mapping[str, str]) -> None:
     """Note whose code it is, and whether its weights were trained by another.
 
     At the end: what a forward imports has been run by then.
     """
     code = dict(design.code())
-    other = differing(recorded_code(says), code) if code and "code" in says else []
-    doubts = [f"its code is not what its weights were trained with: {in_words(other)}"] * bool(
-        other
-    )
-    origin = network.origin
-    network.origin = replace(origin, code=code, doubts=(*origin.doubts, *doubts))
+    network.origin = replace(network.origin, code=code)
+    other = differing(recorded_code(metadata), code) if code and "code" in metadata else []
+    if other:
+        network.doubt(f"its code is not what its weights were trained with: {in_words(other)}")
 
 
 def code_of_string(spec: str) -> dict[str, str]:
@@ -160,38 +149,35 @@ def code_of_string(spec: str) -> dict[str, str]:
     Raises:
         RequestError: there is no such file, or it fails.
     """
-    string = ModelString.read(spec)
-    if string.is_run:
-        string = _of_run(string)
+    string, _ = _read_string(spec)
     return dict(find_design(string, {}).code()) if string.family == "py" else {}
 
 
-def _of_run(string: ModelString) -> ModelString:
-    """The model string of a run's student."""
-    file = Path(string.name) / STUDENT_FILE
+def _read_string(spec: str) -> tuple[ModelString, tuple[str, ...]]:
+    """A model string, of a run folder that of its student; and doubts about that student."""
+    string = ModelString.read(spec)
+    if not string.is_run:
+        return string, ()
+    folder = Path(string.name)
+    file = folder / STUDENT_FILE
     if not file.is_file():
-        raise WeightsError(f"{string.name} is no finished run folder: it has no {STUDENT_FILE}")
+        raise WeightsError(f"{folder} is no finished run folder: it has no {STUDENT_FILE}")
     architecture = read_weights(file).metadata.get("architecture")
     if not architecture:
         raise WeightsError(f"{file} does not say which network it is; give MODEL@{file}")
-    return replace(string, name=architecture, weights=str(file))
+    changed = strayed(folder, [STUDENT_FILE])
+    doubts = (f"{file} is not what this run wrote",) if changed else ()
+    return replace(string, name=architecture, weights=str(file)), doubts
 
 
-def _doubts_of_run(string: ModelString) -> tuple[str, ...]:
-    if not strayed(Path(string.name), [STUDENT_FILE]):
-        return ()
-    return (f"{Path(string.name) / STUDENT_FILE} is not what this run wrote",)
-
-
-def _check_classes(metadata: Mapping[str, str], input_spec: InputSpec, source: Path) -> InputSpec:
-    """The setting with the classes that the network is built for."""
-    known = read_classes(metadata, source)
-    if known and input_spec.any_classes:
-        return replace(input_spec, classes=known)
-    if known and known != input_spec.classes:
-        how = "in another order" if sorted(known) == sorted(input_spec.classes) else "others"
+def _check_classes(names: tuple[str, ...], input_spec: InputSpec, source: Path) -> InputSpec:
+    """The setting with the classes that the network is built for: those it names, if any."""
+    if names and input_spec.any_classes:
+        return replace(input_spec, classes=names)
+    if names and names != input_spec.classes:
+        how = "in another order" if sorted(names) == sorted(input_spec.classes) else "others"
         raise RequestError(
-            f"{source} knows {len(known)} classes ({', '.join(known[:3])}, ...), the data has "
+            f"{source} knows {len(names)} classes ({', '.join(names[:3])}, ...), the data has "
             f"{len(input_spec.classes)} ({', '.join(input_spec.classes[:3])}, ...), {how}: "
             "a student must have the classes of the data, in its order"
         )
@@ -204,14 +190,9 @@ def _finish(network: Network, design: Design, input_spec: InputSpec) -> None:
     if count is None and network.preprocess.size is None and design.native is not None:
         network.preprocess = replace(network.preprocess, size=design.native)
         count = _outputs(network, input_spec)
-    for note in preprocess_notes(network, design, input_spec):
-        _note(network, note)
-    note_grey(network, input_spec.image_shape)
+    network.note(*preprocess_notes(network, design, input_spec))
+    network.note_grey(input_spec.image_shape)
     name_classes(network, count, network.origin.classes, input_spec)
-
-
-def _note(network: Network, text: str) -> None:
-    network.origin = replace(network.origin, notes=(*network.origin.notes, text))
 
 
 def name_classes(
@@ -233,8 +214,7 @@ def name_classes(
 def _outputs(network: Network, input_spec: InputSpec) -> int | None:
     """Number of logits, by one blank view; None where there are none or it fails."""
     try:
-        with torch.no_grad(), evaluating(network):
-            logits = network(_blank(network, input_spec))
+        logits = _try(network, input_spec)
     except Exception:
         return None
     return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
@@ -264,13 +244,12 @@ def wrap_module(module: nn.Module, input_spec: InputSpec, *, trainable: bool = F
     network.origin = replace(network.origin, code=code_of_module(module))
     check_finite(module, _kind(module))
     if doubt := unregistered(module):
-        network.origin = replace(network.origin, doubts=(*network.origin.doubts, doubt))
+        network.doubt(doubt)
     if removed:
-        _note(network, f"taken out of {', '.join(removed)}")
-    note_grey(network, input_spec.image_shape)
+        network.note(TAKEN_OUT.format(", ".join(removed)))
+    network.note_grey(input_spec.image_shape)
     name_classes(network, _outputs(network, input_spec), (), input_spec)
     _check_outputs(network, input_spec)
-    check_logits(network, input_spec)
     return network
 
 
@@ -284,7 +263,7 @@ def wrap_teacher(module: nn.Module, input_spec: InputSpec) -> Network:
     check_tensors(inner, "it", trainable=False)
     network = wrap_module(copied(inner, "it").cpu(), input_spec)
     if removed:
-        _note(network, f"taken out of {', '.join(removed)}")
+        network.note(TAKEN_OUT.format(", ".join(removed)))
     return network
 
 
@@ -305,34 +284,29 @@ def check_logits(network: Network, input_spec: InputSpec) -> None:
         RequestError: it fails, or gives something else than (1, C) logits.
     """
     try:
-        with torch.no_grad(), evaluating(network):
-            logits = network(_blank(network, input_spec))
+        logits = _try(network, input_spec)
     except RequestError:
         raise
     except Exception as error:
         raise RequestError(
-            f"model {network.spec} cannot take a view of {_shape(input_spec.image_shape)}: "
+            f"model {network.spec} cannot take a view of {size(input_spec.image_shape)}: "
             f"{first_line(error)}"
         ) from error
     expected = (1, len(input_spec.classes))
-    if isinstance(logits, Tensor) and tuple(logits.shape) in ((1,), (1, 1)) and expected[1] > 1:
+    shape = logits.shape if isinstance(logits, Tensor) else None
+    if shape in ((1,), (1, 1)) and expected[1] > 1:
         raise RequestError(ONE_OUTPUT.format(network.spec))
-    if not isinstance(logits, Tensor) or logits.shape != expected:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != expected:
         raise RequestError(
-            f"model {network.spec} gave {found}, expected logits of shape {expected}: "
-            f"one for each of its classes{_TELL if input_spec.any_classes else ''}"
+            f"model {network.spec} gave {describe_output(logits)}, expected logits of shape "
+            f"{expected}: one for each of its classes{_TELL if input_spec.any_classes else ''}"
         )
 
 
-def _blank(network: Network, input_spec: InputSpec) -> Tensor:
-    """A black view in pixels, where the network is."""
+def _try(network: Network, input_spec: InputSpec) -> Any:
+    """What it gives for a black view in pixels, where the network is."""
     found = first_tensor(network.body)
     device = network.mean.device if found is None else found.device
-    if network.mean.device != device:
-        network.mean, network.std = network.mean.to(device), network.std.to(device)
-    return torch.zeros(1, *input_spec.image_shape, device=device)
-
-
-def _shape(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes))
+    network.mean, network.std = network.mean.to(device), network.std.to(device)
+    with torch.no_grad(), evaluating(network):
+        return network(torch.zeros(1, *input_spec.image_shape, device=device))

@@ -17,7 +17,7 @@ from torch import nn
 from collegium.models.architectures import BuilderFamily
 from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
-from collegium.models.zoo.cifar.resnet import projected, residual_stage
+from collegium.models.zoo.cifar.resnet import projected, resnet
 
 __all__ = ["SMALL_MODELS"]
 
@@ -51,21 +51,6 @@ def cnn(widths: Widths, norm: Callable[[int], nn.Module], classes: int) -> nn.Mo
     )
 
 
-def resnet(widths: Widths, classes: int) -> nn.Module:
-    """ResNet-8 with projection shortcuts (He et al., CVPR 2016)."""
-    first, second, third = widths
-    return network(
-        conv1=conv(1, first),
-        bn1=nn.BatchNorm2d(first),
-        relu=nn.ReLU(),
-        layer1=residual_stage(1, first, first, 1, projected),
-        layer2=residual_stage(1, first, second, 2, projected),
-        layer3=residual_stage(1, second, third, 2, projected),
-        pool=GlobalAveragePool(),
-        linear=nn.Linear(third, classes),
-    )
-
-
 def dense(classes: int) -> nn.Module:
     """DenseNet-BC of three stages with two layers each (Huang et al., CVPR 2017)."""
     return densenet((2, 2, 2), growth=12, image_channels=1, classes=classes)
@@ -80,7 +65,8 @@ SMALL_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     "cnn-wide": partial(cnn, _WIDE, nn.BatchNorm2d),
     # Normalises each example alone: several processes compute the same as one.
     "cnn-gn": partial(cnn, _NARROW, partial(nn.GroupNorm, 2)),
-    "resnet": partial(resnet, _WIDE),
+    # ResNet-8 with projection shortcuts (He et al., CVPR 2016).
+    "resnet": partial(resnet, 1, (16, *_WIDE), projected, "linear", image_channels=1),
     "dense": dense,
 }
 """Builders by name: `SMALL_MODELS["cnn"](classes)` is a new network."""

@@ -19,7 +19,7 @@ from torch import nn
 from collegium.models.architectures import BuilderFamily
 from collegium.models.zoo.cifar.densenet import densenet121
 from collegium.models.zoo.cifar.mobilenet import mobilenet_v2
-from collegium.models.zoo.cifar.resnet import resnet_a, resnet_b
+from collegium.models.zoo.cifar.resnet import padded, projected, resnet
 from collegium.models.zoo.cifar.shufflenet import shufflenet_v1, shufflenet_v2
 from collegium.models.zoo.cifar.vgg import vgg
 from collegium.models.zoo.cifar.wide import wide_resnet
@@ -27,12 +27,13 @@ from collegium.models.zoo.cifar.wide import wide_resnet
 __all__ = ["CIFAR_MODELS"]
 
 _BLOCKS = (1, 2, 3, 5, 7, 9, 18)  # residual blocks a stage: depths 8 to 110
+_NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 
 CIFAR_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
-    **{f"resnet{6 * n + 2}": partial(resnet_a, n) for n in _BLOCKS},
-    **{f"resnet{6 * n + 2}b": partial(resnet_b, n, (16, 16, 32, 64)) for n in _BLOCKS},
-    "resnet8x4": partial(resnet_b, 1, (32, 64, 128, 256)),
-    "resnet32x4": partial(resnet_b, 5, (32, 64, 128, 256)),
+    **{f"resnet{6 * n + 2}": partial(resnet, n, _NARROW, padded, "linear") for n in _BLOCKS},
+    **{f"resnet{6 * n + 2}b": partial(resnet, n, _NARROW, projected, "fc") for n in _BLOCKS},
+    "resnet8x4": partial(resnet, 1, _WIDE, projected, "fc"),
+    "resnet32x4": partial(resnet, 5, _WIDE, projected, "fc"),
     "wrn-16-1": partial(wide_resnet, 2, 1),
     "wrn-16-2": partial(wide_resnet, 2, 2),
     "wrn-40-1": partial(wide_resnet, 6, 1),

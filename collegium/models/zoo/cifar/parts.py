@@ -5,6 +5,7 @@ keys of its `state_dict`. No layer works in place, so a recorded map stays what 
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,6 +30,14 @@ def network(**stages: nn.Module) -> nn.Sequential:
 def stage(**modules: nn.Module) -> nn.Sequential:
     """Chain named modules."""
     return nn.Sequential(OrderedDict(modules))
+
+
+def repeated(
+    unit: Callable[[int, int, int], nn.Module], count: int, inputs: int, outputs: int, stride: int
+) -> nn.Sequential:
+    """Chain units made from inputs, outputs and stride; the first alone changes the shape."""
+    first = unit(inputs, outputs, stride)
+    return nn.Sequential(first, *(unit(outputs, outputs, 1) for _ in range(count - 1)))
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:

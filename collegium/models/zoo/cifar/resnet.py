@@ -5,12 +5,13 @@ parameters (option A of the paper) or is a projection (option B, as in RepDistil
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, repeated
 
 Shortcut = Callable[[int, int, int], nn.Module]
 """Builds the shortcut of a block from its input channels, output channels and stride."""
@@ -19,16 +20,16 @@ Shortcut = Callable[[int, int, int], nn.Module]
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions plus a shortcut, then ReLU: the paper's basic block.
 
-    `downsample` brings the block's input to the shape of its output.
+    `downsample`, built by `shortcut`, brings the block's input to the shape of its output.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, downsample: nn.Module) -> None:
+    def __init__(self, shortcut: Shortcut, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(inputs, outputs, stride=stride)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = conv(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample = downsample
+        self.downsample = shortcut(inputs, outputs, stride)
 
     def forward(self, x_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """Return the activated sum of both branches."""
@@ -64,38 +65,30 @@ def residual_stage(
     blocks: int, inputs: int, outputs: int, stride: int, shortcut: Shortcut
 ) -> nn.Sequential:
     """Chain residual blocks; the first changes the shape, the last ends with ReLU."""
-    first = ResidualBlock(inputs, outputs, stride, shortcut(inputs, outputs, stride))
-    rest = (ResidualBlock(outputs, outputs, 1, nn.Identity()) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
+    return repeated(partial(ResidualBlock, shortcut), blocks, inputs, outputs, stride)
 
 
-def resnet_a(blocks: int, classes: int) -> nn.Module:
-    """ResNet of depth 6 x blocks + 2, shortcuts without parameters (He et al., CVPR 2016)."""
-    return network(
-        conv1=conv(3, 16),
-        bn1=nn.BatchNorm2d(16),
-        relu=nn.ReLU(),
-        layer1=residual_stage(blocks, 16, 16, 1, padded),
-        layer2=residual_stage(blocks, 16, 32, 2, padded),
-        layer3=residual_stage(blocks, 32, 64, 2, padded),
-        pool=GlobalAveragePool(),
-        linear=nn.Linear(64, classes),
-    )
+def resnet(
+    blocks: int,
+    widths: tuple[int, int, int, int],
+    shortcut: Shortcut,
+    head: str,
+    classes: int,
+    image_channels: int = 3,
+) -> nn.Module:
+    """ResNet of depth 6 x blocks + 2 (He et al., CVPR 2016).
 
-
-def resnet_b(blocks: int, widths: tuple[int, int, int, int], classes: int) -> nn.Module:
-    """ResNet of depth 6 x blocks + 2, projection shortcuts (He et al., CVPR 2016).
-
-    `widths` are the channels of the first convolution and of the three stages.
+    `widths` are the channels of the first convolution and of the three stages; `head` is the name
+    of the last layer.
     """
     stem, first, second, third = widths
-    return network(
-        conv1=conv(3, stem),
-        bn1=nn.BatchNorm2d(stem),
-        relu=nn.ReLU(),
-        layer1=residual_stage(blocks, stem, first, 1, projected),
-        layer2=residual_stage(blocks, first, second, 2, projected),
-        layer3=residual_stage(blocks, second, third, 2, projected),
-        pool=GlobalAveragePool(),
-        fc=nn.Linear(third, classes),
-    )
+    stages: dict[str, nn.Module] = {
+        "conv1": conv(image_channels, stem),
+        "bn1": nn.BatchNorm2d(stem),
+        "relu": nn.ReLU(),
+        "layer1": residual_stage(blocks, stem, first, 1, shortcut),
+        "layer2": residual_stage(blocks, first, second, 2, shortcut),
+        "layer3": residual_stage(blocks, second, third, 2, shortcut),
+        "pool": GlobalAveragePool(),
+    }
+    return network(**stages, **{head: nn.Linear(third, classes)})

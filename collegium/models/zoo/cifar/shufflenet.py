@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, repeated
 
 
 def shuffle(x_BDHW: Float[Tensor, "B D H W"], groups: int) -> Float[Tensor, "B D H W"]:
@@ -23,8 +23,9 @@ class GroupedUnit(nn.Module):
     With stride 1 the input is added; with stride 2 it is averaged and put beside the result.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, first_groups: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
+        first_groups = 3 if inputs > 24 else 1  # too few channels to group
         computed = outputs if stride == 1 else outputs - inputs
         hidden = computed // 4
         self.first_groups, self.stride = first_groups, stride
@@ -45,22 +46,15 @@ class GroupedUnit(nn.Module):
         return torch.relu(torch.cat((out_BDHW, nn.functional.avg_pool2d(x_BDHW, 3, 2, 1)), 1))
 
 
-def grouped_stage(units: int, inputs: int, outputs: int, first_groups: int = 3) -> nn.Sequential:
-    """Chain units of version 1; the first halves the size."""
-    first = GroupedUnit(inputs, outputs, 2, first_groups)
-    rest = (GroupedUnit(outputs, outputs, 1, 3) for _ in range(units - 1))
-    return nn.Sequential(first, *rest)
-
-
 def shufflenet_v1(classes: int) -> nn.Module:
     """ShuffleNet with 3 groups, widths 240-480-960 (Zhang et al., CVPR 2018)."""
     return network(
         conv1=conv(3, 24, 1),
         bn1=nn.BatchNorm2d(24),
         relu=nn.ReLU(),
-        layer1=grouped_stage(4, 24, 240, first_groups=1),  # too few channels to group
-        layer2=grouped_stage(8, 240, 480),
-        layer3=grouped_stage(4, 480, 960),
+        layer1=repeated(GroupedUnit, 4, 24, 240, 2),
+        layer2=repeated(GroupedUnit, 8, 240, 480, 2),
+        layer3=repeated(GroupedUnit, 4, 480, 960, 2),
         pool=GlobalAveragePool(),
         linear=nn.Linear(960, classes),
     )
@@ -115,10 +109,9 @@ class HalvingUnit(nn.Module):
         return shuffle(torch.cat((left_BDHW, right_BDHW), 1), 2)
 
 
-def split_stage(units: int, inputs: int, outputs: int) -> nn.Sequential:
-    """Chain units of version 2; the first halves the size."""
-    rest = (SplitUnit(outputs) for _ in range(units - 1))
-    return nn.Sequential(HalvingUnit(inputs, outputs), *rest)
+def split_unit(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """A unit of version 2."""
+    return SplitUnit(outputs) if stride == 1 else HalvingUnit(inputs, outputs)
 
 
 def shufflenet_v2(classes: int) -> nn.Module:
@@ -127,9 +120,9 @@ def shufflenet_v2(classes: int) -> nn.Module:
         conv1=conv(3, 24, 1),
         bn1=nn.BatchNorm2d(24),
         relu1=nn.ReLU(),
-        layer1=split_stage(4, 24, 116),
-        layer2=split_stage(8, 116, 232),
-        layer3=split_stage(4, 232, 464),
+        layer1=repeated(split_unit, 4, 24, 116, 2),
+        layer2=repeated(split_unit, 8, 116, 232, 2),
+        layer3=repeated(split_unit, 4, 232, 464, 2),
         conv2=conv(464, 1024, 1),
         bn2=nn.BatchNorm2d(1024),
         relu2=nn.ReLU(),

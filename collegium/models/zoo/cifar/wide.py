@@ -7,7 +7,7 @@ seen yet. The same maps after it are `block2.layer.0.relu1`, `block3.layer.0.rel
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, stage
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, repeated, stage
 
 
 class PreActivationBlock(nn.Module):
@@ -35,9 +35,7 @@ class PreActivationBlock(nn.Module):
 
 def wide_stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
     """Chain pre-activation blocks; the first changes the shape."""
-    first = PreActivationBlock(inputs, outputs, stride)
-    rest = (PreActivationBlock(outputs, outputs, 1) for _ in range(blocks - 1))
-    return stage(layer=nn.Sequential(first, *rest))
+    return stage(layer=repeated(PreActivationBlock, blocks, inputs, outputs, stride))
 
 
 def wide_resnet(blocks: int, widening: int, classes: int) -> nn.Module:
