@@ -14,7 +14,7 @@ import numpy as np
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import image_files
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
-from collegium.data.images.source import ImageFiles, ImageSubset
+from collegium.data.images.source import ImageFiles
 from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
@@ -83,7 +83,7 @@ def _train(folder: Path, wnids: list[str]) -> EncodedSplit:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
     files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
     source = ImageFiles(folder, files)
-    return EncodedSplit(ImageSubset.all_of(source), source.by_folder(range(len(wnids))))
+    return EncodedSplit.all_of(source, source.by_folder(range(len(wnids))))
 
 
 def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
@@ -96,9 +96,7 @@ def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
             f"tiny-imagenet: {folder / 'images' / unmatched[0]} {problem} {_ANNOTATIONS}"
         )
     source = ImageFiles(folder, {"images": files})
-    return EncodedSplit(
-        ImageSubset.all_of(source), np.array([labels[name] for name in files], np.int64)
-    )
+    return EncodedSplit.all_of(source, np.array([labels[name] for name in files], np.int64))
 
 
 def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:
