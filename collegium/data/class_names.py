@@ -2,9 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from jaxtyping import Int64
+from typing import Any
 
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.text import some
@@ -43,54 +41,26 @@ def class_numbers(names: Sequence[str], classes: Sequence[str], where: str) -> l
     """
     numbers = numbers_of(names, classes)
     unknown = [name for name, number in zip(names, numbers, strict=True) if number < 0]
-    _refuse_unknown(unknown, classes, where)
+    if unknown:
+        others = f" (and {len(unknown) - 1} more unknown)" if len(unknown) > 1 else ""
+        raise UnknownNameError(f"class in {where}{others}", unknown[0], classes)
     return numbers
 
 
-def renumber(
-    label_N: Int64[np.ndarray, " N"], names: Sequence[str], classes: Sequence[str], where: str
-) -> Int64[np.ndarray, " N"]:
-    """Labels of a split that has its own order of names, as numbers of the classes of train.
-
-    Args:
-        label_N: numbers of `names`; -1, which is no class, stays.
-        names: of the split.
-        classes: of train.
-        where: which names these are, for the message.
-
-    Raises:
-        UnknownNameError: an example has a class that train does not have.
-    """
-    if tuple(names) == tuple(classes):
-        return label_N
-    number_C = np.array([*numbers_of(names, classes), -1])
-    used = sorted({int(label) for label in label_N if 0 <= label < len(names)})
-    unknown = [names[label] for label in used if number_C[label] < 0]
-    _refuse_unknown(unknown, classes, where)
-    inside = (label_N >= 0) & (label_N < len(names))
-    return np.where(inside, number_C[np.where(inside, label_N, -1)], label_N)
-
-
-def check_numbers(label_N: Int64[np.ndarray, " N"], classes: Sequence[str], where: str) -> None:
-    """Refuse numbers that are no class of train.
+def check_numbers(label_N: Any, classes: Sequence[str], where: str) -> None:
+    """Refuse labels, an array or a tensor, that are no number of a class.
 
     Raises:
         DataError: naming the first, and how many there are.
     """
     wrong_N = (label_N < 0) | (label_N >= len(classes))
     if wrong_N.any():
-        place = int(wrong_N.argmax())
+        place = int(wrong_N.nonzero()[0][0])
+        count = f"{int(wrong_N.sum()):,} such examples"
         raise DataError(
             f"{where}: example {place} has label {int(label_N[place])}, expected 0 to "
-            f"{len(classes) - 1}, the classes of train ({int(wrong_N.sum()):,} such examples); "
-            "leave out what has no class"
+            f"{len(classes) - 1} ({count}); leave out what has no class"
         )
-
-
-def _refuse_unknown(unknown: Sequence[str], classes: Sequence[str], where: str) -> None:
-    if unknown:
-        others = f" (and {len(unknown) - 1} more unknown)" if len(unknown) > 1 else ""
-        raise UnknownNameError(f"class in {where}{others}", unknown[0], classes)
 
 
 def alike_note(name: str, classes: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from collegium.data.augment import find_recipe
+from collegium.data.class_names import check_numbers
 from collegium.data.images.lazy import LazyImages
 from collegium.errors import DataError
 from collegium.types import MapShape
@@ -102,13 +103,11 @@ class ImageData:
             batches: positions.
             workers: processes that decode encoded images ahead; None for the default number.
         """
-        if isinstance(self.images_NDHW, Tensor):
-            for positions_B in batches:
-                yield self.images_NDHW.index_select(0, positions_B)
-            return
-        encoded = [positions_B.cpu() for positions_B in batches]
-        for images in self.images_NDHW.stream(encoded, workers):
-            yield images.to(self.labels_N.device)
+        images = self.images_NDHW
+        if isinstance(images, Tensor):
+            return (images.index_select(0, positions_B) for positions_B in batches)
+        decoded = images.stream([positions_B.cpu() for positions_B in batches], workers)
+        return (pixels.to(self.labels_N.device) for pixels in decoded)
 
     def pixels(self, positions_B: Int64[Tensor, " B"]) -> Shaped[Tensor, "B D H W"]:
         """The pixels at these positions."""
@@ -127,22 +126,18 @@ class ImageData:
         # index_select copies whole images at once, several times faster than indexing.
         chosen = torch.as_tensor(positions, device=self.labels_N.device)
         chosen_M = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.long()
-        images = self.images_NDHW
         return replace(
             self,
-            images_NDHW=images.index_select(0, chosen_M)
-            if isinstance(images, Tensor)
-            else images.subset(chosen_M),
+            images_NDHW=self.images_NDHW.index_select(0, chosen_M),
             labels_N=self.labels_N.index_select(0, chosen_M),
             index_N=self.index_N.index_select(0, chosen_M),
         )
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same data on a device; tensors that are there already are not copied."""
-        images = self.images_NDHW
         return replace(
             self,
-            images_NDHW=images.to(device) if isinstance(images, Tensor) else images,
+            images_NDHW=self.images_NDHW.to(device),
             labels_N=self.labels_N.to(device),
             index_N=self.index_N.to(device),
         )
@@ -190,28 +185,22 @@ class ImageData:
     def _check_images(self) -> None:
         images = self.images_NDHW
         if len(images.shape) != 4 or images.shape[1] not in (1, 3):
-            raise self._error(
-                f"images have the shape {tuple(images.shape)}; expected examples, channels "
-                "(1 or 3), rows, columns"
-            )
+            expected = "expected examples, channels (1 or 3), rows, columns"
+            raise self._error(f"images have the shape {tuple(images.shape)}; {expected}")
         if 0 in images.shape:
             raise self._error(f"no pixels in images of the shape {tuple(images.shape)}")
         if not isinstance(images, Tensor):
             return
         if images.dtype not in (torch.uint8, torch.float32):
-            raise self._error(
-                f"pixels are {_dtype_name(images)}; give uint8 in 0..255 or float in 0..1"
-            )
+            given = _dtype_name(images)
+            raise self._error(f"pixels are {given}; give uint8 in 0..255 or float in 0..1")
         if images.is_floating_point():
-            self._check_unit_range(images)
-
-    def _check_unit_range(self, images: Tensor) -> None:
-        low, high = (bound.item() for bound in torch.aminmax(images))
-        if not (low >= 0 and high <= 1):  # written so that a NaN fails
-            raise self._error(
-                f"float pixels run from {low:.4g} to {high:.4g}, expected 0 to 1: give raw pixels "
-                "(uint8 in 0..255, or float in 0..1); normalisation belongs to the model"
-            )
+            low, high = (bound.item() for bound in images.aminmax())
+            if not (low >= 0 and high <= 1):  # written so that a NaN fails
+                raise self._error(
+                    f"float pixels run from {low:.4g} to {high:.4g}, expected 0 to 1: give raw "
+                    "pixels (uint8 in 0..255, or float in 0..1); normalisation belongs to the model"
+                )
 
     def _check_labels(self) -> None:
         count = len(self.images_NDHW)
@@ -222,13 +211,7 @@ class ImageData:
                 raise self._error(f"{what} are {_dtype_name(tensor)}; expected int64")
         if len(set(self.classes)) != len(self.classes):
             raise self._error("a class name occurs twice")
-        wrong = (self.labels_N < 0) | (self.labels_N >= len(self.classes))
-        if wrong.any():
-            place = int(wrong.nonzero()[0])
-            raise self._error(
-                f"example {place} has label {int(self.labels_N[place])}, "
-                f"expected 0 to {len(self.classes) - 1}"
-            )
+        check_numbers(self.labels_N, self.classes, self.name)
 
     def _error(self, message: str) -> DataError:
         return DataError(f"{self.name}: {message}")

@@ -1,6 +1,6 @@
 """Targets: one class for each example. Errors for others say what they seem to be."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from collegium.data.class_names import class_numbers, distinct, numbers_of
+from collegium.data.class_names import check_numbers, class_numbers, distinct, numbers_of
 from collegium.data.readers.array_layout import of_tensor
 from collegium.errors import DataError
 
 _WANTED = "expected integers from 0, one class an example, or names of classes"
+_MOST_CLASSES_GUESSED = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ def read_targets(values: Any, name: str) -> Targets:
         raise DataError(f"{name}: labels are {array.dtype}, {_WANTED}")
     if array.dtype.kind == "i" and array.min(initial=0) < 0:
         place = int((array < 0).argmax())
-        raise DataError(
-            f"{name}: example {place} has label {array[place]}, {_WANTED}; leave out what has none"
-        )
+        found = f"label {array[place]}, {_WANTED} ({int((array < 0).sum()):,} such examples)"
+        raise DataError(f"{name}: example {place} has {found}; leave out what has none")
     return Targets(array.astype(np.int64))
 
 
@@ -66,6 +66,7 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, Tensor):
         return of_tensor(values, f"{name}, labels")
     if isinstance(values, list | tuple):
+        values = [_plain(value, name) for value in values]
         _refuse_mixed(values, name)
     try:
         array = np.asarray(values)
@@ -76,12 +77,20 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def _plain(value: Any, name: str) -> Any:
+    """A number without its array; anything else as it is."""
+    value = of_tensor(value, name) if isinstance(value, Tensor) else value
+    is_one = isinstance(value, np.ndarray | np.generic) and value.size == 1
+    return value.item() if is_one else value
+
+
 def _refuse_mixed(values: Sequence[Any], name: str) -> None:
-    """Refuse numbers among names, since numpy would turn them into names."""
-    is_name = [isinstance(value, str) for value in values]
-    if any(is_name) and not all(is_name):
-        one, other = values[is_name.index(True)], values[is_name.index(False)]
-        raise DataError(f"{name}: labels are of two kinds, like {one!r} and {other!r}; {_WANTED}")
+    """Refuse values of several kinds, since numpy would turn numbers among names into names."""
+    for place, value in enumerate(values):
+        kind = int if isinstance(values[0], int) else type(values[0])
+        if not isinstance(value, kind):
+            found = f"example {place} has the label {value!r}, example 0 {values[0]!r}"
+            raise DataError(f"{name}: {found}; {_WANTED}")
 
 
 def _from_names(labels: Sequence[str], name: str) -> Targets:
@@ -96,20 +105,15 @@ def _of_rows(array: NDArray[Any]) -> str:
     found = f"labels of the shape {'x'.join(map(str, array.shape))}"
     if array.dtype.kind not in "biuf":
         return f"{found} are {array.dtype}, {_WANTED}"
+    remedy = ""
     if not np.isin(array, (0, 1)).all():
-        return (
-            f"{found} are rows of numbers (soft labels or a regression), which is not "
-            f"supported yet; {_WANTED}"
-        )
-    if not (array.sum(axis=1) == 1).all():
-        return (
-            f"{found} have several classes in a row, or none (multi-label), which is not "
-            f"supported yet; {_WANTED}"
-        )
-    return (
-        f"{found} are rows of one 1, one-hot classes or multi-label, which is not supported yet; "
-        f"{_WANTED}; one-hot rows become these by labels.argmax(1)"
-    )
+        guess = "are rows of numbers (soft labels or a regression)"
+    elif not (array.sum(axis=1) == 1).all():
+        guess = "have several classes in a row, or none (multi-label)"
+    else:
+        guess = "are rows of one 1, one-hot classes or multi-label"
+        remedy = "; one-hot rows become these by labels.argmax(1)"
+    return f"{found} {guess}, which is not supported yet; {_WANTED}{remedy}"
 
 
 def _of_floats(array: NDArray[Any]) -> str:
@@ -121,13 +125,50 @@ def _of_floats(array: NDArray[Any]) -> str:
     return f"{found}; regression is not supported yet"
 
 
-def in_classes(targets: Targets, classes: Sequence[str], name: str) -> Int64[np.ndarray, " N"]:
-    """The labels as numbers of these classes; numbers stay as they are.
+def class_names_of(train: Targets, own: Sequence[str], where: str) -> tuple[str, ...]:
+    """The class names of a data set: those that come with train, its labels, or numbers.
+
+    Args:
+        train: the training labels.
+        own: the names that come with them; empty if there are none.
+        where: which data these are, for messages.
 
     Raises:
-        UnknownNameError: a label is none of the classes.
+        DataError: labels are numbers too large for a guess.
     """
-    if not targets.names:
+    if names := tuple(own) or train.names:
+        # Merge Unicode forms of a name; leave exact duplicates to the check that refuses them.
+        return distinct(names) if len(set(names)) == len(names) else names
+    last = int(train.label_N.max(initial=-1))
+    if last >= _MOST_CLASSES_GUESSED:
+        raise DataError(f"{where}: a label is {last}; of so many classes give the class names")
+    return tuple(map(str, range(last + 1)))
+
+
+def in_classes(
+    targets: Targets, own: Iterable[str], classes: Sequence[str], named: bool, where: str
+) -> Int64[np.ndarray, " N"]:
+    """The labels of a split as numbers of the classes of train.
+
+    Args:
+        targets: of the split.
+        own: the class names that come with its numbers; empty if there are none.
+        classes: of train.
+        named: the labels of train are names.
+        where: which split this is, for messages.
+
+    Raises:
+        DataError: a number that is no class, or numbers where train has names.
+        UnknownNameError: an example has a class that train does not have.
+    """
+    names = targets.names or tuple(own)
+    if named and not names:
+        raise DataError(f"{where}: labels are numbers, those of train names; give names")
+    names = names or tuple(classes)
+    check_numbers(targets.label_N, names, where)
+    if names == tuple(classes):
         return targets.label_N
-    number_C = class_numbers(targets.names, classes, name)
-    return np.array(number_C, np.int64)[targets.label_N]
+    used = np.unique(targets.label_N)
+    number_C = np.zeros(len(names), np.int64)
+    number_C[used] = class_numbers([names[label] for label in used], classes, where)
+    return number_C[targets.label_N]

@@ -8,16 +8,7 @@ from collegium.errors import RequestError, UnknownNameError
 
 PRETRAINED, RANDOM = "pretrained", "random"
 """After @: the weights the library itself has for that name; a random start."""
-OPTIONS = (
-    "mean",
-    "std",
-    "size",
-    "resize",
-    "interpolation",
-    "channel_order",
-    "licence",
-    "license",
-)
+OPTIONS = ("mean", "std", "size", "resize", "interpolation", "channel_order", "licence", "license")
 """What may follow ?: how the network wants its pixels, and under which licence it stands."""
 
 

@@ -104,7 +104,7 @@ def test_the_pickled_version_is_named_and_never_opened(tmp_path, name, inside):
     layout = LAYOUTS[name]
     folder = tmp_path / layout.pickle_folder
     folder.mkdir()
-    for file in (*layout.pickle_files, "batches.meta", "meta"):
+    for file in ("data_batch_1", "test_batch", "train", "test", "batches.meta", "meta"):
         (folder / file).write_bytes(pickle.dumps(Bomb()))
     message = refusal(f"{name}:{folder if inside else tmp_path}")
     assert "has the Python (pickle) version, which can run code and is never read" in message
@@ -115,7 +115,7 @@ def test_the_pickled_version_is_named_and_never_opened(tmp_path, name, inside):
     ("content", "message"),
     [
         (b"cat\ndog\n", "holds 2 class names, expected 10"),
-        (b"\xff\xfe\x00", "is not a text of class names"),
+        (b"\xff\xfe\x00", "batches.meta.txt is not a text in UTF-8"),
         (b"same\n" * 10, "a class name occurs twice"),
     ],
 )

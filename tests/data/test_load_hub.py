@@ -185,7 +185,7 @@ def test_classes_that_are_none(tmp_path):
     }
     for name, (kind, labels) in strange.items():
         table(3, "image", "label", kind, labels).save_to_disk(tmp_path / name)
-        assert f"{name}, column label: " in refusal(f"hf:{tmp_path / name}")
+        assert f"{name}, train, column label: " in refusal(f"hf:{tmp_path / name}")
 
 
 def test_a_class_that_train_has_not(tmp_path):

@@ -38,9 +38,12 @@ WRONG = {
     "soft": (np.full((6, 2), 0.5), "soft labels or a regression"),
     "boxes": (np.zeros((6, 2, 4)), r"labels of the shape \(6, 2, 4\)"),
     "ragged": ([[0], [1, 2], [0], [0], [0], [0]], "several lengths"),
-    "nothing": ([None, 1, 0, 1, 0, 1], "labels are object"),
+    "nothing": ([None, 1, 0, 1, 0, 1], "example 1 has the label 1, example 0 None; expected"),
     "complex": (np.array(WANTED) * 1j, "labels are complex128"),
-    "two kinds": ([0, "a", 1, "b", 0, 0], "of two kinds, like 'a' and 0"),
+    "two kinds": (
+        [0, "a", 1, "b", 0, 0],
+        "example 1 has the label 'a', example 0 0; expected integers",
+    ),
     "empty name": (["a", "", "b", "a", "b", "a"], "example 1 has an empty name"),
     "negative": ([0, -1, 0, 0, 0, 1], "example 1 has label -1, expected integers from 0"),
 }

@@ -55,9 +55,13 @@ class LazyImages:
         """Shape of the decoded images."""
         return len(self), *self.size
 
-    def subset(self, positions_M: Int64[Tensor, " M"]) -> "LazyImages":
-        """Those at these positions, in this order."""
+    def index_select(self, axis: int, positions_M: Int64[Tensor, " M"]) -> "LazyImages":
+        """Those at these positions, in this order, as of a tensor whose axis 0 are examples."""
         return replace(self, encoded=self.encoded.subset(positions_M.cpu().numpy()))
+
+    def to(self, device: torch.device | str) -> "LazyImages":
+        """Itself: encoded images stay in the memory of the computer."""
+        return self
 
     def decode(self, positions_B: Int64[Tensor, " B"]) -> UInt8[Tensor, "B D H W"]:
         """The pixels of a few, decoded in this process.

@@ -24,7 +24,7 @@ from collegium.data.images.decode import (
 from collegium.data.images.inspect import Inspected, crop_notes, find_rule, refuse_blank
 from collegium.data.images.lazy import LazyImages, work_ahead
 from collegium.data.images.modes import PLAIN, PixelRule
-from collegium.data.images.source import ImageSubset
+from collegium.data.images.source import AbstractImageSource, ImageSubset
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 from collegium.types import MapShape
@@ -92,6 +92,13 @@ class EncodedSplit:
 
     images: ImageSubset
     label_N: Int64[np.ndarray, " N"]
+
+    @classmethod
+    def all_of(
+        cls, source: AbstractImageSource, label_N: Int64[np.ndarray, " N"]
+    ) -> "EncodedSplit":
+        """Every image of a source."""
+        return cls(ImageSubset(source, np.arange(len(source))), label_N)
 
     def __len__(self) -> int:
         return len(self.label_N)

@@ -63,11 +63,6 @@ class ImageSubset:
     source: AbstractImageSource
     place_N: Int64[np.ndarray, " N"]
 
-    @classmethod
-    def all_of(cls, source: AbstractImageSource) -> "ImageSubset":
-        """Every image of a source."""
-        return cls(source, np.arange(len(source)))
-
     def __len__(self) -> int:
         return len(self.place_N)
 

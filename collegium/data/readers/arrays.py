@@ -12,7 +12,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike_note, check_numbers, distinct, forms_note, renumber
+from collegium.data.class_names import alike_note, forms_note
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
     Header,
@@ -36,12 +36,11 @@ from collegium.data.readers.array_layout import (
 )
 from collegium.data.readers.hub import Rows
 from collegium.data.splits import Splits
-from collegium.data.targets import Targets, in_classes, read_targets
+from collegium.data.targets import Targets, class_names_of, in_classes, read_targets
 from collegium.errors import DataError
 from collegium.utils.from_json import ImageSize, check_size
 
 _SIZE = "image_size=(ROWS, COLUMNS) of as_image_data"
-_MOST_CLASSES_GUESSED = 100_000
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,20 @@ def _read_splits(parts: Mapping[str, Any], options: ArrayOptions) -> Splits:
     pixels, scale, scale_notes = to_pixels(arrays, options.rule.scale, name)
     if rule.scale is None and any(array.dtype.kind in "iu" for array in arrays.values()):
         rule = replace(rule, scale=scale)  # for files of images with such numbers
-    labels, names = _labels(raw, options.classes, where)
+    names = _class_names(train, options.classes, where["train"])
     found = {}
     for part, one in raw.items():
-        data = one.ready or ImageData.numbered(
-            pixels[part], labels[part], names, name, options.augment
-        )
-        found[part] = _renamed(data, names, where[part])
+        # Names that the user gives are those of the numbers of train.
+        own = one.names if part != "train" or options.classes is None or one.ready else ()
+        label_N = in_classes(one.targets, own, names, bool(train.targets.names), where[part])
+        labels_N, ready = torch.from_numpy(label_N), one.ready
+        if ready is None:
+            found[part] = ImageData.numbered(pixels[part], labels_N, names, name, options.augment)
+        elif ready.classes == names:
+            found[part] = ready
+        else:
+            labels_N = labels_N.to(ready.labels_N.device)
+            found[part] = replace(ready, labels_N=labels_N, classes=names)
     notes += [*scale_notes, alike_note(name, names), forms_note(name, train.names, names)]
     notes += refuse_blank(pixels, name) if train.ready is None else []
     return Splits.of(found, notes, rule)
@@ -174,8 +180,10 @@ class _Raw:
 
 def _read(source: Any, where: str) -> _Raw:
     if isinstance(source, ImageData):
-        return _Raw([], Targets(np.empty(0, np.int64)), ready=source)
-    if _is_pair(source):
+        targets = Targets(source.labels_N.cpu().numpy())
+        return _Raw([], targets, source.classes, ready=source)
+    is_two = isinstance(source, tuple | list) and len(source) == 2
+    if is_two and isinstance(source[0], np.ndarray | Tensor):
         images, unclear = channels_first(numbers(source[0], where))
         if not len(images):
             raise DataError(f"{where}: no pixels in images of the shape {images.shape}")
@@ -185,14 +193,6 @@ def _read(source: Any, where: str) -> _Raw:
         source = Rows.of(source, where)
     items, labels = _collect(_zipped(source, where), where)
     return _Raw(items, read_targets(labels, where), _own_names(source))
-
-
-def _is_pair(source: Any) -> bool:
-    return (
-        isinstance(source, tuple | list)
-        and len(source) == 2
-        and isinstance(source[0], np.ndarray | Tensor)
-    )
 
 
 def _zipped(source: Any, where: str) -> Any:
@@ -232,7 +232,7 @@ def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
     items = [_item(source[0], 0, name)]
     _check_memory(items, len(source), name)
     items += [_item(source[place], place, name) for place in range(1, len(source))]
-    return [image for image, _ in items], _alike_labels([label for _, label in items], name)
+    return [image for image, _ in items], [label for _, label in items]
 
 
 def _check_memory(items: Sequence[tuple[Any, Any]], count: int, name: str) -> None:
@@ -249,27 +249,10 @@ def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
     if not (isinstance(item, tuple | list) and len(item) == 2):
         raise DataError(f"{name}: item {place} is {type(item).__name__}, expected (image, label)")
     image, label = item
-    if isinstance(label, Tensor):
-        label = label.detach().cpu().numpy()
-    if isinstance(label, np.ndarray | np.generic) and label.size == 1:
-        label = label.item()
     if isinstance(image, Image):
         image.load()
         return image, label
     return numbers(image, f"{name}, item {place}"), label
-
-
-def _alike_labels(labels: list[Any], name: str) -> list[Any]:
-    """The labels, if they are of one kind."""
-    integers = (bool, int)
-    for place, label in enumerate(labels):
-        same = isinstance(label, type(labels[0]))
-        if not same and not (isinstance(label, integers) and isinstance(labels[0], integers)):
-            raise DataError(
-                f"{name}: item {place} has a label {label!r}, item 0 {labels[0]!r}; expected whole "
-                "numbers from 0, or names"
-            )
-    return labels
 
 
 def _size_of_train(train: _Raw) -> ImageSize:
@@ -348,45 +331,11 @@ def _one_array(
     return found, unclear and not any(isinstance(image, Image) for image in one.images)
 
 
-def _labels(
-    raw: Mapping[str, _Raw], classes: Sequence[str] | None, where: Mapping[str, str]
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Labels of every split as numbers of the classes of train, and the class names."""
-    train = raw["train"]
-    names = _class_names(train, classes, where["train"])
-    found = {}
-    for part, one in raw.items():
-        label_N = in_classes(one.targets, names, where[part])
-        if one.targets.names == () and train.targets.names and one.ready is None:
-            raise DataError(f"{where[part]}: labels are numbers, those of train names; give names")
-        own = one.names if part != "train" or classes is None else ()
-        if own and not one.targets.names:
-            label_N = renumber(label_N, own, names, where[part])
-        check_numbers(label_N, names, where[part])
-        found[part] = torch.from_numpy(np.ascontiguousarray(label_N))
-    return found, names
-
-
-def _class_names(train: _Raw, classes: Sequence[str] | None, name: str) -> tuple[str, ...]:
+def _class_names(train: _Raw, classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
     if train.ready is not None:
         return train.ready.classes
-    if classes is not None:
-        if isinstance(classes, list | tuple) and all(isinstance(entry, str) for entry in classes):
-            return tuple(classes)
-        raise DataError(f"{name}: classes is {classes!r}, expected a list of names")
-    if names := train.names or train.targets.names:
-        # Merge Unicode forms of a name; leave exact duplicates to the check that refuses them.
-        return distinct(names) if len(set(names)) == len(names) else names
-    count = int(train.targets.label_N.max(initial=-1)) + 1
-    if count > _MOST_CLASSES_GUESSED:
-        raise DataError(f"{name}: a label is {count - 1}; give the class names as classes=[...]")
-    return tuple(str(label) for label in range(count))
-
-
-def _renamed(data: ImageData, names: tuple[str, ...], where: str) -> ImageData:
-    """A split with the class numbers of train."""
-    if data.classes == names:
-        return data
-    label_N = renumber(data.labels_N.cpu().numpy(), data.classes, names, where)
-    labels_N = torch.from_numpy(np.ascontiguousarray(label_N)).to(data.labels_N.device)
-    return replace(data, labels_N=labels_N, classes=names)
+    if classes is None:
+        return class_names_of(train.targets, train.names, where)
+    if isinstance(classes, list | tuple) and all(isinstance(entry, str) for entry in classes):
+        return tuple(classes)
+    raise DataError(f"{where}: classes is {classes!r}, expected a list of names")

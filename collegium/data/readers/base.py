@@ -1,11 +1,13 @@
 """The base class of readers: one class for each kind of data string."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from collegium.data.data_string import DataSpec
 from collegium.data.images.load import ImageOptions
 from collegium.data.splits import Splits
+from collegium.errors import DataError
 
 IMAGE_OPTIONS = ("corrupt", "size", "range", "alpha")
 """Options of data strings for image files, which `load_data` reads into the `ImageOptions`."""
@@ -32,3 +34,16 @@ class AbstractReader(ABC):
         Raises:
             DataError: the data are missing, damaged, or not what they should be.
         """
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file, without blank ones and the spaces around them.
+
+    Raises:
+        DataError: it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text in UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -5,6 +5,7 @@ without a gap: one label byte (CIFAR-100: coarse, then fine), then 1,024 red, 1,
 blue pixels, each plane 32x32, row by row.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,11 @@ from numpy.typing import NDArray
 from collegium.data.data_string import DataSpec
 from collegium.data.image_data import ImageData
 from collegium.data.images.load import ImageOptions
-from collegium.data.readers.base import AbstractReader
+from collegium.data.readers.base import AbstractReader, text_lines
 from collegium.data.readers.hub import Choices, load_hub
 from collegium.data.splits import Splits
 from collegium.errors import DataError
 
-_SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 
 
@@ -38,7 +38,6 @@ class CifarFormat:
         label_bytes: label bytes of a record.
         label_byte: the one used.
         pickle_folder: the official folder of the Python version, which is not read.
-        pickle_files: files of that version.
     """
 
     name: str
@@ -50,12 +49,6 @@ class CifarFormat:
     label_bytes: int
     label_byte: int
     pickle_folder: str
-    pickle_files: tuple[str, ...]
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files that must be there."""
-        return (*self.train_files, self.test_file, self.names_file)
 
 
 CIFAR10 = CifarFormat(
@@ -68,7 +61,6 @@ CIFAR10 = CifarFormat(
     label_bytes=1,
     label_byte=0,
     pickle_folder="cifar-10-batches-py",
-    pickle_files=("data_batch_1", "test_batch"),
 )
 CIFAR100 = CifarFormat(
     name="cifar100",
@@ -80,7 +72,6 @@ CIFAR100 = CifarFormat(
     label_bytes=2,
     label_byte=1,
     pickle_folder="cifar-100-python",
-    pickle_files=("train", "test"),
 )
 CIFAR100_COARSE = replace(
     CIFAR100,
@@ -106,10 +97,22 @@ def load_cifar(layout: CifarFormat, root: Path) -> Splits:
         DataError: files are missing, of the wrong size, or hold labels that are no class.
     """
     folder = _locate(layout, root)
-    names = _read_names(layout, folder / layout.names_file)
-    train = _read_split(layout, [folder / name for name in layout.train_files], 50_000, names)
-    test = _read_split(layout, [folder / layout.test_file], 10_000, names)
-    return Splits(train, None, test)
+    path = folder / layout.names_file
+    names = text_lines(path)
+    if len(names) != layout.classes:
+        raise DataError(f"{path} holds {len(names)} class names, expected {layout.classes}")
+    files = {"train": (layout.train_files, 50_000), "test": ((layout.test_file,), 10_000)}
+    parts = {}
+    for split, (there, count) in files.items():
+        records = [_read_records(layout, folder / file, count // len(there)) for file in there]
+        pixels = np.concatenate([record[:, layout.label_bytes :] for record in records])
+        labels_N = np.concatenate([record[:, layout.label_byte] for record in records])
+        images_NDHW = torch.from_numpy(pixels.reshape(count, 3, 32, 32))
+        labels = torch.from_numpy(labels_N).long()
+        parts[split] = ImageData.numbered(
+            images_NDHW, labels, tuple(names), layout.name, "crop-flip"
+        )
+    return Splits(parts["train"], None, parts["test"])
 
 
 def _locate(layout: CifarFormat, root: Path) -> Path:
@@ -118,55 +121,27 @@ def _locate(layout: CifarFormat, root: Path) -> Path:
             f"{layout.name}: {root} is not a folder; give the official folder {layout.folder} "
             "or the one it is in"
         )
+    files = (*layout.train_files, layout.test_file, layout.names_file)
     candidates = [folder for folder in (root / layout.folder, root) if folder.is_dir()]
-    lacks = {folder: _missing(folder, layout.files) for folder in candidates}
+    lacks = {folder: _missing(folder, files) for folder in candidates}
     best = min(candidates, key=lambda folder: len(lacks[folder]))
-    if lacks[best]:
-        _refuse_pickles(layout, root)
-        raise DataError(
-            f"{layout.name}: {best} lacks {', '.join(lacks[best])}; give the official binary "
-            f"folder {layout.folder} or the one it is in"
-        )
-    return best
-
-
-def _missing(folder: Path, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if not (folder / name).is_file()]
-
-
-def _refuse_pickles(layout: CifarFormat, root: Path) -> None:
+    if not lacks[best]:
+        return best
+    pickles = [Path(file).stem for file in (layout.train_files[0], layout.test_file)]
     for folder in (root, root / layout.pickle_folder):
-        if not _missing(folder, layout.pickle_files):
+        if not _missing(folder, pickles):
             raise DataError(
                 f"{layout.name}: {folder} has the Python (pickle) version, which can run code "
                 f"and is never read; get the binary version, {layout.folder}"
             )
+    raise DataError(
+        f"{layout.name}: {best} lacks {', '.join(lacks[best])}; give the official binary "
+        f"folder {layout.folder} or the one it is in"
+    )
 
 
-def _read_names(layout: CifarFormat, path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text of class names") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) != layout.classes:
-        raise DataError(f"{path} holds {len(names)} class names, expected {layout.classes}")
-    return names
-
-
-def _read_split(
-    layout: CifarFormat, paths: list[Path], count: int, names: tuple[str, ...]
-) -> ImageData:
-    per_file = count // len(paths)
-    images_NDHW = np.empty((count, *_SHAPE), np.uint8)
-    labels_N = np.empty(count, np.int64)
-    for part, path in enumerate(paths):
-        records = _read_records(layout, path, per_file)
-        here = slice(part * per_file, (part + 1) * per_file)
-        images_NDHW[here] = records[:, layout.label_bytes :].reshape(-1, *_SHAPE)
-        labels_N[here] = _checked_labels(layout, records, path)
-    images, labels = torch.from_numpy(images_NDHW), torch.from_numpy(labels_N)
-    return ImageData.numbered(images, labels, names, layout.name, "crop-flip")
+def _missing(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def _read_records(layout: CifarFormat, path: Path, count: int) -> NDArray[np.uint8]:
@@ -177,12 +152,7 @@ def _read_records(layout: CifarFormat, path: Path, count: int) -> NDArray[np.uin
             f"{path} has {found:,} bytes, expected {count * record:,} ({count:,} records of "
             f"{record:,} bytes); get the file again"
         )
-    return np.fromfile(path, np.uint8).reshape(count, record)
-
-
-def _checked_labels(
-    layout: CifarFormat, records: NDArray[np.uint8], path: Path
-) -> NDArray[np.uint8]:
+    records = np.fromfile(path, np.uint8).reshape(count, record)
     labels_N = records[:, layout.label_byte]
     wrong = np.flatnonzero(labels_N >= layout.classes)
     if len(wrong):
@@ -190,7 +160,7 @@ def _checked_labels(
             f"{path}: record {wrong[0]} has label {labels_N[wrong[0]]}, expected 0 to "
             f"{layout.classes - 1}; get the file again"
         )
-    return labels_N
+    return records
 
 
 class Cifar10Reader(AbstractReader):

@@ -9,7 +9,7 @@ from collegium.data.class_names import alike_note, class_numbers, distinct, form
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import Found, find_images, nothing_found, skipped_note
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
-from collegium.data.images.source import ImageFiles, ImageSubset
+from collegium.data.images.source import ImageFiles
 from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
 from collegium.data.splits import Splits
 from collegium.errors import DataError
@@ -48,7 +48,7 @@ class _Split:
             files |= found.files
             labels += [number] * len(found.files)
         source = ImageFiles(self.folder, files)
-        return EncodedSplit(ImageSubset.all_of(source), source.by_folder(labels))
+        return EncodedSplit.all_of(source, source.by_folder(labels))
 
 
 def load_folder(root: Path, image_options: ImageOptions) -> Splits:

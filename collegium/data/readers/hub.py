@@ -13,30 +13,22 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collegium.data.class_names import (
-    alike_note,
-    check_numbers,
-    class_numbers,
-    distinct,
-    forms_note,
-    renumber,
-    without_examples,
-)
+from collegium.data.class_names import alike_note, forms_note, without_examples
 from collegium.data.data_string import DataSpec
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
-from collegium.data.images.source import ImageSubset, TableImages
+from collegium.data.images.source import TableImages
 from collegium.data.readers.base import IMAGE_OPTIONS, AbstractReader
-from collegium.data.readers.streaming import rows_to_take, take_parts
 from collegium.data.splits import Splits
+from collegium.data.targets import class_names_of, in_classes, read_targets
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.text import first_line
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
 _SAVED = ("dataset_dict.json", "state.json")
-_MOST_CLASSES = 100_000
+_SHUFFLED_AT_ONCE = 1000
+"""Rows among which a stream is shuffled; its files are shuffled too."""
 
 
 @dataclass(frozen=True)
@@ -94,42 +86,42 @@ def load_hub(
             with one class each.
         UnknownNameError: there is no such split or column, or train lacks a class.
     """
-    found = _fetch(source, choices, alternative)
-    tables = _tables(found, choices, source)
+    fetched = _fetch(source, choices, alternative)
+    tables = _tables(fetched, choices, source)
     train = tables["train"]
     image, label = _image_column(train, choices, source), _label_column(train, choices, source)
     for split, table in tables.items():
         _check_columns(table, (image, label), f"{source}, {split}")
     labels = {split: list(table[label]) for split, table in tables.items()}
     hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
-    classes = _classes(train.features[label], labels["train"], f"{source}, column {label}")
-    encoded = {
-        split: EncodedSplit(
-            ImageSubset.all_of(TableImages(table, image, f"{name} {split}")),
-            _numbers(
-                labels[split],
-                _own_names(table, label),
-                classes,
-                isinstance(labels["train"][0], str),
-                f"{source}, {split}, column {label}",
-            ),
-        )
-        for split, table in tables.items()
+    where = {split: f"{source}, {split}, column {label}" for split in tables}
+    targets = {
+        split: read_targets(found, where[split])
+        for split, found in labels.items()
         if split not in hidden
     }
+    own = {split: _own_names(table, label) for split, table in tables.items()}
+    named = bool(targets["train"].names)
+    classes = class_names_of(targets["train"], own["train"], where["train"])
+    encoded = {}
+    for split, found in targets.items():
+        images = TableImages(tables[split], image, f"{name} {split}")
+        label_N = in_classes(found, own[split], classes, named, where[split])
+        encoded[split] = EncodedSplit.all_of(images, label_N)
     splits = load_images(encoded, classes=classes, name=name, image_options=image_options)
     counts = np.bincount(encoded["train"].label_N, minlength=len(classes)).tolist()
-    notes = [f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden]
-    notes += [_unused_note(found, tables, name)]
-    notes += [forms_note(name, _own_names(train, label), classes)]
     return splits.with_notes(
-        *notes, alike_note(name, classes), without_examples(name, classes, counts)
+        *(f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden),
+        _unused_note(fetched, tables, name),
+        forms_note(name, own["train"], classes),
+        alike_note(name, classes),
+        without_examples(name, classes, counts),
     )
 
 
 def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]:
     """All splits of a data set."""
-    rows = rows_to_take(choices.stream) if choices.stream else None
+    rows = _rows_to_take(choices.stream)
     try:
         import datasets
     except ImportError as error:
@@ -155,7 +147,7 @@ def _fetch(source: str, choices: Choices, alternative: str) -> Mapping[str, Any]
     return {"train": found} if isinstance(found, datasets.Dataset) else found
 
 
-def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
+def _open(source: str, path: Path, config: str, rows: int) -> Any:
     import datasets
 
     if any((path / name).is_file() for name in _SAVED):
@@ -166,8 +158,37 @@ def _open(source: str, path: Path, config: str, rows: int | None) -> Any:
     if path.is_file() or "*" in source:
         named = {"path": "parquet", "data_files": {"train": str(path)}}
     if rows:
-        return take_parts(datasets.load_dataset(**named, streaming=True), rows)
+        streams = datasets.load_dataset(**named, streaming=True)
+        return {split: _first_rows(stream, rows) for split, stream in streams.items()}
     return datasets.load_dataset(**named)
+
+
+def _rows_to_take(text: str) -> int:
+    """The number of rows of each split in `?stream=`; 0 without it."""
+    if text and not (text.isascii() and text.isdecimal() and int(text)):
+        raise DataError(f"?stream={text}: give the number of rows to take of each split, from 1")
+    return int(text or 0)
+
+
+def _first_rows(stream: Any, rows: int) -> Any:
+    """The first rows of a shuffled `IterableDataset`, as a table in the library's cache.
+
+    The order is drawn from a fixed seed, since many data sets are sorted by class. The same request
+    finds its table again and streams nothing.
+    """
+    import datasets
+
+    for column, kind in (stream.features or {}).items():
+        if isinstance(kind, datasets.Image):
+            stream = stream.cast_column(column, datasets.Image(decode=False))
+    part = stream.shuffle(seed=0, buffer_size=_SHUFFLED_AT_ONCE).take(rows)
+    return datasets.Dataset.from_generator(
+        _rows_of, gen_kwargs={"stream": part}, features=part.features
+    )
+
+
+def _rows_of(stream: Any) -> Iterator[dict[str, Any]]:
+    yield from stream
 
 
 def _from_disk(path: Path) -> Any:
@@ -287,25 +308,6 @@ def _chosen(
     return requested or evident[0]
 
 
-def _classes(kind: Any, labels: Sequence[Any], where: str) -> tuple[str, ...]:
-    """The class names: the library's, or those of the training labels."""
-    if hasattr(kind, "names"):
-        return distinct(kind.names)
-    if "" in labels:
-        raise DataError(f"{where}: row {labels.index('')} has an empty name for its class")
-    if all(isinstance(label, str) for label in labels):
-        return distinct(sorted(set(labels)))
-    named = any(isinstance(label, str) for label in labels)
-    wrong = [x for x in labels if not (isinstance(x, str) if named else _is_number(x))]
-    if wrong:
-        raise DataError(f"{where}: {wrong[0]!r} is no class; expected names, or numbers from 0")
-    return tuple(str(label) for label in range(max(labels, default=-1) + 1))
-
-
-def _is_number(label: Any) -> bool:
-    return isinstance(label, int) and 0 <= label < _MOST_CLASSES
-
-
 @dataclass(frozen=True)
 class Rows:
     """The rows of a table as a data set of (image, label).
@@ -343,35 +345,6 @@ class Rows:
 def _own_names(table: Any, column: str) -> tuple[str, ...]:
     """The names that belong to a split's own numbers; empty if there are none."""
     return tuple(getattr(table.features.get(column), "names", None) or ())
-
-
-def _numbers(
-    labels: Sequence[Any],
-    names: tuple[str, ...],
-    classes: tuple[str, ...],
-    train_has_names: bool,
-    where: str,
-) -> NDArray[np.int64]:
-    """The labels of a split as numbers of the classes of train, by name if they have names.
-
-    Raises:
-        DataError: a row has no class, or a number that is no class of train.
-        UnknownNameError: train has no such class.
-    """
-    if train_has_names and not names and not all(isinstance(label, str) for label in labels):
-        raise DataError(f"{where}: classes are numbers, those of train names; give names")
-    if labels and isinstance(labels[0], str):
-        found_names = sorted({str(label) for label in labels})
-        numbers = class_numbers(found_names, classes, where)
-        number = dict(zip(found_names, numbers, strict=True))
-        return np.array([number[str(label)] for label in labels], np.int64)
-    missing = [row for row, label in enumerate(labels) if not isinstance(label, int)]
-    if missing:
-        raise DataError(f"{where}: row {missing[0]} has the class {labels[missing[0]]!r}")
-    label_N = np.array(labels, np.int64)
-    label_N = renumber(label_N, names, classes, where) if names else label_N
-    check_numbers(label_N, classes, where)
-    return label_N
 
 
 class HubReader(AbstractReader):

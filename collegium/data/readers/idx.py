@@ -9,11 +9,9 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -49,23 +47,16 @@ class IdxFormat:
     augment: str
 
 
+MNIST = IdxFormat("mnist", "MNIST", tuple("0123456789"), "none")
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-IDX_FORMATS: Mapping[str, IdxFormat] = MappingProxyType(
-    {
-        layout.name: layout
-        for layout in (
-            IdxFormat("mnist", "MNIST", tuple("0123456789"), "none"),
-            IdxFormat("fashion-mnist", "FashionMNIST", tuple(_CLOTHES.split(",")), "crop-flip"),
-        )
-    }
-)
+FASHION_MNIST = IdxFormat("fashion-mnist", "FashionMNIST", tuple(_CLOTHES.split(",")), "crop-flip")
 
 
 def load_idx(layout: IdxFormat, root: Path) -> Splits:
     """Reads the four files; nothing is held out.
 
     Args:
-        layout: a value of `IDX_FORMATS`.
+        layout: `MNIST` or `FASHION_MNIST`.
         root: the folder with the files, or the one that holds raw/ or MNIST/raw/ with them.
 
     Returns:
@@ -79,13 +70,9 @@ def load_idx(layout: IdxFormat, root: Path) -> Splits:
     return Splits(parts["train"], None, parts["test"])
 
 
-def _names(part: str, kind: str, axes: int) -> list[str]:
-    plain = [f"{part}-{kind}{mark}idx{axes}-ubyte" for mark in "-."]
-    return [*plain, *(f"{name}.gz" for name in plain)]
-
-
 def _find(folder: Path, part: str, kind: str, axes: int) -> Path | None:
-    paths = (folder / name for name in _names(part, kind, axes))
+    plain = [f"{part}-{kind}{mark}idx{axes}-ubyte" for mark in "-."]
+    paths = (folder / name for name in (*plain, *(f"{name}.gz" for name in plain)))
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -102,9 +89,8 @@ def _locate(layout: IdxFormat, root: Path) -> Path:
 
 
 def _read_split(layout: IdxFormat, folder: Path, part: str) -> ImageData:
-    images_NHW = _read(_there(layout, folder, part, "images", 3), 3)
-    path = _there(layout, folder, part, "labels", 1)
-    labels_N = _read(path, 1)
+    _, images_NHW = _read(layout, folder, part, "images", 3)
+    path, labels_N = _read(layout, folder, part, "labels", 1)
     if len(labels_N) != len(images_NHW):
         raise DataError(f"{path} has {len(labels_N):,} labels for {len(images_NHW):,} images")
     if labels_N.max(initial=0) >= len(layout.classes):
@@ -113,21 +99,19 @@ def _read_split(layout: IdxFormat, folder: Path, part: str) -> ImageData:
     return ImageData.numbered(images, labels, layout.classes, layout.name, layout.augment)
 
 
-def _there(layout: IdxFormat, folder: Path, part: str, kind: str, axes: int) -> Path:
+def _read(
+    layout: IdxFormat, folder: Path, part: str, kind: str, axes: int
+) -> tuple[Path, UInt8[np.ndarray, "..."]]:
+    """A file and its values, in the shape of its header."""
     path = _find(folder, part, kind, axes)
     if path is None:
-        raise DataError(f"{layout.name}: {folder} lacks {_names(part, kind, axes)[0]} (or .gz)")
-    return path
-
-
-def _read(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
-    """The values of a file, in the shape of its header."""
+        raise DataError(f"{layout.name}: {folder} lacks {part}-{kind}-idx{axes}-ubyte (or .gz)")
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
         try:
             source: BufferedIOBase = gzip.GzipFile(fileobj=file) if packed else file
-            return _values(source, path, axes, packed)
+            return path, _values(source, path, axes, packed)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is damaged: {error}; get the file again") from error
 
@@ -144,19 +128,13 @@ def _values(file: BufferedIOBase, path: Path, axes: int, packed: bool) -> UInt8[
             f"{path} claims {'x'.join(map(str, shape))} values and has {stored:,} bytes"
             f"{', compressed' if packed else ''}; get the file again"
         )
-    values = _exactly(file, claimed, path)
-    return np.frombuffer(values, np.uint8).reshape(shape)
-
-
-def _exactly(file: BufferedIOBase, count: int, path: Path) -> bytearray:
-    """So many bytes and then the end; memory grows with what is there, not with what is claimed."""
-    values = bytearray()
-    while chunk := file.read(min(_CHUNK, count + 1 - len(values))):
+    values = bytearray()  # memory grows with what is there, not with what is claimed
+    while chunk := file.read(min(_CHUNK, claimed + 1 - len(values))):
         values += chunk
-    if len(values) != count:
-        found = "more" if len(values) > count else f"{len(values):,}"
-        raise DataError(f"{path} claims {count:,} values and holds {found}; get the file again")
-    return values
+    if len(values) != claimed:
+        found = "more" if len(values) > claimed else f"{len(values):,}"
+        raise DataError(f"{path} claims {claimed:,} values and holds {found}; get the file again")
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 class MnistReader(AbstractReader):
@@ -165,13 +143,15 @@ class MnistReader(AbstractReader):
     slug = "mnist"
     needs = "DIR, the folder with train-images-idx3-ubyte"
     side = 28
+    layout = MNIST
 
     def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
         """See `load_idx`."""
-        return load_idx(IDX_FORMATS[self.slug], spec.path)
+        return load_idx(self.layout, spec.path)
 
 
 class FashionMnistReader(MnistReader):
     """`fashion-mnist:DIR`: the four idx files, compressed or not."""
 
     slug = "fashion-mnist"
+    layout = FASHION_MNIST

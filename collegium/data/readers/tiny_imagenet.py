@@ -14,8 +14,8 @@ import numpy as np
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import image_files
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
-from collegium.data.images.source import ImageFiles, ImageSubset
-from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
+from collegium.data.images.source import ImageFiles
+from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader, text_lines
 from collegium.data.splits import Splits
 from collegium.errors import DataError, UnknownNameError
 
@@ -57,24 +57,18 @@ def _locate(root: Path) -> Path:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"tiny-imagenet: {path} is missing; give the official folder {_FOLDER}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text") from error
-    found = [line.strip() for line in lines if line.strip()]
-    if not found:
+    lines = text_lines(path)
+    if not lines:
         raise DataError(f"{path} is empty")
-    return found
+    return lines
 
 
 def _class_names(path: Path, wnids: list[str]) -> tuple[str, ...]:
     names = dict(line.partition("\t")[::2] for line in _lines(path))
     first = [names.get(wnid, wnid).partition(",")[0].strip() or wnid for wnid in wnids]
     times = Counter(first)
-    return tuple(
-        name if times[name] == 1 else f"{name} ({wnid})"
-        for name, wnid in zip(first, wnids, strict=True)
-    )
+    pairs = zip(first, wnids, strict=True)
+    return tuple(name if times[name] == 1 else f"{name} ({wnid})" for name, wnid in pairs)
 
 
 def _train(folder: Path, wnids: list[str]) -> EncodedSplit:
@@ -83,7 +77,7 @@ def _train(folder: Path, wnids: list[str]) -> EncodedSplit:
         raise DataError(f"tiny-imagenet: {folder / missing[0] / 'images'} is missing")
     files = {f"{wnid}/images": image_files(folder / wnid / "images")[0] for wnid in wnids}
     source = ImageFiles(folder, files)
-    return EncodedSplit(ImageSubset.all_of(source), source.by_folder(range(len(wnids))))
+    return EncodedSplit.all_of(source, source.by_folder(range(len(wnids))))
 
 
 def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
@@ -91,22 +85,18 @@ def _val(folder: Path, wnids: list[str]) -> EncodedSplit:
     files, _ = image_files(folder / "images")
     unmatched = sorted(set(files).symmetric_difference(labels))
     if unmatched:
+        path = folder / "images" / unmatched[0]
         problem = "is not in" if unmatched[0] in files else "is missing, but is in"
-        raise DataError(
-            f"tiny-imagenet: {folder / 'images' / unmatched[0]} {problem} {_ANNOTATIONS}"
-        )
+        raise DataError(f"tiny-imagenet: {path} {problem} {_ANNOTATIONS}")
     source = ImageFiles(folder, {"images": files})
-    return EncodedSplit(
-        ImageSubset.all_of(source), np.array([labels[name] for name in files], np.int64)
-    )
+    return EncodedSplit.all_of(source, np.array([labels[name] for name in files], np.int64))
 
 
 def _annotations(path: Path, wnids: list[str]) -> Mapping[str, int]:
     number = {wnid: label for label, wnid in enumerate(wnids)}
     labels: dict[str, int] = {}
     for place, line in enumerate(_lines(path), start=1):
-        name, _, rest = line.partition("\t")
-        wnid = rest.partition("\t")[0]
+        name, wnid = [*line.split("\t"), ""][:2]
         if not wnid:
             raise DataError(f"{path}, line {place}: expected FILE, tab, class; found {line!r}")
         if name in labels:
