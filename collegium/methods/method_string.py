@@ -101,8 +101,8 @@ def shared_strength(rows: Sequence[MethodSpec]) -> dict[str, float | None]:
         if row.published or not isinstance(method, AbstractSoftTarget):
             continue
         named = {word.partition("=")[0].replace("-", "_") for word in row.name.split(":")[1:]}
-        for key in {"temperature", "alpha", "label_weight"} - named:
-            if key != "alpha" or not isinstance(method, AbstractFeature):
+        for key in ("temperature", "alpha", "label_weight"):
+            if key not in named and (key != "alpha" or not isinstance(method, AbstractFeature)):
                 found[key] = getattr(method, key)
     return found
 
