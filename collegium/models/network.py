@@ -124,6 +124,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return rows, columns
 
 
+def requested_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """The size that the options or the metadata ask for; None where there is none.
+
+    None too where it is no size: that is refused where all options of preprocessing are read.
+    """
+    try:
+        return parse_size(metadata["size"]) if "size" in metadata else None
+    except ValueError:
+        return None
+
+
 def size_before_crop(resize: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns a view is resized to before its centre is cut out.
 

@@ -15,7 +15,7 @@ from collegium.models.architectures import AbstractModelFamily, Design, Trained,
 from collegium.models.libraries.processors import ProcessorSpec, read_processor
 from collegium.models.libraries.timm_config import preprocess_of
 from collegium.models.model_string import ModelString
-from collegium.models.network import parse_size
+from collegium.models.network import requested_size
 from collegium.utils.extras import (
     broken_torchvision,
     hub_file,
@@ -44,7 +44,7 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         config = _configuration(member, metadata)
         processor = None if CONFIG in metadata else _processor_spec(member, string, config)
     native = _native(config)
-    size = _requested_size(metadata) or (processor.preprocess.size if processor else None)
+    size = requested_size(metadata) or (processor.preprocess.size if processor else None)
     other = size is not None and native is not None and size != native
     stretch = stretched if other else unchanged
     return Design(
@@ -89,13 +89,6 @@ def _stretched(
     rows, columns = size or (0, 0)
     note = f"position embeddings are interpolated to views of {rows}x{columns}"
     return Trained(body, (*trained.notes, note))
-
-
-def _requested_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    try:
-        return parse_size(metadata["size"]) if "size" in metadata else None
-    except ValueError:
-        return None  # refused where all such options are read
 
 
 def _native(config: Any) -> tuple[int, int] | None:

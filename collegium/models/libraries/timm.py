@@ -12,7 +12,7 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.libraries.timm_config import metadata_beside, preprocess_of
 from collegium.models.model_string import PRETRAINED, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
 from collegium.utils.extras import hub_file, import_extra, unique_names
 from collegium.utils.text import first_line
 
@@ -31,8 +31,8 @@ def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Des
         raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
     says, notes = _beside(member, string, metadata)
     metadata = {**says, **metadata}
-    sized = takes_size(member) and "size" in metadata
-    options = {"img_size": parse_size(metadata["size"])} if sized else {}
+    size = requested_size(metadata)
+    options = {"img_size": size} if size and takes_size(member) else {}
     return Design(
         lambda classes: _create(member, num_classes=classes, **options),
         channels=3 if config is None else config.input_size[0],

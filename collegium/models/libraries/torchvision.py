@@ -15,7 +15,7 @@ from collegium.errors import RequestError, UnknownNameError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, parse_size
+from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
 from collegium.utils.extras import import_extra, unique_names
 from collegium.utils.text import first_line
 
@@ -56,10 +56,7 @@ def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[s
     """Keyword arguments for a vision transformer that is built for one image size."""
     if not member.startswith(TRANSFORMERS):
         return {}
-    try:
-        rows, columns = parse_size(metadata["size"]) if "size" in metadata else sees.size or (0, 0)
-    except ValueError:
-        rows, columns = sees.size or (0, 0)  # refused where all such options are read
+    rows, columns = requested_size(metadata) or sees.size or (0, 0)
     if rows != columns:
         raise RequestError(
             f"torchvision:{member} takes squares only, found size {rows}x{columns}: give ?size="
