@@ -244,3 +244,9 @@ def test_what_timm_writes_beside_weights_is_read(tmp_path: Path) -> None:
     # Of published weights the crop is only told, and there to be had.
     assert "?size=176&resize=201 does as its library" in notes
     assert build_network(f"{spec}?size=176&resize=201", teacher).preprocess.resize == (201, 201)
+
+
+@pytest.mark.parametrize("spec", ["timm:vit_tiny_patch16_224", "torchvision:vit_b_16"])
+def test_a_size_that_is_no_number_is_refused(spec: str) -> None:
+    with pytest.raises(RequestError, match="size or resize is not numbers"):
+        build_network(f"{spec}?size=wide", COLOUR)
