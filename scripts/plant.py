@@ -63,8 +63,9 @@ def _run_and_exit(copy: Path, log: Path, tests: Iterable[str]) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        # pytest warns of a plugin that was imported before it: Lightning brings anyio.
-        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:anyio", "--tb=no"]
+        # Lightning imports anyio, a plugin, before pytest does.
+        quiet = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--tb=no", *quiet]
         try:
             code = int(pytest.main([*options, *tests]))
         except BaseException:
