@@ -179,7 +179,7 @@ def _add(section: Any, slot: Slot, own: str = "") -> None:
     how["type"] = _reader(inner, option.read)
     how["metavar"] = option.metavar or ("|".join(choices) if choices else slot.names[-1].upper())
     if choices and not option.read:
-        how["choices"] = choices
+        how["choices"] = [*choices, None] if type(None) in typing.get_args(inner) else choices
     if many:
         how |= {"nargs": "*" if option.positional else "+", "action": "extend"}
     elif option.positional:

@@ -46,7 +46,13 @@ class AbstractWeighting(nn.Module, ABC):
     def own_loss(
         self, student: StudentOutputs, teachers: TeacherOutputs, labels_B: Int[Tensor, " B"]
     ) -> Float[Tensor, " B"]:
-        """The loss of `own_term` for each example; it must not reach the student."""
+        """The loss of `own_term` for each example; it must not reach the student.
+
+        A weighting that names an `own_term` defines it; for others it is never called.
+
+        Raises:
+            NotImplementedError: the weighting names a term and does not define its loss.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no loss of its own")
 
     @abstractmethod

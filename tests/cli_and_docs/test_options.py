@@ -257,6 +257,12 @@ def test_words_that_make_no_sense(words: str, complaint: str) -> None:
         read(verb, rest)
 
 
+def test_none_is_a_value_where_an_option_may_have_none() -> None:
+    words = "--data digits --model small:cnn --corrupt None --lr None".split()
+    command: Any = read("train", words)
+    assert (command.data.corrupt, command.optimisation.lr) == (None, None)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["distill", "--help"], ["train", "--epochs", "x"]])
 def test_help_and_refusals_import_no_large_library(words: list[str]) -> None:
     code = (
