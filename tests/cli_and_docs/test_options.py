@@ -258,7 +258,7 @@ def test_words_that_make_no_sense(words: str, complaint: str) -> None:
 
 
 def test_none_is_a_value_where_an_option_may_have_none() -> None:
-    words = "--data digits --model small:cnn --corrupt None --lr None".split()
+    words = ["--data", "digits", "--model", "small:cnn", "--corrupt", "None", "--lr", "None"]
     command: Any = read("train", words)
     assert (command.data.corrupt, command.optimisation.lr) == (None, None)
 
