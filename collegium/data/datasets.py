@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from collegium.data.data_string import DataSpec, parse_spec
 from collegium.data.images.decode import thread_count
 from collegium.data.images.load import ImageOptions, silent
 from collegium.data.images.modes import PixelRule
@@ -13,16 +11,9 @@ from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits, check_fraction, hold_out
 from collegium.errors import DataError, UnknownNameError
+from collegium.data.data_string import READERS, DataSpec, check_kind, parse_spec
 from collegium.utils.from_json import ImageSize, as_size, check_size
-from collegium.utils.registry import Registry
 
-READERS: Registry[AbstractReader] = Registry(
-    "data",
-    "collegium.readers",
-    "collegium.data.readers.base:AbstractReader",
-    "collegium.data.readers",
-)
-"""Every reader by the kind of data string."""
 _VALUES = {
     "corrupt": ("fatal", "skip"),
     "val": ("validation", "test"),
@@ -90,10 +81,9 @@ def load_data(
 
 
 def _load(text: str, image_options: ImageOptions) -> Splits:
+    check_kind(text)
     spec = parse_spec(text)
-    if spec.kind not in READERS.names() and Path(text).is_dir():
-        raise DataError(f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}")
-    reader = READERS.find(spec.kind)()
+    reader: AbstractReader = READERS.find(spec.kind)()
     _check_options(spec, reader)
     if reader.needs and not spec.place:
         raise DataError(f"{spec.kind} needs a place: {spec.kind}:{reader.needs}")
