@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from collegium.data.data_string import READERS, DataSpec, check_kind, parse_spec
 from collegium.data.images.decode import thread_count
 from collegium.data.images.load import ImageOptions, silent
 from collegium.data.images.modes import PixelRule
@@ -11,7 +12,6 @@ from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.base import AbstractReader
 from collegium.data.splits import Splits, check_fraction, hold_out
 from collegium.errors import DataError, UnknownNameError
-from collegium.data.data_string import READERS, DataSpec, check_kind, parse_spec
 from collegium.utils.from_json import ImageSize, as_size, check_size
 
 _VALUES = {

@@ -51,43 +51,6 @@ class _Split:
         return EncodedSplit.all_of(source, source.by_folder(labels))
 
 
-def load_folder(root: Path, image_options: ImageOptions) -> Splits:
-    """Reads an image folder; nothing is held out.
-
-    The classes are the sorted names of the folders in train/. Images at any depth of a class folder
-    belong to its class; links are followed. Hidden files and files not named like an image are
-    skipped and counted in a note. An index is the position in the split's images, sorted by class,
-    folder and file name. A folder of class folders without train/ is the train split. Names that
-    differ only in their Unicode form are one class.
-
-    Args:
-        root: the folder with train/, and perhaps val/ (or validation/, or valid/) and test/.
-        image_options: size, and what to do with damaged images.
-
-    Returns:
-        The splits; their notes name classes that a split lacks, classes that look alike, classes
-        that may be several, and skipped files.
-
-    Raises:
-        DataError: another layout, a class without images, a file that is no image.
-        UnknownNameError: val/ or test/ has a class that train/ does not have.
-    """
-    folders, name = _split_folders(root), root.resolve().name
-    splits = {split: _read(folder, split == "train") for split, folder in folders.items()}
-    classes = distinct(splits["train"].found)
-    encoded = {split: found.encoded(classes) for split, found in splits.items()}
-    loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
-    notes = [_missing_note(found.folder, found.found, classes) for found in splits.values()]
-    notes += [_nested_note(name, splits["train"].found)]
-    notes += [alike_note(name, classes), forms_note(name, list(splits["train"].found), classes)]
-    skipped = [
-        os.path.relpath(found.folder / path, root)
-        for found in splits.values()
-        for path in found.skipped
-    ]
-    return loaded.with_notes(*notes, skipped_note(skipped, name), _unused_note(root, splits))
-
-
 def _unused_note(root: Path, splits: Mapping[str, _Split]) -> str:
     """A note on folders beside train/ whose images are not read."""
     used = {found.folder for found in splits.values()}
@@ -195,5 +158,34 @@ class FolderReader(AbstractReader):
     options = FOLDER_OPTIONS
 
     def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
-        """See `load_folder`."""
-        return load_folder(spec.path, image_options)
+        """The splits of the folder with train/, and perhaps val/ and test/; nothing is held out.
+
+        The classes are the sorted names of the folders in train/. Images at any depth of a class
+        folder belong to its class; links are followed. Hidden files and files not named like an
+        image are skipped and counted in a note. An index is the position in the split's images,
+        sorted by class, folder and file name. A folder of class folders without train/ is the train
+        split. Names that differ only in their Unicode form are one class.
+
+        Returns:
+            The splits; their notes name classes that a split lacks, classes that look alike,
+            classes that may be several, and skipped files.
+
+        Raises:
+            DataError: another layout, a class without images, a file that is no image.
+            UnknownNameError: val/ or test/ has a class that train/ does not have.
+        """
+        root, name = spec.path, spec.path.resolve().name
+        folders = _split_folders(root)
+        splits = {split: _read(folder, split == "train") for split, folder in folders.items()}
+        classes = distinct(splits["train"].found)
+        encoded = {split: found.encoded(classes) for split, found in splits.items()}
+        loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
+        notes = [_missing_note(found.folder, found.found, classes) for found in splits.values()]
+        notes += [_nested_note(name, splits["train"].found)]
+        notes += [alike_note(name, classes), forms_note(name, list(splits["train"].found), classes)]
+        skipped = [
+            os.path.relpath(found.folder / path, root)
+            for found in splits.values()
+            for path in found.skipped
+        ]
+        return loaded.with_notes(*notes, skipped_note(skipped, name), _unused_note(root, splits))
