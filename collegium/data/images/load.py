@@ -144,7 +144,8 @@ def load_images(
     rule, rule_notes = find_rule(inspected, name, image_options.rule)
     notes += rule_notes
     notes += crop_notes(inspected, shape, name) if image_options.image_size is None else []
-    fits = _fits(count * math.prod(shape))
+    free = free_memory()
+    fits = free is None or count * math.prod(shape) <= free // 2
     notify(f"{name}: {_plan(count, shape, fits)}")
     splits = {}
     for split, part in encoded.items():
@@ -187,8 +188,7 @@ def _decode_errors(images: ImageSubset, doing: str, image_options: ImageOptions)
 
 
 def _errors_at(images: ImageSubset, positions_B: Tensor) -> list[str]:
-    some = images.subset(positions_B.numpy())
-    return [decode_error(some[place]) for place in range(len(some))]
+    return [decode_error(image) for image in images.subset(positions_B.numpy())]
 
 
 def _skip_note(name: str, errors: Sequence[str], total: int) -> str:
@@ -205,11 +205,6 @@ def _inspect(images: ImageSubset) -> Inspected:
     some = images.subset(np.arange(0, len(images), step))
     headers = read_headers(some)
     return Inspected(headers, read_pixel_facts(some, headers), lambda at: some[at].name)
-
-
-def _fits(need: int) -> bool:
-    free = free_memory()
-    return free is None or need <= free // 2
 
 
 def _plan(count: int, shape: MapShape, fits: bool) -> str:

@@ -16,7 +16,6 @@ from collegium.data.class_names import alike_note, forms_note
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
     Header,
-    as_stored,
     brought_to,
     common_shape,
     free_memory,
@@ -303,9 +302,8 @@ def _inspect(one: _Raw, name: str) -> Inspected:
 
 def _header(image: Image) -> Header:
     """Header of an image that is loaded."""
-    height, width = as_stored((image.height, image.width), _turn(image))
     deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
-    return replace(header_of(image), width=width, height=height, deep=deep)
+    return replace(header_of(image, _turn(image)), deep=deep)
 
 
 def _turn(image: Image) -> int:
