@@ -63,26 +63,30 @@ def check_numbers(label_N: Any, classes: Sequence[str], where: str) -> None:
         )
 
 
-def alike_note(name: str, classes: Sequence[str]) -> str:
-    """A note on classes whose names differ in case or spaces alone; empty if none do."""
+def name_notes(name: str, found: Iterable[str], classes: Sequence[str]) -> list[str]:
+    """Notes on names that differ little.
+
+    Args:
+        name: of the data.
+        found: the names in the data; those that differ only in their Unicode form became one class.
+        classes: the classes they became.
+    """
     by_shape: dict[str, list[str]] = {}
     for one in classes:
         shape = "".join(unicodedata.normalize("NFKC", one).casefold().split())
         by_shape.setdefault(shape, []).append(one)
     same = [one for group in by_shape.values() if len(group) > 1 for one in group]
-    if not same:
-        return ""
-    spaces = any("".join(one.split()) != one for one in same)
-    kind = "case or spaces" if spaces else "case"
-    listed = ", ".join(repr(one) if spaces else one for one in same[:_SHOWN])
-    return f"{name} has classes that differ in {kind} alone: {listed}"
-
-
-def forms_note(name: str, found: Sequence[str], classes: Sequence[str]) -> str:
-    """A note on names that became one class, since only their Unicode forms differ."""
+    notes = []
+    if same:
+        spaces = any("".join(one.split()) != one for one in same)
+        kind = "case or spaces" if spaces else "case"
+        listed = ", ".join(repr(one) if spaces else one for one in same[:_SHOWN])
+        notes.append(f"{name} has classes that differ in {kind} alone: {listed}")
     forms = {same_form(one) for one in classes}
     merged = [one for one in found if one not in classes and same_form(one) in forms]
-    return f"{name}: two names are one class, in two Unicode forms: {merged[0]}" if merged else ""
+    if merged:
+        notes.append(f"{name}: two names are one class, in two Unicode forms: {merged[0]}")
+    return notes
 
 
 def without_examples(name: str, classes: Sequence[str], counts: Sequence[int]) -> str:

@@ -290,9 +290,10 @@ def as_stored(size: Sequence[int], turn: int) -> tuple[int, int]:
 def brought_to(image: Image.Image, size: Sequence[int], turn: int) -> Image.Image:
     """The upright image of so many rows and columns, from one as the camera stored it."""
     rows, columns = as_stored(size, turn)
-    # Only the centred part is scaled: a long image would become huge before it is cropped.
-    fitted = ImageOps.fit(image, (columns, rows), Image.Resampling.BILINEAR)
-    return fitted.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else fitted
+    if image.size != (columns, rows):
+        # Only the centred part is scaled: a long image would become huge before it is cropped.
+        image = ImageOps.fit(image, (columns, rows), Image.Resampling.BILINEAR)
+    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
 
 
 def decode_error(encoded: EncodedImage) -> str:

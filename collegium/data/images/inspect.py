@@ -8,12 +8,13 @@ from torch import Tensor
 
 from collegium.data.images.decode import Header
 from collegium.data.images.modes import PixelFacts, PixelRule
-from collegium.data.images.pixel_scale import Span, choose_scale, dark_note, guess_note
+from collegium.data.images.pixel_scale import Span, choose_scale, guess_note
 from collegium.errors import DataError
 from collegium.types import MapShape
 from collegium.utils.text import some
 
 _CHUNK = 1024
+_DARK = 16  # pixels below this part of white are nearly black
 _KEPT = 0.75
 """For images of many sizes: cropping is reported if it keeps less than this part of the pixels."""
 _REMEDIES = {
@@ -161,8 +162,14 @@ def refuse_blank(images: Mapping[str, Tensor], name: str) -> list[str]:
 
 
 def _dark(images_NDHW: Tensor, name: str) -> str:
-    white = 1.0 if images_NDHW.is_floating_point() else 255.0
-    return dark_note(float(images_NDHW.max()), white, name)
+    """A note on pixels that are nearly black; empty if they are not."""
+    high, white = float(images_NDHW.max()), 1.0 if images_NDHW.is_floating_point() else 255.0
+    if high * _DARK >= white:
+        return ""
+    return (
+        f"{name}: the brightest pixel of all is {high:g} of {white:g}, nearly black; were these "
+        "pixels divided once too often?"
+    )
 
 
 def _blank(images_NDHW: Tensor) -> int:

@@ -20,7 +20,6 @@ _LEAST_JOINED = 255
 _SLACK = 1e-3  # of the range: what resizing and rounding leave outside
 _LEAST_SIGNED = 0.5
 _LEAST_OF_BYTES = 128
-_DARK = 16
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,8 @@ class Scale:
 
     def unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Numbers as pixels in 0..1."""
-        found = values.astype(np.float32, copy=False)
-        if (self.black, self.white) != (0, 1):
-            found = (found - np.float32(self.black)) / np.float32(self.white - self.black)
-        return found.clip(0, 1)
+        found = values.astype(np.float32, copy=False) - np.float32(self.black)
+        return (found / np.float32(self.white - self.black)).clip(0, 1)
 
     def bytes(self, values: NDArray[Any], where: str) -> UInt8[np.ndarray, "..."]:
         """Numbers as pixels 0..255; integers of more than eight bits lose the lower bits.
@@ -185,14 +182,4 @@ def guess_note(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> s
     return (
         f"{name}: {kind} run from {span} and are read as {scale.black:g} (black) to "
         f"{scale.white:g} (white); {remedy} where that is wrong"
-    )
-
-
-def dark_note(high: float, white: float, name: str) -> str:
-    """A note on pixels that are nearly black; empty if they are not."""
-    if high * _DARK >= white:
-        return ""
-    return (
-        f"{name}: the brightest pixel of all is {high:g} of {white:g}, nearly black; were these "
-        "pixels divided once too often?"
     )

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike_note, forms_note
+from collegium.data.class_names import name_notes
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
     Header,
@@ -153,7 +153,7 @@ def _read_splits(parts: Mapping[str, Any], options: ArrayOptions) -> Splits:
         else:
             labels_N = labels_N.to(ready.labels_N.device)
             found[part] = replace(ready, labels_N=labels_N, classes=names)
-    notes += [*scale_notes, alike_note(name, names), forms_note(name, train.names, names)]
+    notes += [*scale_notes, *name_notes(name, train.names, names)]
     notes += refuse_blank(pixels, name) if train.ready is None else []
     return Splits.of(found, notes, rule)
 

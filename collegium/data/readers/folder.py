@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collegium.data.class_names import alike_note, class_numbers, distinct, forms_note, numbers_of
+from collegium.data.class_names import class_numbers, distinct, name_notes, numbers_of
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import Found, find_images, nothing_found, skipped_note
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
 from collegium.data.images.source import ImageFiles
 from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
-from collegium.data.splits import Splits
+from collegium.data.splits import SPLIT_NAMES, Splits
 from collegium.errors import DataError
 from collegium.utils.text import some
 
-_FOLDERS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
-_NAMES = tuple(name for names in _FOLDERS.values() for name in names)
+_NAMES = tuple(name for names in SPLIT_NAMES.values() for name in names)
 _LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or jpg, webp, bmp, tif, gif, ppm, avif)"
 _NAMED = 5
 
@@ -91,7 +90,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         raise DataError(
             f"{root} is the official folder of Tiny-ImageNet; give tiny-imagenet:{root}"
         )
-    found = {split: _split_folder(root, names) for split, names in _FOLDERS.items()}
+    found = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
     folders = {split: folder for split, folder in found.items() if folder is not None}
     # Deeper images might as well be in folders of folders of classes.
     if not folders and any(name in find_images(root, name).files for name in _subfolders(root)):
@@ -103,7 +102,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _split_folder(root: Path, names: tuple[str, ...]) -> Path | None:
+def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
     """The folder of a split; in another case only if it has subfolders, else it is a class."""
     there = [
         root / found
@@ -182,7 +181,7 @@ class FolderReader(AbstractReader):
         loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
         notes = [_missing_note(found.folder, found.found, classes) for found in splits.values()]
         notes += [_nested_note(name, splits["train"].found)]
-        notes += [alike_note(name, classes), forms_note(name, list(splits["train"].found), classes)]
+        notes += name_notes(name, splits["train"].found, classes)
         skipped = [
             os.path.relpath(found.folder / path, root)
             for found in splits.values()

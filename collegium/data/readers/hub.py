@@ -14,17 +14,16 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from collegium.data.class_names import alike_note, forms_note, without_examples
+from collegium.data.class_names import name_notes, without_examples
 from collegium.data.data_string import DataSpec
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
 from collegium.data.images.source import TableImages
 from collegium.data.readers.base import IMAGE_OPTIONS, AbstractReader
-from collegium.data.splits import Splits
+from collegium.data.splits import SPLIT_NAMES, Splits
 from collegium.data.targets import class_names_of, in_classes, read_targets
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.text import first_line
 
-_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
 _SAVED = ("dataset_dict.json", "state.json")
 _SHUFFLED_AT_ONCE = 1000
@@ -113,8 +112,7 @@ def load_hub(
     return splits.with_notes(
         *(f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden),
         _unused_note(fetched, tables, name),
-        forms_note(name, own["train"], classes),
-        alike_note(name, classes),
+        *name_notes(name, own["train"], classes),
         without_examples(name, classes, counts),
     )
 
@@ -224,20 +222,20 @@ def _offline_at_once() -> Iterator[None]:
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
+    offline = constants.HF_HUB_OFFLINE
     try:
         if not getproxies():
             socket.getaddrinfo(host, None)
     except OSError:
-        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
-            yield
-        return
-    yield
+        offline = True
+    with mock.patch.object(constants, "HF_HUB_OFFLINE", offline):
+        yield
 
 
 def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str, Any]:
     """The tables to use, by split."""
     tables: dict[str, Any] = {}
-    for split, usual in _SPLITS.items():
+    for split, usual in SPLIT_NAMES.items():
         requested = getattr(choices, split)
         if requested and requested not in found:
             raise UnknownNameError(f"split of {source}", requested, found)
