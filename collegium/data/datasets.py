@@ -93,21 +93,20 @@ def _load(text: str, image_options: ImageOptions) -> Splits:
 
 
 def _with_string_options(
-    text: str, options: Mapping[str, str], image_options: ImageOptions
+    text: str, options: Mapping[str, Any], image_options: ImageOptions
 ) -> ImageOptions:
-    """The image options, overridden by those of the data string."""
-    rule = image_options.rule
-    scale = as_scale(options["range"]) if "range" in options else rule.scale
-    alpha: Any = options.get("alpha", rule.alpha)
-    changes: dict[str, Any] = {"rule": PixelRule(scale, alpha)}
-    if "corrupt" in options:
-        changes["corrupt"] = options["corrupt"]
-    if "size" in options:
-        changes["image_size"] = as_size(options["size"])
-        if image_options.image_size not in (None, changes["image_size"]):
-            size = image_options.image_size
-            raise DataError(f"{text} says size={options['size']}, --image-size says {size}")
-    return replace(image_options, **changes)
+    """The image options with those of the data string."""
+    scale = as_scale(options["range"]) if "range" in options else None
+    size = as_size(options["size"]) if "size" in options else image_options.image_size
+    if image_options.image_size not in (None, size):
+        given = image_options.image_size
+        raise DataError(f"{text} says size={options['size']}, --image-size says {given}")
+    return replace(
+        image_options,
+        rule=PixelRule(scale, options.get("alpha", "drop")),
+        image_size=size,
+        corrupt=options.get("corrupt", "fatal"),
+    )
 
 
 def _check_options(spec: DataSpec, reader: AbstractReader) -> None:

@@ -63,10 +63,10 @@ def find_rule(
     scale, notes = rule.scale, _alpha_notes(inspected, name, rule, alpha)
     if spans and scale is None:
         scale = choose_scale(spans, name, range_)
-        span = Span.join(list(spans.values()))
-        usual = (0, _WHITE_OF_FILES) if span.integral else (0, 1)
+        integral = all(span.integral for span in spans.values())
+        usual = (0, _WHITE_OF_FILES) if integral else (0, 1)
         if (scale.black, scale.white) != usual:
-            notes.append(guess_note(span, scale, name, "pixels of more than 8 bits", range_))
+            notes.append(guess_note(spans, scale, name, "pixels of more than 8 bits", range_))
     frames = sum(header.frames for part in inspected.values() for header in part.headers)
     if frames:
         notes.append(f"{name}: {frames:,} images have several frames; the first of each is used")

@@ -109,7 +109,6 @@ def load_images(
     *,
     classes: tuple[str, ...],
     name: str,
-    augment: str = "crop-flip",
     image_options: ImageOptions,
 ) -> Splits:
     """All splits, at one size.
@@ -122,7 +121,6 @@ def load_images(
         encoded: "train" and perhaps "validation" and "test".
         classes: the class names.
         name: of the data, in messages and records.
-        augment: the view recipe that suits training.
         image_options: size, and what to do with damaged images.
 
     Returns:
@@ -152,7 +150,7 @@ def load_images(
         lazy = LazyImages(part.images, shape, image_options.workers, rule)
         images = _decoded(lazy, f"{name} {split}", image_options) if fits else lazy
         labels_N = torch.from_numpy(part.label_N)
-        splits[split] = ImageData.numbered(images, labels_N, classes, name, augment)
+        splits[split] = ImageData.numbered(images, labels_N, classes, name, "crop-flip")
     notes += refuse_blank({split: data.sample() for split, data in splits.items()}, name)
     return Splits.of(splits, notes, rule)
 

@@ -4,7 +4,7 @@ For eight bits they are 0 and 255. Deeper images and other arrays need a guess: 
 8, 10 or 12, floating pixels run from 0 to 1, from -1 to 1 or from 0 to 255.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,9 @@ class Span:
         return cls(low, high, integral)
 
     @classmethod
-    def join(cls, spans: Sequence["Span"]) -> "Span":
+    def join(cls, spans: Iterable["Span"]) -> "Span":
         """The range of all of them."""
+        spans = list(spans)
         low, high = min(span.low for span in spans), max(span.high for span in spans)
         return cls(low, high, all(span.integral for span in spans))
 
@@ -154,7 +155,7 @@ def choose_scale(spans: Mapping[str, Span], name: str, remedy: str) -> Scale:
                 f"{name}: the pixels of its splits have different ranges ({listed}): bring them to "
                 f"one, or {remedy}"
             )
-    return _scale(Span.join(list(spans.values())), name, remedy)
+    return _scale(Span.join(spans.values()), name, remedy)
 
 
 def _scale(span: Span, name: str, remedy: str) -> Scale:
@@ -177,8 +178,9 @@ def _scale(span: Span, name: str, remedy: str) -> Scale:
     )
 
 
-def guess_note(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> str:
+def guess_note(spans: Mapping[str, Span], scale: Scale, name: str, kind: str, remedy: str) -> str:
     """A note on the scale that was guessed."""
+    span = Span.join(spans.values())
     return (
         f"{name}: {kind} run from {span} and are read as {scale.black:g} (black) to "
         f"{scale.white:g} (white); {remedy} where that is wrong"

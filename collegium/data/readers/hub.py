@@ -53,7 +53,6 @@ class Choices:
     stream: str = ""
 
 
-_ALL = Choices()
 CHOICES = tuple(item.name for item in fields(Choices))
 
 
@@ -87,32 +86,28 @@ def load_hub(
     """
     fetched = _fetch(source, choices, alternative)
     tables = _tables(fetched, choices, source)
-    train = tables["train"]
-    image, label = _image_column(train, choices, source), _label_column(train, choices, source)
+    train = Rows.of(tables["train"], source, choices)
+    named, classes = False, train.classes
+    hidden: list[str] = []
+    encoded: dict[str, EncodedSplit] = {}
     for split, table in tables.items():
-        _check_columns(table, (image, label), f"{source}, {split}")
-    labels = {split: list(table[label]) for split, table in tables.items()}
-    hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
-    where = {split: f"{source}, {split}, column {label}" for split in tables}
-    targets = {
-        split: read_targets(found, where[split])
-        for split, found in labels.items()
-        if split not in hidden
-    }
-    own = {split: _own_names(table, label) for split, table in tables.items()}
-    named = bool(targets["train"].names)
-    classes = class_names_of(targets["train"], own["train"], where["train"])
-    encoded = {}
-    for split, found in targets.items():
-        images = TableImages(tables[split], image, f"{name} {split}")
-        label_N = in_classes(found, own[split], classes, named, where[split])
+        _check_columns(table, (train.image, train.label), f"{source}, {split}")
+        labels, where = list(table[train.label]), f"{source}, {split}, column {train.label}"
+        if split != "train" and set(labels) == {-1}:
+            hidden.append(split)
+            continue
+        targets, own = read_targets(labels, where), _own_names(table, train.label)
+        if split == "train":
+            named, classes = bool(targets.names), class_names_of(targets, own, where)
+        images = TableImages(table, train.image, f"{name} {split}")
+        label_N = in_classes(targets, own, classes, named, where)
         encoded[split] = EncodedSplit.all_of(images, label_N)
     splits = load_images(encoded, classes=classes, name=name, image_options=image_options)
     counts = np.bincount(encoded["train"].label_N, minlength=len(classes)).tolist()
     return splits.with_notes(
         *(f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden),
         _unused_note(fetched, tables, name),
-        *name_notes(name, own["train"], classes),
+        *name_notes(name, train.classes, classes),
         without_examples(name, classes, counts),
     )
 
@@ -268,15 +263,6 @@ def _check_columns(table: Any, columns: Sequence[str], where: str) -> None:
         raise DataError(f"{where} has no rows")
 
 
-def _image_column(table: Any, choices: Choices, source: str) -> str:
-    import datasets
-
-    known = dict(table.features)
-    images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
-    images = images or [key for key, kind in known.items() if _may_be_image(kind)]
-    return _chosen("image", choices.image, images, known, source)
-
-
 def _may_be_image(kind: Any) -> bool:
     """Whether a column has bytes, or bytes and a path, as image columns are stored."""
     if isinstance(kind, dict):
@@ -284,18 +270,7 @@ def _may_be_image(kind: Any) -> bool:
     return getattr(kind, "dtype", None) in ("binary", "large_binary")
 
 
-def _label_column(table: Any, choices: Choices, source: str) -> str:
-    import datasets
-
-    known = dict(table.features)
-    labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
-    usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
-    return _chosen("label", choices.label, usual or labels, known, source)
-
-
-def _chosen(
-    what: str, requested: str, evident: Sequence[str], known: Mapping[str, Any], source: str
-) -> str:
+def _chosen(requested: str, evident: Sequence[str], known: Mapping[str, Any], source: str) -> str:
     if requested and requested not in known:
         raise UnknownNameError(f"column of {source}", requested, known)
     if not requested and len(evident) != 1:
@@ -323,13 +298,22 @@ class Rows:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Any, name: str) -> "Rows":
-        """The rows of a table, if it is evident which columns have images and labels.
+    def of(cls, table: Any, name: str, choices: Choices = Choices()) -> "Rows":
+        """The rows of a table, with the chosen columns or those that evidently have the content.
 
         Raises:
-            DataError: it is not.
+            DataError: it is not evident which columns have images and labels.
+            UnknownNameError: there is no chosen column.
         """
-        image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
+        import datasets
+
+        known = dict(table.features)
+        images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
+        images = images or [key for key, kind in known.items() if _may_be_image(kind)]
+        labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
+        usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
+        image = _chosen(choices.image, images, known, name)
+        label = _chosen(choices.label, usual or labels, known, name)
         return cls(table, image, label, _own_names(table, label))
 
     def __len__(self) -> int:
