@@ -1,7 +1,7 @@
 """Class names: Unicode forms, names that shape alike, and the number of each in train."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from collegium.errors import DataError, UnknownNameError
@@ -27,7 +27,7 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def numbers_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+def numbers_of(names: Iterable[str], classes: Sequence[str]) -> list[int]:
     """The number of each name among the classes; -1 for an unknown class."""
     number = {same_form(name): place for place, name in enumerate(classes)}
     return [number.get(same_form(name), -1) for name in names]
@@ -89,12 +89,14 @@ def name_notes(name: str, found: Iterable[str], classes: Sequence[str]) -> list[
     return notes
 
 
-def without_examples(name: str, classes: Sequence[str], counts: Sequence[int]) -> str:
-    """A note on classes without a training example; empty if every one has some."""
-    missing = [one for place, one in enumerate(classes) if not any(counts[place : place + 1])]
-    if not missing:
-        return ""
-    return (
-        f"{name}: no training example is of {len(missing):,} of the {len(classes):,} classes: "
-        f"{some(missing, _SHOWN)}"
-    )
+def missing_note(start: str, classes: Sequence[str], present: Container[int]) -> str:
+    """A note on classes without an example; empty if every one has some.
+
+    Args:
+        start: of the note, before how many there are.
+        classes: their names.
+        present: the numbers of those that have examples.
+    """
+    missing = [name for place, name in enumerate(classes) if place not in present]
+    listed = f"{len(missing):,} of the {len(classes):,} classes: {some(missing, _SHOWN)}"
+    return f"{start} {listed}" if missing else ""

@@ -10,7 +10,7 @@ from collegium.data.images.load import ImageOptions, silent
 from collegium.data.images.modes import PixelRule
 from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.base import AbstractReader
-from collegium.data.splits import Splits, check_fraction, hold_out
+from collegium.data.splits import Splits, check_fraction
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.from_json import ImageSize, as_size, check_size
 
@@ -74,10 +74,7 @@ def load_data(
         name, (only,) = splits.train.name, splits.train.classes
         note = f"{name} has one class, {only}: nothing can be learned"
         splits = splits.with_notes(note)
-    if splits.validation is not None:
-        return splits
-    train, held_out = hold_out(splits.train, validation, seed)
-    return replace(splits, train=train, validation=held_out)
+    return splits.with_held_out(validation, seed)
 
 
 def _load(text: str, image_options: ImageOptions) -> Splits:

@@ -52,6 +52,13 @@ class Splits:
         """The same with further notes; empty ones are left out."""
         return replace(self, notes=(*self.notes, *filter(None, notes)))
 
+    def with_held_out(self, fraction: float, seed: int) -> "Splits":
+        """The same with a validation split, held out of train unless there is one."""
+        if self.validation is not None:
+            return self
+        train, held_out = hold_out(self.train, fraction, seed)
+        return replace(self, train=train, validation=held_out)
+
     def __post_init__(self) -> None:
         for name in self.names():
             other = self.get(name)

@@ -33,9 +33,9 @@ class AbstractImageSource(ABC):
     def image(self, place: int) -> EncodedImage:
         """The image of that number."""
 
-    @abstractmethod
     def label(self, place: int) -> bytes:
         """Its name, which stays the same wherever the source is moved to; empty if it has none."""
+        return b""
 
     @cached_property
     def sizes(self) -> Int64[np.ndarray, " N"]:
@@ -150,10 +150,6 @@ class TableImages(AbstractImageSource):
         content = cell.get("bytes") or (Path(cell["path"]) if cell.get("path") else b"")
         where = f" ({content})" if isinstance(content, Path) else ""
         return EncodedImage(f"{self._name}[{place}]{where}", content)
-
-    def label(self, place: int) -> bytes:
-        """Nothing: a row has no name."""
-        return b""
 
     def _read_sizes(self) -> Int64[np.ndarray, " N"]:
         """If the table holds the bytes, its offsets give their number."""

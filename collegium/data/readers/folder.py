@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collegium.data.class_names import class_numbers, distinct, name_notes, numbers_of
+from collegium.data.class_names import class_numbers, distinct, missing_note, name_notes, numbers_of
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import Found, find_images, nothing_found, skipped_note
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
@@ -120,17 +120,6 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(path.name for path in entries if not path.name.startswith("."))
 
 
-def _missing_note(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> str:
-    there = set(numbers_of(list(found), classes))
-    missing = [name for place, name in enumerate(classes) if place not in there]
-    if not missing:
-        return ""
-    return (
-        f"{folder} has no images of {len(missing)} of the {len(classes)} classes: "
-        f"{some(missing, _NAMED)}"
-    )
-
-
 def _nested_note(name: str, found: Mapping[str, Found]) -> str:
     """A note on class folders that contain only folders, which may be the real classes."""
     several = {
@@ -179,7 +168,12 @@ class FolderReader(AbstractReader):
         classes = distinct(splits["train"].found)
         encoded = {split: found.encoded(classes) for split, found in splits.items()}
         loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
-        notes = [_missing_note(found.folder, found.found, classes) for found in splits.values()]
+        notes = [
+            missing_note(
+                f"{found.folder} has no images of", classes, numbers_of(found.found, classes)
+            )
+            for found in splits.values()
+        ]
         notes += [_nested_note(name, splits["train"].found)]
         notes += name_notes(name, splits["train"].found, classes)
         skipped = [

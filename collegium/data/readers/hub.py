@@ -12,9 +12,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import numpy as np
-
-from collegium.data.class_names import name_notes, without_examples
+from collegium.data.class_names import missing_note, name_notes
 from collegium.data.data_string import DataSpec
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
 from collegium.data.images.source import TableImages
@@ -103,12 +101,12 @@ def load_hub(
         label_N = in_classes(targets, own, classes, named, where)
         encoded[split] = EncodedSplit.all_of(images, label_N)
     splits = load_images(encoded, classes=classes, name=name, image_options=image_options)
-    counts = np.bincount(encoded["train"].label_N, minlength=len(classes)).tolist()
+    present = set(encoded["train"].label_N.tolist())
     return splits.with_notes(
         *(f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden),
         _unused_note(fetched, tables, name),
         *name_notes(name, train.classes, classes),
-        without_examples(name, classes, counts),
+        missing_note(f"{name}: no training example is of", classes, present),
     )
 
 
