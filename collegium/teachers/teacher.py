@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -109,16 +110,9 @@ class OptimizedTeacher:
 def _block(images_BDHW: Tensor, size: int, layout: torch.memory_format) -> tuple[Tensor, int]:
     """The first `size` images, padded with black images, and the number that are not padding."""
     count = min(size, len(images_BDHW))
+    padded_BDHW = F.pad(images_BDHW[:count], (0, 0, 0, 0, 0, 0, 0, size - count))
     # Always copy: where a dimension is 1, two layouts look the same but results may differ.
-    block_BDHW = torch.empty(
-        (size, *images_BDHW.shape[1:]),
-        dtype=images_BDHW.dtype,
-        device=images_BDHW.device,
-        memory_format=layout,
-    )
-    block_BDHW[:count] = images_BDHW[:count]
-    block_BDHW[count:] = 0
-    return block_BDHW, count
+    return padded_BDHW.clone(memory_format=layout), count
 
 
 class Teacher:
