@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import flow, flow_error
 from collegium.models.features.layer_names import flow_between
-from collegium.objectives.hints import share
+from collegium.objectives.hints import make_regressor, share
 from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.types import Dims, HintPair, Layers
 from collegium.weighting.base import generator_for
@@ -89,8 +88,4 @@ def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
 def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
     if own == target:
         return nn.Identity()
-    convolution = nn.Conv2d(own, target, kernel_size=1, bias=False)
-    bound = (3 / own) ** 0.5
-    with torch.no_grad():
-        convolution.weight.uniform_(-bound, bound, generator=generator_for(name, seed))
-    return convolution
+    return make_regressor(own, target, generator_for(name, seed), bias=False)
