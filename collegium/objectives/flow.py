@@ -43,18 +43,24 @@ class Flow(AbstractTerm):
             {teacher: (self._teacher_flow,) if less else tuple(self.theirs)},
             tuple(HintPair(own, teacher, path) for own, path in pairs),
         )
-        self.regressors = nn.ModuleList(
-            _to_channels(
-                dims.student_maps[own][0], shapes[path][0], f"{teacher}/{own}/flow", dims.seed
-            )
-            for own, path in pairs
-        )
+        self.regressors = nn.ModuleList(self._regressor(dims, *pair) for pair in pairs)
+
+    def _regressor(self, dims: Dims, own: str, theirs: str) -> nn.Module:
+        channels, target = dims.student_maps[own][0], dims.teacher_maps[self.teacher][theirs][0]
+        if channels == target:
+            return nn.Identity()
+        generator = generator_for(f"{self.teacher}/{own}/flow", dims.seed)
+        return make_regressor(channels, target, generator, bias=False)
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """One value per example."""
         first, second = self.regressors
         # 1x1 convolutions without bias commute with means and products over positions.
-        own_BDE = _carried(given.cached(self._student_flow), first, second)
+        own_BDE = given.cached(self._student_flow)
+        if isinstance(first, nn.Conv2d):
+            own_BDE = first.weight[:, :, 0, 0] @ own_BDE
+        if isinstance(second, nn.Conv2d):
+            own_BDE = own_BDE @ second.weight[:, :, 0, 0].mT
         target_BDE = self._target(given.teachers.maps[self.teacher])
         return self.scale * share(given, self.place) * flow_error(own_BDE, target_BDE)
 
@@ -74,18 +80,3 @@ class _StudentFlow:
 
     def __call__(self, given: TermInputs) -> Tensor:
         return flow(given.student.maps[self.first], given.student.maps[self.second])
-
-
-def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
-    """The flow between two layers after the regressor of each."""
-    if isinstance(first, nn.Conv2d):
-        flow_BDE = first.weight[:, :, 0, 0] @ flow_BDE
-    if isinstance(second, nn.Conv2d):
-        flow_BDE = flow_BDE @ second.weight[:, :, 0, 0].mT
-    return flow_BDE
-
-
-def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
-    if own == target:
-        return nn.Identity()
-    return make_regressor(own, target, generator_for(name, seed), bias=False)

@@ -55,8 +55,7 @@ class TermInputs:
         """
         if work not in self._done:
             self._done[work] = work(self)
-        done: R = self._done[work]
-        return done
+        return self._done[work]
 
     def target(self, temperature: float) -> Float[Tensor, "B C"]:
         """The integrated soft target: the weighted mean of the teachers' softened outputs.

@@ -12,7 +12,6 @@ from collegium.models.features.discover import survey
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.trace import readable
 from collegium.models.features.work import multiply_adds
-from collegium.models.key_matching import LoadingReport
 from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
@@ -48,7 +47,6 @@ class TeacherInfo:
         head: the linear classifier that it applies to the mean of its last map, converted to the
             student's classes; None if it has no such classifier.
         labels: maps its classes to the student's; None where they are the same.
-        loading: how its weights file matched the network; None where no file was loaded.
         licence: of its weights; "unknown" if no source states it.
         code: digests of the source code that defines it, except the code of libraries.
         doubts: reasons why it may not be the intended network.
@@ -69,7 +67,6 @@ class TeacherInfo:
     images_per_s: float
     head: Head | None
     labels: LabelMap | None = None
-    loading: LoadingReport | None = None
     licence: str = UNKNOWN
     code: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
@@ -148,7 +145,6 @@ class TeacherEnsemble:
             prepared.images_per_s,
             labels.head(head) if labels is not None and head is not None else head,
             labels,
-            origin.loading,
             read_licence(origin.licence).name,
             origin.code,
             origin.doubts,

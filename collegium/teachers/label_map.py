@@ -91,16 +91,16 @@ class LabelMap:
 
     def note(self) -> str:
         """A one-line summary of the classes that the teacher knows."""
-        taken = [group for group in self.groups if len(group) > 1]
-        together = [" and ".join(self.ours[place] for place in group) for group in taken]
-        parts = [
-            f"does not know {some_names(self.unknown)}" if self.unknown else "",
-            f"does not tell apart {some_names(together)}" if taken else "",
-            f"has classes that are not used: {some_names(self.unused)}" if self.unused else "",
-        ]
+        shared = [group for group in self.groups if len(group) > 1]
+        together = [" and ".join(self.ours[place] for place in group) for group in shared]
+        limits = {
+            "does not know": self.unknown,
+            "does not tell apart": together,
+            "has classes that are not used:": self.unused,
+        }
+        found = "; ".join(f"{what} {some_names(names)}" for what, names in limits.items() if names)
         known = len(self.ours) - len(self.unknown)
-        said = "; ".join(part for part in parts if part)
-        return f"knows {known} of {len(self.ours)} classes; {said or 'put in their order by name'}"
+        return f"knows {known} of {len(self.ours)} classes; {found or 'put in their order by name'}"
 
     def read(self, logits_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C"]:
         """Convert the teacher's logits to logits of the student's classes.

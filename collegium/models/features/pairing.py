@@ -8,8 +8,6 @@ from collegium.models.features.layer_names import find_layer, shape_of
 from collegium.types import Dims, HintPair, Layers, MapShape
 
 Assignment = Literal["one_per_group", "cyclic", "all_to_one", "skip_last"]
-LayerNames = tuple[str, ...]
-"""Names of layers, with or without the suffix for how they are read."""
 
 
 def pair_layers(
@@ -82,16 +80,13 @@ def _flat(maps: Mapping[str, MapShape]) -> bool:
     return len(maps) > 1 and len({shape[1:] for shape in maps.values()}) == 1
 
 
-def explicit_layers(
-    texts: Sequence[str], teachers: Sequence[str]
-) -> tuple[LayerNames, dict[str, LayerNames]]:
-    """The layers that explicit pairs name: of the student, and of each teacher by name.
+def explicit_layers(texts: Sequence[str], teachers: Sequence[str]) -> Layers:
+    """The layers that explicit pairs name.
 
     Raises:
         RequestError: a pair cannot be read, or names a teacher there is not.
     """
-    layers = Layers.of(parse_pairs(texts, teachers))
-    return layers.student, dict(layers.teachers)
+    return Layers.of(parse_pairs(texts, teachers))
 
 
 def parse_pairs(texts: Sequence[str], teachers: Sequence[str]) -> list[HintPair]:

@@ -220,28 +220,21 @@ class _Reader:
     def _of_tokens(self, call: Call) -> Grid | None:
         count, channels = call.sizes
         if self.current is None and not call.aside:  # patches cut without a convolution
-            self.current = self._cut(count)
+            grids = (self._grid(count - extra) for extra in range(min(EXTRA_TOKENS, count)))
+            self.current = next(filter(None, grids), None)
         if self.current is None or channels < self.channels:
             return None
         positions = math.prod(self.current)
         if 0 <= count - positions <= EXTRA_TOKENS:
-            self._see(call, positions)
+            if not call.aside:
+                self.channels = min(self.channels or channels, channels)
+                self.refuted |= {guess for guess in self.guessed if guess.sizes[0] < positions}
+                self.guessed -= self.refuted
             return self.current
         merged = self._grid(count) if count < positions else None
         if merged and not call.aside:
             self.guessed.add(call)
         return merged
-
-    def _see(self, call: Call, positions: int) -> None:
-        if call.aside:
-            return
-        self.channels = min(self.channels or call.sizes[1], call.sizes[1])
-        self.refuted |= {guess for guess in self.guessed if guess.sizes[0] < positions}
-        self.guessed -= self.refuted
-
-    def _cut(self, count: int) -> Grid | None:
-        found = (self._grid(count - extra) for extra in range(min(EXTRA_TOKENS, count)))
-        return next((grid for grid in found if grid), None)
 
     def _grid(self, count: int) -> Grid | None:
         """The grid of so many positions that has the image's proportions, if there is one."""
