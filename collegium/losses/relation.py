@@ -82,7 +82,8 @@ def similarity_to_each(
 
 
 def _similarities(points_BP: Tensor) -> Tensor:
-    return F.normalize(_Products.apply(points_BP), dim=1)
+    products_BB = _Products.apply(points_BP)
+    return F.normalize(products_BB, dim=1)
 
 
 class _Products(torch.autograd.Function):
