@@ -95,7 +95,13 @@ class AttentionComparison(AbstractComparison):
     pointwise = True
 
     def __init__(self, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
-        _check_positions(pairs, dims)
+        for name, layers in pairs.items():
+            if all(_sizes(dims, own, name, theirs)[1] == (1, 1) for own, theirs in layers):
+                raise RequestError(
+                    "at compares where maps are strong, and those of the student and of teacher "
+                    f"{name} have one position in common: use rkd, sp or fitnets, or other "
+                    "hint_pairs"
+                )
         super().__init__(pairs, dims)
 
     def _read(self, map_BDHW: Tensor) -> Tensor:
@@ -152,16 +158,6 @@ class Compared(AbstractTerm):
         """The sum over layers for each example."""
         error_B = given.cached(self.comparison)[self.teacher]
         return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
-
-
-def _check_positions(pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
-    """Refuse attention that would be 0 for every student."""
-    for name, layers in pairs.items():
-        if all(_sizes(dims, own, name, theirs)[1] == (1, 1) for own, theirs in layers):
-            raise RequestError(
-                f"at compares where maps are strong, and those of the student and of teacher {name}"
-                " have one position in common: use rkd, sp or fitnets, or other hint_pairs"
-            )
 
 
 def _sizes(dims: Dims, own: str, name: str, theirs: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -50,6 +50,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Step = Callable[[OptimizedTeacher], int]
 """A change of a network in place; returns how many modules it changed."""
+Outputs = Mapping[str, Tensor]
+"""Logits, and features by layer."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,7 @@ def prepare(
 
 
 def _try(
-    done: OptimizedTeacher,
-    name: str,
-    change: Step,
-    images_BDHW: Tensor,
-    before: Mapping[str, Tensor],
+    done: OptimizedTeacher, name: str, change: Step, images_BDHW: Tensor, before: Outputs
 ) -> str:
     """Apply a change; the reason why it must be undone, or nothing."""
     try:
@@ -146,9 +144,7 @@ def _excess(before_BC: Tensor, after_BC: Tensor, bound: float, what: str = LOGIT
     return f"{what} moved by {distance:.2g} deviations, bound {bound:g}"
 
 
-def _outputs(
-    done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]
-) -> dict[str, Tensor]:
+def _outputs(done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]) -> Outputs:
     """The logits, and of a few images the features that are read, by layer."""
     logits_BC = done.ask(images_BDHW)
     if not tapped:

@@ -131,13 +131,9 @@ class Teacher:
         self, prepared: OptimizedTeacher, paths: Sequence[str] = (), labels: LabelMap | None = None
     ) -> None:
         self._prepared, self._paths, self.labels = prepared, tuple(paths), labels
+        self.network = prepared.network
         whose = f"the teacher {prepared.network.spec}".rstrip()
         self._hooks = FeatureHooks(prepared.network.body, paths, whose)
-
-    @property
-    def network(self) -> Network:
-        """The frozen network."""
-        return self._prepared.network
 
     def answer(self, images_BDHW: Float[Tensor, "B D H W"]) -> Answer:
         """Compute logits and features of views, given as pixels in 0..1."""

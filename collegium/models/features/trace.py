@@ -190,25 +190,20 @@ class _Reader:
         if len(sizes) == 1:
             return [LayerSpec(path)]
         if len(sizes) == 2:
-            grid = self._of_tokens(call)
-            return [LayerSpec(path, grid=grid)] if grid else []
+            tokens = self._of_tokens(call)
+            return [LayerSpec(path, grid=tokens)] if tokens else []
         if len(sizes) != 3:
             return []
         if isinstance(call.module, _CONVOLUTIONAL):
-            self._reach(call)
+            grid = sizes[1], sizes[2]
+            if not call.aside and grid != (1, 1):
+                self.known.add(grid)
+                self.current = min(self.current or grid, grid, key=math.prod)
             return [LayerSpec(path)]
         if type(call.module) in _OVER_LAST:  # subclasses may turn axes inside
             return [LayerSpec(path, channels_last=True)]
         first, last = self._fits(sizes[1:]), self._fits(sizes[:2])
         return [LayerSpec(path)] * first + [LayerSpec(path, channels_last=True)] * last
-
-    def _reach(self, call: Call) -> None:
-        grid = call.sizes[1], call.sizes[2]
-        if call.aside or grid == (1, 1):
-            return
-        self.known.add(grid)
-        if self.current is None or math.prod(grid) < math.prod(self.current):
-            self.current = grid
 
     def _fits(self, grid: Sequence[int]) -> bool:
         """Whether a convolution gave this grid, or it has the image's proportions when rounded."""
