@@ -119,15 +119,11 @@ class LabelMap:
 
     def pack(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
         """Reduce the result of `read` to one column per group; `spread` restores the rest."""
-        if self.whole:
-            return logits_BC
         firsts_G = _places(tuple(group[0] for group in self.groups), logits_BC.device)
         return logits_BC.index_select(1, firsts_G)
 
     def spread(self, packed_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B C"]:
         """The bit-exact inverse of `pack`."""
-        if self.whole:
-            return packed_BG
         numbers_C = _places(self.numbers, packed_BG.device)
         logits_BC = packed_BG.index_select(1, numbers_C.clamp_min(0))
         return torch.where(numbers_C >= 0, logits_BC, UNKNOWN)
@@ -305,7 +301,7 @@ def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
     near = [(name, difflib.get_close_matches(name, theirs, n=1, cutoff=0.6)) for name in ours]
     pairs = [f"{found[0]!r} for {name!r}" for name, found in near if found][:3]
     hint = f"nearest: {', '.join(pairs)}; " if pairs else ""
-    if wordnet.are_identifiers(ours) and wordnet.synsets() is None:
+    if wordnet.are_identifiers(ours) and not wordnet.synsets():
         hint += f"{wordnet.MISSING}, or "
     return (
         f"its {len(theirs)} classes ({some_names(theirs, 3)}) and the data's {len(ours)} "

@@ -44,7 +44,7 @@ def as_identifiers(
         table is installed.
     """
     table = synsets()
-    if len(names) != IMAGENET or table is None:
+    if len(names) != IMAGENET or not table:
         return None
     # Without the number that makes duplicate names unique.
     plain = (re.sub(r" \(\d+\)$", "", name) for name in names)
@@ -60,12 +60,10 @@ def as_words(names: Sequence[str]) -> tuple[str, ...]:
 
 
 @functools.cache
-def synsets() -> tuple[tuple[str, str], ...] | None:
-    """Identifier and words of each of ImageNet's 1,000 classes, in order; None without timm."""
+def synsets() -> tuple[tuple[str, str], ...]:
+    """Identifier and words of each of ImageNet's 1,000 classes, in order; empty without timm."""
     words, order = _lemmas(), _read_table("imagenet_synsets.txt").split()
-    if not words or not order:
-        return None
-    return tuple((identifier, words.get(identifier, identifier)) for identifier in order)
+    return tuple((identifier, words.get(identifier, identifier)) for identifier in order if words)
 
 
 @functools.cache
