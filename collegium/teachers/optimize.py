@@ -12,7 +12,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -269,14 +269,11 @@ def _pairs(
         elif type(module) in _NORMS and module.running_mean is not None and _is_plain(module):
             taken.append((inputs[0], module))
 
-    handles = [module.register_forward_hook(watch) for _, module in readable(network.body)]
-    try:
-        # With gradients: the autograd graph records every use of a tensor.
-        with torch.enable_grad():
-            logits_BC = network(images_BDHW.clone().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
+    # With gradients: the autograd graph records every use of a tensor.
+    with ExitStack() as hooks, torch.enable_grad():
+        for _, module in readable(network.body):
+            hooks.enter_context(module.register_forward_hook(watch))
+        logits_BC = network(images_BDHW.clone().requires_grad_())
     uses = _uses(logits_BC.grad_fn)
     calls = Counter(module for _, module in (*made, *taken))
     return [

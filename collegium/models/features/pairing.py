@@ -126,12 +126,10 @@ def pair_table(pairs: Sequence[HintPair], dims: Dims) -> str:
     """Who hints where, for people: a line for each pair, with the shapes of both maps."""
     rows = [("hints of", "its layer", "shape", "student's layer", "shape")]
     for pair in pairs:
-        theirs = shape_of(dims.teacher_maps[pair.teacher], pair.teacher_layer)
-        own = dims.student_maps[pair.student_layer]
-        shapes = ("x".join(map(str, shape or ())) for shape in (theirs, own))
-        rows.append(
-            (pair.teacher, pair.teacher_layer, next(shapes), pair.student_layer, next(shapes))
-        )
+        their_shape = shape_of(dims.teacher_maps[pair.teacher], pair.teacher_layer)
+        shapes = their_shape or (), dims.student_maps[pair.student_layer]
+        theirs, own = ("x".join(map(str, shape)) for shape in shapes)
+        rows.append((pair.teacher, pair.teacher_layer, theirs, pair.student_layer, own))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
