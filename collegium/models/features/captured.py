@@ -28,7 +28,7 @@ class _Value(NamedTuple):
     Attributes:
         feature: what is read: a map, a summary, or what the module returned or a copy of it; empty
             where it cannot be read.
-        layer_spec: how the feature is still to be read; None where it is read.
+        layer_spec: how the feature is still to be read; by default as the map it is.
         returned: the very tensor the module returned; None where nothing is to be checked.
         version: its count of writes when it was returned.
         copied: whether the feature is a copy.
@@ -37,7 +37,7 @@ class _Value(NamedTuple):
     """
 
     feature: Tensor = torch.empty(0)
-    layer_spec: LayerSpec | None = None
+    layer_spec: LayerSpec = LayerSpec("")
     returned: Tensor | None = None
     version: int = 0
     copied: bool = True
@@ -83,17 +83,16 @@ class Kept:
     def _value(self, layer: str, layer_spec: LayerSpec, training: bool, returned: Tensor) -> _Value:
         safe = self._written.get((layer, training)) is False
         feature = returned if safe else _copy(returned)
-        rest: LayerSpec | None = layer_spec
         if torch.is_grad_enabled():
             # A summary is made when it is taken: what it saves for its backward could be written
             # over, or be missing where a checkpoint computes it again.
             feature = layer_spec.full_map(feature)
-            rest = LayerSpec("", summary=layer_spec.summary) if layer_spec.summary else None
+            layer_spec = LayerSpec("", summary=layer_spec.summary)
         # Else a view would have no gradient: the very tensor that a checkpoint with reentry
         # returns gets one after the hook.
         if torch.compiler.is_compiling() or returned.is_inference():  # torch counts no writes here
-            return _Value(feature, rest)
-        return _Value(feature, rest, returned, returned._version, not safe, training)
+            return _Value(feature, layer_spec)
+        return _Value(feature, layer_spec, returned, returned._version, not safe, training)
 
     def maps(self, layers: Iterable[str], examples: int | None = None) -> dict[str, Tensor]:
         """These layers of the last forward of so many examples, by name.
@@ -107,9 +106,7 @@ class Kept:
             value = self._values.get(layer, _NOT_CALLED)
             if wrong := value.wrong or self._wrong(layer, value, examples):
                 raise RequestError(f"layer {layer!r} of {self._whose} {wrong}")
-            found[layer] = (
-                value.layer_spec.map(value.feature) if value.layer_spec else value.feature
-            )
+            found[layer] = value.layer_spec.map(value.feature)
         return found
 
     def _wrong(self, layer: str, value: _Value, examples: int | None) -> str:
