@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from collegium.config.found import FORMAT, FOUND, READABLE, check_found
 from collegium.config.option import Field, fields_of
 from collegium.config.options import (
+    LARGEST,
     DataConfig,
     Machine,
     Optimisation,
@@ -15,6 +16,7 @@ from collegium.config.options import (
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
+    check_range,
 )
 from collegium.errors import FolderError, RequestError, UnknownNameError
 from collegium.methods import find_method
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collegium.records.run_folder import Record
 
 Json = dict[str, Any]
-LARGEST = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.source)
         self._check_label_loss()
-        for name in ("seed", "view_seed"):
-            if not -LARGEST <= getattr(self, name) < LARGEST:
-                raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
+        check_range(self, -LARGEST - 1, LARGEST, "seed", "view_seed")
         check_size(self.image_size)
 
     def _check_label_loss(self) -> None:

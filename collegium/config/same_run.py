@@ -113,11 +113,15 @@ def refuse_edited(where: str, content: Json) -> None:
     Raises:
         FolderError: its content does not give its `id`.
     """
-    if ID in content and content[ID] != run_id(content):
+    if _is_edited(content):
         raise FolderError(
             f"{where}: run.json was changed by hand: what it says decides another run than the one "
             "that was started; put it back, or start a new run"
         )
+
+
+def _is_edited(content: Json) -> bool:
+    return ID in content and content[ID] != run_id(content)
 
 
 def doubts(folder: Path, content: Json) -> list[str]:
@@ -128,29 +132,26 @@ def doubts(folder: Path, content: Json) -> list[str]:
         content: run.json.
     """
     found = [f"{folder / name} is not what this run wrote" for name in strayed(folder)]
-    edited = ID in content and content[ID] != run_id(content)
-    if edited:
+    if _is_edited(content):
         found.append(f"{folder / 'run.json'} was changed by hand since the run was started")
-    owner = owner_of(folder)
-    if not edited and owner is not None and owner != content.get(ID, owner):
+    elif (owner := owner_of(folder)) and owner != content.get(ID, owner):
         found.append(f"{folder / 'run.json'} is of another run than the files beside it")
     return found
 
 
 def other_code(was: Json, now: Json) -> list[str]:
     """The networks whose source code has changed, in words: "the student (net.py)"."""
-    before, after = _part(was, CODE), _part(now, CODE)
+    before, after = was.get(CODE, {}), now.get(CODE, {})
     found = [("the student", before.get("student", {}), after.get("student", {}))]
     then, today = before.get("teachers", {}), after.get("teachers", {})
-    names = sorted({*then, *today})
-    found += [(f"teacher {name}", then.get(name, {}), today.get(name, {})) for name in names]
+    found += [(f"teacher {name}", then[name], today.get(name, {})) for name in sorted(then)]
     differ = [(who, differing(old, new)) for who, old, new in found if old and new]
     return [f"{who} ({in_words(files)})" for who, files in differ if files]
 
 
 def unknown_code(was: Json, now: Json) -> bool:
     """Whether an older version, which did not record source code, wrote run.json."""
-    return bool(_part(now, CODE)) and CODE not in was
+    return bool(now.get(CODE)) and CODE not in was
 
 
 def refuse_other_code(where: str, was: Json, now: Json) -> None:
@@ -174,24 +175,12 @@ def _refuse_other_data(where: str, was: Json, now: Json) -> None:
             f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
         )
     for name, value in now["identity"].items():
-        found = _part(was, "identity").get(name, value)
+        found = was.get("identity", {}).get(name, value)
         if found != value:
             raise FolderError(
                 f"{where} was started with another {name}: {str(found)[:12]} then, "
                 f"{str(value)[:12]} now"
             )
-
-
-def _part(content: Json, name: str) -> Json:
-    """An object in run.json; an empty one where it has none.
-
-    Raises:
-        FolderError: it is something else.
-    """
-    part = content.get(name, {})
-    if not isinstance(part, dict):
-        raise FolderError(f"run.json is damaged: {name} is no object")
-    return part
 
 
 def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:
@@ -216,7 +205,7 @@ def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) 
 
 def new_versions(was: Json, now: Json) -> list[str]:
     """Programs that were updated since the run was started, which may round otherwise."""
-    before = _part(was, "environment")
+    before = was.get("environment", {})
     return [
         f"{name} {before[name]} then, {now['environment'][name]} now"
         for name in ("collegium", "torch", "python", "machine")
