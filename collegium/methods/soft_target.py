@@ -10,7 +10,7 @@ target (docs/results.md, "The label's weight"). Nothing here imports torch.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE, AbstractMethod, require
@@ -19,11 +19,13 @@ from collegium.methods.choices import LOSSES, WEIGHTINGS, LossName, Mix, Weighti
 if TYPE_CHECKING:
     from collegium.objectives import SoftLoss, SoftTarget
     from collegium.objectives.objective import AbstractTerm, Objective
-    from collegium.types import Dims
+    from collegium.types import Dims, HintPair
     from collegium.weighting import AbstractWeighting
 
 STANDARDISED = {"temperature": 2.0, "alpha": 9.0, "label_weight": 0.1, "standardise": True}
 """The preset of methods whose logits are standardised (Sun et al. 2024)."""
+Comparisons = Mapping[str, tuple[Any, float]]
+"""A subclass of `AbstractComparison` (`collegium.objectives`) and its weight, by name."""
 S = TypeVar("S", bound="AbstractSoftTarget")
 
 
@@ -193,10 +195,6 @@ class AbstractFeature(AbstractSoftTarget):
         super().__post_init__()
         require(self.hint_weight >= 0, f"hint_weight must be >= 0, got {self.hint_weight}")
 
-    def requested_pairs(self) -> tuple[str, ...]:
-        """Those of `hint_pairs`."""
-        return self.hint_pairs
-
     def extra_terms(
         self, dims: "Dims", weighting: "AbstractWeighting"
     ) -> "dict[str, AbstractTerm]":
@@ -204,7 +202,19 @@ class AbstractFeature(AbstractSoftTarget):
         return super().extra_terms(dims, weighting) | self.hint_terms(dims)
 
     def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """The terms on hidden layers."""
+        """The terms on hidden layers: NAME.TEACHER for each of `comparisons` and each teacher."""
+        from collegium.objectives import Compared
+
+        pairs, compared = self.pairs(dims), self.comparisons()
+        made = {name: (kind(pairs, dims), weight) for name, (kind, weight) in compared.items()}
+        return {
+            f"{name}.{teacher}": Compared(comparison, teacher, weight)
+            for teacher in pairs
+            for name, (comparison, weight) in made.items()
+        }
+
+    def comparisons(self) -> Comparisons:
+        """The comparisons of layers of which the method consists, by the names of their terms."""
         return {}
 
     def pairs(self, dims: "Dims") -> dict[str, list[tuple[str, str]]]:
@@ -227,6 +237,21 @@ class AbstractFeature(AbstractSoftTarget):
             name: [(path, nearest_layer(dims, path, name)) for path in chosen[self.student_layers]]
             for name in dims.teachers
         }
+
+
+def make_hints(
+    pairs: "Sequence[HintPair]", dims: "Dims", **options: Any
+) -> "dict[str, AbstractTerm]":
+    """A term `hint.TEACHER` for each pair; with the student's layer if a teacher has several."""
+    from collegium.objectives import Hint
+
+    names = [pair.teacher for pair in pairs]
+    return {
+        f"hint.{pair.teacher}" + f".{pair.student_layer}" * (names.count(pair.teacher) > 1): (
+            Hint(pair, dims, **options)
+        )
+        for pair in pairs
+    }
 
 
 def check_maps(slug: str, dims: "Dims") -> None:
