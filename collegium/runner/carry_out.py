@@ -19,7 +19,7 @@ from collegium.models.network import Network, parameter_count
 from collegium.models.state import snapshot
 from collegium.models.weights import network_bytes
 from collegium.records import run_folder
-from collegium.records.results import MetricsLine, Summary
+from collegium.records.results import Summary
 from collegium.records.run_folder import RUN, Record
 from collegium.records.tensorboard import written_to
 from collegium.report.page import write_page
@@ -29,7 +29,7 @@ from collegium.runner.resume_check import Allowed, check_same, describe_run, in_
 from collegium.runner.setup import PreparedRun
 from collegium.store import StoredTeachers
 from collegium.training.checkpoint_policy import CheckpointScheduler
-from collegium.training.epoch_log import EpochLogger
+from collegium.training.epoch_log import EpochLogger, measured_line
 from collegium.training.trainer import Trainer
 from collegium.utils.files import write_whole
 from collegium.utils.lock import only_writer
@@ -136,12 +136,14 @@ def close(prepared: PreparedRun, trainer: Trainer) -> None:
     weights = _gather(trainer)
     if not prepared.runtime.first:
         return
-    splits, record = prepared.splits, trainer.record
+    run, splits, record = prepared.run, prepared.splits, trainer.record
     outputs = final_evaluation.evaluate_outputs(
         trainer.module, prepared.teachers, splits.evaluation, trainer.fabric
     )
     if splits.names()[-1] == "test":
-        record.append_metrics(_test_line(trainer, outputs))
+        epochs = run.optimisation.epochs
+        steps = epochs * len(trainer.loader)
+        record.append_metrics(measured_line(outputs.student, "test", epochs - 1, steps))
     summary = _summary(prepared, trainer, outputs, weights)
     if weights is not None:
         record.write_arrays(run_folder.WEIGHTS, _weight_arrays(prepared, weights))
@@ -230,18 +232,6 @@ def _store_hits(prepared: PreparedRun) -> float:
     stats = source.stats
     prepared.store.log_usage(stats.asked, stats.computed, stats.seconds)
     return stats.hits
-
-
-def _test_line(trainer: Trainer, outputs: EvaluationOutputs) -> MetricsLine:
-    """The test split's line of metrics.jsonl."""
-    epochs, student = trainer.options.epochs, outputs.student
-    return MetricsLine(
-        epoch=epochs - 1,
-        step=epochs * len(trainer.loader),
-        split="test",
-        accuracy=student.accuracy,
-        loss=student.loss,
-    )
 
 
 def _save_student(student: Network, dataset: str, summary: Summary, record: Record) -> None:

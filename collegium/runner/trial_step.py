@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -81,11 +82,7 @@ def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
     >>> part_sizes([8, 5], 2)
     [4, 4, 3, 2]
     """
-    found = []
-    for size in batches:
-        most = -(-size // parts)
-        found += [min(most, size - at) for at in range(0, size, most)]
-    return found
+    return [len(part) for size in batches for part in torch.empty(size).split(-(-size // parts))]
 
 
 def parts_warning(
@@ -109,20 +106,16 @@ def parts_warning(
     )
 
 
+@dataclass
 class _Trial:
     """Trial steps on copies of a student; see `try_step`."""
 
-    def __init__(
-        self,
-        student: Network,
-        image_shape: MapShape,
-        sizes: Sequence[int],
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
-        self.student, self.shape, self.sizes = student, image_shape, sizes
-        self.precision = precision
-        self.notes: list[str] = []
-        self.reason = ""  # the first line of the exception, without context
+    student: Network
+    shape: MapShape
+    sizes: Sequence[int]
+    precision: Callable[[], AbstractContextManager[object]]
+    notes: list[str] = field(default_factory=list)
+    reason: str = ""  # the first line of the exception, without context
 
     def attempt(self, channels_last: bool) -> str:
         """The error of evaluation or of a training step, in one line; empty if there is none."""

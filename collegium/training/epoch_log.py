@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from lightning_fabric import Fabric
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from collegium.build import Runtime
 from collegium.data import ImageData
-from collegium.evaluation.predict import predict
+from collegium.evaluation.predict import Predictions, predict
 from collegium.models.state import snapshot
 from collegium.records.results import MetricsLine
 from collegium.records.run_folder import METRICS, WATCHED, Record
@@ -27,10 +27,18 @@ def over_processes(fabric: Fabric, value: Tensor) -> float:
     return value.item()
 
 
+def measured_line(found: Predictions, split: str, epoch: int, step: int) -> MetricsLine:
+    """The line of metrics.jsonl for the student's predictions on a split."""
+    return MetricsLine(
+        epoch=epoch, step=step, split=split, accuracy=found.accuracy, loss=found.loss
+    )
+
+
+@dataclass
 class EpochLogger:
     """Writes the metrics lines of an epoch.
 
-    Args:
+    Attributes:
         runtime: the processes, of which the first writes, and the display.
         module: student and objective.
         record: the run folder that receives the lines.
@@ -39,19 +47,13 @@ class EpochLogger:
             epoch.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        module: DistillModule,
-        record: Record,
-        validation: ImageData | None,
-        watched: ImageData | None = None,
-    ) -> None:
-        self.fabric, self.display = runtime.fabric, runtime.display
-        self.module, self.record = module, record
-        self.validation, self.watched = validation, watched
-        self._warned = False
-        self._idle: set[str] = set()
+    runtime: Runtime
+    module: DistillModule
+    record: Record
+    validation: ImageData | None
+    watched: ImageData | None = None
+    _warned: bool = False
+    _idle: set[str] = field(default_factory=set)
 
     def close(self, state: State, learning_rate: float, distill_batch: DistillBatch | None) -> None:
         """Write the metrics of an epoch after its last step.
@@ -66,15 +68,17 @@ class EpochLogger:
         for name in sorted({*self.module.idle} - self._idle if shares else ()):
             self._idle.add(name)
             what = f"term {name} is not 0 but its gradient is 0, so it has no effect"
-            self.display.warn(f"epoch {line.epoch}: {what}")
-        if self.fabric.is_global_zero:
+            self.runtime.display.warn(f"epoch {line.epoch}: {what}")
+        if self.runtime.fabric.is_global_zero:
             self._write(line, state, self._weights_may_collapse(distill_batch))
 
     def _line(
         self, state: State, learning_rate: float, gradient_share: Mapping[str, float]
     ) -> MetricsLine:
         progress, meter = state.progress, state.meter
-        sums = {name: over_processes(self.fabric, value) for name, value in meter.sums().items()}
+        sums = {
+            name: over_processes(self.runtime.fabric, value) for name, value in meter.sums().items()
+        }
         step = (progress.epoch + 1) * progress.steps
         return replace(
             epoch_line(sums, meter.teachers, epoch=progress.epoch, step=step),
@@ -89,7 +93,7 @@ class EpochLogger:
     def _write(self, line: MetricsLine, state: State, may_collapse: bool) -> None:
         warning = collapse(line) if may_collapse else None
         if warning and not self._warned:
-            self.display.warn(f"epoch {line.epoch}: {warning}")
+            self.runtime.display.warn(f"epoch {line.epoch}: {warning}")
             self._warned = True
         self._append(replace(line, warning=warning), state)
         found = None
@@ -98,7 +102,7 @@ class EpochLogger:
             self._append(found, state)
         if self.watched is not None:
             self._append(self._measure(self.watched, WATCHED, line.epoch, line.step), state)
-        self.display.epoch(line, found)
+        self.runtime.display.epoch(line, found)
 
     def _validate(self, data: ImageData, state: State, step: int) -> MetricsLine:
         """Evaluate the student, and keep its weights if it is the best so far."""
@@ -111,16 +115,11 @@ class EpochLogger:
 
     def _measure(self, data: ImageData, split: str, epoch: int, step: int) -> MetricsLine:
         """Evaluate the student on a split, without changing any state."""
-        started, device = time.perf_counter(), self.fabric.device
-        found = predict(self.module.student, data, device=device, precision=self.fabric.autocast)
-        return MetricsLine(
-            epoch=epoch,
-            step=step,
-            split=split,
-            accuracy=found.accuracy,
-            loss=found.loss,
-            seconds=time.perf_counter() - started,
-        )
+        started, fabric = time.perf_counter(), self.runtime.fabric
+        student = self.module.student
+        found = predict(student, data, device=fabric.device, precision=fabric.autocast)
+        line = measured_line(found, split, epoch, step)
+        return replace(line, seconds=time.perf_counter() - started)
 
     def _append(self, line: MetricsLine, state: State) -> None:
         self.record.append_metrics(line)
@@ -135,7 +134,7 @@ class EpochLogger:
         self.record.keep_metrics(state.progress.epoch)
         if json.dumps(self.record.metrics()) == json.dumps(state.metrics):
             return
-        self.display.warn(
+        self.runtime.display.warn(
             f"{self.record.path(METRICS)} is not what was written: lines of finished epochs are "
             "lost or changed; they are put back as the checkpoint has them"
         )
