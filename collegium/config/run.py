@@ -23,7 +23,6 @@ from collegium.methods import find_method
 from collegium.methods.base import AbstractMethod
 from collegium.methods.vanilla import Vanilla
 from collegium.utils.from_json import (
-    BALANCED,
     as_class_weights,
     as_number,
     check_size,
@@ -64,10 +63,7 @@ class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
         check_size(self.image_size)
 
     def _check_label_loss(self) -> None:
-        if self.class_weights not in (None, BALANCED):
-            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
-                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
-            object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
+        object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
         object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
         if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
             raise RequestError(

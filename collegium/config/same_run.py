@@ -149,11 +149,6 @@ def other_code(was: Json, now: Json) -> list[str]:
     return [f"{who} ({in_words(files)})" for who, files in differ if files]
 
 
-def unknown_code(was: Json, now: Json) -> bool:
-    """Whether an older version, which did not record source code, wrote run.json."""
-    return bool(now.get(CODE)) and CODE not in was
-
-
 def refuse_other_code(where: str, was: Json, now: Json) -> None:
     """Refuse to resume a run with other source code than it was started with.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,19 +61,21 @@ def read_rows(
             f"--methods has {', '.join(twice)} twice" if twice else "--methods names no method"
         )
     names = list(dict.fromkeys([BASELINE, *names]))
-    rows = [read_row(name, temperature, alpha, label_weight) for name in names]
+    strength = {"temperature": temperature, "alpha": alpha, "label_weight": label_weight}
+    rows = [read_row(name, strength) for name in names]
     if published:
         rows += [own for own in map(_as_published, rows) if own is not None]
     return rows
 
 
-def read_row(
-    name: str,
-    temperature: float,
-    alpha: float,
-    label_weight: float | None = AbstractSoftTarget.label_weight,
-) -> MethodSpec:
-    """One row; see `read_rows`."""
+def read_row(name: str, strength: Mapping[str, float | None]) -> MethodSpec:
+    """One row; see `read_rows`.
+
+    Args:
+        name: SLUG[:option=value...].
+        strength: `temperature`, `alpha` and `label_weight` of soft targets, unless the row names
+            them.
+    """
     slug, *words = name.split(":")
     kind = find_method(slug)
     given = dict(_pair(word, name) for word in words)
@@ -86,10 +88,8 @@ def read_row(
             raise UnknownNameError(f"option of {slug}", key, sorted(fields | {"preset"}))
         changes[key] = _value(value, kinds[key], f"{name}: {key}")
     if isinstance(method, AbstractSoftTarget):
-        shared: dict[str, Any] = {"temperature": temperature, "label_weight": label_weight}
-        if not isinstance(method, AbstractFeature) or method.alpha:
-            shared["alpha"] = alpha
-        changes = {**shared, **changes}
+        own = {"alpha": 0.0} if isinstance(method, AbstractFeature) and not method.alpha else {}
+        changes = {**strength, **own, **changes}
     return MethodSpec(name, dataclasses.replace(method, **changes))
 
 

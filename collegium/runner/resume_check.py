@@ -18,14 +18,13 @@ from collegium.config.same_run import (
     refuse_other_run,
     refuse_other_teachers,
     run_id,
-    unknown_code,
 )
 from collegium.errors import RequestError
 from collegium.records import run_folder
 from collegium.records.run_folder import CHECKPOINT, RUN, STUDENT, SUMMARY, Json, Record
 from collegium.runner.final_evaluation import teacher_rows
-from collegium.runner.setup import PreparedRun
 from collegium.training.checkpoint import Progress, newest
+from collegium.training.prepared import PreparedRun
 from collegium.utils.files import MANIFEST
 from collegium.utils.threads import TORCHS_NUMBER
 from collegium.utils.version import VERSION
@@ -62,8 +61,8 @@ def recorded_threads(record: Record) -> int | None:
 
 def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
     """The content of run.json and teachers.json for the run as it is now."""
-    splits, teachers = prepared.splits, prepared.teachers
-    pixels, code = splits.rule.to_json(), _code(prepared)
+    splits, code = prepared.splits, _code(prepared)
+    pixels = splits.rule.to_json()
     parts = {"validation": splits.validation, "test": splits.test}
     found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
     content = {
@@ -84,8 +83,7 @@ def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
         },
     }
     content[ID] = run_id(content)
-    pairs = prepared.module.objective.layers.pairs
-    return content, teacher_rows(teachers.ensemble.infos, teachers.measured, pairs)
+    return content, teacher_rows(prepared)
 
 
 def _code(prepared: PreparedRun) -> Json:
@@ -120,14 +118,12 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
 
 
 def _warnings(folder: str, was: Json, now: Json) -> list[str]:
-    warnings = []
-    if unknown_code(was, now):
+    warnings = [f"{one}: what follows may be rounded otherwise" for one in new_versions(was, now)]
+    if CODE in now and CODE not in was:
         warnings.append(
             f"{folder} was started by an older version, which did not record the source code "
             "of networks: this version cannot check that it is unchanged"
         )
-    updated = new_versions(was, now)
-    warnings += [f"{version}: what follows may be rounded otherwise" for version in updated]
     if was.get(THREADS, now[THREADS]) != now[THREADS]:
         warnings.append(
             f"{folder} was started with {was[THREADS]} CPU threads and continues with "

@@ -61,8 +61,13 @@ class CheckpointScheduler:
     def _save_if(self, due: bool, state: State) -> None:
         """Write a checkpoint if one is due or the user wants to stop."""
         stop, due = self._agreed(self.interrupt.wanted, due)
-        if not (stop or due):
-            return
+        if stop or due:
+            self.save(state)
+        if stop:
+            raise KeyboardInterrupt
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint now; every process must call this."""
         started = time.monotonic()
         checkpoint.save(self.record.path(CHECKPOINT), state, self.fabric)
         if not self.written and self.fabric.is_global_zero:
@@ -70,8 +75,6 @@ class CheckpointScheduler:
         self._last = time.monotonic()
         self._cost = self._last - started
         self.written += 1
-        if stop:
-            raise KeyboardInterrupt
 
     def _is_due(self, state: State) -> bool:
         if self.every.steps is not None:

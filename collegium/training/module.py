@@ -248,17 +248,18 @@ def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
 
 
 def groups_of(
-    module: nn.Module, weighting: AbstractWeighting | None, weight_decay: float
+    module: nn.Module, weighting: AbstractWeighting | None, lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """The parameters of a module as parameter groups for an optimiser.
 
     Args:
         module: the module that holds student and objective.
         weighting: the objective's weighting; its parameters form a group without weight decay.
+        lr: learning rate of the student; that of the weighting is a multiple of it.
         weight_decay: weight decay of all other parameters.
 
     Returns:
-        The groups; the key `rate` of each is its lr multiplier.
+        The groups; the key `rate` of each is the multiple.
     """
     apart = list(weighting.parameters()) if weighting else []
     own = {id(parameter) for parameter in apart}
@@ -266,16 +267,15 @@ def groups_of(
     groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": weight_decay, "rate": 1.0}]
     if weighting and apart:
         groups.append({"params": apart, "weight_decay": 0.0, "rate": weighting.rate})
-    return groups
+    return [group | {"lr": lr * group["rate"]} for group in groups]
 
 
 def make_optimizer(
     module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser of a run; `fused` takes effect only on devices with a fused kernel."""
-    groups = groups_of(module, module.objective.weighting, options.weight_decay)
-    for group in groups:
-        group["lr"] = options.peak_lr * group["rate"]
+    weighting = module.objective.weighting
+    groups = groups_of(module, weighting, options.peak_lr, options.weight_decay)
     kinds = {parameter.device.type for parameter in module.parameters()}
     plain = all(parameter.is_floating_point() for parameter in module.parameters())
     fused = fused and plain and kinds <= {"cpu", "cuda"}
