@@ -58,17 +58,14 @@ class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.source)
-        self._check_label_loss()
-        check_range(self, -LARGEST - 1, LARGEST, "seed", "view_seed")
-        check_size(self.image_size)
-
-    def _check_label_loss(self) -> None:
         object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
         object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
         if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
             raise RequestError(
                 f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
             )
+        check_range(self, -LARGEST - 1, LARGEST, "seed", "view_seed")
+        check_size(self.image_size)
 
     def to_json(self) -> Json:
         """The options as run.json holds them."""

@@ -33,7 +33,19 @@ def refuse_other_run(where: str, was: Json, now: Json) -> None:
     differ = differences(was, now)
     if differ:  # checked first: the seed decides which data are held out
         raise RequestError(f"{where} was started with other options: {'; '.join(differ)}")
-    _refuse_other_data(where, was, now)
+    before, after = was.get("fingerprint"), now["fingerprint"]
+    if before != after:
+        raise FolderError(
+            f"{where} was started on other data: {was.get('data')} had fingerprint "
+            f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
+        )
+    for name, value in now["identity"].items():
+        found = was.get("identity", {}).get(name, value)
+        if found != value:
+            raise FolderError(
+                f"{where} was started with another {name}: {str(found)[:12]} then, "
+                f"{str(value)[:12]} now"
+            )
 
 
 def differences(was: Json, now: Json, *, names: bool = False) -> list[str]:
@@ -149,35 +161,6 @@ def other_code(was: Json, now: Json) -> list[str]:
     return [f"{who} ({in_words(files)})" for who, files in differ if files]
 
 
-def refuse_other_code(where: str, was: Json, now: Json) -> None:
-    """Refuse to resume a run with other source code than it was started with.
-
-    Raises:
-        RequestError: whose, and which files.
-    """
-    if differ := other_code(was, now):
-        raise RequestError(
-            f"{where} was started with other code of {'; '.join(differ)}: restore it, or "
-            "continue with the new code by --changed-code (from Python: changed_code=True)"
-        )
-
-
-def _refuse_other_data(where: str, was: Json, now: Json) -> None:
-    before, after = was.get("fingerprint"), now["fingerprint"]
-    if before != after:
-        raise FolderError(
-            f"{where} was started on other data: {was.get('data')} had fingerprint "
-            f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
-        )
-    for name, value in now["identity"].items():
-        found = was.get("identity", {}).get(name, value)
-        if found != value:
-            raise FolderError(
-                f"{where} was started with another {name}: {str(found)[:12]} then, "
-                f"{str(value)[:12]} now"
-            )
-
-
 def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:
     """Refuse to resume a run with other teachers than it was started with.
 
@@ -196,13 +179,3 @@ def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) 
             )
         if any(old.get(key) != new.get(key) for key in ("classes", "labels")):
             raise RequestError(f"teacher {new['name']} has other classes than when {where} began")
-
-
-def new_versions(was: Json, now: Json) -> list[str]:
-    """Programs that were updated since the run was started, which may round otherwise."""
-    before = was.get("environment", {})
-    return [
-        f"{name} {before[name]} then, {now['environment'][name]} now"
-        for name in ("collegium", "torch", "python", "machine")
-        if name in before and before[name] != now["environment"][name]
-    ]

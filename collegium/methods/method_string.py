@@ -78,7 +78,12 @@ def read_row(name: str, strength: Mapping[str, float | None]) -> MethodSpec:
     """
     slug, *words = name.split(":")
     kind = find_method(slug)
-    given = dict(_pair(word, name) for word in words)
+    given: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign:
+            raise RequestError(f"{name}: options are option=value, found {word!r}")
+        given[key.replace("-", "_")] = value
     method = kind.preset(given.pop("preset", "default"))
     kinds = typing.get_type_hints(kind)
     fields = {field.name for field in dataclasses.fields(kind)}
@@ -113,13 +118,6 @@ def _as_published(row: MethodSpec) -> MethodSpec | None:
         return None
     name = next((preset for preset in ("published", "figure") if preset in kind.presets), None)
     return MethodSpec(f"{row.name}:preset={name}", kind.preset(name), True) if name else None
-
-
-def _pair(word: str, row: str) -> tuple[str, str]:
-    key, sign, value = word.partition("=")
-    if not sign:
-        raise RequestError(f"{row}: options are option=value, found {word!r}")
-    return key.replace("-", "_"), value
 
 
 def _value(text: str, kind: Any, what: str) -> Any:

@@ -34,7 +34,6 @@ class RKD(AbstractFeature):
           author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},
           booktitle = {CVPR}, year = {2019}
         }"""
-    student_layers = "last"
 
     hint_weight: float = 1.0
     """Weight of both relations together, >= 0; the teachers' weights sum to 1."""

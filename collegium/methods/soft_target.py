@@ -62,8 +62,6 @@ class AbstractSoftTarget(AbstractMethod):
     between_examples: float = 1.0
     """Inside dist: weight of the correlation between examples (its gamma)."""
 
-    reads_maps: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be > 0, got {self.temperature}")
         if self.label_weight is None:
@@ -142,7 +140,12 @@ class AbstractSoftTarget(AbstractMethod):
         """Terms of the method beside label and soft target."""
         from collegium.objectives import OwnLoss
 
-        return {weighting.own_term: OwnLoss(weighting)} if weighting.own_term else {}
+        own = {weighting.own_term: OwnLoss(weighting)} if weighting.own_term else {}
+        return own | self.hint_terms(dims)
+
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
+        """Terms on hidden layers."""
+        return {}
 
     def make_weighting(self, dims: "Dims") -> "AbstractWeighting":
         """The weighting of that name, with this method's options.
@@ -187,7 +190,6 @@ class AbstractFeature(AbstractSoftTarget):
     """Layers to compare, STUDENT_LAYER=TEACHER:TEACHER_LAYER, in place of the method's rule."""
 
     needs = "feature maps of every teacher"
-    reads_maps = True
     student_layers: ClassVar[Literal["middle", "last", "all"]] = "last"
     """The student's layers that the method reads; each teacher's nearest layer is the target."""
 
@@ -195,14 +197,8 @@ class AbstractFeature(AbstractSoftTarget):
         super().__post_init__()
         require(self.hint_weight >= 0, f"hint_weight must be >= 0, got {self.hint_weight}")
 
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
-        """Those of every soft target, and `hint_terms`."""
-        return super().extra_terms(dims, weighting) | self.hint_terms(dims)
-
     def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """The terms on hidden layers: NAME.TEACHER for each of `comparisons` and each teacher."""
+        """A term NAME.TEACHER for each of `comparisons` and each teacher."""
         from collegium.objectives import Compared
 
         pairs, compared = self.pairs(dims), self.comparisons()

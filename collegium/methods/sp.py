@@ -33,7 +33,6 @@ class SP(AbstractFeature):
           booktitle = {ICCV}, year = {2019}
         }"""
     presets = {"published": {"hint_weight": 3000.0}}  # noqa: RUF012 - a class constant
-    student_layers = "last"
 
     hint_weight: float = 300.0
     """Weight of the similarities, >= 0; the teachers' weights sum to 1. Public code has 3000."""

@@ -70,7 +70,10 @@ def carry_out(
         if resume is not None:
             check_same(prepared, record, resume)
         elif runtime.first:
-            _create(prepared, record, overwrite)
+            content, teachers = describe_run(prepared)
+            Record.create(out, overwrite=overwrite)
+            record.write_json(run_folder.TEACHERS, teachers)
+            record.write_json(RUN, content)  # last: a folder with this file can be resumed
         runtime.fabric.barrier()
         # Dropout draws from the global generator.
         torch.manual_seed(prepared.run.seed + runtime.fabric.global_rank)
@@ -85,17 +88,10 @@ def carry_out(
         return record
 
 
-def _create(prepared: PreparedRun, record: Record, overwrite: bool) -> None:
-    content, teachers = describe_run(prepared)
-    Record.create(record.folder, overwrite=overwrite)
-    record.write_json(run_folder.TEACHERS, teachers)
-    record.write_json(RUN, content)  # last: a folder with this file can be resumed
-
-
 def _write_changes(trainer: Trainer, allowed: Allowed) -> None:
     """Record what the user changed; called after the checkpoint was loaded."""
     if trainer.runtime.first:
-        for line in write_changes(trainer.record, *describe_run(trainer.prepared), allowed):
+        for line in write_changes(trainer.prepared, trainer.record, allowed):
             trainer.runtime.display.warn(line)
     trainer.fabric.barrier()
     trainer.state.run = known_ids(trainer.record.run)

@@ -132,10 +132,8 @@ def _rules(outputs: EvaluationOutputs) -> Mapping[str, Tensor]:
     true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(outputs.teachers), 1))
     # The mean leaves out teachers that do not know the class of the example.
     known_NT = torch.stack([found.known_N for found in outputs.teachers.values()], dim=1)
-    sum_N = torch.where(known_NT, true_NT.squeeze(2), 0).sum(dim=1)
-    helped_N = student_N - torch.where(
-        known_NT.any(dim=1), sum_N / known_NT.sum(dim=1).clamp_min(1), student_N
-    )
+    mean_N = true_NT.squeeze(2).masked_fill(~known_NT, torch.nan).nanmean(dim=1)
+    helped_N = torch.where(known_NT.any(dim=1), student_N - mean_N, 0)
     return {
         "contested": spread_N.argsort(descending=True, stable=True),
         "corrected": helped_N.argsort(descending=True, stable=True),

@@ -11,10 +11,8 @@ import torch
 from collegium.config.found import CHANGES, CODE, ID, THREADS
 from collegium.config.same_run import (
     known_ids,
-    new_versions,
     other_code,
     refuse_edited,
-    refuse_other_code,
     refuse_other_run,
     refuse_other_teachers,
     run_id,
@@ -109,8 +107,11 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
         complete["optimisation"]["epochs"] = allowed.epochs
     refuse_other_run(folder, complete, content)
     refuse_other_teachers(folder, record.teachers, teachers)
-    if not allowed.code:
-        refuse_other_code(folder, was, content)
+    if not allowed.code and (differ := other_code(was, content)):
+        raise RequestError(
+            f"{folder} was started with other code of {'; '.join(differ)}: restore it, or "
+            "continue with the new code by --changed-code (from Python: changed_code=True)"
+        )
     if prepared.runtime.first:
         record.sweep()
         for warning in _warnings(folder, was, content):
@@ -118,7 +119,12 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
 
 
 def _warnings(folder: str, was: Json, now: Json) -> list[str]:
-    warnings = [f"{one}: what follows may be rounded otherwise" for one in new_versions(was, now)]
+    before, after = was.get("environment", {}), now["environment"]
+    warnings = [
+        f"{name} {before[name]} then, {after[name]} now: what follows may be rounded differently"
+        for name in ("collegium", "torch", "python", "machine")
+        if before.get(name, after[name]) != after[name]
+    ]
     if CODE in now and CODE not in was:
         warnings.append(
             f"{folder} was started by an older version, which did not record the source code "
@@ -158,20 +164,18 @@ def check_epochs(record: Record, epochs: int) -> int:
     return epochs
 
 
-def write_changes(
-    record: Record, now: Json, teachers: Sequence[Json], allowed: Allowed
-) -> list[str]:
+def write_changes(prepared: PreparedRun, record: Record, allowed: Allowed) -> list[str]:
     """Write the changes of a resumed run into run.json; called after the checkpoint was loaded.
 
     Args:
-        record: the run folder of the resumed run.
-        now: the content of run.json as the resumed run would write it.
-        teachers: the content of teachers.json as the resumed run would write it.
+        prepared: the resumed run.
+        record: its run folder.
         allowed: what may differ.
 
     Returns:
         One line for each change; empty if nothing changed.
     """
+    now, teachers = describe_run(prepared)
     was = record.run
     done = newest(record.path(CHECKPOINT), known_ids(was)) or Progress()
     change: Json = {}

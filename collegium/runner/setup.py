@@ -22,12 +22,14 @@ from collegium.build import (
 from collegium.config.run import Run
 from collegium.data import Loader, Splits
 from collegium.errors import NumericsError
-from collegium.methods.base import AbstractMethod, require
+from collegium.methods.base import require
+from collegium.models.features.discover import survey
 from collegium.models.features.pairing import explicit_layers, pair_table
 from collegium.models.features.work import multiply_adds
 from collegium.models.input_spec import InputSpec
 from collegium.models.licences import read_licence
 from collegium.models.network import SEES_GREY, Network
+from collegium.models.user_modules import spare
 from collegium.objectives.hard_label import note_of, resolve_class_weights, set_hard_label
 from collegium.objectives.objective import Objective
 from collegium.runner.trial_step import part_sizes, parts_warning, try_step
@@ -37,7 +39,7 @@ from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.optimize import to_channels_last
-from collegium.training.module import DistillModule, student_layers, try_layers
+from collegium.training.module import DistillModule, student_layers
 from collegium.training.precision import notes_on
 from collegium.training.prepared import PreparedRun, Teachers
 from collegium.types import Dims, Layers
@@ -95,12 +97,12 @@ def prepare_run(
     base = _base(run, label, quiet)
     student, channels_last, part = _student(base)
     ensemble = _ensemble(base, teacher_layers)
-    dims = make_dims(student, ensemble.infos, base.input_spec, run.seed, layers)
+    maps = survey(student, base.input_spec.image_shape, layers, "the student")
     work = FORWARD_AND_BACKWARD * multiply_adds(student, base.input_spec.image_shape)
     threads = base.runtime.set_threads(part * (work + teacher_work(ensemble)), threads)
     base, teachers = _resolve(base, ensemble)
-    maps = {name: dims.teacher_maps[name] for name in teachers.active}
-    dims = dataclasses.replace(dims, teachers=teachers.active, teacher_maps=maps)
+    infos = {name: ensemble.infos[name] for name in teachers.active}
+    dims = make_dims(len(base.input_spec.classes), maps, infos, run.seed)
     module = _module(base, student, part, dims)
     loader = base.loader(
         recipe=base.run.augment or base.splits.train.augment,
@@ -184,21 +186,14 @@ def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
     )
     accuracy = {name: found["accuracy"] for name, found in measured.items()}
     method = run.method.resolve_teachers(names, accuracy)
-    views = _resolve_views(run.views, method, run.optimisation.epochs)
+    views = run.views
+    if views is None:
+        # A quarter of the epochs, so that teacher outputs can be stored; the same without a store,
+        # so that storing never changes the result. 0 means new views in every epoch.
+        views = -(-run.optimisation.epochs // 4) if method.uses_teachers else 0
     teachers = Teachers(ensemble, predict_split, measured, method.active_teachers(names))
     resolved = dataclasses.replace(run, method=method, views=views)
     return dataclasses.replace(base, run=resolved), teachers
-
-
-def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
-    """The number of views per example; by default epochs / 4, rounded up, if teachers are used.
-
-    A finite number of views allows storing the teacher outputs. The default is the same without a
-    store, so that storing never changes the result. 0 means new views in every epoch.
-    """
-    if views is not None:
-        return views
-    return -(-epochs // 4) if method.uses_teachers else 0
 
 
 def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, dict[str, Any]]:
@@ -214,7 +209,7 @@ def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, d
         base.runtime.display.say(f"teacher {name}: measuring on {len(data)} images")
         # Do not write to the store: a later check may still reject the request.
         found = predict_split(name, data, fill=False)
-        bad_N = ~torch.isfinite(found.logits_NC).all(dim=1)
+        bad_N = ~found.finite_N
         if bad_N.any():
             raise NumericsError(
                 f"teacher {name} gave NaN or infinite logits for validation example "
@@ -234,7 +229,13 @@ def _module(base: _Base, student: Network, part: int, dims: Dims) -> DistillModu
     if pairs := objective.layers.pairs:
         display.say(pair_table(pairs, dims))
     layers = student_layers(objective, dims)
-    try_layers(student, objective, layers, (min(part, 2), *base.input_spec.image_shape), fabric)
+    if layers:
+        # Check that they can be read in training. The student must not have hooks yet: if it cannot
+        # be copied, `spare` gives the student itself and removes all hooks.
+        with spare(student, "the student") as twin, fabric.autocast():
+            views_BDHW = torch.zeros(min(part, 2), *base.input_spec.image_shape)
+            trial = DistillModule(twin, objective, layers).train()
+            trial.forward_student(views_BDHW.to(fabric.device))
     compiled = run.machine.compiles(fabric.device.type, base.steps)
     size = -(-run.optimisation.batch_size // run.machine.micro_batches) // fabric.world_size
     return DistillModule(student, objective, layers, compiled_for=size if compiled else 0)

@@ -64,13 +64,12 @@ def try_step(
     problem = trial.attempt(channels_last)
     notes = trial.notes
     if channels_last and problem:
-        trial.notes = []
         dropped, problem = trial.reason or problem, trial.attempt(channels_last=False)
         notes = [f"not channels-last: {dropped}", *trial.notes]
         channels_last = False
     if problem:
-        full = _Trial(student, image_shape, trial.sizes, nullcontext)
-        if low and not full.attempt(channels_last=False):
+        trial.precision = nullcontext
+        if low and not trial.attempt(channels_last=False):
             problem = f"{problem}; it does in float32: leave out --precision"
         raise RequestError(problem)
     return channels_last, notes
@@ -119,6 +118,7 @@ class _Trial:
 
     def attempt(self, channels_last: bool) -> str:
         """The error of evaluation or of a training step, in one line; empty if there is none."""
+        self.notes = []
         with spare(self.student, "the student") as trial:
             try:
                 self.sizes = self._affordable(trial)

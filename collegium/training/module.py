@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from collegium.config.options import Optimisation
 from collegium.errors import RequestError
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network
-from collegium.models.user_modules import rehearsed, spare
+from collegium.models.user_modules import rehearsed
 from collegium.objectives.objective import Objective, Terms
 from collegium.types import Batch, Dims, StudentOutputs, TeacherOutputs
 from collegium.utils.text import first_line
@@ -183,35 +182,6 @@ def _of_compiler(problem: Exception) -> bool:
     """Whether the error comes from the compiler and not from the network."""
     homes = ("torch._dynamo", "torch._inductor", "torch._functorch")
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
-
-
-def try_layers(
-    student: Network,
-    objective: Objective,
-    layers: tuple[str, ...],
-    sizes: tuple[int, ...],
-    fabric: Fabric,
-) -> None:
-    """Check that the student's layers can be read, in one training forward pass of a copy.
-
-    Setup calls this before it writes anything.
-
-    Args:
-        student: not changed. It must not have hooks yet: if it cannot be copied, this function
-            uses the student itself and removes all hooks.
-        objective: the objective whose terms read the layers.
-        layers: the layers that they read.
-        sizes: shape (B, D, H, W) of the blank views to try.
-        fabric: gives device and precision.
-
-    Raises:
-        RequestError: a layer cannot be read in training, or a term on it has no gradient.
-    """
-    if not layers:
-        return
-    with spare(student, "the student") as twin, fabric.autocast():
-        trial = DistillModule(twin, objective, layers).train()
-        trial.forward_student(torch.zeros(sizes, device=fabric.device))
 
 
 def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
