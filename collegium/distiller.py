@@ -39,7 +39,7 @@ from collegium.models.user_modules import (
     uncompiled,
     unwrapped,
 )
-from collegium.objectives.objective import Terms, class_numbers, total
+from collegium.objectives.objective import Terms, total
 from collegium.teachers.ensemble import linear_head
 from collegium.training.module import (
     check_reached,
@@ -163,7 +163,6 @@ class Distiller(nn.Module):
         # A loop may freeze the student for a while, to train only the method's parameters.
         if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
             check_reached(self.student, self.objective, student)
-        labels_B = class_numbers(labels_B, student.logits_BC)
         teachers = self.ask(images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, labels_B)
         return DistillerOutputs(terms, weights_BT, student.logits_BC)

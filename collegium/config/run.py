@@ -22,14 +22,7 @@ from collegium.errors import FolderError, RequestError, UnknownNameError
 from collegium.methods import find_method
 from collegium.methods.base import AbstractMethod
 from collegium.methods.vanilla import Vanilla
-from collegium.utils.from_json import (
-    as_class_weights,
-    as_number,
-    check_size,
-    fits,
-    strict,
-    tuples,
-)
+from collegium.utils.from_json import as_class_weights, as_number, check_size, fits, strict, tuples
 
 if TYPE_CHECKING:
     from collegium.records.run_folder import Record

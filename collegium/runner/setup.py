@@ -142,8 +142,7 @@ def _student(base: _Base) -> tuple[Network, bool, int]:
         display.warn(f"student: {doubt}")
     network.to(fabric.device)
     sizes = part_sizes(base.loader(workers=0).sizes(), machine.micro_batches)
-    layout, low = machine.channels_last, machine.precision != "32"
-    channels_last, notes = try_step(network, shape, sizes, fabric.autocast, layout, low)
+    channels_last, notes = try_step(network, shape, sizes, fabric.autocast, machine)
     for note in notes:
         display.say(f"student: {note}")
     if channels_last:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from collegium.config.options import Machine
 from collegium.errors import RequestError
 from collegium.methods.base import require
 from collegium.models.network import Network
@@ -40,8 +41,7 @@ def try_step(
     image_shape: MapShape,
     sizes: Sequence[int],
     precision: Callable[[], AbstractContextManager[object]],
-    channels_last: bool,
-    low: bool = False,
+    machine: Machine,
 ) -> tuple[bool, list[str]]:
     """Try one training step on a copy of the student.
 
@@ -50,8 +50,7 @@ def try_step(
         image_shape: shape of a view.
         sizes: the numbers of views that forward passes of the training will have.
         precision: returns the autocast context of a forward pass.
-        channels_last: whether to try the channels-last memory format.
-        low: whether the precision is lower than float32.
+        machine: its `channels_last` says whether to try that memory format.
 
     Returns:
         Whether channels-last can be used, and notes for the user.
@@ -61,6 +60,7 @@ def try_step(
             and loaded.
     """
     trial = _Trial(student, image_shape, sorted({min(sizes), max(sizes)}), precision)
+    channels_last = machine.channels_last
     problem = trial.attempt(channels_last)
     notes = trial.notes
     if channels_last and problem:
@@ -69,7 +69,7 @@ def try_step(
         channels_last = False
     if problem:
         trial.precision = nullcontext
-        if low and not trial.attempt(channels_last=False):
+        if machine.precision != "32" and not trial.attempt(channels_last=False):
             problem = f"{problem}; it does in float32: leave out --precision"
         raise RequestError(problem)
     return channels_last, notes

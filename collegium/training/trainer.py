@@ -102,7 +102,9 @@ class Trainer:
         began -= progress.epoch_seconds
         self.module.objective.start_epoch(epoch, self.options.epochs)
         self.wrapped.train()
-        self._expect(epoch)
+        started = time.perf_counter()
+        self.teachers.expect(*self.loader.keys(epoch))
+        progress.epoch_teacher_seconds += time.perf_counter() - started
         with self.checkpoint_scheduler.interrupt.deferred():
             for batch in self.loader.epoch(epoch, progress.step):
                 distill_batch = self._try(epoch * progress.steps + progress.step, batch)
@@ -154,11 +156,6 @@ class Trainer:
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
         nan_guard.check_outputs(outputs, self.teachers.names, batch, step)
         return outputs
-
-    def _expect(self, epoch: int) -> None:
-        started = time.perf_counter()
-        self.teachers.expect(*self.loader.keys(epoch))
-        self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
 
     def step(self, step: int, batch: Batch, outputs: TeacherOutputs, meter: Meter) -> None:
         """Run one optimiser step on a batch, and add its metrics to the meter."""
