@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from collegium.audit.cost import Cost, Sample, fitting
 from collegium.audit.ensemble import shuffled
-from collegium.audit.finding import REMEDIES, Finding, most_likely
+from collegium.audit.finding import BROKEN, REMEDIES, Finding, most_likely
 from collegium.audit.loading import examine_network, reported_accuracy
 from collegium.audit.remedies import fixed_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
@@ -158,10 +158,9 @@ class TeacherCheck:
         return WEAK * max(self.best, self._reported() or 0.0, WEAK)
 
     def _explained(self, found: Sequence[Finding]) -> bool:
-        causes = ("fresh-network", "fresh-head", "fresh-statistics", "unsteady", "batch-dependent")
         remedies = [finding.mended or 0.0 for finding in found if finding.kind in REMEDIES]
         fixed = max(remedies, default=0.0)
-        return fixed >= self._enough() or any(finding.kind in causes for finding in found)
+        return fixed >= self._enough() or any(finding.kind in BROKEN for finding in found)
 
     def _remedies(self, sample: Sample, outputs: Predictions) -> list[Finding]:
         name, network, context = self.name, self.network, self.context
