@@ -44,32 +44,20 @@ class _PeakMemory(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
-        self._known: set[int] = set()
+        self.most = 0
+        self._alive = weakref.WeakSet[torch.UntypedStorage]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
-        made = func(*args, **kwargs)
-        for tensor in _tensors(made):
-            if tensor.untyped_storage()._cdata not in given | self._known:
-                self._follow(tensor.untyped_storage())
+        given = _storages((args, kwargs))
+        made = func(*args, **(kwargs or {}))
+        self._alive |= _storages(made) - given
+        self.most = max(self.most, sum(storage.nbytes() for storage in self._alive))
         return made
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        number, size = storage._cdata, storage.nbytes()
-        self._known.add(number)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._forget, number, size)
 
-    def _forget(self, number: int, size: int) -> None:
-        self._known.discard(number)
-        self.now -= size
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+def _storages(tree: Any) -> set[torch.UntypedStorage]:
+    leaves = tree_leaves(tree)
+    return {leaf.untyped_storage() for leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def measure_cost(network: Network, view_1DHW: Float[Tensor, "1 D H W"]) -> Cost:
