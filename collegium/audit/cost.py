@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ class Sample:
 
     def first(self, count: int) -> "Sample":
         """The first images."""
-        return Sample(self.images_BDHW[:count], self.labels_B[:count], self.block)
+        return replace(self, images_BDHW=self.images_BDHW[:count], labels_B=self.labels_B[:count])
 
 
 def fitting(cost: Cost) -> int:
@@ -111,25 +111,18 @@ def fitting(cost: Cost) -> int:
     return max(2, min(BLOCK, MEMORY // max(cost.view_bytes, 1)))
 
 
-def in_blocks(
-    network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
-) -> Float[Tensor, "B C"]:
-    """Logits of the images, without gradients.
+def in_blocks(network: Network, sample: Sample) -> Float[Tensor, "B C"]:
+    """Logits of a sample, without gradients.
 
     Blocks are of nearly equal size and have at least two images where there are two, which
     BatchNorm layers need to measure their statistics.
     """
-    count = -(-len(images_BDHW) // block)
-    parts = images_BDHW.tensor_split(max(1, min(count, len(images_BDHW) // 2)))
+    count = -(-len(sample) // sample.block)
+    parts = sample.images_BDHW.tensor_split(max(1, min(count, len(sample) // 2)))
     with torch.no_grad():
         return torch.cat([network(part) for part in parts])
 
 
-def right(
-    network: Network,
-    images_BDHW: Float[Tensor, "B D H W"],
-    labels_B: Int[Tensor, " B"],
-    block: int = BLOCK,
-) -> Bool[Tensor, " B"]:
+def right(network: Network, sample: Sample) -> Bool[Tensor, " B"]:
     """Whether a network is right on each image."""
-    return correct(in_blocks(network, images_BDHW, block), labels_B)
+    return correct(in_blocks(network, sample), sample.labels_B)

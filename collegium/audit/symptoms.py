@@ -8,17 +8,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from collegium.audit.change import LEAST, Change
 from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import Z_95, difference
 from collegium.evaluation.metrics import correct, share
 from collegium.evaluation.predict import Predictions
 from collegium.plots.words import listed, percent
 
-SURE = 3.0 / Z_95
-"""Factor on 95 % intervals before an alarm: three standard errors."""
-LEAST = 0.02
-"""Smaller changes of an accuracy raise no alarm."""
 SILENT = 10
 """Fewest examples of a class for which never predicting it counts."""
 KNOWN = 0.7
@@ -161,24 +157,23 @@ def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, floa
         return order_C[outputs.classes_N[rows]] == outputs.labels_N[rows]
 
     fixed_N = halves(right, len(right_N))
-    gain = difference(fixed_N, right_N)
+    change = Change.of(fixed_N, right_N)
     order_C = _assignment(outputs.classes_N, outputs.labels_N, count)
     moved_N = (order_C.argsort() != torch.arange(count))[outputs.labels_N]
-    if gain.mean < LEAST or gain.mean < SURE * gain.half_width or not moved_N.any():
+    if not change.sure or not moved_N.any():
         return None
     before, after = (share(part[moved_N]) for part in (right_N, fixed_N))
     # A weak teacher that confuses two classes is not one whose classes are exchanged.
     if after < max(2 * before, 2 / count):
         return None
-    accuracy = share(fixed_N)
-    if accuracy < KNOWN * readout(outputs):  # any order helps an untrained head
+    if change.accuracy < KNOWN * readout(outputs):  # any order helps an untrained head
         return None
     text = (
         f"its classes seem to be in another order: {describe_order(order_C.tolist(), classes)}; in "
-        f"the data's order it would be right on {percent(accuracy, 1)} instead of "
+        f"the data's order it would be right on {percent(change.accuracy, 1)} instead of "
         f"{percent(outputs.accuracy, 1)}"
     )
-    return text, accuracy
+    return text, change.accuracy
 
 
 def _assignment(

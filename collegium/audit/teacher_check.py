@@ -7,19 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from collegium.audit.change import LEAST
 from collegium.audit.cost import Cost, Sample, fitting
 from collegium.audit.ensemble import shuffled
 from collegium.audit.finding import BROKEN, REMEDIES, Finding, most_likely
 from collegium.audit.loading import examine_network, reported_accuracy
 from collegium.audit.remedies import fixed_by, try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
-from collegium.audit.symptoms import (
-    FEW,
-    LEAST,
-    compare_with_reported,
-    examine_outputs,
-    has_poor_head,
-)
+from collegium.audit.symptoms import FEW, compare_with_reported, examine_outputs, has_poor_head
 from collegium.build import Labels, make_teacher
 from collegium.data import ImageData, Loader
 from collegium.evaluation.predict import Predictions
@@ -168,7 +163,7 @@ class TeacherCheck:
         statistics = context.input_spec.mean, context.input_spec.std
         found = list(fixed_by(name, try_remedies(network, sample, statistics)))
         weak = outputs.accuracy < WEAK * max(self.best, self._reported() or 0.0, 0.5)
-        far = misfit(network, sample.images_BDHW, sample.block)
+        far = misfit(network, sample)
         foreign = list(examine_statistics(name, network, sample, far, weak))
         found = foreign if _much_better(foreign, found) else found
         scaled = far.foreign is not None and far.foreign.scaled  # which no other size causes
