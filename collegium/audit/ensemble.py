@@ -74,10 +74,6 @@ class Ensemble:
         """Equal shares."""
         return torch.full((self.teachers,), 1 / self.teachers, dtype=torch.float64)
 
-    def alone(self, teacher: int) -> Float[Tensor, " T"]:
-        """All the weight for one teacher."""
-        return torch.eye(self.teachers, dtype=torch.float64)[teacher]
-
     def without(self, teacher: int) -> Float[Tensor, " T"]:
         """Equal shares of all others."""
         shares_T = self.equal().index_fill(0, torch.tensor(teacher), 0.0)
@@ -179,7 +175,7 @@ def _candidates(ensemble: Ensemble) -> Iterator[Float[Tensor, " T"]]:
     yield equal_T
     if count == 1:
         return
-    yield from (ensemble.alone(teacher) for teacher in range(count))
+    yield from torch.eye(count, dtype=torch.float64)  # each teacher alone
     if count > 2:
         yield from (ensemble.without(teacher) for teacher in range(count))
     # Floors, since a teacher that is sure and wrong once has almost no likelihood.

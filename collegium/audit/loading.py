@@ -41,8 +41,8 @@ def examine_network(
     """
     norms = [module for module in network.body.modules() if _is_norm(module)]
     batch = batch_norms(network)
-    fresh_scales = bool(norms) and all(map(_has_fresh_scale, norms))
-    fresh_statistics = bool(batch) and all(map(_has_fresh_statistics, batch))
+    fresh_scales = bool(norms) and all(_initial(n.weight, n.bias) for n in norms)
+    fresh_statistics = bool(batch) and all(_initial(n.running_var, n.running_mean) for n in batch)
     fresh = fresh_scales and (fresh_statistics or not batch)
     if fresh and poor:
         yield Finding(name, "fresh-network", f"{_many(norms)} at their initial values: not trained")
@@ -63,17 +63,10 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, kinds) and isinstance(module.weight, Tensor)
 
 
-def _has_fresh_scale(module: nn.Module) -> bool:
-    weight, bias = module.weight, module.bias
-    same = not isinstance(weight, Tensor) or bool(torch.all(weight == 1))
-    return same and (not isinstance(bias, Tensor) or bool(torch.all(bias == 0)))
-
-
-def _has_fresh_statistics(norm: _BatchNorm) -> bool:
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        return False
-    return bool(torch.all(mean == 0)) and bool(torch.all(variance == 1))
+def _initial(ones_D: Tensor | None, zeros_D: Tensor | None) -> bool:
+    """Whether values have those that a norm layer starts with; None is no evidence against it."""
+    pairs = ((ones_D, 1), (zeros_D, 0))
+    return all(values_D is None or bool((values_D == start).all()) for values_D, start in pairs)
 
 
 def _many(modules: Sequence[nn.Module]) -> str:

@@ -1,7 +1,7 @@
 """Remedies for wrong preprocessing: other normalisations, colours, directions and sizes."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from collegium.audit.cost import Sample, fitting, measure_cost, right
 from collegium.audit.finding import Finding, Kind
 from collegium.audit.statistics import SETTLED, Misfit, misfit
 from collegium.models.network import Network, Preprocess
-from collegium.plots.words import percent
+from collegium.plots.words import listed, percent
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Means and standard deviations of one or three channels, of pixels in 0..1."""
@@ -75,58 +75,45 @@ class Trial:
     change: Change
     images: int
 
-    @property
-    def accuracy(self) -> float:
-        """With the remedy, 0..1."""
-        return self.change.accuracy
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Other sizes that were tried.
-
-    Attributes:
-        trials: the remedies that help, best first.
-        left_out: sizes that were not tried, with the reason.
-        remark: on the best one, where it is the smallest or largest size tried.
-    """
-
-    trials: list[Trial]
-    left_out: list[str]
-    remark: str
-
-
-def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Trial]:
+def try_remedies(
+    name: str, network: Network, sample: Sample, data: Statistics
+) -> Iterator[Finding]:
     """Try other normalisations, colours and directions of the images on a network.
 
     Args:
+        name: of the teacher.
         network: as it was loaded.
         sample: the images.
         data: statistics of the data.
 
     Returns:
-        The remedies that help, best first.
+        The remedy that helps most, if one helps.
     """
     attempt = _attempts(network, sample)
     remedies = _pixel_remedies(network.preprocess, sample.images_BDHW, data)
-    trials = (attempt(remedy, sample) for remedy in remedies)
-    return sorted(filter(None, trials), key=lambda trial: -trial.accuracy)
+    return _fixed_by(name, filter(None, (attempt(remedy, sample) for remedy in remedies)))
 
 
-def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
+def try_sizes(
+    name: str, network: Network, sample: Sample, enough: float = 1.0
+) -> Iterator[Finding]:
     """Try other sizes of the images, small ones first, within `WORK` for each.
 
     Args:
+        name: of the teacher.
         network: as it was loaded.
         sample: the images.
         enough: an accuracy at which no further size is tried.
+
+    Returns:
+        The size that helps most; else those that were not tried.
     """
-    attempt, tried = _attempts(network, sample), list[Remedy]()
+    attempt = _attempts(network, sample)
+    tried: list[Remedy] = []
     found: list[Trial] = []
     left: list[str] = []
     for remedy in _size_remedies(network, sample.images_BDHW):
-        if found and found[-1].accuracy >= enough:
-            break
         try:
             cost = measure_cost(network, remedy.show(sample.images_BDHW[:1]))
         except _UNFIT:
@@ -139,16 +126,14 @@ def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
         few = replace(sample.first(count), block=fitting(cost))
         if (trial := attempt(remedy, few)) is not None:
             found.append(trial)
-    found.sort(key=lambda trial: -trial.accuracy)
-    return Sizes(found, left, _edge(found, tried, enough))
-
-
-def _edge(found: list[Trial], tried: list[Remedy], enough: float) -> str:
-    if not found or found[0].accuracy >= enough:
-        return ""
-    ends = {id(tried[0]): "smallest", id(tried[-1]): "largest"}
-    end = ends.get(id(found[0].remedy))
-    return "" if end is None else f"; that is the {end} size tried, so others may be better still"
+            if trial.change.accuracy >= enough:
+                break
+    ends = {}
+    if tried and not any(trial.change.accuracy >= enough for trial in found):
+        ends = {tried[0].words: "smallest", tried[-1].words: "largest"}
+    yield from _fixed_by(name, found, ends)
+    if left and not found:
+        yield Finding(name, "not-tried", f"not tried because of their cost: {listed(left)}")
 
 
 _UNFIT = (RuntimeError, ValueError, AssertionError)
@@ -251,19 +236,31 @@ def fit_channels(statistics: Statistics, channels: int) -> Statistics:
     return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
 
 
-def fixed_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
-    """The finding of the best remedy that helps a teacher."""
-    if not trials:
+def _fixed_by(
+    name: str, trials: Iterable[Trial], ends: Mapping[str, str] = {}
+) -> Iterator[Finding]:
+    """The finding of the best remedy that helps a teacher.
+
+    Args:
+        name: of the teacher.
+        trials: the remedies that help.
+        ends: remedies beyond which others may be better still, by their words, and why.
+    """
+    ranked = sorted(trials, key=lambda trial: -trial.change.accuracy)
+    if not ranked:
         return
-    best = trials[0]
-    close = [t.remedy.words for t in trials[1:] if t.accuracy >= best.accuracy - 0.01]
+    first, *others = ranked
+    best, change = first.remedy, first.change
+    close = [t.remedy.words for t in others if t.change.accuracy >= change.accuracy - 0.01]
     also = f" (as good: {', '.join(close)})" if close else ""
     text = (
-        f"its preprocessing is not that of its training: given {best.remedy.words}{also} it is "
-        f"right on {percent(best.accuracy, 1)} of {best.images} images instead of "
-        f"{percent(best.change.before, 1)}{_how(best.remedy)}{remark}"
+        f"its preprocessing is not that of its training: given {best.words}{also} it is "
+        f"right on {percent(change.accuracy, 1)} of {first.images} images instead of "
+        f"{percent(change.before, 1)}{_how(best)}"
     )
-    yield Finding(name, best.remedy.kind, text, best.accuracy)
+    if end := ends.get(best.words):
+        text += f"; that is the {end} size tried, so others may be better still"
+    yield Finding(name, best.kind, text, change.accuracy)
 
 
 def _how(remedy: Remedy) -> str:

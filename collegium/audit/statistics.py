@@ -206,9 +206,8 @@ def _foreign(name: str, layer: Layer, first: bool, change: Change) -> Finding:
         else "new statistics alone do not repair it: load the weights file again, whole"
     )
     text = f"its BatchNorm layer {layer.path} {what}; {_instead(change)}; {cure}"
-    return Finding(
-        name, "foreign-statistics", text, change.accuracy if change.gain.positive else None
-    )
+    mended = change.accuracy if change.gain.positive else None
+    return Finding(name, "foreign-statistics", text, mended)
 
 
 def _instead(change: Change) -> str:

@@ -14,6 +14,7 @@ from collegium.audit.finding import Finding
 from collegium.evaluation.metrics import correct, share
 from collegium.evaluation.predict import Predictions
 from collegium.plots.words import listed, percent
+from collegium.teachers.label_map import some_names
 
 SILENT = 10
 """Fewest examples of a class for which never predicting it counts."""
@@ -39,16 +40,12 @@ def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> 
     if not finite_N.all():
         yield _not_finite(name, finite_N)
         return
-    if _are_probabilities(outputs.logits_NC):
-        text = "gives probabilities, not logits: remove the softmax at its end, or return their log"
+    if text := _after_activation(outputs.logits_NC):
         yield Finding(name, "probabilities", text)
     if len(outputs.labels_N) < FEW:
         return
-    if _are_shares(outputs.logits_NC):
-        text = "gives only values in 0..1, as after a sigmoid: logits are needed"
-        yield Finding(name, "probabilities", text)
-    part, place = _favourite(outputs)
-    if part >= 0.99 and _largest(outputs.labels_N, len(classes)) < 0.9:
+    part, place = _most_frequent(outputs.classes_N)
+    if part >= 0.99 and _most_frequent(outputs.labels_N)[0] < 0.9:
         text = (
             f"predicts {classes[place]!r} of {percent(part, 1)} of all images, whatever they show"
         )
@@ -57,10 +54,10 @@ def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> 
     order = permutation(outputs, classes)
     if order is not None:
         yield Finding(name, "permuted-classes", order[0], order[1])
-    elif (chance := near_chance(outputs, len(classes))) is not None:
+    elif (chance := near_chance(outputs)) is not None:
         yield Finding(name, "near-chance", _near_chance_text(outputs, chance))
-    if missing := _never_predicted(outputs, len(classes)):
-        yield Finding(name, "silent-classes", _never_predicted_text(outputs, missing, classes))
+    if text := _never_predicted(outputs, classes):
+        yield Finding(name, "silent-classes", text)
 
 
 def _not_finite(name: str, finite_N: Bool[Tensor, " N"]) -> Finding:
@@ -72,29 +69,26 @@ def _not_finite(name: str, finite_N: Bool[Tensor, " N"]) -> Finding:
     return Finding(name, "not-finite", text)
 
 
-def _are_probabilities(logits_NC: Float[Tensor, "N C"]) -> bool:
-    sums_N = logits_NC.sum(dim=1)
-    return bool((logits_NC >= 0).all() and (sums_N - 1).abs().max() < 1e-3)
+def _after_activation(logits_NC: Float[Tensor, "N C"]) -> str:
+    """Which activation seems to follow the logits, in words; empty where none does."""
+    if (logits_NC < 0).any():
+        return ""
+    if (logits_NC.sum(dim=1) - 1).abs().max() < 1e-3:
+        return "gives probabilities, not logits: remove the softmax at its end, or return their log"
+    if len(logits_NC) >= FEW and (logits_NC <= 1).all() and logits_NC.std() > 1e-3:
+        return "gives only values in 0..1, as after a sigmoid: logits are needed"
+    return ""
 
 
-def _are_shares(logits_NC: Float[Tensor, "N C"]) -> bool:
-    inside = bool((logits_NC >= 0).all() and (logits_NC <= 1).all())
-    return inside and not _are_probabilities(logits_NC) and bool(logits_NC.std() > 1e-3)
+def _most_frequent(classes_N: Int[Tensor, " N"]) -> tuple[float, int]:
+    """Share and place of the most frequent class."""
+    counts_C = torch.bincount(classes_N)
+    return int(counts_C.max()) / len(classes_N), int(counts_C.argmax())
 
 
-def _favourite(outputs: Predictions) -> tuple[float, int]:
-    """Share and place of the class that is predicted most often."""
-    counts_C = torch.bincount(outputs.classes_N)
-    return int(counts_C.max()) / len(outputs.classes_N), int(counts_C.argmax())
-
-
-def _largest(labels_N: Int[Tensor, " N"], classes: int) -> float:
-    return int(torch.bincount(labels_N, minlength=classes).max()) / len(labels_N)
-
-
-def near_chance(outputs: Predictions, classes: int) -> float | None:
+def near_chance(outputs: Predictions) -> float | None:
     """The accuracy of guessing, where the teacher's is not clearly better; else None."""
-    chance = max(1 / classes, _largest(outputs.labels_N, classes))
+    chance = max(1 / outputs.logits_NC.shape[1], _most_frequent(outputs.labels_N)[0])
     # Random features distinguish the classes a little, too.
     luck = min(chance / 2, (1 - chance) / 10)
     bound = chance + luck + _doubt(chance, outputs)
@@ -123,8 +117,7 @@ def has_poor_head(outputs: Predictions) -> bool:
     """Whether a linear map of its logits is far more accurate than its predictions."""
     if len(outputs.labels_N) < FEW or not outputs.finite_N.all():
         return False
-    guesses = near_chance(outputs, outputs.logits_NC.shape[1]) is not None
-    return guesses or outputs.accuracy < KNOWN * readout(outputs)
+    return near_chance(outputs) is not None or outputs.accuracy < KNOWN * readout(outputs)
 
 
 def readout(outputs: Predictions) -> float:
@@ -211,24 +204,20 @@ def describe_order(order: Sequence[int], classes: Sequence[str]) -> str:
     for words, wanted in known.items():
         if list(order) == wanted:
             return words
-    moved = [(classes[k], classes[meant]) for k, meant in enumerate(order) if k != meant]
-    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-    return "it says " + ", ".join(f"{named} for {meant}" for named, meant in moved[:SHOWN]) + more
+    pairs = ((classes[k], classes[meant]) for k, meant in enumerate(order) if k != meant)
+    return f"it says {some_names([f'{named} for {meant}' for named, meant in pairs], SHOWN)}"
 
 
-def _never_predicted(outputs: Predictions, count: int) -> list[int]:
-    """Classes that it never predicts although there are enough examples of them."""
+def _never_predicted(outputs: Predictions, classes: Sequence[str]) -> str:
+    """The classes that are never predicted though there are enough examples, in words."""
+    count = len(classes)
     there_C = torch.bincount(outputs.labels_N, minlength=count) >= SILENT
     never_C = torch.bincount(outputs.classes_N, minlength=count) == 0
-    return (there_C & never_C).nonzero()[:, 0].tolist()
-
-
-def _never_predicted_text(
-    outputs: Predictions, missing: Sequence[int], classes: Sequence[str]
-) -> str:
-    others_N = ~torch.isin(outputs.labels_N, torch.tensor(missing))
-    names = listed([classes[place] for place in missing], SHOWN)
-    right = share(outputs.right_N[others_N])
+    missing_C = there_C & never_C
+    if not missing_C.any():
+        return ""
+    names = listed([classes[place] for place in missing_C.nonzero()[:, 0]], SHOWN)
+    right = share(outputs.right_N[~missing_C[outputs.labels_N]])
     return (
         f"never predicts {names}; on the other classes it is right on {percent(right, 1)}: "
         "a specialist?"
