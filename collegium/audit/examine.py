@@ -1,8 +1,8 @@
 """`audit`: measure, compare and check teachers on one split."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from collegium.audit.symptoms import FEW, find_duplicates
 from collegium.audit.teacher_check import SIZE_PROBE, AuditContext, TeacherCheck
 from collegium.build import (
     Labels,
-    Runtime,
     TeacherRequest,
     input_spec_of,
     make_ensemble,
@@ -94,21 +93,18 @@ def audit(
     runtime = make_runtime(machine, "audit", quiet)
     fabric, display = runtime.fabric, runtime.display
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
+    examined, input_spec = splits.get(split), input_spec_of(splits.train)
     specs = {name: describe(model) for name, model in teachers.items()}
-    context = _context(TeacherRequest(teachers, specs, labels), splits, split, runtime)
-    predictor = SplitPredictor(context.ensemble, machine, fabric, display, store, describe(data))
+    request = TeacherRequest(teachers, specs, labels)
+    ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
+    runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
+    context = AuditContext(examined, input_spec, request, ensemble, runtime)
+    predictor = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
     report = _report(context, _outputs(context, predictor), probe)
     report["student"] = None if student is None else _student(context, student, seed)
-    about = {"data": describe(data), "split": split, "examples": len(context.data)}
-    about["classes"] = list(context.data.classes)
+    about = {"data": describe(data), "split": split, "examples": len(examined)}
+    about["classes"] = list(examined.classes)
     return without_nan(about | report | {"seconds": time.perf_counter() - started})
-
-
-def _context(request: TeacherRequest, splits: Splits, split: str, runtime: Runtime) -> AuditContext:
-    examined, input_spec = splits.get(split), input_spec_of(splits.train)
-    ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
-    runtime.set_threads(runtime.machine.teacher_block * teacher_work(ensemble))
-    return AuditContext(examined, input_spec, request, ensemble, runtime)
 
 
 def _outputs(context: AuditContext, predictor: SplitPredictor) -> dict[str, Predictions]:
@@ -122,15 +118,16 @@ def _outputs(context: AuditContext, predictor: SplitPredictor) -> dict[str, Pred
 
 def _report(context: AuditContext, outputs: Mapping[str, Predictions], probe: int) -> Json:
     finite = [name for name in outputs if bool(outputs[name].finite_N.all())]
-    own = {name: one.own() for name, one in outputs.items()}
-    best = max((own[name].accuracy for name in finite if len(own[name].labels_N)), default=0.0)
+    own = [outputs[name].own() for name in finite]
+    best = max((one.accuracy for one in own if len(one.labels_N)), default=0.0)
     rows: list[Json] = []
     findings: list[Finding] = []
     for name in outputs:
         network = context.network(name)
         cost = measure_cost(network, context.sample(1).images_BDHW)
         rows.append(_row(context, name, outputs[name], cost))
-        findings += TeacherCheck(context, name, network, outputs[name], cost, best).findings(probe)
+        check = TeacherCheck(context, name, network, outputs[name], cost, best)
+        findings += [replace(finding, teacher=name) for finding in check.findings(probe)]
     hashes = {name: context.ensemble.infos[name].sha256 for name in finite}
     findings += find_duplicates({name: outputs[name] for name in finite}, hashes)
     alarmed = {finding.teacher for finding in findings if finding.alarm}
@@ -171,7 +168,7 @@ def _row(context: AuditContext, name: str, outputs: Predictions, cost: Cost) -> 
         "promised": reported_accuracy(info.spec, context.data.name),
         **calibrate(outputs),
         "classes": len(info.classes),
-        **dataclasses.asdict(cost),
+        **asdict(cost),
         "images_per_s": info.images_per_s,
         "mean": list(info.mean),
         "std": list(info.std),
@@ -201,7 +198,7 @@ def _room(
 
 
 def _room_json(teachers: Sequence[str], room: HeadRoom | None) -> Json | None:
-    return None if room is None else {"teachers": list(teachers), **dataclasses.asdict(room)}
+    return None if room is None else {"teachers": list(teachers), **asdict(room)}
 
 
 def _student(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
@@ -214,6 +211,6 @@ def _student(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
         return {
             "spec": describe(model),
             "accuracy": None if found is None else found.accuracy,
-            **dataclasses.asdict(measure_cost(network, images_BDHW[:1])),
+            **asdict(measure_cost(network, images_BDHW[:1])),
             "images_per_s": measure_rate(network, images_BDHW),
         }

@@ -27,16 +27,16 @@ class Finding:
     """Something about a teacher that its user should know.
 
     Attributes:
-        teacher: its name.
         kind: of the finding.
         text: the finding as a sentence, with a remedy where one is known.
         mended: the accuracy with the remedy, 0..1, where that was measured.
+        teacher: its name; the checks of a single teacher leave it out.
     """
 
-    teacher: str
     kind: Kind
     text: str
     mended: float | None = None
+    teacher: str = ""
 
     @property
     def alarm(self) -> bool:
@@ -45,7 +45,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The finding as audit.json has it: its fields, and `alarm`."""
-        return asdict(self) | {"alarm": self.alarm}
+        return {"teacher": self.teacher, **asdict(self), "alarm": self.alarm}
 
 
 def most_likely(findings: Sequence[Finding]) -> list[Finding]:

@@ -122,15 +122,17 @@ def head_room(
     ((0.5, 0.5), 0.5, 1.0, (0.5, 0.5))
     """
     ensemble = Ensemble(logits_NTC, labels_N, groups_TC, known_mask)
-    right_NT, several = ensemble.single_right_NT, ensemble.teachers > 1
+    right_NT = ensemble.single_right_NT
     counted_NT = ensemble.known_NT if known_mask else torch.ones_like(right_NT)
     single_T = (right_NT & counted_NT).sum(dim=0).double() / counted_NT.sum(dim=0).clamp_min(1)
     best, shares_T = int(single_T.argmax()), best_shares(ensemble)
     mean, mixed = ensemble.right(ensemble.equal()), cross_fitted(ensemble)
     oracle, rows = right_NT.any(dim=1), counted_NT[:, best]
-    left = range(ensemble.teachers if several else 0)
-    without = [ensemble.right(ensemble.without(teacher)) for teacher in left]
+    left_out = range(ensemble.teachers) if ensemble.teachers > 1 else ()
+    without = [ensemble.right(ensemble.without(teacher)) for teacher in left_out]
     only_NT = right_NT & (right_NT.sum(dim=1, keepdim=True) == 1)
+    known_NT = ensemble.known_NT if known_mask else None
+    posterior_NT = posterior_weights(logits_NTC, labels_N, known_BT=known_NT)
     return HeadRoom(
         examples=len(labels_N),
         known_T=tuple(ensemble.known_NT.sum(dim=0).tolist()),
@@ -143,19 +145,13 @@ def head_room(
         shares_T=tuple(shares_T.tolist()),
         oracle=share(oracle),
         only_T=tuple(only_NT.double().mean(dim=0).tolist()),
-        without_T=tuple(share(right) for right in without) if several else (math.nan,),
-        posterior_T=_posterior(ensemble),
+        without_T=tuple(share(right) for right in without) or (math.nan,),
+        posterior_T=tuple(posterior_NT.double().mean(dim=0).tolist()),
         gain_of_oracle=difference(oracle, mean),
         gain_of_mixture=difference(mixed, mean),
         gain_of_mean=difference(mean[rows], right_NT[rows, best]),
         worth_T=tuple(difference(mean, right) for right in without),
     )
-
-
-def _posterior(ensemble: Ensemble) -> tuple[float, ...]:
-    known_NT = ensemble.known_NT if ensemble.known_mask else None
-    weights_NT = posterior_weights(ensemble.logits_NTC, ensemble.labels_N, known_BT=known_NT)
-    return tuple(weights_NT.double().mean(dim=0).tolist())
 
 
 def difference(first_N: Bool[Tensor, " N"], second_N: Bool[Tensor, " N"]) -> Difference:

@@ -76,13 +76,10 @@ class Trial:
     images: int
 
 
-def try_remedies(
-    name: str, network: Network, sample: Sample, data: Statistics
-) -> Iterator[Finding]:
+def try_remedies(network: Network, sample: Sample, data: Statistics) -> Iterator[Finding]:
     """Try other normalisations, colours and directions of the images on a network.
 
     Args:
-        name: of the teacher.
         network: as it was loaded.
         sample: the images.
         data: statistics of the data.
@@ -92,16 +89,13 @@ def try_remedies(
     """
     attempt = _attempts(network, sample)
     remedies = _pixel_remedies(network.preprocess, sample.images_BDHW, data)
-    return _fixed_by(name, filter(None, (attempt(remedy, sample) for remedy in remedies)))
+    return _fixed_by(filter(None, (attempt(remedy, sample) for remedy in remedies)))
 
 
-def try_sizes(
-    name: str, network: Network, sample: Sample, enough: float = 1.0
-) -> Iterator[Finding]:
+def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Iterator[Finding]:
     """Try other sizes of the images, small ones first, within `WORK` for each.
 
     Args:
-        name: of the teacher.
         network: as it was loaded.
         sample: the images.
         enough: an accuracy at which no further size is tried.
@@ -131,9 +125,9 @@ def try_sizes(
     ends = {}
     if tried and not any(trial.change.accuracy >= enough for trial in found):
         ends = {tried[0].words: "smallest", tried[-1].words: "largest"}
-    yield from _fixed_by(name, found, ends)
+    yield from _fixed_by(found, ends)
     if left and not found:
-        yield Finding(name, "not-tried", f"not tried because of their cost: {listed(left)}")
+        yield Finding("not-tried", f"not tried because of their cost: {listed(left)}")
 
 
 _UNFIT = (RuntimeError, ValueError, AssertionError)
@@ -180,7 +174,7 @@ def _pixel_remedies(
 ) -> Iterator[Remedy]:
     """Every other normalisation, and other orders of channels, rows and columns."""
     for words, statistics in {**STATISTICS, "the statistics of these data": data}.items():
-        mean, std = fit_channels(statistics, own.channels)
+        mean, std = (_by_channel(values, own.channels) for values in statistics)
         if not np.allclose((mean, std), (own.mean, own.std), rtol=0, atol=1e-3):
             yield Remedy(words, replace(own, mean=mean, std=std))
     if images_BDHW.shape[1] == 3 and own.channels == 3:
@@ -228,21 +222,15 @@ def _resized(images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images_BDHW, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def fit_channels(statistics: Statistics, channels: int) -> Statistics:
-    """Statistics for a network of 1 or 3 channels."""
-    mean, std = statistics
-    if len(mean) == channels:
-        return mean, std
-    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+def _by_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Values for a network of 1 or 3 channels; their mean where they are as many others."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
-def _fixed_by(
-    name: str, trials: Iterable[Trial], ends: Mapping[str, str] = {}
-) -> Iterator[Finding]:
+def _fixed_by(trials: Iterable[Trial], ends: Mapping[str, str] = {}) -> Iterator[Finding]:
     """The finding of the best remedy that helps a teacher.
 
     Args:
-        name: of the teacher.
         trials: the remedies that help.
         ends: remedies beyond which others may be better still, by their words, and why.
     """
@@ -260,7 +248,7 @@ def _fixed_by(
     )
     if end := ends.get(best.words):
         text += f"; that is the {end} size tried, so others may be better still"
-    yield Finding(name, best.kind, text, change.accuracy)
+    yield Finding(best.kind, text, change.accuracy)
 
 
 def _how(remedy: Remedy) -> str:

@@ -166,12 +166,11 @@ def relearned(network: Network, sample: Sample) -> Network:
 
 
 def examine_statistics(
-    name: str, network: Network, sample: Sample, far: Misfit, weak: bool
+    network: Network, sample: Sample, far: Misfit, weak: bool
 ) -> Iterator[Finding]:
     """Findings where a network's statistics do not fit its weights and these images.
 
     Args:
-        name: of the teacher.
         network: as it was loaded, in evaluation mode.
         sample: at least two images.
         far: its misfit on them.
@@ -185,12 +184,12 @@ def examine_statistics(
         return
     change, layer = Change.of(now_B, right(network, sample)), far.foreign
     if layer is not None and (change.helps or (weak and layer.misfit > STRANGE)):
-        yield _foreign(name, layer, layer is far.layers[0], change)
+        yield _foreign(layer, layer is far.layers[0], change)
     elif change.gain.positive:
-        yield _unsettled(name, far, change)
+        yield _unsettled(far, change)
 
 
-def _foreign(name: str, layer: Layer, first: bool, change: Change) -> Finding:
+def _foreign(layer: Layer, first: bool, change: Change) -> Finding:
     before = "the weights before it, or the pixels," if first else "the weights before it"
     what = (
         f"receives {math.exp(layer.scale):.3g} times what its statistics say, in every channel "
@@ -207,7 +206,7 @@ def _foreign(name: str, layer: Layer, first: bool, change: Change) -> Finding:
     )
     text = f"its BatchNorm layer {layer.path} {what}; {_instead(change)}; {cure}"
     mended = change.accuracy if change.gain.positive else None
-    return Finding(name, "foreign-statistics", text, mended)
+    return Finding("foreign-statistics", text, mended)
 
 
 def _instead(change: Change) -> str:
@@ -217,7 +216,7 @@ def _instead(change: Change) -> str:
     )
 
 
-def _unsettled(name: str, far: Misfit, change: Change) -> Finding:
+def _unsettled(far: Misfit, change: Change) -> Finding:
     off = f"{max(far.first, far.deep):.1f} standard deviations"
     why = (
         f"lag behind its weights ({off}), as after training that stopped early"
@@ -228,4 +227,4 @@ def _unsettled(name: str, far: Misfit, change: Change) -> Finding:
         f"its BatchNorm statistics {why}: {_instead(change)}; to measure them again on "
         "training images: torch.optim.swa_utils.update_bn"
     )
-    return Finding(name, "unsettled-statistics", text, change.accuracy)
+    return Finding("unsettled-statistics", text, change.accuracy)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -28,20 +28,23 @@ FEW = 20
 """On fewer images accuracy is no evidence."""
 
 
-def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
+def examine_outputs(outputs: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
     """Alarms and notes on one teacher's outputs.
 
     Args:
-        name: of the teacher.
         outputs: for the split; not all need be finite.
         classes: names, in the order of the labels.
     """
     finite_N = outputs.finite_N
-    if not finite_N.all():
-        yield _not_finite(name, finite_N)
+    if bad := int((~finite_N).sum()):
+        text = (
+            f"gives NaN or infinite logits for {bad:,} of {len(finite_N):,} images: damaged "
+            "weights, or numbers too large for its precision (try --precision 32)"
+        )
+        yield Finding("not-finite", text)
         return
     if text := _after_activation(outputs.logits_NC):
-        yield Finding(name, "probabilities", text)
+        yield Finding("probabilities", text)
     if len(outputs.labels_N) < FEW:
         return
     part, place = _most_frequent(outputs.classes_N)
@@ -49,24 +52,14 @@ def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> 
         text = (
             f"predicts {classes[place]!r} of {percent(part, 1)} of all images, whatever they show"
         )
-        yield Finding(name, "constant", text)
+        yield Finding("constant", text)
         return
-    order = permutation(outputs, classes)
-    if order is not None:
-        yield Finding(name, "permuted-classes", order[0], order[1])
+    if (permuted := permutation(outputs, classes)) is not None:
+        yield permuted
     elif (chance := near_chance(outputs)) is not None:
-        yield Finding(name, "near-chance", _near_chance_text(outputs, chance))
+        yield Finding("near-chance", _near_chance_text(outputs, chance))
     if text := _never_predicted(outputs, classes):
-        yield Finding(name, "silent-classes", text)
-
-
-def _not_finite(name: str, finite_N: Bool[Tensor, " N"]) -> Finding:
-    count = int((~finite_N).sum())
-    text = (
-        f"gives NaN or infinite logits for {count:,} of {len(finite_N):,} images: damaged weights, "
-        "or numbers too large for its precision (try --precision 32)"
-    )
-    return Finding(name, "not-finite", text)
+        yield Finding("silent-classes", text)
 
 
 def _after_activation(logits_NC: Float[Tensor, "N C"]) -> str:
@@ -136,8 +129,8 @@ def readout(outputs: Predictions) -> float:
     return share(halves(right, len(outputs.labels_N)))
 
 
-def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, float] | None:
-    """The permutation of the teacher's classes, in words, and its accuracy without it; or None.
+def permutation(outputs: Predictions, classes: Sequence[str]) -> Finding | None:
+    """The permutation of the teacher's classes and its accuracy without it; None if there is none.
 
     The best assignment is found on one half of the examples and measured on the other, and the
     reverse, so that chance does not look like a permutation.
@@ -166,7 +159,7 @@ def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, floa
         f"the data's order it would be right on {percent(change.accuracy, 1)} instead of "
         f"{percent(outputs.accuracy, 1)}"
     )
-    return text, change.accuracy
+    return Finding("permuted-classes", text, change.accuracy)
 
 
 def _assignment(
@@ -224,13 +217,10 @@ def _never_predicted(outputs: Predictions, classes: Sequence[str]) -> str:
     )
 
 
-def compare_with_reported(
-    name: str, outputs: Predictions, reported: float | None
-) -> Iterator[Finding]:
+def compare_with_reported(outputs: Predictions, reported: float | None) -> Iterator[Finding]:
     """Findings where a teacher is not as accurate as its weights file states.
 
     Args:
-        name: of the teacher.
         outputs: for the images whose class it knows.
         reported: the accuracy stated for these data, 0..1.
     """
@@ -242,13 +232,13 @@ def compare_with_reported(
     )
     if gap < -least:
         text = f"{stated}: not loaded as it was trained, or for other data"
-        yield Finding(name, "below-promise", text, reported)
+        yield Finding("below-promise", text, reported)
     if gap > least:
         text = (
             f"{stated}: it was probably trained on these images, so its numbers here say little; "
             "have it measured on images it has not seen"
         )
-        yield Finding(name, "above-promise", text)
+        yield Finding("above-promise", text)
 
 
 def find_duplicates(
@@ -263,9 +253,9 @@ def find_duplicates(
     for place, name in enumerate(outputs):
         for other in list(outputs)[:place]:
             one_NC, other_NC = outputs[name].logits_NC, outputs[other].logits_NC
-            same = (one_NC - other_NC).abs().max() < 1e-3 * one_NC.std().clamp_min(1e-12)
-            if same or hashes[name] == hashes[other]:
-                what = "weights" if hashes[name] == hashes[other] else "outputs"
-                text = f"has the same {what} as {other}: drop one"
-                yield Finding(name, "twin", text)
+            near = (one_NC - other_NC).abs().max() < 1e-3 * one_NC.std().clamp_min(1e-12)
+            same = "weights" if hashes[name] == hashes[other] else "outputs" if near else ""
+            if same:
+                text = f"has the same {same} as {other}: drop one"
+                yield Finding("twin", text, teacher=name)
                 break

@@ -24,7 +24,7 @@ def tables(found: Json) -> list[Table]:
         *(_pairs(found) if several else []),
         *([_all_classes(found)] if found["head_room"] else []),
         *([_known_classes(found)] if found["head_room_of_knowing"] and several else []),
-        *([_findings(found)] if found["findings"] else []),
+        *([Table.of(found["findings"], _FINDINGS, "Findings")] if found["findings"] else []),
     ]
 
 
@@ -213,7 +213,3 @@ _FINDINGS: Columns = {
     "kind": lambda line: line["kind"],
     "what was found": lambda line: line["text"],
 }
-
-
-def _findings(found: Json) -> Table:
-    return Table.of(found["findings"], _FINDINGS, "Findings")

@@ -114,20 +114,18 @@ class TeacherCheck:
 
     def findings(self, probe: int) -> list[Finding]:
         """The causes that show; else the remedies that help, tried on so many images."""
-        outputs, name = self.whole.own(), self.name
+        outputs = self.whole.own()
         if not len(outputs.labels_N):
             text = "knows the class of none of these images, so nothing was measured"
-            return [Finding(name, "unknown-classes", text)]
+            return [Finding("unknown-classes", text)]
         labels, classes = self.whole.labels, self.context.data.classes
-        found = list(examine_outputs(name, outputs, labels.group_names if labels else classes))
+        found = list(examine_outputs(outputs, labels.group_names if labels else classes))
         sample = self.context.sample(max(probe, SIZE_PROBE), labels)
         sample = dataclasses.replace(sample, block=fitting(self.cost))
-        causes = examine_network(name, self.network, sample.images_BDHW, has_poor_head(outputs))
-        found += causes
-        found += compare_with_reported(name, outputs, self._reported())
-        if not probe or self._explained(found) or not outputs.finite_N.all():
-            return most_likely(found)
-        if len(sample) >= FEW:
+        found += examine_network(self.network, sample, has_poor_head(outputs))
+        found += compare_with_reported(outputs, self._reported())
+        worth = probe and len(sample) >= FEW and outputs.finite_N.all()
+        if worth and not self._explained(found):
             found += self._remedies(sample, outputs)
         return most_likely(found)
 
@@ -147,15 +145,15 @@ class TeacherCheck:
         name, network, display = self.name, self.network, self.context.runtime.display
         display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
         statistics = self.context.input_spec.mean, self.context.input_spec.std
-        found = list(try_remedies(name, network, sample, statistics))
+        found = list(try_remedies(network, sample, statistics))
         weak = outputs.accuracy < WEAK * max(self.best, self._reported() or 0.0, 0.5)
         far = misfit(network, sample)
-        foreign = list(examine_statistics(name, network, sample, far, weak))
+        foreign = list(examine_statistics(network, sample, far, weak))
         found = foreign if _much_better(foreign, found) else found
         scaled = far.foreign is not None and far.foreign.scaled  # which no other size causes
         if weak and not ((scaled or found != foreign) and self._explained(found)):
             display.say(f"teacher {name}: trying images of other sizes")
-            found += try_sizes(name, network, sample.first(SIZE_PROBE), self._enough())
+            found += try_sizes(network, sample.first(SIZE_PROBE), self._enough())
         return found
 
 
