@@ -57,15 +57,13 @@ def _together(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
 
 
 def _mixture(room: HeadRoom) -> str:
-    verdict = "no clear difference from equal weights"
-    if room.gain_of_mixture.positive or room.gain_of_mixture.negative:
-        how = "better" if room.gain_of_mixture.positive else "worse"
-        verdict = f"{how} than equal weights"
+    gain, unclear = room.gain_of_mixture, "no clear difference from"
+    how = "better than" if gain.positive else "worse than" if gain.negative else unclear
     return (
         f"The best fixed weights reach {percent(room.mixture)} on these images, on which they "
         f"were chosen. Chosen on one half and measured on the other they reach "
-        f"{percent(room.mixture_cross_fitted)}, {_points(room.gain_of_mixture)} against the mean: "
-        f"{verdict}."
+        f"{percent(room.mixture_cross_fitted)}, {_points(gain)} against the mean: "
+        f"{how} equal weights."
     )
 
 

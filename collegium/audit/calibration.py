@@ -1,7 +1,7 @@
 """Calibration of a teacher's confidence, and the temperature that corrects it."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -73,7 +73,7 @@ def calibrate(outputs: Predictions) -> dict[str, Any]:
         "temperature_outcome": best.outcome,
         "loss_at_temperature": cross_entropy(cooled_NC, labels_N) + extra,
         "ece_at_temperature": math.nan if none else calibration_error(cooled_NC, labels_N),
-        "bins": [asdict(one) for one in reliability(logits_NC, labels_N)],
+        "bins": reliability(logits_NC, labels_N),
     }
 
 

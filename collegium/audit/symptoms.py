@@ -226,10 +226,9 @@ def compare_with_reported(outputs: Predictions, reported: float | None) -> Itera
     """
     if reported is None or len(outputs.labels_N) < FEW:
         return
-    gap, least = outputs.accuracy - reported, max(LEAST, _doubt(reported, outputs))
-    stated = (
-        f"its weights file states {percent(reported, 1)} and it has {percent(outputs.accuracy, 1)}"
-    )
+    accuracy, least = outputs.accuracy, max(LEAST, _doubt(reported, outputs))
+    gap = accuracy - reported
+    stated = f"its weights file states {percent(reported, 1)} and it has {percent(accuracy, 1)}"
     if gap < -least:
         text = f"{stated}: not loaded as it was trained, or for other data"
         yield Finding("below-promise", text, reported)
