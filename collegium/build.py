@@ -19,9 +19,8 @@ from collegium.config.options import Machine
 from collegium.data import ImageData, Loader, Splits, keep_classes, load_data, splits_of
 from collegium.data.class_names import missing_note
 from collegium.errors import RequestError, UnknownNameError
-from collegium.models.architectures import check_family
 from collegium.models.input_spec import InputSpec
-from collegium.models.model_string import ModelString
+from collegium.models.model_string import ModelString, check_family
 from collegium.models.network import Network, freeze
 from collegium.models.registry import build_network, has_weights, seeded, wrap_module, wrap_teacher
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo

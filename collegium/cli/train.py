@@ -24,6 +24,7 @@ from collegium.config.options import (
 from collegium.config.run import Run
 from collegium.methods import DEFAULT, find_method
 from collegium.methods.base import AbstractMethod
+from collegium.models.model_string import check_models
 
 if TYPE_CHECKING:
     from collegium.records.run_folder import Record
@@ -107,7 +108,9 @@ class Distill(RunCommand):
 
 
 def _train(command: RunCommand, name: str, run: Run) -> Answer:
-    from collegium.api import execute
+    models = (run.student, *run.teachers.values())
+    check_models(*(model for model in models if isinstance(model, str)))
+    from collegium.api import execute  # imports torch
 
     record = execute(
         run,

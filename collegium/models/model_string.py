@@ -1,15 +1,31 @@
-"""Model strings, taken apart: FAMILY:NAME, path/to/file.py:function or a folder, then @ and ?."""
+"""Model strings, taken apart: FAMILY:NAME, path/to/file.py:function or a folder, then @ and ?.
+
+Nothing here imports torch, so the command line refuses an unknown family at once.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.utils.registry import Registry
 
 PRETRAINED, RANDOM = "pretrained", "random"
 """After @: the weights the library itself has for that name; a random start."""
 OPTIONS = ("mean", "std", "size", "resize", "interpolation", "channel_order", "licence", "license")
 """What may follow ?: how the network wants its pixels, and under which licence it stands."""
+
+FAMILIES: Registry[Any] = Registry(
+    "model family",
+    "collegium.model_families",
+    "collegium.models.architectures:AbstractModelFamily",
+    "collegium.models.zoo",
+    "collegium.models.libraries",
+)
+"""Every family of networks (a class of `AbstractModelFamily`) by name."""
+USAGE = {"onnx": "onnx:FILE", "py": "path/to/file.py:function"}
+"""How a string names a network of a family, in messages; SLUG:NAME for all others."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +101,28 @@ def _option(part: str, text: str) -> tuple[str, str]:
     if key not in OPTIONS:
         raise UnknownNameError("model option", key, OPTIONS)
     return key, value.replace(",", " ")
+
+
+def check_family(string: ModelString) -> None:
+    """Refuse a model string that names no family, such as a folder that does not exist.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    if string.family not in FAMILIES.names():
+        known = [USAGE.get(slug, f"{slug}:NAME") for slug in FAMILIES.names()]
+        kind = "model" if string.family else "model (no folder of that name exists)"
+        raise UnknownNameError(kind, string.name, [*known, "a run folder"])
+
+
+def check_models(*models: str) -> None:
+    """Refuse strings of unknown families, without reading any weights.
+
+    Raises:
+        UnknownNameError: no such family.
+        RequestError: an option that does not exist or has no value.
+    """
+    for string in map(ModelString.read, models):
+        # A name without a colon may be that of a module, which its weights file tells.
+        if string.family or not (string.weights or string.is_run):
+            check_family(string)

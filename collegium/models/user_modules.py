@@ -170,8 +170,8 @@ def check_tensors(module: nn.Module, whose: str, trainable: bool, lazy: bool = F
             )
         elif trainable and isinstance(tensor, nn.Parameter) and tensor.dtype in _ROUNDED:
             raise RequestError(
-                f"{whose} has {name} in {_short(tensor.dtype)}, in which small steps round to "
-                "nothing: give student.float(), and --precision bf16 for speed"
+                f"{whose} has {name} in {str(tensor.dtype).removeprefix('torch.')}, in which small "
+                "steps round to nothing: give student.float(), and --precision bf16 for speed"
             )
 
 
@@ -184,10 +184,6 @@ def _what(given: object) -> str:
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def freeze_module(module: nn.Module) -> nn.Module:
@@ -314,23 +310,17 @@ def spare(module: M, whose: str) -> Iterator[M]:
                 tensor.copy_(value)
 
 
-def _tensors_of(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    return part._parameters, part._buffers
-
-
 def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
     """Every tensor with its values, and what puts it back where a forward gave another object."""
-    places = [
-        ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
-        for part in module.modules()
-        for held in _tensors_of(part)
-        for name, tensor in held.items()
-        if tensor is not None
-    ]
-    return [
-        (functools.partial(holder.__setitem__, name, tensor), tensor, tensor.detach().clone())
-        for holder, name, tensor in places
-    ]
+    kept = []
+    for part in module.modules():
+        for held in (part._parameters, part._buffers):
+            holder: Any = {} if isinstance(part, torch.jit.ScriptModule) else held
+            for name, tensor in held.items():
+                if tensor is not None:
+                    put_back = functools.partial(holder.__setitem__, name, tensor)
+                    kept.append((put_back, tensor, tensor.detach().clone()))
+    return kept
 
 
 @contextlib.contextmanager

@@ -271,6 +271,8 @@ def test_none_is_a_value_where_an_option_may_have_none() -> None:
         ["train", "--epochs", "x"],
         ["train", "--data", "digit", "--model", "small:cnn", "--corrupt", "skip"],
         ["store", "verify", "no-store", "--data", "foldr:x"],
+        ["train", "--data", "digits", "--model", "smal:cnn"],
+        ["distill", "--data", "digits", "--student", "smal:cnn", "--teacher", "a=small:cnn"],
     ],
 )
 def test_help_and_refusals_import_no_large_library(words: list[str]) -> None:

@@ -35,35 +35,6 @@ SMALLEST = 32
 """Most networks halve their input five times."""
 
 
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """A transformers classifier: its configuration decides; code in a repository is never run."""
-    import_extra("hf")
-    if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
-        raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
-    with quiet():
-        config = _configuration(member, metadata)
-        processor = None if CONFIG in metadata else _processor_spec(member, string, config)
-    native = _native(config)
-    size = requested_size(metadata) or (processor.preprocess.size if processor else None)
-    other = size is not None and native is not None and size != native
-    stretch = stretched if other else unchanged
-    return Design(
-        lambda classes: stretch(_build(config, classes)),
-        channels=getattr(config, "num_channels", 3),
-        smallest=SMALLEST,
-        preprocess=None if processor is None else processor.preprocess,
-        native=native,
-        classes=_classes(config),
-        trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
-        saved_metadata={CONFIG: _without_names(config)},
-        convert=lambda classes, tensors: _convert(config, classes, tensors),
-        keeps_ratio=processor is not None and processor.keeps_ratio,
-        notes=() if processor is None else processor.notes,
-        licence="" if CONFIG in metadata else _licence(member),
-        unfit="" if CONFIG in metadata else _unfit(config),
-    )
-
-
 def unchanged(body: nn.Module) -> nn.Module:
     """The same."""
     return body
@@ -340,8 +311,32 @@ class HubFamily(AbstractModelFamily):
     slug = "hf"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """A classifier by its configuration alone; code in a repository is never run."""
+        import_extra("hf")
+        if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
+            raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
+        with quiet():
+            config = _configuration(member, metadata)
+            processor = None if CONFIG in metadata else _processor_spec(member, string, config)
+        native = _native(config)
+        size = requested_size(metadata) or (processor.preprocess.size if processor else None)
+        other = size is not None and native is not None and size != native
+        stretch = stretched if other else unchanged
+        return Design(
+            lambda classes: stretch(_build(config, classes)),
+            channels=getattr(config, "num_channels", 3),
+            smallest=SMALLEST,
+            preprocess=None if processor is None else processor.preprocess,
+            native=native,
+            classes=_classes(config),
+            trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
+            saved_metadata={CONFIG: _without_names(config)},
+            convert=lambda classes, tensors: _convert(config, classes, tensors),
+            keeps_ratio=processor is not None and processor.keeps_ratio,
+            notes=() if processor is None else processor.notes,
+            licence="" if CONFIG in metadata else _licence(member),
+            unfit="" if CONFIG in metadata else _unfit(config),
+        )
 
     def has_weights(self, string: ModelString) -> bool:
         """A name has weights; a folder has them if it contains a weights file."""

@@ -136,30 +136,6 @@ def _logits(path: Path, outputs: Sequence[Any]) -> str:
     )
 
 
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""
-    if string.weights:
-        raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
-    import_extra("onnx")
-    body = OnnxBody(Path(member))
-    says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
-    channels = body.channels or 3
-    if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
-        raise RequestError(
-            f"onnx:{member} takes bytes (uint8) and normalises them itself; leave out mean and std"
-        )
-    return Design(
-        lambda classes: _refuse(member),
-        channels=channels,
-        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels) if body.takes_bytes else None,
-        native=body.size,
-        metadata=says,
-        classes=_classes(body, says),
-        trained=lambda classes: _trained(body, classes),
-        trainable=False,
-    )
-
-
 def _refuse(member: str) -> nn.Module:
     raise RequestError(f"onnx:{member} cannot learn: an ONNX file can only be a teacher")
 
@@ -191,8 +167,7 @@ def _hash(path: Path) -> str:
     for part in (path, *(path.with_name(path.name + end) for end in SIDECARS)):
         if part.is_file():
             with part.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -207,11 +182,32 @@ class OnnxFamily(AbstractModelFamily):
     """Files of ONNX, which hold network and weights."""
 
     slug = "onnx"
-    usage = "onnx:FILE"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""
+        if string.weights:
+            raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
+        import_extra("onnx")
+        body = OnnxBody(Path(member))
+        says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
+        channels = body.channels or 3
+        if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
+            raise RequestError(
+                f"onnx:{member} takes bytes (uint8) and normalises them itself; leave out mean "
+                "and std"
+            )
+        return Design(
+            lambda classes: _refuse(member),
+            channels=channels,
+            preprocess=Preprocess((0.0,) * channels, (1.0,) * channels)
+            if body.takes_bytes
+            else None,
+            native=body.size,
+            metadata=says,
+            classes=_classes(body, says),
+            trained=lambda classes: _trained(body, classes),
+            trainable=False,
+        )
 
     def has_weights(self, string: ModelString) -> bool:
         """Always."""

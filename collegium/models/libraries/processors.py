@@ -244,11 +244,8 @@ def _numbers(
     """Mean and standard deviation of pixels in 0..1: the file's digits if outputs agree."""
     seen = (-shift_C / scale_C, 1 / scale_C)
     stated = _stated(processor, len(scale_C))
-    close = stated is not None and all(
-        np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
-        for a, b in zip(seen, stated, strict=True)
-    )
-    mean, std = stated if stated is not None and close else seen
+    close = stated and np.allclose(seen, stated, rtol=_TOLERANCE, atol=_TOLERANCE)
+    mean, std = stated if stated and close else seen
     return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
 
 
@@ -281,13 +278,10 @@ def _normalize_note(
     mean_C, std_C = map(np.array, stated)
     if getattr(processor, "rescale_offset", False):  # 1 is taken off before all else
         mean_C = mean_C + 1 / (255 * processor.rescale_factor)
-    if all(
-        np.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(seen, (mean_C, std_C), strict=True)
-    ):
+    if np.allclose(seen, (mean_C, std_C), rtol=1e-3, atol=1e-3):
         return ""
-    shown = ", ".join(
-        f"{key} {value[0]:.4g}" for key, value in zip(("mean", "std"), seen, strict=True)
-    )
+    (mean, *_), (std, *_) = seen
+    shown = f"mean {mean:.4g}, std {std:.4g}"
     return f"its {name} treats do_normalize {str(wanted).lower()} differently ({shown})"
 
 
@@ -304,14 +298,7 @@ def _filter(processor: Any) -> tuple[str, str]:
 def _ignored_note(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:
     """A note on keys of the file that its class ignores."""
     known = set(keys_of(kind))
-    unknown_keys = [key for key in unknown(HF_PROCESSOR, content) if key not in known]
-    foreign = [
-        key
-        for key, value in content.items()
-        if HF_PROCESSOR.get(key) == USED and key not in known and value
-        if not key.endswith("_type")
-    ]
-    found = [*unknown_keys, *foreign]
-    if not found:
-        return ()
-    return (f"{name} ignores {', '.join(found)} of its processor file",)
+    used = [key for key, value in content.items() if value and HF_PROCESSOR.get(key) == USED]
+    candidates = [*unknown(HF_PROCESSOR, content), *(k for k in used if not k.endswith("_type"))]
+    found = [key for key in candidates if key not in known]
+    return (f"{name} ignores {', '.join(found)} of its processor file",) if found else ()

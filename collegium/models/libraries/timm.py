@@ -21,35 +21,6 @@ SMALLEST = 32
 WEIGHTS = "model.safetensors"
 
 
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """A timm network, by its name with or without a tag (`resnet18`, `resnet18.a1_in1k`)."""
-    timm = import_extra("timm")
-    if not timm.is_model(member):
-        raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
-    config = _configuration(timm, member)
-    if config is None and string.weights == PRETRAINED:
-        raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
-    says, notes = _beside(member, string, metadata)
-    metadata = {**says, **metadata}
-    size = requested_size(metadata)
-    options = {"img_size": size} if size and takes_size(member) else {}
-    return Design(
-        lambda classes: _create(member, num_classes=classes, **options),
-        channels=3 if config is None else config.input_size[0],
-        smallest=SMALLEST,
-        preprocess=None if config is None else _preprocess(config),
-        native=None if config is None else config.input_size[1:],
-        evaluated=None if config is None else _evaluated(config, member),
-        metadata=says,
-        notes=notes,
-        classes=() if config is None else _classes(member, config),
-        trained=lambda classes: _pretrained(member, config, classes, options),
-        resample=_resample,
-        licence="" if config is None else config.license or "",
-        unfit=_unfit(config, string),
-    )
-
-
 def _beside(
     member: str, string: ModelString, metadata: Mapping[str, str]
 ) -> tuple[Mapping[str, str], tuple[str, ...]]:
@@ -163,5 +134,29 @@ class TimmFamily(AbstractModelFamily):
     slug = "timm"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """A timm network, by its name with or without a tag (`resnet18`, `resnet18.a1_in1k`)."""
+        timm = import_extra("timm")
+        if not timm.is_model(member):
+            raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
+        config = _configuration(timm, member)
+        if config is None and string.weights == PRETRAINED:
+            raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
+        says, notes = _beside(member, string, metadata)
+        metadata = {**says, **metadata}
+        size = requested_size(metadata)
+        options = {"img_size": size} if size and takes_size(member) else {}
+        return Design(
+            lambda classes: _create(member, num_classes=classes, **options),
+            channels=3 if config is None else config.input_size[0],
+            smallest=SMALLEST,
+            preprocess=None if config is None else _preprocess(config),
+            native=None if config is None else config.input_size[1:],
+            evaluated=None if config is None else _evaluated(config, member),
+            metadata=says,
+            notes=notes,
+            classes=() if config is None else _classes(member, config),
+            trained=lambda classes: _pretrained(member, config, classes, options),
+            resample=_resample,
+            licence="" if config is None else config.license or "",
+            unfit=_unfit(config, string),
+        )

@@ -30,28 +30,6 @@ LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by
 """Of addresses in place of a name."""
 
 
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
-    models = import_extra("torchvision").models
-    names = models.list_models(module=models)
-    if member not in names:
-        raise UnknownNameError("torchvision model", member, names)
-    weights = _weights(models, member, string)
-    sees = _preprocess(member, weights)
-    sized = _sized(member, metadata, sees)
-    return Design(
-        lambda classes: _create(models, member, num_classes=classes, **sized),
-        smallest=SMALLEST,
-        preprocess=sees,
-        native=sees.size,
-        evaluated=tuple(weights.transforms().resize_size[:1]),
-        classes=unique_names(weights.meta["categories"]),
-        trained=lambda classes: _pretrained(models, member, weights, classes, sized),
-        resample=_resample if sized else None,
-        licence=LICENCES.get(found := weights.meta.get("license", ""), found),
-    )
-
-
 def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[str, int]:
     """Keyword arguments for a vision transformer that is built for one image size."""
     if not member.startswith(TRANSFORMERS):
@@ -164,5 +142,22 @@ class TorchvisionFamily(AbstractModelFamily):
     slug = "torchvision"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
+        models = import_extra("torchvision").models
+        names = models.list_models(module=models)
+        if member not in names:
+            raise UnknownNameError("torchvision model", member, names)
+        weights = _weights(models, member, string)
+        sees = _preprocess(member, weights)
+        sized = _sized(member, metadata, sees)
+        return Design(
+            lambda classes: _create(models, member, num_classes=classes, **sized),
+            smallest=SMALLEST,
+            preprocess=sees,
+            native=sees.size,
+            evaluated=tuple(weights.transforms().resize_size[:1]),
+            classes=unique_names(weights.meta["categories"]),
+            trained=lambda classes: _pretrained(models, member, weights, classes, sized),
+            resample=_resample if sized else None,
+            licence=LICENCES.get(found := weights.meta.get("license", ""), found),
+        )

@@ -4,10 +4,18 @@ RepDistiller's half-width form for small images. Bottlenecks are linear by desig
 `blocks.1`, `blocks.2`, `blocks.4` and `blocks.6`, the last of their resolution; one ends `conv2`.
 """
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn_relu, network
+from collegium.models.zoo.cifar.parts import (
+    GlobalAveragePool,
+    conv,
+    conv_bn_relu,
+    network,
+    repeated,
+)
 
 _STAGES = (
     # expansion, channels (half of the paper's), blocks, stride
@@ -45,9 +53,8 @@ def mobilenet_v2(classes: int) -> nn.Module:
     """MobileNetV2 at half width, first stride 2, for 32x32 images (Sandler et al., CVPR 2018)."""
     width, blocks = 16, []
     for expansion, channels, depth, stride in _STAGES:
-        first = InvertedResidual(width, channels, stride, expansion)
-        rest = (InvertedResidual(channels, channels, 1, expansion) for _ in range(depth - 1))
-        blocks.append(nn.Sequential(first, *rest))
+        unit = partial(InvertedResidual, expansion=expansion)
+        blocks.append(repeated(unit, depth, width, channels, stride))
         width = channels
     return network(
         conv1=conv_bn_relu(3, 16, stride=2),
