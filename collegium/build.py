@@ -16,8 +16,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from collegium.config.options import Machine
-from collegium.data import ImageData, Loader, Splits, hold_out, keep_classes, load_data, splits_of
-from collegium.data.class_names import without_examples
+from collegium.data import ImageData, Loader, Splits, keep_classes, load_data, splits_of
+from collegium.data.class_names import missing_note
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import check_family
 from collegium.models.features.discover import survey
@@ -168,12 +168,10 @@ def splits_from(train: Any, val: Any, test: Any, validation: float, seed: int) -
     """
     given = {"train": train, "validation": val, "test": test}
     splits = splits_of({part: data for part, data in given.items() if data is not None})
-    names, counts = splits.train.classes, splits.train.labels_N.bincount(minlength=1)
-    splits = splits.with_notes(without_examples(splits.train.name, names, counts.tolist()))
-    if splits.validation is not None or validation == 0:
-        return splits
-    train_data, held_out = hold_out(splits.train, validation, seed)
-    return dataclasses.replace(splits, train=train_data, validation=held_out)
+    present = set(splits.train.labels_N.tolist())
+    start = f"{splits.train.name}: no training example is of"
+    note = missing_note(start, splits.train.classes, present)
+    return splits.with_notes(note).with_held_out(validation, seed)
 
 
 def input_spec_of(train: ImageData) -> InputSpec:

@@ -16,6 +16,7 @@ from collegium.config.options import (
     ViewConfig,
     data_string,
 )
+from collegium.data.data_string import check_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,10 @@ class StoreVerify(QuietCommand):
     sample: int = 128
     """Outputs of each teacher that are computed again; 0 for checksums alone."""
     machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            check_kind(self.data)
 
     def run(self) -> Answer:
         """Check the store."""

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from collegium.config.option import Aside, Option
+from collegium.data.data_string import check_kind, parse_spec, with_option
 from collegium.errors import RequestError
 from collegium.utils.from_json import (
     ImageSize,
@@ -58,6 +59,10 @@ class DataSource:
     classes: Annotated[tuple[str, ...], Option(read=as_names, metavar="NAME,NAME")] = ()
     """Names of the classes that are used, comma-separated; by default all. Others are left out."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str):
+            check_kind(self.data)
+
     @property
     def source(self) -> Any:
         """The data; of a data string with the option `corrupt`."""
@@ -68,8 +73,6 @@ def data_string(data: str, corrupt: Corrupt | None) -> str:
     """A data string with the option `corrupt`, if one is given and it has not the same already."""
     if corrupt is None:
         return data
-    from collegium.data.data_string import parse_spec, with_option
-
     given = parse_spec(data).options.get("corrupt")
     return data if given == corrupt else with_option(data, "corrupt", corrupt)
 

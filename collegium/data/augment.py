@@ -10,7 +10,7 @@ for image recognition", CVPR 2016): at 32x32 it has 9 x 9 offsets x 2 = 162 outc
 larger images are in `augment_large`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -19,8 +19,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from collegium.data.augment_large import Draws, erase, jitter, resized_crop
-from collegium.data.rng import Stream, below, fold, fold_in, signed
+from collegium.data.augment_large import Draws, divide_, erase, jitter, resized_crop
+from collegium.data.rng import Stream
 from collegium.errors import UnknownNameError
 
 _LARGE = 96 * 96
@@ -95,91 +95,49 @@ def make_views(
     Raises:
         UnknownNameError: no recipe is called that.
     """
-    chosen = find_recipe(recipe)
+    chosen, draws = find_recipe(recipe), Draws(index_B, view_B, seed)
     if chosen == ViewRecipe():
-        return _in_unit_range(images_BDHW)
-    draws = Draws(index_B, view_B, seed)
-    if chosen.resize:
-        pixels_BDHW = _resized(images_BDHW, draws, chosen.flip)
+        views = images_BDHW
+    elif chosen.resize:
+        views = resized_crop(images_BDHW, draws, chosen.flip)
     else:
-        pixels_BDHW = _in_unit_range(_shifted(images_BDHW, index_B, view_B, chosen, seed))
+        views = _shifted(images_BDHW, draws, chosen)
+    pixels_BDHW = views.float()
+    if not images_BDHW.is_floating_point():
+        pixels_BDHW = divide_(pixels_BDHW, 255)
+    if chosen.resize:
+        pixels_BDHW.clamp_(0, 1)  # rounding may leave the range by its last digit
     pixels_BDHW = jitter(pixels_BDHW, draws) if chosen.jitter else pixels_BDHW
     return erase(pixels_BDHW, draws) if chosen.erase else pixels_BDHW
 
 
-def _resized(
-    images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws, flip: bool
-) -> Float[Tensor, "B D H W"]:
-    pixels_BDHW = resized_crop(images_BDHW, draws, flip)
-    if not images_BDHW.is_floating_point():
-        pixels_BDHW = pixels_BDHW.div_(torch.full((), 255.0, device=pixels_BDHW.device))
-    return pixels_BDHW.clamp_(0, 1)  # rounding may leave the range by its last digit
-
-
 def _shifted(
-    images_BDHW: Shaped[Tensor, "B D H W"],
-    index_B: Int[Tensor, " B"],
-    view_B: Int[Tensor, " B"],
-    chosen: ViewRecipe,
-    seed: int,
+    images_BDHW: Shaped[Tensor, "B D H W"], draws: Draws, chosen: ViewRecipe
 ) -> Shaped[Tensor, "B D H W"]:
-    height, width = images_BDHW.shape[2:]
-    padding = (height // 8, width // 8) if chosen.crop else (0, 0)
-    draws_3B = _draw(index_B, view_B, (2 * padding[0] + 1, 2 * padding[1] + 1, 2), seed)
-    if height * width >= _LARGE and images_BDHW.device.type == "cpu":
-        return _slices(images_BDHW, draws_3B.T.tolist(), chosen.flip, padding)
-    rows_BH = draws_3B[0, :, None] + torch.arange(height, device=index_B.device)
-    columns_BW = _columns(draws_3B[1], draws_3B[2] * chosen.flip, width)
-    return _cut_out(images_BDHW, rows_BH, columns_BW, padding)
-
-
-def _draw(
-    index_B: Int[Tensor, " B"], view_B: Int[Tensor, " B"], counts: tuple[int, int, int], seed: int
-) -> Int[Tensor, "3 B"]:
-    streams = (Stream.CROP_ROW, Stream.CROP_COLUMN, Stream.FLIP)
-    keys = [[signed(fold(seed, stream))] for stream in streams]
-    words_3B = fold_in(torch.tensor(keys, device=index_B.device), index_B, view_B)
-    return below(torch.tensor(counts, device=index_B.device)[:, None], words_3B)
-
-
-def _columns(
-    left_B: Int[Tensor, " B"], flipped_B: Int[Tensor, " B"], width: int
-) -> Int[Tensor, "B W"]:
-    across_W = torch.arange(width, device=left_B.device)
-    return left_B[:, None] + torch.where(flipped_B[:, None] == 1, across_W.flip(0), across_W)
-
-
-def _cut_out(
-    images_BDHW: Shaped[Tensor, "B D H W"],
-    rows_BH: Int[Tensor, "B H"],
-    columns_BW: Int[Tensor, "B W"],
-    padding: tuple[int, int],
-) -> Shaped[Tensor, "B D H W"]:
-    down, across = padding
+    (height, width), device = images_BDHW.shape[2:], images_BDHW.device
+    down, across = (height // 8, width // 8) if chosen.crop else (0, 0)
     padded = F.pad(images_BDHW, (across, across, down, down))
+    top_B = draws.below(Stream.CROP_ROW, 2 * down + 1)
+    left_B = draws.below(Stream.CROP_COLUMN, 2 * across + 1)
+    mirrored_B = draws.below(Stream.FLIP, 1 + chosen.flip) == 1
+    if height * width >= _LARGE and device.type == "cpu":
+        return _slices(padded, (height, width), top_B, left_B, mirrored_B)
+    across_W = torch.arange(width, device=device)
+    columns_BW = left_B[:, None] + torch.where(mirrored_B[:, None], across_W.flip(0), across_W)
+    rows_BH = top_B[:, None] + torch.arange(height, device=device)
     places_BHW = rows_BH[:, :, None] * padded.shape[3] + columns_BW[:, None, :]
     places_BDP = places_BHW.flatten(1)[:, None].expand(-1, images_BDHW.shape[1], -1)
     return padded.flatten(2).gather(2, places_BDP).view(images_BDHW.shape)
 
 
 def _slices(
-    images_BDHW: Shaped[Tensor, "B D H W"],
-    draws: Sequence[Sequence[int]],
-    flip: bool,
-    padding: tuple[int, int],
+    padded: Shaped[Tensor, "B D _ _"], size: tuple[int, int], *draws: Shaped[Tensor, " B"]
 ) -> Shaped[Tensor, "B D H W"]:
     """The same, image by image: eight times as fast for large ones, whose indices are too many."""
-    (height, width), (down, across) = images_BDHW.shape[2:], padding
-    padded = F.pad(images_BDHW, (across, across, down, down))
-    views_BDHW = torch.empty_like(images_BDHW)
-    for place, (top, left, mirrored) in enumerate(draws):
+    height, width = size
+    views_BDHW = padded.new_empty(*padded.shape[:2], height, width)
+    drawn = zip(*(draw_B.tolist() for draw_B in draws), strict=True)
+    for place, (top, left, mirrored) in enumerate(drawn):
         part_DHW = padded[place, :, top : top + height, left : left + width]
-        views_BDHW[place] = part_DHW.flip(2) if flip and mirrored else part_DHW
+        views_BDHW[place] = part_DHW.flip(2) if mirrored else part_DHW
     return views_BDHW
-
-
-def _in_unit_range(images_BDHW: Shaped[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
-    if images_BDHW.is_floating_point():
-        return images_BDHW.float()
-    # A plain number would be turned into a factor 1/255 on some devices, one rounding apart.
-    return images_BDHW.float().div_(torch.full((), 255.0, device=images_BDHW.device))

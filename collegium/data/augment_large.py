@@ -21,6 +21,8 @@ from collegium.data.rng import Stream, below, fold, fold_in, signed
 CROP_AREA, CROP_ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 JITTER = 0.4
 ERASE_AREA, ERASE_ASPECT, ERASE_ONE_IN = (0.02, 1 / 3), (0.3, 3.3), 4
+_CROP_STREAMS = (Stream.CROP_AREA, Stream.CROP_ASPECT, Stream.CROP_ROW, Stream.CROP_COLUMN)
+_ERASE_STREAMS = (Stream.ERASE_AREA, Stream.ERASE_ASPECT, Stream.ERASE_ROW, Stream.ERASE_COLUMN)
 
 _STEPS = 1 << 16  # of a fraction that is drawn
 _ASPECTS = 64
@@ -58,13 +60,27 @@ class Draws:
 
 
 def _box(
-    area_B: Tensor, aspect_B: Tensor, size: tuple[int, int]
-) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
-    """Rows and columns of a box with this share of the area and this aspect ratio."""
-    pixels_B = area_B * (size[0] * size[1])
+    draws: Draws,
+    size: torch.Size,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    streams: tuple[Stream, Stream, Stream, Stream],
+) -> tuple[Int[Tensor, " B"], ...]:
+    """First row, rows, first column and columns of a box in images of that size.
+
+    Args:
+        draws: of these views.
+        size: rows and columns of the images.
+        area: the least and the largest share of the area.
+        aspect: the least and the largest aspect ratio.
+        streams: of area, aspect ratio, first row and first column.
+    """
+    pixels_B = draws.between(streams[0], *area) * (size[0] * size[1])
+    aspect_B = draws.aspect(streams[1], *aspect)
     rows_B = (pixels_B / aspect_B).sqrt().round().long().clamp(1, size[0])
     columns_B = (pixels_B * aspect_B).sqrt().round().long().clamp(1, size[1])
-    return rows_B, columns_B
+    top_B = draws.below(streams[2], size[0] - rows_B + 1)
+    return top_B, rows_B, draws.below(streams[3], size[1] - columns_B + 1), columns_B
 
 
 def resized_crop(
@@ -84,11 +100,9 @@ def resized_crop(
         float32 pixels in the range of the images'.
     """
     height, width = images_BDHW.shape[2:]
-    area_B = draws.between(Stream.CROP_AREA, *CROP_AREA)
-    aspect_B = draws.aspect(Stream.CROP_ASPECT, *CROP_ASPECT)
-    rows_B, columns_B = _box(area_B, aspect_B, (height, width))
-    top_B = draws.below(Stream.CROP_ROW, height - rows_B + 1)
-    left_B = draws.below(Stream.CROP_COLUMN, width - columns_B + 1)
+    top_B, rows_B, left_B, columns_B = _box(
+        draws, images_BDHW.shape[2:], CROP_AREA, CROP_ASPECT, _CROP_STREAMS
+    )
     mirrored_B = draws.below(Stream.FLIP, 1 + flip) == 1
     stretched = _stretch_rows(images_BDHW, *_places(top_B, rows_B, height))
     low_BW, high_BW, weight_BW = _places(left_B, columns_B, width)
@@ -104,7 +118,7 @@ def _places(
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"], Float[Tensor, "B S"]]:
     """For each pixel of an enlarged side: the two it lies between, and how far from the first."""
     middle_S = torch.arange(size, device=start_B.device).double() + 0.5
-    place_BS = middle_S * _over(length_B[:, None], size) - 0.5
+    place_BS = middle_S * divide_(length_B[:, None].double(), size) - 0.5
     last_B1 = (length_B[:, None] - 1).double()
     place_BS = torch.minimum(place_BS.clamp_min(0), last_B1)
     low_BS = place_BS.floor()
@@ -113,9 +127,10 @@ def _places(
     return low_BS.long() + start_B1, high_BS.long() + start_B1, (place_BS - low_BS).float()
 
 
-def _over(numbers: Int[Tensor, "..."], count: int) -> Float[Tensor, "..."]:
+def divide_(numbers: Float[Tensor, "..."], count: int) -> Float[Tensor, "..."]:
+    """The numbers, each divided by `count` in place."""
     # A plain number would be turned into a factor on some devices, one rounding apart.
-    return numbers.double() / torch.full((), count, dtype=torch.float64, device=numbers.device)
+    return numbers.div_(torch.full((), count, dtype=numbers.dtype, device=numbers.device))
 
 
 def _stretch_rows(
@@ -182,7 +197,7 @@ def _mean_grey(pixels_BDHW: Tensor) -> Tensor:
         planes = [red.add_(green).add_(blue).bitwise_right_shift_(16)]
     total_B = torch.stack([plane.sum(dim=(1, 2)) for plane in planes]).sum(dim=0)
     height, width = pixels_BDHW.shape[2:]
-    return _over(total_B, _LEVELS * len(planes) * height * width).float()
+    return divide_(total_B.double(), _LEVELS * len(planes) * height * width).float()
 
 
 def erase(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor, "B D H W"]:
@@ -193,11 +208,10 @@ def erase(pixels_BDHW: Float[Tensor, "B D H W"], draws: Draws) -> Float[Tensor, 
         draws: of these views.
     """
     height, width = pixels_BDHW.shape[2:]
-    area_B = draws.between(Stream.ERASE_AREA, *ERASE_AREA)
-    aspect_B = draws.aspect(Stream.ERASE_ASPECT, *ERASE_ASPECT)
-    rows_B, columns_B = _box(area_B, aspect_B, (height, width))
-    hole_BH = _within(draws.below(Stream.ERASE_ROW, height - rows_B + 1), rows_B, height)
-    hole_BW = _within(draws.below(Stream.ERASE_COLUMN, width - columns_B + 1), columns_B, width)
+    top_B, rows_B, left_B, columns_B = _box(
+        draws, pixels_BDHW.shape[2:], ERASE_AREA, ERASE_ASPECT, _ERASE_STREAMS
+    )
+    hole_BH, hole_BW = _within(top_B, rows_B, height), _within(left_B, columns_B, width)
     erased_B = draws.below(Stream.ERASE, ERASE_ONE_IN) == 0
     hole_BHW = hole_BH[:, :, None] & hole_BW[:, None] & erased_B[:, None, None]
     return pixels_BDHW.masked_fill_(hole_BHW[:, None], 0)

@@ -1,7 +1,7 @@
 """Class names: Unicode forms, names that shape alike, and the number of each in train."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from collegium.errors import DataError, UnknownNameError
@@ -27,7 +27,7 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def numbers_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+def numbers_of(names: Iterable[str], classes: Sequence[str]) -> list[int]:
     """The number of each name among the classes; -1 for an unknown class."""
     number = {same_form(name): place for place, name in enumerate(classes)}
     return [number.get(same_form(name), -1) for name in names]
@@ -63,34 +63,40 @@ def check_numbers(label_N: Any, classes: Sequence[str], where: str) -> None:
         )
 
 
-def alike_note(name: str, classes: Sequence[str]) -> str:
-    """A note on classes whose names differ in case or spaces alone; empty if none do."""
+def name_notes(name: str, found: Iterable[str], classes: Sequence[str]) -> list[str]:
+    """Notes on names that differ little.
+
+    Args:
+        name: of the data.
+        found: the names in the data; those that differ only in their Unicode form became one class.
+        classes: the classes they became.
+    """
     by_shape: dict[str, list[str]] = {}
     for one in classes:
         shape = "".join(unicodedata.normalize("NFKC", one).casefold().split())
         by_shape.setdefault(shape, []).append(one)
     same = [one for group in by_shape.values() if len(group) > 1 for one in group]
-    if not same:
-        return ""
-    spaces = any("".join(one.split()) != one for one in same)
-    kind = "case or spaces" if spaces else "case"
-    listed = ", ".join(repr(one) if spaces else one for one in same[:_SHOWN])
-    return f"{name} has classes that differ in {kind} alone: {listed}"
-
-
-def forms_note(name: str, found: Sequence[str], classes: Sequence[str]) -> str:
-    """A note on names that became one class, since only their Unicode forms differ."""
+    notes = []
+    if same:
+        spaces = any("".join(one.split()) != one for one in same)
+        kind = "case or spaces" if spaces else "case"
+        listed = ", ".join(repr(one) if spaces else one for one in same[:_SHOWN])
+        notes.append(f"{name} has classes that differ in {kind} alone: {listed}")
     forms = {same_form(one) for one in classes}
     merged = [one for one in found if one not in classes and same_form(one) in forms]
-    return f"{name}: two names are one class, in two Unicode forms: {merged[0]}" if merged else ""
+    if merged:
+        notes.append(f"{name}: two names are one class, in two Unicode forms: {merged[0]}")
+    return notes
 
 
-def without_examples(name: str, classes: Sequence[str], counts: Sequence[int]) -> str:
-    """A note on classes without a training example; empty if every one has some."""
-    missing = [one for place, one in enumerate(classes) if not any(counts[place : place + 1])]
-    if not missing:
-        return ""
-    return (
-        f"{name}: no training example is of {len(missing):,} of the {len(classes):,} classes: "
-        f"{some(missing, _SHOWN)}"
-    )
+def missing_note(start: str, classes: Sequence[str], present: Container[int]) -> str:
+    """A note on classes without an example; empty if every one has some.
+
+    Args:
+        start: of the note, before how many there are.
+        classes: their names.
+        present: the numbers of those that have examples.
+    """
+    missing = [name for place, name in enumerate(classes) if place not in present]
+    listed = f"{len(missing):,} of the {len(classes):,} classes: {some(missing, _SHOWN)}"
+    return f"{start} {listed}" if missing else ""

@@ -1,10 +1,23 @@
-"""Data strings taken apart: KIND:PLACE?key=value&key=value."""
+"""Data strings taken apart: KIND:PLACE?key=value&key=value.
+
+Nothing here imports torch, so that the command line refuses an unknown kind at once.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from collegium.errors import DataError
+from collegium.errors import DataError, UnknownNameError
+from collegium.utils.registry import Registry
+
+READERS: Registry[Any] = Registry(
+    "data",
+    "collegium.readers",
+    "collegium.data.readers.base:AbstractReader",
+    "collegium.data.readers",
+)
+"""Every reader by the kind of data string."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,21 @@ def parse_spec(text: str) -> DataSpec:
             raise DataError(f"{text}: the option {key} comes twice")
         options[key] = value
     return DataSpec(kind, place, options)
+
+
+def check_kind(text: str) -> None:
+    """Refuse a data string of a kind that no reader has.
+
+    Raises:
+        DataError: it is only the path of a folder.
+        UnknownNameError: there is no such kind; the message names the closest.
+    """
+    kind, known = parse_spec(text).kind, READERS.names()
+    if kind in known:
+        return
+    if Path(text).is_dir():
+        raise DataError(f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}")
+    raise UnknownNameError(READERS.kind, kind, known)
 
 
 def with_option(text: str, key: str, value: str | None) -> str:

@@ -2,27 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from collegium.data.data_string import DataSpec, parse_spec
+from collegium.data.data_string import READERS, DataSpec, check_kind, parse_spec
 from collegium.data.images.decode import thread_count
 from collegium.data.images.load import ImageOptions, silent
 from collegium.data.images.modes import PixelRule
 from collegium.data.images.pixel_scale import as_scale
 from collegium.data.readers.base import AbstractReader
-from collegium.data.splits import Splits, check_fraction, hold_out
+from collegium.data.splits import Splits, check_fraction
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.from_json import ImageSize, as_size, check_size
-from collegium.utils.registry import Registry
 
-READERS: Registry[AbstractReader] = Registry(
-    "data",
-    "collegium.readers",
-    "collegium.data.readers.base:AbstractReader",
-    "collegium.data.readers",
-)
-"""Every reader by the kind of data string."""
 _VALUES = {
     "corrupt": ("fatal", "skip"),
     "val": ("validation", "test"),
@@ -83,17 +74,13 @@ def load_data(
         name, (only,) = splits.train.name, splits.train.classes
         note = f"{name} has one class, {only}: nothing can be learned"
         splits = splits.with_notes(note)
-    if splits.validation is not None:
-        return splits
-    train, held_out = hold_out(splits.train, validation, seed)
-    return replace(splits, train=train, validation=held_out)
+    return splits.with_held_out(validation, seed)
 
 
 def _load(text: str, image_options: ImageOptions) -> Splits:
+    check_kind(text)
     spec = parse_spec(text)
-    if spec.kind not in READERS.names() and Path(text).is_dir():
-        raise DataError(f"{text} is a folder; say what is in it: folder:{text} or cifar10:{text}")
-    reader = READERS.find(spec.kind)()
+    reader: AbstractReader = READERS.find(spec.kind)()
     _check_options(spec, reader)
     if reader.needs and not spec.place:
         raise DataError(f"{spec.kind} needs a place: {spec.kind}:{reader.needs}")
@@ -103,21 +90,20 @@ def _load(text: str, image_options: ImageOptions) -> Splits:
 
 
 def _with_string_options(
-    text: str, options: Mapping[str, str], image_options: ImageOptions
+    text: str, options: Mapping[str, Any], image_options: ImageOptions
 ) -> ImageOptions:
-    """The image options, overridden by those of the data string."""
-    rule = image_options.rule
-    scale = as_scale(options["range"]) if "range" in options else rule.scale
-    alpha: Any = options.get("alpha", rule.alpha)
-    changes: dict[str, Any] = {"rule": PixelRule(scale, alpha)}
-    if "corrupt" in options:
-        changes["corrupt"] = options["corrupt"]
-    if "size" in options:
-        changes["image_size"] = as_size(options["size"])
-        if image_options.image_size not in (None, changes["image_size"]):
-            size = image_options.image_size
-            raise DataError(f"{text} says size={options['size']}, --image-size says {size}")
-    return replace(image_options, **changes)
+    """The image options with those of the data string."""
+    scale = as_scale(options["range"]) if "range" in options else None
+    size = as_size(options["size"]) if "size" in options else image_options.image_size
+    if image_options.image_size not in (None, size):
+        given = image_options.image_size
+        raise DataError(f"{text} says size={options['size']}, --image-size says {given}")
+    return replace(
+        image_options,
+        rule=PixelRule(scale, options.get("alpha", "drop")),
+        image_size=size,
+        corrupt=options.get("corrupt", "fatal"),
+    )
 
 
 def _check_options(spec: DataSpec, reader: AbstractReader) -> None:

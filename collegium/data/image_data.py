@@ -126,21 +126,16 @@ class ImageData:
         # index_select copies whole images at once, several times faster than indexing.
         chosen = torch.as_tensor(positions, device=self.labels_N.device)
         chosen_M = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.long()
-        return replace(
-            self,
-            images_NDHW=self.images_NDHW.index_select(0, chosen_M),
-            labels_N=self.labels_N.index_select(0, chosen_M),
-            index_N=self.index_N.index_select(0, chosen_M),
-        )
+        return self._each(lambda part: part.index_select(0, chosen_M))
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same data on a device; tensors that are there already are not copied."""
-        return replace(
-            self,
-            images_NDHW=self.images_NDHW.to(device),
-            labels_N=self.labels_N.to(device),
-            index_N=self.index_N.to(device),
-        )
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Any], Any]) -> "ImageData":
+        """The data with images, labels and index changed alike."""
+        names = ("images_NDHW", "labels_N", "index_N")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over pixels, labels, index, classes, pixel type and shape.

@@ -220,14 +220,13 @@ class Loader:
         """First position of this process and end of each global batch it has a share in."""
         count = len(self.data)
         starts = list(range(0, count, self._batch_size))
-        if self._shuffle and len(starts) > 1 and self._is_too_small(count - starts[-1]):
+        tail = count - starts[-1]
+        too_small = tail < self._batch_size and tail // self._world < _LEAST_FOR_STATISTICS
+        if self._shuffle and len(starts) > 1 and too_small:
             starts.pop()
         stops = [*starts[1:], count]
         pairs = ((start + self._rank, stop) for start, stop in zip(starts, stops, strict=True))
         return [(first, stop) for first, stop in pairs if first < stop]
-
-    def _is_too_small(self, tail: int) -> bool:
-        return tail < self._batch_size and tail // self._world < _LEAST_FOR_STATISTICS
 
 
 def _check(data: ImageData, batch_size: int, shuffle: bool, rank: int, world: int) -> None:

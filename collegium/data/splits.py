@@ -7,13 +7,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from collegium.data.class_names import numbers_of
+from collegium.data.class_names import class_numbers
 from collegium.data.image_data import ImageData
 from collegium.data.images.modes import PLAIN, PixelRule
 from collegium.data.rng import Stream, fold, fold_in, signed
 from collegium.errors import DataError, UnknownNameError
 
-_NAMES = ("train", "validation", "test")
+SPLIT_NAMES: Mapping[str, Sequence[str]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test",),
+}
+"""What folders and tables of each split are called."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,13 @@ class Splits:
         """The same with further notes; empty ones are left out."""
         return replace(self, notes=(*self.notes, *filter(None, notes)))
 
+    def with_held_out(self, fraction: float, seed: int) -> "Splits":
+        """The same with a validation split, held out of train unless there is one."""
+        if self.validation is not None:
+            return self
+        train, held_out = hold_out(self.train, fraction, seed)
+        return replace(self, train=train, validation=held_out)
+
     def __post_init__(self) -> None:
         for name in self.names():
             other = self.get(name)
@@ -66,7 +78,7 @@ class Splits:
 
     def names(self) -> tuple[str, ...]:
         """The names of the splits that are there."""
-        return tuple(name for name in _NAMES if getattr(self, name) is not None)
+        return tuple(name for name in SPLIT_NAMES if getattr(self, name) is not None)
 
     def get(self, name: str) -> ImageData:
         """The split of that name.
@@ -75,8 +87,8 @@ class Splits:
             UnknownNameError: no split is ever called that.
             DataError: these data have no such split.
         """
-        if name not in _NAMES:
-            raise UnknownNameError("split", name, _NAMES)
+        if name not in SPLIT_NAMES:
+            raise UnknownNameError("split", name, SPLIT_NAMES)
         found: ImageData | None = getattr(self, name)
         if found is None:
             there = ", ".join(self.names())
@@ -94,11 +106,7 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
     if not names:
         return splits
     known = splits.train.classes
-    places = numbers_of(names, known)
-    for name, place in zip(names, places, strict=True):
-        if place < 0:
-            raise UnknownNameError(f"class of {splits.train.name}", name, known)
-    names = [known[place] for place in places]
+    names = [known[place] for place in class_numbers(names, known, splits.train.name)]
     if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"give at least two classes, each once; found {', '.join(names)}")
     parts = {name: _of_classes(splits.get(name), names) for name in splits.names()}
@@ -106,10 +114,8 @@ def keep_classes(splits: Splits, names: Sequence[str]) -> Splits:
 
 
 def _of_classes(data: ImageData, names: Sequence[str]) -> ImageData:
-    new_C = torch.full((len(data.classes),), -1, device=data.labels_N.device)
-    for place, name in enumerate(names):
-        new_C[data.classes.index(name)] = place
-    labels_N = new_C[data.labels_N]
+    new = [names.index(name) if name in names else -1 for name in data.classes]
+    labels_N = torch.tensor(new, device=data.labels_N.device)[data.labels_N]
     if not (labels_N >= 0).any():
         raise DataError(f"{data.name}: a split has no example of {', '.join(names)}")
     # They remain parts of the whole, whose pixels decide how networks see them.
@@ -159,7 +165,7 @@ def hold_out(
         )
     held_N = _rank_in_class(train, seed, stream) < quota_C[train.labels_N]
     train = replace(train, origin=train.whole)
-    return train.subset((~held_N).nonzero()[:, 0]), train.subset(held_N.nonzero()[:, 0])
+    return train.subset(~held_N), train.subset(held_N)
 
 
 def _quotas(count_C: Int64[Tensor, " C"], fraction: float) -> Int64[Tensor, " C"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from collegium.data.datasets import READERS
+from collegium.data.data_string import READERS
 from collegium.records.run_folder import Record
 from tests.cli_and_docs.pages import DOCS, run_page
 from tests.making import pictures, write_folder, write_idx, write_tiny_imagenet

@@ -113,7 +113,7 @@ def test_accuracy_is_told_over_all_and_over_what_is_known(command, specialists: 
         ("--labels low", "{}", "--labels takes NAME=FILE"),
         ("--classes 5,6", "{}", "have no name in common"),
         ("--classes 3", "{}", "at least two classes"),
-        ("--classes 3,x", "{}", "unknown class of digits 'x'"),
+        ("--classes 3,x", "{}", "unknown class in digits 'x'"),
     ],
 )
 def test_label_maps_that_make_no_sense(

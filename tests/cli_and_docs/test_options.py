@@ -263,7 +263,16 @@ def test_none_is_a_value_where_an_option_may_have_none() -> None:
     assert (command.data.corrupt, command.optimisation.lr) == (None, None)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["distill", "--help"], ["train", "--epochs", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["distill", "--help"],
+        ["train", "--epochs", "x"],
+        ["train", "--data", "digit", "--model", "small:cnn", "--corrupt", "skip"],
+        ["store", "verify", "no-store", "--data", "foldr:x"],
+    ],
+)
 def test_help_and_refusals_import_no_large_library(words: list[str]) -> None:
     code = (
         "import sys; from collegium.cli.main import main\n"

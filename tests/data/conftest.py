@@ -8,17 +8,19 @@ import torch
 from PIL import Image
 
 from collegium.data import ImageData
-from collegium.data.readers.cifar import CifarFormat
+from collegium.data.readers.cifar import Cifar10Reader
 
 PIXELS = 3072
 
 
-def _records_in(layout: CifarFormat, name: str) -> int:
+def _records_in(layout: type[Cifar10Reader], name: str) -> int:
     return 10_000 if name == layout.test_file else 50_000 // len(layout.train_files)
 
 
 def _write_cifar(
-    layout: CifarFormat, folder: Path, records: Mapping[str, Mapping[int, bytes]] | None = None
+    layout: type[Cifar10Reader],
+    folder: Path,
+    records: Mapping[str, Mapping[int, bytes]] | None = None,
 ) -> Path:
     """An official folder of the official size whose pixels and labels are 0 but for `records`.
 
@@ -32,8 +34,8 @@ def _write_cifar(
             for place, record in (records or {}).get(name, {}).items():
                 file.seek(place * size)
                 file.write(record)
-    names = "".join(f"class_{label}\n" for label in range(layout.classes))
-    (folder / layout.names_file).write_text(names + "\n")
+    names = "".join(f"class_{label}\n" for label in range(layout.labels.classes))
+    (folder / layout.labels.names_file).write_text(names + "\n")
     return folder
 
 

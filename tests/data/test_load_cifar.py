@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from collegium.data import load_data
-from collegium.data.readers.cifar import CIFAR10, CIFAR100
+from collegium.data.readers.cifar import Cifar10Reader, Cifar100Reader
 from collegium.errors import DataError
 
-LAYOUTS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+LAYOUTS = {"cifar10": Cifar10Reader, "cifar100": Cifar100Reader}
 
 
 def record(layout, label, seed):
@@ -22,7 +22,7 @@ def test_records_are_read_in_the_order_of_the_files(name, tmp_path, write_cifar)
     layout = LAYOUTS[name]
     last = layout.train_files[-1]
     per_file = 50_000 // len(layout.train_files)
-    first, final = record(layout, 3, 0), record(layout, layout.classes - 1, 1)
+    first, final = record(layout, 3, 0), record(layout, layout.labels.classes - 1, 1)
     contents = {layout.train_files[0]: {2: first}, layout.test_file: {9_999: first}}
     contents.setdefault(last, {})[per_file - 1] = final
     folder = write_cifar(layout, tmp_path / layout.folder, contents)
@@ -30,7 +30,7 @@ def test_records_are_read_in_the_order_of_the_files(name, tmp_path, write_cifar)
     splits = load_data(f"{name}:{folder}", validation=0.0)
     train, test = splits.train, splits.get("test")
     assert (len(train), len(test), splits.validation) == (50_000, 10_000, None)
-    assert train.labels_N[[0, 2, 49_999]].tolist() == [0, 3, layout.classes - 1]
+    assert train.labels_N[[0, 2, 49_999]].tolist() == [0, 3, layout.labels.classes - 1]
     assert test.labels_N.nonzero().tolist() == [[9_999]]
     assert torch.equal(train.index_N, torch.arange(50_000))
     planes = np.frombuffer(final, np.uint8)[layout.label_bytes :].reshape(3, 32, 32)
@@ -40,7 +40,7 @@ def test_records_are_read_in_the_order_of_the_files(name, tmp_path, write_cifar)
 
 
 def test_the_parent_folder_will_do(tmp_path, write_cifar):
-    write_cifar(CIFAR10, tmp_path / CIFAR10.folder)
+    write_cifar(Cifar10Reader, tmp_path / Cifar10Reader.folder)
     splits = load_data(f"cifar10:{tmp_path}")
     assert (len(splits.train), len(splits.get("validation"))) == (45_000, 5_000)
 
@@ -58,7 +58,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_missing_files_are_listed(tmp_path, write_cifar):
-    folder = write_cifar(CIFAR10, tmp_path / CIFAR10.folder)
+    folder = write_cifar(Cifar10Reader, tmp_path / Cifar10Reader.folder)
     (folder / "data_batch_3.bin").unlink()
     (folder / "batches.meta.txt").unlink()
     assert f"{folder} lacks data_batch_3.bin, batches.meta.txt;" in refusal(f"cifar10:{tmp_path}")
@@ -66,7 +66,7 @@ def test_missing_files_are_listed(tmp_path, write_cifar):
 
 @pytest.mark.parametrize("size", [0, 3_073, 30_729_999, 30_730_001])
 def test_files_of_another_size(tmp_path, write_cifar, size):
-    folder = write_cifar(CIFAR10, tmp_path)
+    folder = write_cifar(Cifar10Reader, tmp_path)
     with (folder / "data_batch_1.bin").open("r+b") as file:
         file.truncate(size)
     message = refusal(f"cifar10:{folder}")
@@ -74,7 +74,7 @@ def test_files_of_another_size(tmp_path, write_cifar, size):
 
 
 def test_a_cifar100_file_of_another_size(tmp_path, write_cifar):
-    folder = write_cifar(CIFAR100, tmp_path)
+    folder = write_cifar(Cifar100Reader, tmp_path)
     with (folder / "train.bin").open("r+b") as file:
         file.truncate(1000)
     message = refusal(f"cifar100:{folder}")
@@ -87,7 +87,7 @@ def test_a_label_that_is_no_class(tmp_path, write_cifar, name, label):
     contents = {layout.train_files[0]: {17: record(layout, label, 0)}}
     folder = write_cifar(layout, tmp_path, contents)
     message = refusal(f"{name}:{folder}")
-    expected = f"record 17 has label {label}, expected 0 to {layout.classes - 1}"
+    expected = f"record 17 has label {label}, expected 0 to {layout.labels.classes - 1}"
     assert f"{layout.train_files[0]}: {expected}" in message
 
 
@@ -120,7 +120,7 @@ def test_the_pickled_version_is_named_and_never_opened(tmp_path, name, inside):
     ],
 )
 def test_class_names_that_cannot_be(tmp_path, write_cifar, content, message):
-    folder = write_cifar(CIFAR10, tmp_path)
+    folder = write_cifar(Cifar10Reader, tmp_path)
     (folder / "batches.meta.txt").write_bytes(content)
     assert message in refusal(f"cifar10:{folder}")
 

@@ -8,18 +8,18 @@ import os
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from collegium.data.images.modes import (
@@ -80,16 +80,21 @@ class EncodedImage:
     name: str
     content: Path | bytes
 
+    def size(self) -> int:
+        """Stored bytes, without reading them."""
+        content = self.content
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
 
-@runtime_checkable
-class EncodedImages(Protocol):
-    """Encoded images by number."""
+    def read(self) -> bytes:
+        """What is stored.
 
-    def __len__(self) -> int:
-        """Number of images."""
-
-    def __getitem__(self, place: int, /) -> EncodedImage:
-        """The image of that number."""
+        Raises:
+            DataError: its file cannot be read.
+        """
+        try:
+            return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.name} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -127,31 +132,30 @@ def thread_count() -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def read_headers(encoded_images: EncodedImages) -> list[Header]:
+def read_headers(encoded_images: Sequence[EncodedImage]) -> list[Header]:
     """Size and kind of every image.
 
     Raises:
         DataError: one cannot be read, or is a decompression bomb.
     """
-    with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
-        return _all(pool, _read_header, map(encoded_images.__getitem__, range(len(encoded_images))))
+    return _in_threads(_read_header, encoded_images)
 
 
 def _read_header(encoded: EncodedImage) -> Header:
     with _opened(encoded) as image:
-        return header_of(image)
+        return header_of(image, orientation(image))
 
 
-def header_of(image: Image.Image) -> Header:
-    """Header of an image that Pillow has opened."""
-    width, height = image.size
-    if orientation(image) in _TURNED:
-        width, height = height, width
+def header_of(image: Image.Image, turn: int) -> Header:
+    """Header of an image that Pillow has opened, from its orientation in Exif."""
+    height, width = as_stored((image.height, image.width), turn)
     kinds = (is_grey(image), is_deep(image), has_alpha(image), has_frames(image))
     return Header(width, height, *kinds)
 
 
-def read_pixel_facts(encoded_images: EncodedImages, headers: Sequence[Header]) -> list[PixelFacts]:
+def read_pixel_facts(
+    encoded_images: Sequence[EncodedImage], headers: Sequence[Header]
+) -> list[PixelFacts]:
     """Depth and transparency in the pixels of those images whose headers allow either.
 
     Raises:
@@ -164,8 +168,7 @@ def read_pixel_facts(encoded_images: EncodedImages, headers: Sequence[Header]) -
             return pixel_facts(image, encoded.name, _low(encoded, image), header.deep)
 
     places = [at for at, header in enumerate(headers) if header.deep or header.has_alpha]
-    with _bombs_are_errors(), ThreadPoolExecutor(thread_count()) as pool:
-        return _all(pool, facts_at, places)
+    return _in_threads(facts_at, places)
 
 
 def _low(encoded: EncodedImage, image: Image.Image) -> Image.Image | None:
@@ -197,17 +200,16 @@ def _opened(encoded: EncodedImage) -> Iterator[Image.Image]:
     except DataError:
         raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
-        reason = _reason(error, content)
+        reason = _reason(error, encoded)
         raise DataError(
             f"{encoded.name} cannot be read as an image: {reason}{LEAVE_OUT}"
         ) from error
 
 
-def _reason(error: Exception, content: Path | bytes) -> str:
+def _reason(error: Exception, encoded: EncodedImage) -> str:
     if not isinstance(error, UnidentifiedImageError):
         return str(error).partition("\n")[0] or type(error).__name__
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    return _NO_FORMAT if size else "it has no bytes"
+    return _NO_FORMAT if encoded.size() else "it has no bytes"
 
 
 def orientation(image: Image.Image) -> int:
@@ -233,17 +235,14 @@ def common_shape(
     size, count = sizes.most_common(1)[0]
     if count >= _MOST * len(headers["train"]):
         return channels, *size
-    return channels, *(_median_side(headers["train"]),) * 2
-
-
-def _median_side(headers: Sequence[Header]) -> int:
     least, most = _SIZES_CHOSEN
-    median = statistics.median(min(header.height, header.width) for header in headers)
-    return max(least, min(most, round(median)))
+    median = statistics.median(min(header.height, header.width) for header in headers["train"])
+    side = max(least, min(most, round(median)))
+    return channels, side, side
 
 
 def decode(
-    encoded_images: EncodedImages,
+    encoded_images: Sequence[EncodedImage],
     shape: MapShape,
     rule: PixelRule = PLAIN,
 ) -> UInt8[Tensor, "N D H W"]:
@@ -257,15 +256,7 @@ def decode(
     def fill(place: int) -> None:
         images_NDHW[place] = decode_one(encoded_images[place], shape, rule)
 
-    everything = range(len(encoded_images))
-    with _bombs_are_errors():
-        # A worker that decodes beside others has one thread, so that each has a core.
-        if torch.utils.data.get_worker_info() is not None:
-            for place in everything:
-                fill(place)
-        else:
-            with ThreadPoolExecutor(thread_count()) as pool:
-                _all(pool, fill, everything)
+    _in_threads(fill, range(len(encoded_images)))
     return torch.from_numpy(images_NDHW)
 
 
@@ -298,8 +289,11 @@ def as_stored(size: Sequence[int], turn: int) -> tuple[int, int]:
 
 def brought_to(image: Image.Image, size: Sequence[int], turn: int) -> Image.Image:
     """The upright image of so many rows and columns, from one as the camera stored it."""
-    fitted = fit(image, *as_stored(size, turn))
-    return fitted.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else fitted
+    rows, columns = as_stored(size, turn)
+    if image.size != (columns, rows):
+        # Only the centred part is scaled: a long image would become huge before it is cropped.
+        image = ImageOps.fit(image, (columns, rows), Image.Resampling.BILINEAR)
+    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
 
 
 def decode_error(encoded: EncodedImage) -> str:
@@ -313,20 +307,12 @@ def decode_error(encoded: EncodedImage) -> str:
     return ""
 
 
-def _all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    try:
-        return list(pool.map(function, items))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after the first failure the rest is useless
-
-
-def fit(image: Image.Image, rows: int, columns: int) -> Image.Image:
-    """The largest centred part of this shape scaled to this size; one of this size as it is."""
-    if image.size == (columns, rows):
-        return image
-    # Only the part is scaled: a very long image would become huge before it is cropped.
-    width = min(image.width, image.height * columns / rows)
-    height = min(image.height, image.width * rows / columns)
-    left, top = (image.width - width) / 2, (image.height - height) / 2
-    part = (left, top, left + width, top + height)
-    return image.resize((columns, rows), Image.Resampling.BILINEAR, box=part)
+def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The result for each item, in order."""
+    # A worker that decodes beside others has one thread, so that each has a core.
+    threads = 1 if torch.utils.data.get_worker_info() is not None else thread_count()
+    with _bombs_are_errors(), ThreadPoolExecutor(threads) as pool:
+        try:
+            return list(pool.map(function, items))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after the first failure the rest is useless

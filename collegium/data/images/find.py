@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,12 +80,12 @@ def image_files(folder: Path) -> tuple[list[str], str]:
     found = find_images(folder)
     if not found.files:
         raise DataError(nothing_found(folder, found))
-    return list(_paths(found)), skipped_note(found.skipped, str(folder))
-
-
-def _paths(found: Found) -> Iterator[str]:
-    for folder, names in found.files.items():
-        yield from (f"{folder}/{name}" if folder else name for name in names)
+    paths = [
+        f"{inside}/{name}" if inside else name
+        for inside, names in found.files.items()
+        for name in names
+    ]
+    return paths, skipped_note(found.skipped, str(folder))
 
 
 def nothing_found(folder: Path, found: Found) -> str:

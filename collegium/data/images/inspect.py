@@ -8,12 +8,13 @@ from torch import Tensor
 
 from collegium.data.images.decode import Header
 from collegium.data.images.modes import PixelFacts, PixelRule
-from collegium.data.images.pixel_scale import Span, choose_scale, dark_note, guess_note
+from collegium.data.images.pixel_scale import Span, choose_scale, guess_note
 from collegium.errors import DataError
 from collegium.types import MapShape
 from collegium.utils.text import some
 
 _CHUNK = 1024
+_DARK = 16  # pixels below this part of white are nearly black
 _KEPT = 0.75
 """For images of many sizes: cropping is reported if it keeps less than this part of the pixels."""
 _REMEDIES = {
@@ -62,10 +63,10 @@ def find_rule(
     scale, notes = rule.scale, _alpha_notes(inspected, name, rule, alpha)
     if spans and scale is None:
         scale = choose_scale(spans, name, range_)
-        span = Span.join(list(spans.values()))
-        usual = (0, _WHITE_OF_FILES) if span.integral else (0, 1)
+        integral = all(span.integral for span in spans.values())
+        usual = (0, _WHITE_OF_FILES) if integral else (0, 1)
         if (scale.black, scale.white) != usual:
-            notes.append(guess_note(span, scale, name, "pixels of more than 8 bits", range_))
+            notes.append(guess_note(spans, scale, name, "pixels of more than 8 bits", range_))
     frames = sum(header.frames for part in inspected.values() for header in part.headers)
     if frames:
         notes.append(f"{name}: {frames:,} images have several frames; the first of each is used")
@@ -161,8 +162,14 @@ def refuse_blank(images: Mapping[str, Tensor], name: str) -> list[str]:
 
 
 def _dark(images_NDHW: Tensor, name: str) -> str:
-    white = 1.0 if images_NDHW.is_floating_point() else 255.0
-    return dark_note(float(images_NDHW.max()), white, name)
+    """A note on pixels that are nearly black; empty if they are not."""
+    high, white = float(images_NDHW.max()), 1.0 if images_NDHW.is_floating_point() else 255.0
+    if high * _DARK >= white:
+        return ""
+    return (
+        f"{name}: the brightest pixel of all is {high:g} of {white:g}, nearly black; were these "
+        "pixels divided once too often?"
+    )
 
 
 def _blank(images_NDHW: Tensor) -> int:

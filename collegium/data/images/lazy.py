@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from collegium.data.images.decode import DECODER_VERSION, EncodedImage, decode
+from collegium.data.images.decode import DECODER_VERSION, decode
 from collegium.data.images.modes import PLAIN, PixelRule
 from collegium.data.images.source import ImageSubset
 from collegium.errors import DataError, ResourceError
@@ -94,8 +93,8 @@ class LazyImages:
         if rule := self.rule.to_json():
             digest.update(json.dumps(rule).encode())
         digest.update(self.encoded.identity())
-        for place in range(len(some)):
-            digest.update(hashlib.sha256(_stored(some[place])).digest())
+        for image in some:
+            digest.update(hashlib.sha256(image.read()).digest())
         return digest.digest()
 
 
@@ -151,11 +150,3 @@ class _Work(Dataset[T | _Failure], Generic[T]):
         except DataError as error:
             # Raised again in the main process, without the traceback of the worker.
             return _Failure(str(error))
-
-
-def _stored(image: EncodedImage) -> bytes:
-    content = image.content
-    try:
-        return content.read_bytes() if isinstance(content, Path) else content
-    except OSError as error:
-        raise DataError(f"{image.name} cannot be read: {error}") from error

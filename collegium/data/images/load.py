@@ -109,7 +109,6 @@ def load_images(
     *,
     classes: tuple[str, ...],
     name: str,
-    augment: str = "crop-flip",
     image_options: ImageOptions,
 ) -> Splits:
     """All splits, at one size.
@@ -122,7 +121,6 @@ def load_images(
         encoded: "train" and perhaps "validation" and "test".
         classes: the class names.
         name: of the data, in messages and records.
-        augment: the view recipe that suits training.
         image_options: size, and what to do with damaged images.
 
     Returns:
@@ -144,14 +142,15 @@ def load_images(
     rule, rule_notes = find_rule(inspected, name, image_options.rule)
     notes += rule_notes
     notes += crop_notes(inspected, shape, name) if image_options.image_size is None else []
-    fits = _fits(count * math.prod(shape))
+    free = free_memory()
+    fits = free is None or count * math.prod(shape) <= free // 2
     notify(f"{name}: {_plan(count, shape, fits)}")
     splits = {}
     for split, part in encoded.items():
         lazy = LazyImages(part.images, shape, image_options.workers, rule)
         images = _decoded(lazy, f"{name} {split}", image_options) if fits else lazy
         labels_N = torch.from_numpy(part.label_N)
-        splits[split] = ImageData.numbered(images, labels_N, classes, name, augment)
+        splits[split] = ImageData.numbered(images, labels_N, classes, name, "crop-flip")
     notes += refuse_blank({split: data.sample() for split, data in splits.items()}, name)
     return Splits.of(splits, notes, rule)
 
@@ -187,8 +186,7 @@ def _decode_errors(images: ImageSubset, doing: str, image_options: ImageOptions)
 
 
 def _errors_at(images: ImageSubset, positions_B: Tensor) -> list[str]:
-    some = images.subset(positions_B.numpy())
-    return [decode_error(some[place]) for place in range(len(some))]
+    return [decode_error(image) for image in images.subset(positions_B.numpy())]
 
 
 def _skip_note(name: str, errors: Sequence[str], total: int) -> str:
@@ -205,11 +203,6 @@ def _inspect(images: ImageSubset) -> Inspected:
     some = images.subset(np.arange(0, len(images), step))
     headers = read_headers(some)
     return Inspected(headers, read_pixel_facts(some, headers), lambda at: some[at].name)
-
-
-def _fits(need: int) -> bool:
-    free = free_memory()
-    return free is None or need <= free // 2
 
 
 def _plan(count: int, shape: MapShape, fits: bool) -> str:

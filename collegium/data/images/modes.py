@@ -1,6 +1,6 @@
 """Image modes: from any mode of Pillow to eight bits, grey or RGB, by one rule for a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,19 +51,16 @@ class PixelRule:
             DataError: the content is no rule.
         """
         try:
-            ends = [float(end) for end in content.get("range") or ()]
-            scale = _scale_of(ends, bool(content.get("given"))) if ends else None
+            scale = None
+            if ends := content.get("range"):
+                black, white = map(float, ends)
+                scale = Scale(black, white, bool(content.get("given")))
             alpha = content.get("alpha", "drop")
         except (AttributeError, TypeError, ValueError):
             scale, alpha = None, ""
         if alpha not in ("drop", "white", "black"):
             raise DataError(f"run.json is damaged: {content!r} does not say how images are read")
         return cls(scale, alpha)
-
-
-def _scale_of(ends: Sequence[float], given: bool) -> Scale:
-    black, white = ends
-    return Scale(black, white, given)
 
 
 PLAIN = PixelRule()
@@ -159,16 +156,10 @@ def pixel_facts(image: Image.Image, name: str, low: Image.Image | None, deep: bo
     span = Span.of(deep_values(image, low), name) if deep else None
     if not has_alpha(image):
         return PixelFacts(span)
-    bands = image.convert("RGBA").split()
-    lowest, highest = _ends(bands[3])
-    flat = all(low == high for low, high in map(_ends, bands[:3]))
+    ends: Any = image.convert("RGBA").getextrema()
+    *colours, (lowest, highest) = ends
+    flat = all(low == high for low, high in colours)
     return PixelFacts(span, lowest < 255, lowest < highest and flat)
-
-
-def _ends(band: Image.Image) -> tuple[int, int]:
-    """The smallest and the largest value of eight bits."""
-    values = np.asarray(band)
-    return int(values.min()), int(values.max())
 
 
 def eight_bits(

@@ -4,7 +4,7 @@ For eight bits they are 0 and 255. Deeper images and other arrays need a guess: 
 8, 10 or 12, floating pixels run from 0 to 1, from -1 to 1 or from 0 to 255.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ _LEAST_JOINED = 255
 _SLACK = 1e-3  # of the range: what resizing and rounding leave outside
 _LEAST_SIGNED = 0.5
 _LEAST_OF_BYTES = 128
-_DARK = 16
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,9 @@ class Span:
         return cls(low, high, integral)
 
     @classmethod
-    def join(cls, spans: Sequence["Span"]) -> "Span":
+    def join(cls, spans: Iterable["Span"]) -> "Span":
         """The range of all of them."""
+        spans = list(spans)
         low, high = min(span.low for span in spans), max(span.high for span in spans)
         return cls(low, high, all(span.integral for span in spans))
 
@@ -89,10 +89,8 @@ class Scale:
 
     def unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Numbers as pixels in 0..1."""
-        found = values.astype(np.float32, copy=False)
-        if (self.black, self.white) != (0, 1):
-            found = (found - np.float32(self.black)) / np.float32(self.white - self.black)
-        return found.clip(0, 1)
+        found = values.astype(np.float32, copy=False) - np.float32(self.black)
+        return (found / np.float32(self.white - self.black)).clip(0, 1)
 
     def bytes(self, values: NDArray[Any], where: str) -> UInt8[np.ndarray, "..."]:
         """Numbers as pixels 0..255; integers of more than eight bits lose the lower bits.
@@ -157,7 +155,7 @@ def choose_scale(spans: Mapping[str, Span], name: str, remedy: str) -> Scale:
                 f"{name}: the pixels of its splits have different ranges ({listed}): bring them to "
                 f"one, or {remedy}"
             )
-    return _scale(Span.join(list(spans.values())), name, remedy)
+    return _scale(Span.join(spans.values()), name, remedy)
 
 
 def _scale(span: Span, name: str, remedy: str) -> Scale:
@@ -180,19 +178,10 @@ def _scale(span: Span, name: str, remedy: str) -> Scale:
     )
 
 
-def guess_note(span: Span, scale: Scale, name: str, kind: str, remedy: str) -> str:
+def guess_note(spans: Mapping[str, Span], scale: Scale, name: str, kind: str, remedy: str) -> str:
     """A note on the scale that was guessed."""
+    span = Span.join(spans.values())
     return (
         f"{name}: {kind} run from {span} and are read as {scale.black:g} (black) to "
         f"{scale.white:g} (white); {remedy} where that is wrong"
-    )
-
-
-def dark_note(high: float, white: float, name: str) -> str:
-    """A note on pixels that are nearly black; empty if they are not."""
-    if high * _DARK >= white:
-        return ""
-    return (
-        f"{name}: the brightest pixel of all is {high:g} of {white:g}, nearly black; were these "
-        "pixels divided once too often?"
     )

@@ -33,26 +33,28 @@ class AbstractImageSource(ABC):
     def image(self, place: int) -> EncodedImage:
         """The image of that number."""
 
-    @abstractmethod
     def label(self, place: int) -> bytes:
         """Its name, which stays the same wherever the source is moved to; empty if it has none."""
+        return b""
 
-    @abstractmethod
+    @cached_property
     def sizes(self) -> Int64[np.ndarray, " N"]:
         """Stored bytes of each image, without reading them.
 
         Raises:
             DataError: an image is gone.
         """
+        try:
+            return self._read_sizes()
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    @cached_property
-    def known_sizes(self) -> Int64[np.ndarray, " N"]:
-        """The sizes, read once."""
-        return self.sizes()
+    @abstractmethod
+    def _read_sizes(self) -> Int64[np.ndarray, " N"]: ...
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSubset:
+class ImageSubset(Sequence[EncodedImage]):
     """Some images of a source.
 
     Attributes:
@@ -66,7 +68,7 @@ class ImageSubset:
     def __len__(self) -> int:
         return len(self.place_N)
 
-    def __getitem__(self, position: int) -> EncodedImage:
+    def __getitem__(self, position: int) -> EncodedImage:  # type: ignore[override]
         return self.source.image(int(self.place_N[position]))
 
     def subset(self, positions: Any) -> "ImageSubset":
@@ -76,7 +78,7 @@ class ImageSubset:
     def identity(self) -> bytes:
         """Every name and size, as bytes."""
         names = b"\0".join(map(self.source.label, self.place_N.tolist()))
-        return names + b"\0" + self.source.known_sizes[self.place_N].tobytes()
+        return names + b"\0" + self.source.sizes[self.place_N].tobytes()
 
 
 class ImageFiles(AbstractImageSource):
@@ -103,27 +105,24 @@ class ImageFiles(AbstractImageSource):
 
     def image(self, place: int) -> EncodedImage:
         """A file, by its path."""
-        path = self._root / self._folders[self._folder_N[place]] / self._name(place)
+        path = self._root / self._inside(place)
         return EncodedImage(str(path), path)
 
     def label(self, place: int) -> bytes:
         """Folder and name."""
-        return os.fsencode(f"{self._folders[self._folder_N[place]]}/{self._name(place)}")
+        return os.fsencode(self._inside(place))
 
-    def sizes(self) -> Int64[np.ndarray, " N"]:
-        """Bytes of each file, from the file system."""
-        try:
-            return np.fromiter(map(self._size, range(len(self))), np.int64, len(self))
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    def _read_sizes(self) -> Int64[np.ndarray, " N"]:
+        return np.fromiter(map(self._size, range(len(self))), np.int64, len(self))
 
     def _size(self, place: int) -> int:
-        folder = self._folders[self._folder_N[place]]
-        path = f"{self._root}/{folder}/{self._name(place)}"
+        path = f"{self._root}/{self._inside(place)}"
         return os.stat(path).st_size  # noqa: PTH116 - making a Path takes longer than the call
 
-    def _name(self, place: int) -> str:
-        return os.fsdecode(self._names[self._bounds[place] : self._bounds[place + 1]])
+    def _inside(self, place: int) -> str:
+        """The path of a file in the root."""
+        name = os.fsdecode(self._names[self._bounds[place] : self._bounds[place + 1]])
+        return f"{self._folders[self._folder_N[place]]}/{name}"
 
 
 class TableImages(AbstractImageSource):
@@ -152,12 +151,8 @@ class TableImages(AbstractImageSource):
         where = f" ({content})" if isinstance(content, Path) else ""
         return EncodedImage(f"{self._name}[{place}]{where}", content)
 
-    def label(self, place: int) -> bytes:
-        """Nothing: a row has no name."""
-        return b""
-
-    def sizes(self) -> Int64[np.ndarray, " N"]:
-        """Bytes of each row; if the table holds the bytes, its offsets give them."""
+    def _read_sizes(self) -> Int64[np.ndarray, " N"]:
+        """If the table holds the bytes, its offsets give their number."""
         parts = [self._sizes_from(start) for start in range(0, len(self), _ROWS)]
         return np.concatenate(parts).astype(np.int64)
 
@@ -168,12 +163,4 @@ class TableImages(AbstractImageSource):
         stored = pc.binary_length(pc.struct_field(cells, "bytes"))
         if not stored.null_count:
             return np.asarray(stored)
-        return np.array([_size_of(self.image(start + row)) for row in range(len(cells))])
-
-
-def _size_of(image: EncodedImage) -> int:
-    content = image.content
-    try:
-        return len(content) if isinstance(content, bytes) else content.stat().st_size
-    except OSError as error:
-        raise DataError(f"{image.name} cannot be read: {error.strerror}") from error
+        return np.array([self.image(start + row).size() for row in range(len(cells))])

@@ -121,8 +121,7 @@ def to_pixels(
     if spans and scale is None:
         scale = choose_scale(spans, name, REMEDY)
         if not _evident(parts, spans, scale):
-            span = Span.join(list(spans.values()))
-            notes.append(guess_note(span, scale, name, "pixels", REMEDY))
+            notes.append(guess_note(spans, scale, name, "pixels", REMEDY))
     return {part: _pixels(images, scale, name) for part, images in parts.items()}, scale, notes
 
 

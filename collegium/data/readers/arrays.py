@@ -12,11 +12,10 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from collegium.data.class_names import alike_note, forms_note
+from collegium.data.class_names import name_notes
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
     Header,
-    as_stored,
     brought_to,
     common_shape,
     free_memory,
@@ -154,7 +153,7 @@ def _read_splits(parts: Mapping[str, Any], options: ArrayOptions) -> Splits:
         else:
             labels_N = labels_N.to(ready.labels_N.device)
             found[part] = replace(ready, labels_N=labels_N, classes=names)
-    notes += [*scale_notes, alike_note(name, names), forms_note(name, train.names, names)]
+    notes += [*scale_notes, *name_notes(name, train.names, names)]
     notes += refuse_blank(pixels, name) if train.ready is None else []
     return Splits.of(found, notes, rule)
 
@@ -303,9 +302,8 @@ def _inspect(one: _Raw, name: str) -> Inspected:
 
 def _header(image: Image) -> Header:
     """Header of an image that is loaded."""
-    height, width = as_stored((image.height, image.width), _turn(image))
     deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
-    return replace(header_of(image), width=width, height=height, deep=deep)
+    return replace(header_of(image, _turn(image)), deep=deep)
 
 
 def _turn(image: Image) -> int:

@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collegium.data.class_names import alike_note, class_numbers, distinct, forms_note, numbers_of
+from collegium.data.class_names import class_numbers, distinct, missing_note, name_notes, numbers_of
 from collegium.data.data_string import DataSpec
 from collegium.data.images.find import Found, find_images, nothing_found, skipped_note
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
 from collegium.data.images.source import ImageFiles
 from collegium.data.readers.base import FOLDER_OPTIONS, AbstractReader
-from collegium.data.splits import Splits
+from collegium.data.splits import SPLIT_NAMES, Splits
 from collegium.errors import DataError
 from collegium.utils.text import some
 
-_FOLDERS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
-_NAMES = tuple(name for names in _FOLDERS.values() for name in names)
+_NAMES = tuple(name for names in SPLIT_NAMES.values() for name in names)
 _LAYOUT = "expected train/CLASS/*.png, val/CLASS/*.png (or jpg, webp, bmp, tif, gif, ppm, avif)"
 _NAMED = 5
 
@@ -49,43 +48,6 @@ class _Split:
             labels += [number] * len(found.files)
         source = ImageFiles(self.folder, files)
         return EncodedSplit.all_of(source, source.by_folder(labels))
-
-
-def load_folder(root: Path, image_options: ImageOptions) -> Splits:
-    """Reads an image folder; nothing is held out.
-
-    The classes are the sorted names of the folders in train/. Images at any depth of a class folder
-    belong to its class; links are followed. Hidden files and files not named like an image are
-    skipped and counted in a note. An index is the position in the split's images, sorted by class,
-    folder and file name. A folder of class folders without train/ is the train split. Names that
-    differ only in their Unicode form are one class.
-
-    Args:
-        root: the folder with train/, and perhaps val/ (or validation/, or valid/) and test/.
-        image_options: size, and what to do with damaged images.
-
-    Returns:
-        The splits; their notes name classes that a split lacks, classes that look alike, classes
-        that may be several, and skipped files.
-
-    Raises:
-        DataError: another layout, a class without images, a file that is no image.
-        UnknownNameError: val/ or test/ has a class that train/ does not have.
-    """
-    folders, name = _split_folders(root), root.resolve().name
-    splits = {split: _read(folder, split == "train") for split, folder in folders.items()}
-    classes = distinct(splits["train"].found)
-    encoded = {split: found.encoded(classes) for split, found in splits.items()}
-    loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
-    notes = [_missing_note(found.folder, found.found, classes) for found in splits.values()]
-    notes += [_nested_note(name, splits["train"].found)]
-    notes += [alike_note(name, classes), forms_note(name, list(splits["train"].found), classes)]
-    skipped = [
-        os.path.relpath(found.folder / path, root)
-        for found in splits.values()
-        for path in found.skipped
-    ]
-    return loaded.with_notes(*notes, skipped_note(skipped, name), _unused_note(root, splits))
 
 
 def _unused_note(root: Path, splits: Mapping[str, _Split]) -> str:
@@ -128,7 +90,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         raise DataError(
             f"{root} is the official folder of Tiny-ImageNet; give tiny-imagenet:{root}"
         )
-    found = {split: _split_folder(root, names) for split, names in _FOLDERS.items()}
+    found = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
     folders = {split: folder for split, folder in found.items() if folder is not None}
     # Deeper images might as well be in folders of folders of classes.
     if not folders and any(name in find_images(root, name).files for name in _subfolders(root)):
@@ -140,7 +102,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _split_folder(root: Path, names: tuple[str, ...]) -> Path | None:
+def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
     """The folder of a split; in another case only if it has subfolders, else it is a class."""
     there = [
         root / found
@@ -156,17 +118,6 @@ def _split_folder(root: Path, names: tuple[str, ...]) -> Path | None:
 def _subfolders(folder: Path) -> list[str]:
     entries = (path for path in folder.iterdir() if path.is_dir())
     return sorted(path.name for path in entries if not path.name.startswith("."))
-
-
-def _missing_note(folder: Path, found: Mapping[str, object], classes: Sequence[str]) -> str:
-    there = set(numbers_of(list(found), classes))
-    missing = [name for place, name in enumerate(classes) if place not in there]
-    if not missing:
-        return ""
-    return (
-        f"{folder} has no images of {len(missing)} of the {len(classes)} classes: "
-        f"{some(missing, _NAMED)}"
-    )
 
 
 def _nested_note(name: str, found: Mapping[str, Found]) -> str:
@@ -195,5 +146,39 @@ class FolderReader(AbstractReader):
     options = FOLDER_OPTIONS
 
     def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
-        """See `load_folder`."""
-        return load_folder(spec.path, image_options)
+        """The splits of the folder with train/, and perhaps val/ and test/; nothing is held out.
+
+        The classes are the sorted names of the folders in train/. Images at any depth of a class
+        folder belong to its class; links are followed. Hidden files and files not named like an
+        image are skipped and counted in a note. An index is the position in the split's images,
+        sorted by class, folder and file name. A folder of class folders without train/ is the train
+        split. Names that differ only in their Unicode form are one class.
+
+        Returns:
+            The splits; their notes name classes that a split lacks, classes that look alike,
+            classes that may be several, and skipped files.
+
+        Raises:
+            DataError: another layout, a class without images, a file that is no image.
+            UnknownNameError: val/ or test/ has a class that train/ does not have.
+        """
+        root, name = spec.path, spec.path.resolve().name
+        folders = _split_folders(root)
+        splits = {split: _read(folder, split == "train") for split, folder in folders.items()}
+        classes = distinct(splits["train"].found)
+        encoded = {split: found.encoded(classes) for split, found in splits.items()}
+        loaded = load_images(encoded, classes=classes, name=name, image_options=image_options)
+        notes = [
+            missing_note(
+                f"{found.folder} has no images of", classes, numbers_of(found.found, classes)
+            )
+            for found in splits.values()
+        ]
+        notes += [_nested_note(name, splits["train"].found)]
+        notes += name_notes(name, splits["train"].found, classes)
+        skipped = [
+            os.path.relpath(found.folder / path, root)
+            for found in splits.values()
+            for path in found.skipped
+        ]
+        return loaded.with_notes(*notes, skipped_note(skipped, name), _unused_note(root, splits))

@@ -12,19 +12,16 @@ from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import numpy as np
-
-from collegium.data.class_names import alike_note, forms_note, without_examples
+from collegium.data.class_names import missing_note, name_notes
 from collegium.data.data_string import DataSpec
 from collegium.data.images.load import EncodedSplit, ImageOptions, load_images
 from collegium.data.images.source import TableImages
 from collegium.data.readers.base import IMAGE_OPTIONS, AbstractReader
-from collegium.data.splits import Splits
+from collegium.data.splits import SPLIT_NAMES, Splits
 from collegium.data.targets import class_names_of, in_classes, read_targets
 from collegium.errors import DataError, UnknownNameError
 from collegium.utils.text import first_line
 
-_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _USUAL_LABELS = ("label", "fine_label", "labels", "class", "target")
 _SAVED = ("dataset_dict.json", "state.json")
 _SHUFFLED_AT_ONCE = 1000
@@ -54,7 +51,6 @@ class Choices:
     stream: str = ""
 
 
-_ALL = Choices()
 CHOICES = tuple(item.name for item in fields(Choices))
 
 
@@ -88,34 +84,29 @@ def load_hub(
     """
     fetched = _fetch(source, choices, alternative)
     tables = _tables(fetched, choices, source)
-    train = tables["train"]
-    image, label = _image_column(train, choices, source), _label_column(train, choices, source)
+    train = Rows.of(tables["train"], source, choices)
+    named, classes = False, train.classes
+    hidden: list[str] = []
+    encoded: dict[str, EncodedSplit] = {}
     for split, table in tables.items():
-        _check_columns(table, (image, label), f"{source}, {split}")
-    labels = {split: list(table[label]) for split, table in tables.items()}
-    hidden = [split for split, found in labels.items() if split != "train" and set(found) == {-1}]
-    where = {split: f"{source}, {split}, column {label}" for split in tables}
-    targets = {
-        split: read_targets(found, where[split])
-        for split, found in labels.items()
-        if split not in hidden
-    }
-    own = {split: _own_names(table, label) for split, table in tables.items()}
-    named = bool(targets["train"].names)
-    classes = class_names_of(targets["train"], own["train"], where["train"])
-    encoded = {}
-    for split, found in targets.items():
-        images = TableImages(tables[split], image, f"{name} {split}")
-        label_N = in_classes(found, own[split], classes, named, where[split])
+        _check_columns(table, (train.image, train.label), f"{source}, {split}")
+        labels, where = list(table[train.label]), f"{source}, {split}, column {train.label}"
+        if split != "train" and set(labels) == {-1}:
+            hidden.append(split)
+            continue
+        targets, own = read_targets(labels, where), _own_names(table, train.label)
+        if split == "train":
+            named, classes = bool(targets.names), class_names_of(targets, own, where)
+        images = TableImages(table, train.image, f"{name} {split}")
+        label_N = in_classes(targets, own, classes, named, where)
         encoded[split] = EncodedSplit.all_of(images, label_N)
     splits = load_images(encoded, classes=classes, name=name, image_options=image_options)
-    counts = np.bincount(encoded["train"].label_N, minlength=len(classes)).tolist()
+    present = set(encoded["train"].label_N.tolist())
     return splits.with_notes(
         *(f"{name}: {split} has no labels (all are -1) and is not used" for split in hidden),
         _unused_note(fetched, tables, name),
-        forms_note(name, own["train"], classes),
-        alike_note(name, classes),
-        without_examples(name, classes, counts),
+        *name_notes(name, train.classes, classes),
+        missing_note(f"{name}: no training example is of", classes, present),
     )
 
 
@@ -224,20 +215,20 @@ def _offline_at_once() -> Iterator[None]:
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
+    offline = constants.HF_HUB_OFFLINE
     try:
         if not getproxies():
             socket.getaddrinfo(host, None)
     except OSError:
-        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
-            yield
-        return
-    yield
+        offline = True
+    with mock.patch.object(constants, "HF_HUB_OFFLINE", offline):
+        yield
 
 
 def _tables(found: Mapping[str, Any], choices: Choices, source: str) -> dict[str, Any]:
     """The tables to use, by split."""
     tables: dict[str, Any] = {}
-    for split, usual in _SPLITS.items():
+    for split, usual in SPLIT_NAMES.items():
         requested = getattr(choices, split)
         if requested and requested not in found:
             raise UnknownNameError(f"split of {source}", requested, found)
@@ -270,15 +261,6 @@ def _check_columns(table: Any, columns: Sequence[str], where: str) -> None:
         raise DataError(f"{where} has no rows")
 
 
-def _image_column(table: Any, choices: Choices, source: str) -> str:
-    import datasets
-
-    known = dict(table.features)
-    images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
-    images = images or [key for key, kind in known.items() if _may_be_image(kind)]
-    return _chosen("image", choices.image, images, known, source)
-
-
 def _may_be_image(kind: Any) -> bool:
     """Whether a column has bytes, or bytes and a path, as image columns are stored."""
     if isinstance(kind, dict):
@@ -286,18 +268,7 @@ def _may_be_image(kind: Any) -> bool:
     return getattr(kind, "dtype", None) in ("binary", "large_binary")
 
 
-def _label_column(table: Any, choices: Choices, source: str) -> str:
-    import datasets
-
-    known = dict(table.features)
-    labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
-    usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
-    return _chosen("label", choices.label, usual or labels, known, source)
-
-
-def _chosen(
-    what: str, requested: str, evident: Sequence[str], known: Mapping[str, Any], source: str
-) -> str:
+def _chosen(requested: str, evident: Sequence[str], known: Mapping[str, Any], source: str) -> str:
     if requested and requested not in known:
         raise UnknownNameError(f"column of {source}", requested, known)
     if not requested and len(evident) != 1:
@@ -325,13 +296,22 @@ class Rows:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Any, name: str) -> "Rows":
-        """The rows of a table, if it is evident which columns have images and labels.
+    def of(cls, table: Any, name: str, choices: Choices = Choices()) -> "Rows":
+        """The rows of a table, with the chosen columns or those that evidently have the content.
 
         Raises:
-            DataError: it is not.
+            DataError: it is not evident which columns have images and labels.
+            UnknownNameError: there is no chosen column.
         """
-        image, label = _image_column(table, _ALL, name), _label_column(table, _ALL, name)
+        import datasets
+
+        known = dict(table.features)
+        images = [key for key, kind in known.items() if isinstance(kind, datasets.Image)]
+        images = images or [key for key, kind in known.items() if _may_be_image(kind)]
+        labels = [key for key, kind in known.items() if isinstance(kind, datasets.ClassLabel)]
+        usual = [key for key in _USUAL_LABELS if key in (labels or known)][:1]
+        image = _chosen(choices.image, images, known, name)
+        label = _chosen(choices.label, usual or labels, known, name)
         return cls(table, image, label, _own_names(table, label))
 
     def __len__(self) -> int:

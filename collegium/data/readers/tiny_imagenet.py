@@ -23,30 +23,6 @@ _FOLDER = "tiny-imagenet-200"
 _ANNOTATIONS = "val_annotations.txt"
 
 
-def load_tiny_imagenet(root: Path, image_options: ImageOptions) -> Splits:
-    """Reads the official folder; nothing is held out.
-
-    Args:
-        root: the official folder, or the one it is in.
-        image_options: size, and what to do with damaged images.
-
-    Returns:
-        Train, and as validation the annotated images of val/. The classes are in the order of
-        wnids.txt; their names are the first of words.txt, with the identifier where two agree.
-
-    Raises:
-        DataError: files are missing, or images and annotations do not match.
-    """
-    folder = _locate(root)
-    wnids = _lines(folder / "wnids.txt")
-    return load_images(
-        {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)},
-        classes=_class_names(folder / "words.txt", wnids),
-        name="tiny-imagenet",
-        image_options=image_options,
-    )
-
-
 def _locate(root: Path) -> Path:
     for folder in (root, root / _FOLDER):
         if (folder / "wnids.txt").is_file():
@@ -115,5 +91,20 @@ class TinyImageNetReader(AbstractReader):
     options = FOLDER_OPTIONS
 
     def read(self, spec: DataSpec, image_options: ImageOptions) -> Splits:
-        """See `load_tiny_imagenet`."""
-        return load_tiny_imagenet(spec.path, image_options)
+        """The splits of the official folder, or of the one it is in; nothing is held out.
+
+        Returns:
+            Train, and as validation the annotated images of val/. The classes are in the order of
+            wnids.txt; their names are the first of words.txt, with the identifier where two agree.
+
+        Raises:
+            DataError: files are missing, or images and annotations do not match.
+        """
+        folder = _locate(spec.path)
+        wnids = _lines(folder / "wnids.txt")
+        return load_images(
+            {"train": _train(folder / "train", wnids), "validation": _val(folder / "val", wnids)},
+            classes=_class_names(folder / "words.txt", wnids),
+            name="tiny-imagenet",
+            image_options=image_options,
+        )
