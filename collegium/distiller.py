@@ -301,7 +301,7 @@ def _dims(
     seed: int,
 ) -> Dims:
     """Names and shapes of teachers and layers, found with blank images through every network."""
-    layers, teacher_layers = explicit_layers(pairs, tuple(teachers))
+    layers = explicit_layers(pairs, tuple(teachers))
     classes = watch(student, image_shape)[1]
     for name, teacher in teachers.items():
         if (theirs := watch(teacher, image_shape)[1]) != classes:
@@ -310,7 +310,7 @@ def _dims(
                 "module that gives the student's, or use collegium.distill(labels=...)"
             )
     maps = {
-        name: survey(teacher, image_shape, teacher_layers.get(name, ()), f"teacher {name}")
+        name: survey(teacher, image_shape, layers.teachers.get(name, ()), f"teacher {name}")
         for name, teacher in teachers.items()
     }
     noise_BDHW = torch.rand(8, *image_shape, generator=torch.Generator().manual_seed(0))
@@ -318,7 +318,7 @@ def _dims(
     return Dims(
         classes,
         tuple(teachers),
-        survey(student, image_shape, layers, "the student"),
+        survey(student, image_shape, layers.student, "the student"),
         maps,
         seed,
         {name: head for name, head in heads.items() if head is not None},

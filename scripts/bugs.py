@@ -250,10 +250,10 @@ BUGS = (
         "objectives/objective.py",
         "if work not in self._done:\n"
         "            self._done[work] = work(self)\n"
-        "        done: R = self._done[work]",
+        "        return self._done[work]",
         "if type(work) not in self._done:\n"
         "            self._done[type(work)] = work(self)\n"
-        "        done: R = self._done[type(work)]",
+        "        return self._done[type(work)]",
     ),
     Bug(
         "no warm-up",
@@ -288,8 +288,8 @@ BUGS = (
     Bug(
         "confidence: sign of the errors",
         "weighting/confidence.py",
-        "errors_BT = -log_p_BTC.gather",
-        "errors_BT = log_p_BTC.gather",
+        "errors_BT = -of_true_class(",
+        "errors_BT = of_true_class(",
     ),
     Bug(
         "gradient: at temperature 1",
@@ -369,8 +369,8 @@ BUGS = (
     Bug(
         "similarity: backward one-sided",
         "losses/relation.py",
-        "both_BB: Tensor = gradient_BB + gradient_BB.T",
-        "both_BB: Tensor = 2 * gradient_BB",
+        "return (gradient_BB + gradient_BB.T) @ points_BP",
+        "return 2 * gradient_BB @ points_BP",
     ),
     Bug(
         "dkd: alpha and beta exchanged",

@@ -59,8 +59,7 @@ def angle_to_each(
     if narrow:
         each = [_ByDirections.apply(student_BP, target_BP) for target_BP in targets]
         return torch.stack(each, dim=1)
-    loss_BT: Tensor = _ByDistances.apply(student_BP, *targets)
-    return loss_BT
+    return _ByDistances.apply(student_BP, *targets)
 
 
 class _ByDirections(torch.autograd.Function):
@@ -248,10 +247,7 @@ def _smooth(first_VBB: Tensor, second_VBB: Tensor) -> Tensor:
 def _smooth_backward(gradient_V: Tensor, first_VBB: Tensor, second_VBB: Tensor) -> Tensor:
     """The derivative of `_smooth` by its first argument, in one pass."""
     each_VBB = gradient_V[:, None, None].expand_as(first_VBB)
-    derivative_VBB: Tensor = torch.ops.aten.smooth_l1_loss_backward(
-        each_VBB, first_VBB, second_VBB, 0, 1.0
-    )
-    return derivative_VBB
+    return torch.ops.aten.smooth_l1_loss_backward(each_VBB, first_VBB, second_VBB, 0, 1.0)
 
 
 def _pair_distances(points_BP: Tensor) -> Tensor:

@@ -46,8 +46,7 @@ def hint(
         target_BDHW: the teacher's map; give it without gradient.
     """
     gap_BDHW = regressed_BDHW - target_BDHW
-    loss_B: Tensor = _MeanSquare.apply(gap_BDHW, tuple(range(1, gap_BDHW.ndim)))
-    return loss_B
+    return _MeanSquare.apply(gap_BDHW, tuple(range(1, gap_BDHW.ndim)))
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -164,8 +163,7 @@ def direction_hint(
         target_BDHW: the teacher's map; no gradient reaches it.
         epsilon: vectors shorter than this are divided by it, which bounds the gradient.
     """
-    loss_B: Tensor = _DirectionHint.apply(regressed_BDHW, target_BDHW.detach(), epsilon)
-    return loss_B
+    return _DirectionHint.apply(regressed_BDHW, target_BDHW.detach(), epsilon)
 
 
 class _DirectionHint(torch.autograd.Function):
@@ -173,14 +171,12 @@ class _DirectionHint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, r_BDHW: Tensor, t_BDHW: Tensor, epsilon: float) -> Tensor:
-        r_length_BHW, t_length_BHW = (
-            torch.linalg.vector_norm(x_BDHW, dim=1) for x_BDHW in (r_BDHW, t_BDHW)
-        )
+        r_length_BHW = torch.linalg.vector_norm(r_BDHW, dim=1)
+        t_length_BHW = torch.linalg.vector_norm(t_BDHW, dim=1)
         r_t_BHW = (r_BDHW * t_BDHW).sum(dim=1)
         # Inverse lengths; where a vector is short its inverse length is a constant.
-        r_inverse_BHW, t_inverse_BHW = (
-            x_BHW.clamp_min(epsilon).reciprocal() for x_BHW in (r_length_BHW, t_length_BHW)
-        )
+        r_inverse_BHW = r_length_BHW.clamp_min(epsilon).reciprocal()
+        t_inverse_BHW = t_length_BHW.clamp_min(epsilon).reciprocal()
         both_BHW = r_inverse_BHW * t_inverse_BHW
         unit = (r_length_BHW * r_inverse_BHW).square() + (t_length_BHW * t_inverse_BHW).square()
         gap_BHW = unit - 2 * r_t_BHW * both_BHW
@@ -219,8 +215,7 @@ def flow(
         (B, D of the first, D of the second).
     """
     first_BPD, second_BPE = map(rows_of, match_resolution(first_BDHW, second_BDHW))
-    flow_BDE: Tensor = _MeanProduct.apply(first_BPD, second_BPE)
-    return flow_BDE
+    return _MeanProduct.apply(first_BPD, second_BPE)
 
 
 class _MeanProduct(torch.autograd.Function):
@@ -247,5 +242,4 @@ def flow_error(
         student_BDE: `flow` of two student layers.
         target_BDE: of two teacher layers with as many channels; no gradient reaches it.
     """
-    loss_B: Tensor = _MeanSquare.apply(student_BDE - target_BDE.detach(), (1, 2))
-    return loss_B
+    return _MeanSquare.apply(student_BDE - target_BDE.detach(), (1, 2))

@@ -191,8 +191,7 @@ def correlation(
 
 def _pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
     first, second = (values - values.mean(dim=dim, keepdim=True) for values in (first, second))
-    lengths = (torch.linalg.vector_norm(values, dim=dim) for values in (first, second))
-    product = next(lengths) * next(lengths)
+    product = torch.linalg.vector_norm(first, dim=dim) * torch.linalg.vector_norm(second, dim=dim)
     return (first * second).sum(dim=dim) / (product + 1e-8)
 
 

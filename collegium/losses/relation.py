@@ -82,7 +82,7 @@ def similarity_to_each(
 
 
 def _similarities(points_BP: Tensor) -> Tensor:
-    products_BB: Tensor = _Products.apply(points_BP)
+    products_BB = _Products.apply(points_BP)
     return F.normalize(products_BB, dim=1)
 
 
@@ -97,5 +97,4 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_BB: Tensor) -> Tensor:
         (points_BP,) = ctx.saved_tensors
-        both_BB: Tensor = gradient_BB + gradient_BB.T
-        return both_BB @ points_BP
+        return (gradient_BB + gradient_BB.T) @ points_BP

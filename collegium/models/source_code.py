@@ -20,6 +20,7 @@ from collegium.utils.files import json_object
 Code = Mapping[str, str]
 """By file or class: SHA-256 of its source without what does not count; empty where none was had."""
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _OUR_OWN = ("collegium", "torch")
 
 
@@ -69,9 +70,7 @@ def _docstrings(tree: ast.AST) -> set[int]:
     """Numbers of the lines that docstrings have for themselves."""
     lines: set[int] = set()
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is None:
+        if not isinstance(node, _DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
             continue
         text, last = node.body[0], node.body[0].end_lineno or node.body[0].lineno
         # A function needs a body, and other statements may share its lines.

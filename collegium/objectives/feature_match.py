@@ -95,7 +95,13 @@ class AttentionComparison(AbstractComparison):
     pointwise = True
 
     def __init__(self, pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
-        _check_positions(pairs, dims)
+        for name, layers in pairs.items():
+            if all(_sizes(dims, own, name, theirs)[1] == (1, 1) for own, theirs in layers):
+                raise RequestError(
+                    "at compares where maps are strong, and those of the student and of teacher "
+                    f"{name} have one position in common: use rkd, sp or fitnets, or other "
+                    "hint_pairs"
+                )
         super().__init__(pairs, dims)
 
     def _read(self, map_BDHW: Tensor) -> Tensor:
@@ -104,8 +110,8 @@ class AttentionComparison(AbstractComparison):
     _to_each = staticmethod(attention_to_each)
 
     def _needed(self, dims: Dims, own: str, name: str, theirs: str) -> str:
-        whole = _is_part(theirs) or _is_pooled(dims, own, name, theirs)
-        return theirs if whole else theirs + STRENGTH
+        size, common = _sizes(dims, own, name, theirs)
+        return theirs if _is_part(theirs) or size != common else theirs + STRENGTH
 
 
 class SimilarityComparison(AbstractComparison):
@@ -154,32 +160,14 @@ class Compared(AbstractTerm):
         return self.scale * share(given, self.comparison.places[self.teacher]) * error_B
 
 
-def _check_positions(pairs: Mapping[str, Sequence[tuple[str, str]]], dims: Dims) -> None:
-    """Refuse attention that would be 0 for every student."""
-    for name, layers in pairs.items():
-        sizes = [_common(dims, own, name, theirs) for own, theirs in layers]
-        if all(size == (1, 1) for size in sizes):
-            raise RequestError(
-                f"at compares where maps are strong, and those of the student and of teacher {name}"
-                " have one position in common: use rkd, sp or fitnets, or other hint_pairs"
-            )
-
-
-def _common(dims: Dims, own: str, name: str, theirs: str) -> tuple[int, ...]:
-    """The smaller of both maps' heights and of their widths."""
+def _sizes(dims: Dims, own: str, name: str, theirs: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows and columns of a teacher's map, and those to which both maps are pooled."""
     student, teacher = shape_of(dims.student_maps, own), shape_of(dims.teacher_maps[name], theirs)
     assert student is not None
     assert teacher is not None
-    return tuple(map(min, student[1:], teacher[1:]))
+    return teacher[1:], tuple(map(min, student[1:], teacher[1:]))
 
 
 def _is_part(layer: str) -> bool:
     """Whether a layer's name stands for less than its whole map."""
     return source_layers(layer) != (layer,)
-
-
-def _is_pooled(dims: Dims, own: str, name: str, theirs: str) -> bool:
-    """Whether a teacher's map is brought to the resolution of the student's."""
-    teacher = shape_of(dims.teacher_maps[name], theirs)
-    assert teacher is not None
-    return _common(dims, own, name, theirs) != teacher[1:]

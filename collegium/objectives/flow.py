@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.losses import flow, flow_error
 from collegium.models.features.layer_names import flow_between
-from collegium.objectives.hints import share
+from collegium.objectives.hints import make_regressor, share
 from collegium.objectives.objective import AbstractTerm, TermInputs
 from collegium.types import Dims, HintPair, Layers
 from collegium.weighting.base import generator_for
@@ -44,18 +43,24 @@ class Flow(AbstractTerm):
             {teacher: (self._teacher_flow,) if less else tuple(self.theirs)},
             tuple(HintPair(own, teacher, path) for own, path in pairs),
         )
-        self.regressors = nn.ModuleList(
-            _to_channels(
-                dims.student_maps[own][0], shapes[path][0], f"{teacher}/{own}/flow", dims.seed
-            )
-            for own, path in pairs
-        )
+        self.regressors = nn.ModuleList(self._regressor(dims, *pair) for pair in pairs)
+
+    def _regressor(self, dims: Dims, own: str, theirs: str) -> nn.Module:
+        channels, target = dims.student_maps[own][0], dims.teacher_maps[self.teacher][theirs][0]
+        if channels == target:
+            return nn.Identity()
+        generator = generator_for(f"{self.teacher}/{own}/flow", dims.seed)
+        return make_regressor(channels, target, generator, bias=False)
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """One value per example."""
         first, second = self.regressors
         # 1x1 convolutions without bias commute with means and products over positions.
-        own_BDE = _carried(given.cached(self._student_flow), first, second)
+        own_BDE = given.cached(self._student_flow)
+        if isinstance(first, nn.Conv2d):
+            own_BDE = first.weight[:, :, 0, 0] @ own_BDE
+        if isinstance(second, nn.Conv2d):
+            own_BDE = own_BDE @ second.weight[:, :, 0, 0].mT
         target_BDE = self._target(given.teachers.maps[self.teacher])
         return self.scale * share(given, self.place) * flow_error(own_BDE, target_BDE)
 
@@ -75,22 +80,3 @@ class _StudentFlow:
 
     def __call__(self, given: TermInputs) -> Tensor:
         return flow(given.student.maps[self.first], given.student.maps[self.second])
-
-
-def _carried(flow_BDE: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
-    """The flow between two layers after the regressor of each."""
-    if isinstance(first, nn.Conv2d):
-        flow_BDE = first.weight[:, :, 0, 0] @ flow_BDE
-    if isinstance(second, nn.Conv2d):
-        flow_BDE = flow_BDE @ second.weight[:, :, 0, 0].mT
-    return flow_BDE
-
-
-def _to_channels(own: int, target: int, name: str, seed: int) -> nn.Module:
-    if own == target:
-        return nn.Identity()
-    convolution = nn.Conv2d(own, target, kernel_size=1, bias=False)
-    bound = (3 / own) ** 0.5
-    with torch.no_grad():
-        convolution.weight.uniform_(-bound, bound, generator=generator_for(name, seed))
-    return convolution

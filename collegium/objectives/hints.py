@@ -23,6 +23,27 @@ def share(given: TermInputs, place: int, weighted: bool = True) -> Tensor:
     return given.weights_BT.new_ones(()) if rows_B is None else rows_B.to(given.weights_BT)
 
 
+def make_regressor(
+    own: int, theirs: int, generator: torch.Generator, bias: bool, bound: float | None = None
+) -> nn.Conv2d:
+    """A 1x1 convolution from the student's channels to the teacher's.
+
+    Args:
+        own: number of the student's channels.
+        theirs: of the teacher's.
+        generator: draws the initial weights.
+        bias: whether it adds a bias, at first 0.
+        bound: largest initial weight; by default Kaiming's bound for a linear layer.
+    """
+    convolution = nn.Conv2d(own, theirs, kernel_size=1, bias=bias)
+    bound = (3 / own) ** 0.5 if bound is None else bound
+    with torch.no_grad():
+        convolution.weight.uniform_(-bound, bound, generator=generator)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+    return convolution
+
+
 HintNorm = Literal["channel_out", "channel_in", "none"]
 
 
@@ -69,18 +90,10 @@ class Hint(AbstractTerm):
         own = dims.student_maps[self.student_path][0]
         theirs = dims.teacher_maps[self.teacher][self.teacher_path][0]
         _check_directions(pair, norm, own, theirs)
-        self.regressor = nn.Conv2d(own, theirs, kernel_size=1, bias=norm != "channel_in")
-        self._start(generator_for(f"{self.teacher}/{self.student_path}", dims.seed))
+        bound = 0.005 if norm == "channel_in" else None  # as in the authors' code
+        generator = generator_for(f"{self.teacher}/{self.student_path}", dims.seed)
+        self.regressor = make_regressor(own, theirs, generator, norm != "channel_in", bound)
         self.requires_grad_(trained)
-
-    def _start(self, generator: torch.Generator) -> None:
-        # U(-0.005, 0.005) as in the authors' code, else Kaiming's bound for a linear layer.
-        fan_in = self.regressor.in_channels
-        bound = 0.005 if self.norm == "channel_in" else (3 / fan_in) ** 0.5
-        with torch.no_grad():
-            self.regressor.weight.uniform_(-bound, bound, generator=generator)
-            if self.regressor.bias is not None:
-                self.regressor.bias.zero_()
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The hint's error per example."""

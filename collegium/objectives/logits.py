@@ -1,6 +1,8 @@
-"""Terms on logits: cross entropy with the label, and the soft target."""
+"""Terms on logits: cross entropy with the label, the soft target, and relations of examples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +20,9 @@ from collegium.losses import (
 )
 from collegium.objectives.objective import AbstractTerm, TermInputs, among_rows
 from collegium.weighting import mixture
+
+Relation = Callable[[Tensor, Tensor], Tensor]
+RelationInput = Literal["probs", "logits", "log_probs"]
 
 
 class HardLabel(AbstractTerm):
@@ -141,3 +146,40 @@ class SoftTarget(AbstractTerm):
         """The loss of each example; learned weights get their gradient here."""
         classes = given.student.logits_BC.shape[1]
         return self.scale / (classes if self.over_classes else 1) * self.loss(given)
+
+
+class RelationToTarget(AbstractTerm):
+    """scale * RKD between the student's outputs and the integrated target.
+
+    Args:
+        relation: `angle` or `distance` of collegium.losses.
+        temperature: of the target and, softened, of the student.
+        scale: its weight.
+        student_side: the student's embedding; with "probs" a perfect student has loss 0.
+    """
+
+    pointwise = False
+
+    def __init__(
+        self,
+        relation: Relation,
+        temperature: float,
+        scale: float,
+        student_side: RelationInput = "probs",
+    ) -> None:
+        super().__init__()
+        self.relation, self.student_side = relation, student_side
+        self.temperature, self.scale = temperature, scale
+
+    def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
+        """The loss of each example; only the student gets a gradient."""
+        target_BC = given.target(self.temperature).detach()
+        student_BP = self._embed(given.student.logits_BC)
+        return self.scale * among_rows(given.known_by_any(), self.relation, student_BP, target_BC)
+
+    def _embed(self, logits_BC: Tensor) -> Tensor:
+        if self.student_side == "logits":
+            return logits_BC
+        if self.student_side == "probs":
+            return soften(logits_BC, self.temperature)
+        return torch.log_softmax(logits_BC / self.temperature, dim=1)

@@ -55,8 +55,7 @@ class TermInputs:
         """
         if work not in self._done:
             self._done[work] = work(self)
-        done: R = self._done[work]
-        return done
+        return self._done[work]
 
     def target(self, temperature: float) -> Float[Tensor, "B C"]:
         """The integrated soft target: the weighted mean of the teachers' softened outputs.
@@ -106,10 +105,9 @@ def class_numbers(labels_B: Any, logits_BC: Tensor) -> Int[Tensor, " B"]:
         column = "; a column becomes that by labels[:, 0]" if shape == (count, 1) else ""
         raise RequestError(f"{what}{column}")
     if labels_B.device.type == "cpu" and count:
-        low, high = int(labels_B.min()), int(labels_B.max())
-        if low < 0 or high >= classes:
-            found = low if low < 0 else high
-            raise RequestError(f"a label is {found}, expected 0 to {classes - 1}")
+        for extreme in (int(labels_B.min()), int(labels_B.max())):
+            if not 0 <= extreme < classes:
+                raise RequestError(f"a label is {extreme}, expected 0 to {classes - 1}")
     return labels_B.long()
 
 

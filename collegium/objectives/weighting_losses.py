@@ -44,16 +44,16 @@ class MixtureLabel(AbstractTerm):
 
 
 class OwnLoss(AbstractTerm):
-    """scale * the loss that a weighting brings for itself (`AbstractWeighting.own_loss`)."""
+    """The loss that a weighting brings for itself (`AbstractWeighting.own_loss`)."""
 
     trains_student = False
 
-    def __init__(self, weighting: AbstractWeighting, scale: float = 1.0) -> None:
+    def __init__(self, weighting: AbstractWeighting) -> None:
         super().__init__()
         # In a tuple, so that the weighting is not registered (and saved) twice.
-        self._weighting, self.scale = (weighting,), scale
+        self._weighting = (weighting,)
 
     def forward(self, given: TermInputs) -> Float[Tensor, " B"]:
         """The loss of each example; it trains only the weighting."""
         (weighting,) = self._weighting
-        return self.scale * weighting.own_loss(given.student, given.teachers, given.labels_B)
+        return weighting.own_loss(given.student, given.teachers, given.labels_B)

@@ -135,11 +135,11 @@ def prepare_run(
         NumericsError: a teacher's outputs are not finite.
     """
     check_storage(run.storage, run.machine, run.views)
-    layers, teacher_layers = explicit_layers(run.method.requested_pairs(), tuple(run.teachers))
+    layers = explicit_layers(run.method.requested_pairs(), tuple(run.teachers))
     base = _base(run, label, quiet)
     student, channels_last, part = _student(base)
-    ensemble = _ensemble(base, teacher_layers)
-    dims = make_dims(student, ensemble.infos, base.input_spec, run.seed, layers)
+    ensemble = _ensemble(base, layers.teachers)
+    dims = make_dims(student, ensemble.infos, base.input_spec, run.seed, layers.student)
     work = FORWARD_AND_BACKWARD * multiply_adds(student, base.input_spec.image_shape)
     threads = base.runtime.set_threads(part * (work + teacher_work(ensemble)), threads)
     base, teachers = _resolve(base, ensemble)

@@ -1,6 +1,5 @@
 """Sources of teacher outputs: all have one method, `outputs(batch)`, with the same result."""
 
-from collegium.teachers.live import LiveTeachers
-from collegium.teachers.source import AbstractTeacherSource
+from collegium.teachers.source import AbstractTeacherSource, LiveTeachers
 
 __all__ = ["AbstractTeacherSource", "LiveTeachers"]

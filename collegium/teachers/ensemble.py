@@ -12,7 +12,6 @@ from collegium.models.features.discover import survey
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.trace import readable
 from collegium.models.features.work import multiply_adds
-from collegium.models.key_matching import LoadingReport
 from collegium.models.licences import UNKNOWN, read_licence
 from collegium.models.network import Network, body_of, parameter_count, weights_hash
 from collegium.models.outputs import logits_of
@@ -48,7 +47,6 @@ class TeacherInfo:
         head: the linear classifier that it applies to the mean of its last map, converted to the
             student's classes; None if it has no such classifier.
         labels: maps its classes to the student's; None where they are the same.
-        loading: how its weights file matched the network; None where no file was loaded.
         licence: of its weights; "unknown" if no source states it.
         code: digests of the source code that defines it, except the code of libraries.
         doubts: reasons why it may not be the intended network.
@@ -69,7 +67,6 @@ class TeacherInfo:
     images_per_s: float
     head: Head | None
     labels: LabelMap | None = None
-    loading: LoadingReport | None = None
     licence: str = UNKNOWN
     code: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
@@ -122,9 +119,9 @@ class TeacherEnsemble:
         self._try(name, network)
         labels = self._relate(name, network.classes)
         channels, rows, columns = self._images_BDHW.shape[1:]
-        asked = self._layers.get(name, ())
+        further = self._layers.get(name, ())
         work = multiply_adds(network, (channels, rows, columns))
-        maps = survey(network, (channels, rows, columns), asked, f"teacher {name}")
+        maps = survey(network, (channels, rows, columns), further, f"teacher {name}")
         sha256, parameters = weights_hash(network), parameter_count(network)
         origin = network.origin
         head = linear_head(network, maps, self._images_BDHW[:8])
@@ -148,7 +145,6 @@ class TeacherEnsemble:
             prepared.images_per_s,
             labels.head(head) if labels is not None and head is not None else head,
             labels,
-            origin.loading,
             read_licence(origin.licence).name,
             origin.code,
             origin.doubts,
@@ -161,14 +157,14 @@ class TeacherEnsemble:
             RequestError: the network fails, or changes its own state.
         """
         block_BDHW = self._images_BDHW[: self._inference.most]
-        asked = OptimizedTeacher(
+        plain = OptimizedTeacher(
             network, blocks=(self._inference.most,), shrunk=self._inference.shrunk
         )
         versions = _versions(network)
         try:
-            asked.ask(block_BDHW)
+            plain.ask(block_BDHW)
             if _versions(network) != versions:
-                _refuse_changing(name, network, lambda: asked.ask(block_BDHW))
+                _refuse_changing(name, network, lambda: plain.ask(block_BDHW))
         except Exception as error:  # a user's forward may raise any exception
             if ran_out(error) or isinstance(error, CollegiumError):
                 raise
@@ -188,9 +184,9 @@ class TeacherEnsemble:
         def build() -> Network:
             return first.pop() if first else self._build(name)
 
-        inference, say = self._inference, self._inference.shrunk
-        if say is not None:
-            inference = replace(inference, shrunk=lambda text: say(f"teacher {name}: {text}"))
+        inference, report = self._inference, self._inference.shrunk
+        if report is not None:
+            inference = replace(inference, shrunk=lambda text: report(f"teacher {name}: {text}"))
         return prepare(build, self._images_BDHW, inference, tuple(maps))
 
     @contextmanager
@@ -270,8 +266,7 @@ def linear_head(
     if body is network and like is not None:
         images_BDHW = images_BDHW.to(like.dtype)
     with torch.no_grad(), FeatureHooks(body, (path,)) as hooks:
-        said = network.eval()(images_BDHW)
-        logits_BC = logits_of(said, "of the teacher")
+        logits_BC = logits_of(network.eval()(images_BDHW), "of the teacher")
         found_BC = last(hooks.take()[path].mean(dim=(2, 3)).to(last.weight.dtype))
     if found_BC.shape != logits_BC.shape or not torch.allclose(found_BC, logits_BC, 1e-3, 1e-3):
         return None

@@ -13,7 +13,8 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,8 +55,7 @@ class LabelMap:
     @cached_property
     def group_of(self) -> tuple[int, ...]:
         """For each student class the first class of its group; -1 for unknown classes."""
-        first = {place: group[0] for group in self.groups for place in group}
-        return tuple(first.get(place, -1) for place in range(len(self.ours)))
+        return tuple(-1 if number < 0 else self.groups[number][0] for number in self.numbers)
 
     @property
     def whole(self) -> bool:
@@ -91,16 +91,16 @@ class LabelMap:
 
     def note(self) -> str:
         """A one-line summary of the classes that the teacher knows."""
-        taken = [group for group in self.groups if len(group) > 1]
-        together = [" and ".join(self.ours[place] for place in group) for group in taken]
-        parts = [
-            f"does not know {some_names(self.unknown)}" if self.unknown else "",
-            f"does not tell apart {some_names(together)}" if taken else "",
-            f"has classes that are not used: {some_names(self.unused)}" if self.unused else "",
-        ]
+        shared = [group for group in self.groups if len(group) > 1]
+        together = [" and ".join(self.ours[place] for place in group) for group in shared]
+        limits = {
+            "does not know": self.unknown,
+            "does not tell apart": together,
+            "has classes that are not used:": self.unused,
+        }
+        found = "; ".join(f"{what} {some_names(names)}" for what, names in limits.items() if names)
         known = len(self.ours) - len(self.unknown)
-        said = "; ".join(part for part in parts if part)
-        return f"knows {known} of {len(self.ours)} classes; {said or 'put in their order by name'}"
+        return f"knows {known} of {len(self.ours)} classes; {found or 'put in their order by name'}"
 
     def read(self, logits_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C"]:
         """Convert the teacher's logits to logits of the student's classes.
@@ -115,51 +115,37 @@ class LabelMap:
         else:
             parts = [logits_BK[:, list(source)].logsumexp(dim=1) for source in self.sources]
             merged_BG = torch.stack(parts, dim=1)
-        if any(len(group) > 1 for group in self.groups):
-            merged_BG = merged_BG - merged_BG.new_tensor([math.log(len(g)) for g in self.groups])
-        return self.spread(merged_BG)
+        return self.spread(merged_BG - merged_BG.new_tensor(self._log_sizes))
 
     def pack(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
         """Reduce the result of `read` to one column per group; `spread` restores the rest."""
-        if self.whole:
-            return logits_BC
         firsts_G = _places(tuple(group[0] for group in self.groups), logits_BC.device)
         return logits_BC.index_select(1, firsts_G)
 
     def spread(self, packed_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B C"]:
         """The bit-exact inverse of `pack`."""
-        if self.whole:
-            return packed_BG
-        said_BC = packed_BG.index_select(1, _places(self._columns, packed_BG.device))
-        known_C = _places(self.group_of, packed_BG.device) >= 0
-        return torch.where(known_C, said_BC, UNKNOWN)
+        numbers_C = _places(self.numbers, packed_BG.device)
+        logits_BC = packed_BG.index_select(1, numbers_C.clamp_min(0))
+        return torch.where(numbers_C >= 0, logits_BC, UNKNOWN)
 
     def own(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
         """Convert the result of `read` to logits of the groups that the teacher distinguishes."""
-        if self.whole:
-            return logits_BC
-        sizes_G = logits_BC.new_tensor([math.log(len(group)) for group in self.groups])
-        return self.pack(logits_BC) + sizes_G
+        return self.pack(logits_BC) + logits_BC.new_tensor(self._log_sizes)
+
+    @cached_property
+    def _log_sizes(self) -> list[float]:
+        return [math.log(len(group)) for group in self.groups]
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
         """For each student class the number of its group; -1 where it has none."""
-        if self.whole:
-            return tuple(range(len(self.ours)))
         found = {place: number for number, group in enumerate(self.groups) for place in group}
         return tuple(found.get(place, -1) for place in range(len(self.ours)))
 
     @property
     def group_names(self) -> tuple[str, ...]:
         """A name for each group, in the order of `own`."""
-        if self.whole:
-            return self.ours
         return tuple(" or ".join(self.ours[place] for place in group) for group in self.groups)
-
-    @cached_property
-    def _columns(self) -> tuple[int, ...]:
-        """`numbers` with 0 in place of -1."""
-        return tuple(max(number, 0) for number in self.numbers)
 
     def head(self, head: tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]) -> Head | None:
         """Convert a linear classifier of the teacher's classes to one of the student's.
@@ -171,13 +157,10 @@ class LabelMap:
             return None
         weight_KD, bias_K = head
         bias_C = self.read(bias_K[None])[0]
-        weight_CD = self.read(weight_KD.mT).mT
-        known_C = bias_C > UNKNOWN
-        if any(len(group) > 1 for group in self.groups):
-            sizes = {place: math.log(len(group)) for group in self.groups for place in group}
-            shift = [sizes.get(place, 0.0) for place in range(len(self.ours))]
-            weight_CD = weight_CD + weight_CD.new_tensor(shift)[:, None]
-        return torch.where(known_C[:, None], weight_CD, 0), bias_C
+        # Dividing a mass evenly changes only the bias.
+        sizes_C = self.spread(weight_KD.new_tensor([self._log_sizes]))[0]
+        weight_CD = self.read(weight_KD.mT).mT + sizes_C[:, None]
+        return torch.where(bias_C[:, None] > UNKNOWN, weight_CD, 0), bias_C
 
 
 @functools.lru_cache(maxsize=64)
@@ -215,9 +198,9 @@ def match(
     matches = _by_any_name(theirs, ours) if given is None else _by_mapping(theirs, ours, given)
     if not matches:
         raise RequestError(_nothing_in_common(theirs, ours))
-    by_group: dict[tuple[int, ...], list[int]] = {}
+    by_group: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for place, group in matches.items():
-        by_group.setdefault(tuple(sorted(group)), []).append(place)
+        by_group[tuple(sorted(group))].append(place)
     groups = tuple(sorted(by_group))
     _check_apart(groups, ours)
     return LabelMap(theirs, ours, tuple(tuple(by_group[group]) for group in groups), groups)
@@ -260,8 +243,7 @@ def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
     In that case ImageNet names on the other side are converted to identifiers. If they are not
     ImageNet's names, the identifiers are converted to words.
     """
-    sides = (wordnet.are_identifiers(theirs), wordnet.are_identifiers(ours))
-    if sides in ((False, False), (True, True)):
+    if wordnet.are_identifiers(theirs) == wordnet.are_identifiers(ours):
         return _by_name(theirs, ours)
     known, wanted = (wordnet.as_identifiers(names, _aliases) for names in (theirs, ours))
     if known or wanted:
@@ -271,37 +253,36 @@ def _by_any_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
 
 def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> Matches:
     """Match exact names first, then any name of a comma list, ignoring case and separators."""
-    exact = [[same_form(name)] for name in theirs]
-    matches = _pairs(exact, [[same_form(name)] for name in ours], theirs, ours, {})
-    loose = [_aliases(name) for name in theirs]
-    return matches | _pairs(loose, [_aliases(name) for name in ours], theirs, ours, matches)
+    matches: Matches = {}
+    for spellings in (lambda name: [same_form(name)], _aliases):
+        matches = {**matches, **_pairs(theirs, ours, spellings, matches)}
+    return matches
 
 
 def _pairs(
-    names: Sequence[Sequence[str]],
-    wanted: Sequence[Sequence[str]],
     theirs: Sequence[str],
     ours: Sequence[str],
+    spellings: Callable[[str], Sequence[str]],
     done: Matches,
-) -> dict[int, tuple[int, ...]]:
-    """Pair each teacher class with the one student class that shares a name with it."""
+) -> Matches:
+    """Pair each teacher class with the one student class that shares a spelling with it."""
     taken = {place for group in done.values() for place in group}
-    found: dict[int, list[int]] = {}
-    holders: dict[str, list[int]] = {}
-    for place, aliases in enumerate(wanted):
-        for alias in aliases if place not in taken else ():
-            holders.setdefault(alias, []).append(place)
-    for other, aliases in enumerate(names):
-        places = sorted({place for alias in aliases for place in holders.get(alias, ())})
+    holders: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(ours):
+        for spelling in spellings(name) if place not in taken else ():
+            holders[spelling].append(place)
+    found: dict[int, tuple[int, ...]] = {}
+    for other, name in enumerate(theirs):
+        places = {place for spelling in spellings(name) for place in holders.get(spelling, ())}
         if places and other not in done:
-            found[other] = places
-    for other, places in found.items():
-        if len(places) > 1:
-            raise _unclear(theirs[other], [ours[place] for place in places])
-        rivals = [rival for rival in found if found[rival] == places]
+            found[other] = tuple(sorted(places))
+    for other, group in found.items():
+        if len(group) > 1:
+            raise _unclear(theirs[other], [ours[place] for place in group])
+        rivals = [rival for rival in found if found[rival] == group]
         if len(rivals) > 1:
-            raise _unclear(ours[places[0]], [f"{theirs[rival]} (no. {rival})" for rival in rivals])
-    return {other: tuple(places) for other, places in found.items()}
+            raise _unclear(ours[group[0]], [f"{theirs[rival]} (no. {rival})" for rival in rivals])
+    return found
 
 
 def _unclear(name: str, candidates: Sequence[str]) -> RequestError:
@@ -320,7 +301,7 @@ def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
     near = [(name, difflib.get_close_matches(name, theirs, n=1, cutoff=0.6)) for name in ours]
     pairs = [f"{found[0]!r} for {name!r}" for name, found in near if found][:3]
     hint = f"nearest: {', '.join(pairs)}; " if pairs else ""
-    if wordnet.are_identifiers(ours) and wordnet.synsets() is None:
+    if wordnet.are_identifiers(ours) and not wordnet.synsets():
         hint += f"{wordnet.MISSING}, or "
     return (
         f"its {len(theirs)} classes ({some_names(theirs, 3)}) and the data's {len(ours)} "

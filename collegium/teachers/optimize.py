@@ -9,11 +9,10 @@ optimization is undone and a note gives the reason.
 
 import functools
 import itertools
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +42,16 @@ COMPARED = 4
 AGREEMENT = 0.95
 """Smallest allowed fraction of images whose predicted class stays the same in low precision."""
 
+LOGIT = "a logit"
+"""Name of the logits beside those of layers, which are module paths; also in messages."""
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+Step = Callable[[OptimizedTeacher], int]
+"""A change of a network in place; returns how many modules it changed."""
+Outputs = Mapping[str, Tensor]
+"""Logits, and features by layer."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +91,20 @@ def prepare(
         tapped: layers whose features are read, so that they must not change either.
     """
     done = OptimizedTeacher(build(), blocks=(inference.most,), shrunk=inference.shrunk)
-    before_BC = done.ask(images_BDHW)
-    maps = _maps(done, images_BDHW, tapped)
-    steps: dict[str, Callable[[OptimizedTeacher], object]] = {
-        "folded": lambda kept: fold(kept.network, images_BDHW, tapped),
-        "channels-last": _lay_out,
-    }
-    asked = (inference.fold, inference.channels_last)
-    for (name, change), wanted in zip(steps.items(), asked, strict=True):
-        if wanted:
-            done = _try(done, name, change, build, images_BDHW, before_BC, maps, steps)
+    before = _outputs(done, images_BDHW, tapped)
+    steps: dict[str, Step] = {}
+    if inference.fold:
+        steps["folded"] = lambda kept: fold(kept.network, images_BDHW, tapped)
+    if inference.channels_last:
+        steps["channels-last"] = _lay_out
+    for name, change in steps.items():
+        if reason := _try(done, name, change, images_BDHW, before):
+            done = replace(done, network=build(), layout=torch.contiguous_format)
+            for kept in done.changes:
+                steps[kept](done)
+            done.notes.append(f"not {name}: {reason}")
     if inference.low is not None:
-        _try_low(done, inference.low, images_BDHW, before_BC)
+        _try_low(done, inference.low, images_BDHW, before[LOGIT])
     if inference.compile:
         _try_compiled(done, min(inference.compile, done.blocks[-1]), images_BDHW)
     if done.compiled is None:
@@ -107,61 +116,44 @@ def prepare(
 
 
 def _try(
-    done: OptimizedTeacher,
-    name: str,
-    change: Callable[[OptimizedTeacher], object],
-    build: Callable[[], Network],
-    images_BDHW: Tensor,
-    before_BC: Tensor,
-    maps: Mapping[str, Tensor],
-    steps: dict[str, Callable[[OptimizedTeacher], object]],
-) -> OptimizedTeacher:
+    done: OptimizedTeacher, name: str, change: Step, images_BDHW: Tensor, before: Outputs
+) -> str:
+    """Apply a change; the reason why it must be undone, or nothing."""
     try:
         if change(done) == 0:  # nothing to change
-            return done
-        distance, what = moved(before_BC, done.ask(images_BDHW)).amax().item(), "a logit"
-        layer = _worst(maps, _maps(done, images_BDHW, maps))
-        if distance <= EXACT and layer is not None:
-            distance, what = layer
-        reason = f"{what} moved by {distance:.2g} deviations, bound {EXACT:g}"
+            return ""
+        after = _outputs(done, images_BDHW, [layer for layer in before if layer != LOGIT])
     except Exception as problem:  # the changed network may raise any exception
         if ran_out(problem):
             raise
-        distance, reason = math.inf, first_line(problem)
-    if distance <= EXACT or not before_BC.isfinite().all():
-        done.changes.append(name)
-        return done
-    again = replace(done, network=build(), layout=torch.contiguous_format)
-    for kept in done.changes:
-        steps[kept](again)
-    again.notes.append(f"not {name}: {reason}")
-    return again
+        return first_line(problem)
+    for key, values in before.items():
+        what = key if key == LOGIT else f"layer {key!r}"
+        comparable = values.numel() > 1 and values.isfinite().all()
+        if comparable and (reason := _excess(values, after[key], EXACT, what)):
+            return reason
+    done.changes.append(name)
+    return ""
 
 
-def _maps(
-    done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]
-) -> dict[str, Tensor]:
-    """Features of a few images, for the layers that are read."""
+def _excess(before_BC: Tensor, after_BC: Tensor, bound: float, what: str = LOGIT) -> str:
+    """By how much the outputs moved, if by more than a bound; else nothing."""
+    distance = moved(before_BC, after_BC).amax().item()
+    if distance <= bound:
+        return ""
+    return f"{what} moved by {distance:.2g} deviations, bound {bound:g}"
+
+
+def _outputs(done: OptimizedTeacher, images_BDHW: Tensor, tapped: Collection[str]) -> Outputs:
+    """The logits, and of a few images the features that are read, by layer."""
+    logits_BC = done.ask(images_BDHW)
     if not tapped:
-        return {}
-    hooks = FeatureHooks(done.network.body, tuple(tapped), f"the teacher {done.network.spec}")
+        return {LOGIT: logits_BC}
     block_BDHW = images_BDHW[:COMPARED].to(memory_format=done.layout, copy=True)
-    try:
-        with torch.no_grad():
-            done.network(block_BDHW)
-        return hooks.take(len(block_BDHW))
-    finally:
-        hooks.close()
-
-
-def _worst(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[float, str] | None:
-    """Change and name of the layer that changed most; None if no layer has finite features."""
-    distances = [
-        (moved(map_BDHW, after[layer]).amax().item(), f"layer {layer!r}")
-        for layer, map_BDHW in before.items()
-        if map_BDHW.numel() > 1 and map_BDHW.isfinite().all()
-    ]
-    return max(distances, default=None)
+    whose = f"the teacher {done.network.spec}"
+    with torch.no_grad(), FeatureHooks(done.network.body, tuple(tapped), whose) as hooks:
+        done.network(block_BDHW)
+        return {LOGIT: logits_BC, **hooks.take(len(block_BDHW))}
 
 
 def _try_low(
@@ -170,25 +162,24 @@ def _try_low(
     done.precision = low
     try:
         after_BC = done.ask(images_BDHW)
+        if torch.equal(after_BC, before_BC):  # torch does not compute it: autocast has no effect
+            done.precision = nullcontext
+            return
+        distance = moved(before_BC, after_BC).square().mean().sqrt().item()
+        same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
+        if distance <= ROUNDED and same >= AGREEMENT:
+            done.changes.append("low precision")
+            return
+        reason = (
+            f"logits moved by {distance:.2g} deviations (bound {ROUNDED:g}), "
+            f"{100 * same:.1f} % of classes stayed (bound {100 * AGREEMENT:g})"
+        )
     except Exception as problem:  # an operation without low precision
         if ran_out(problem):
             raise
-        done.precision = nullcontext
-        done.notes.append(f"not in low precision: {first_line(problem)}")
-        return
-    if torch.equal(after_BC, before_BC):  # torch does not compute it, so autocast has no effect
-        done.precision = nullcontext
-        return
-    distance = moved(before_BC, after_BC).square().mean().sqrt().item()
-    same = (before_BC.argmax(1) == after_BC.argmax(1)).double().mean().item()
-    if distance <= ROUNDED and same >= AGREEMENT:
-        done.changes.append("low precision")
-        return
+        reason = first_line(problem)
     done.precision = nullcontext
-    done.notes.append(
-        f"not in low precision: logits moved by {distance:.2g} deviations (bound {ROUNDED:g}), "
-        f"{100 * same:.1f} % of classes stayed (bound {100 * AGREEMENT:g})"
-    )
+    done.notes.append(f"not in low precision: {reason}")
 
 
 def _try_compiled(done: OptimizedTeacher, block: int, images_BDHW: Tensor) -> None:
@@ -200,12 +191,10 @@ def _try_compiled(done: OptimizedTeacher, block: int, images_BDHW: Tensor) -> No
     torch._dynamo.config.recompile_limit = 64  # counted over all teachers and the student
     done.compiled, done.blocks = torch.compile(done.network, dynamic=False), (block,)
     try:
-        distance = moved(before_BC, done.ask(images_BDHW)).amax().item()
+        reason = _excess(before_BC, done.ask(images_BDHW), bound)
     except Exception as problem:  # a compiler may raise any exception
-        distance, reason = math.inf, first_line(problem)
-    else:
-        reason = f"a logit moved by {distance:.2g} deviations, bound {bound:g}"
-    if distance <= bound:
+        reason = first_line(problem)
+    if not reason:
         done.changes.append(f"compiled in {time.perf_counter() - started:.0f} s")
         return
     done.compiled = None
@@ -221,10 +210,9 @@ def _same_bits(done: OptimizedTeacher, images_BDHW: Tensor) -> tuple[int, ...]:
     sizes = (*(size for size in BLOCKS if size < most), most)
     if images_BDHW.device.type != "cpu":
         return sizes
-    asked = {size: replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in sizes}
-    whole_BC = asked[most]
+    parts = {size: replace(done, blocks=(size,)).ask(images_BDHW[:size]) for size in sizes}
     same = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
-    return tuple(size for size, part in asked.items() if same(part, whole_BC[:size]))
+    return tuple(size for size, part in parts.items() if same(part, parts[most][:size]))
 
 
 def moved(before_BC: Tensor, after_BC: Tensor) -> Tensor:
@@ -281,23 +269,19 @@ def _pairs(
         elif type(module) in _NORMS and module.running_mean is not None and _is_plain(module):
             taken.append((inputs[0], module))
 
-    handles = [module.register_forward_hook(watch) for _, module in readable(network.body)]
-    try:
-        # With gradients: the autograd graph records every use of a tensor.
-        with torch.enable_grad():
-            logits_BC = network(images_BDHW.clone().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
+    # With gradients: the autograd graph records every use of a tensor.
+    with ExitStack() as hooks, torch.enable_grad():
+        for _, module in readable(network.body):
+            hooks.enter_context(module.register_forward_hook(watch))
+        logits_BC = network(images_BDHW.clone().requires_grad_())
     uses = _uses(logits_BC.grad_fn)
-    calls = [module for _, module in (*made, *taken)]
-    once = {module for module in calls if calls.count(module) == 1}
+    calls = Counter(module for _, module in (*made, *taken))
     return [
         (convolution, norm)
         for output, convolution in made
         for given, norm in taken
         if given is output
-        and {convolution, norm} <= once
+        and calls[convolution] == calls[norm] == 1
         and uses[output.grad_fn] == 1
         and output.untyped_storage().data_ptr() not in kept
     ]

@@ -1,4 +1,4 @@
-"""The interface of sources of teacher outputs."""
+"""Sources of teacher outputs: their interface, and teachers that run live on every batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from collegium.teachers.teacher import Answer
+from collegium.teachers.label_map import group_table
+from collegium.teachers.teacher import Answer, Teacher
 from collegium.types import Batch, TeacherOutputs
 
 
@@ -40,3 +41,27 @@ def together(answers: Mapping[str, Answer], groups_TC: Int[Tensor, "T C"] | None
     maps = {name: answer.maps for name, answer in answers.items() if answer.maps}
     groups_TC = groups_TC if groups_TC is None else groups_TC.to(logits_BTC.device)
     return TeacherOutputs(logits_BTC, maps, groups_TC)
+
+
+class LiveTeachers(AbstractTeacherSource):
+    """Frozen networks that run on every batch, each with its own preprocessing of the view.
+
+    Args:
+        teachers: by name.
+        classes: the student's number of classes C; needed without teachers, or if the classes of
+            any teacher differ from the student's.
+    """
+
+    def __init__(self, teachers: Mapping[str, Teacher], classes: int = 0) -> None:
+        self.names = tuple(teachers)
+        self._teachers = dict(teachers)
+        self._classes = classes
+        self._groups_TC = group_table([teacher.labels for teacher in teachers.values()], classes)
+
+    def outputs(self, batch: Batch) -> TeacherOutputs:
+        """Run one forward pass of each teacher, in the order of `names`."""
+        images_BDHW = batch.images_BDHW
+        answers = {name: one.answer(images_BDHW) for name, one in self._teachers.items()}
+        if not answers:
+            return TeacherOutputs(images_BDHW.new_empty(len(batch), 0, self._classes))
+        return together(answers, self._groups_TC)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -109,16 +110,9 @@ class OptimizedTeacher:
 def _block(images_BDHW: Tensor, size: int, layout: torch.memory_format) -> tuple[Tensor, int]:
     """The first `size` images, padded with black images, and the number that are not padding."""
     count = min(size, len(images_BDHW))
+    padded_BDHW = F.pad(images_BDHW[:count], (0, 0, 0, 0, 0, 0, 0, size - count))
     # Always copy: where a dimension is 1, two layouts look the same but results may differ.
-    block_BDHW = torch.empty(
-        (size, *images_BDHW.shape[1:]),
-        dtype=images_BDHW.dtype,
-        device=images_BDHW.device,
-        memory_format=layout,
-    )
-    block_BDHW[:count] = images_BDHW[:count]
-    block_BDHW[count:] = 0
-    return block_BDHW, count
+    return padded_BDHW.clone(memory_format=layout), count
 
 
 class Teacher:
@@ -137,13 +131,9 @@ class Teacher:
         self, prepared: OptimizedTeacher, paths: Sequence[str] = (), labels: LabelMap | None = None
     ) -> None:
         self._prepared, self._paths, self.labels = prepared, tuple(paths), labels
+        self.network = prepared.network
         whose = f"the teacher {prepared.network.spec}".rstrip()
         self._hooks = FeatureHooks(prepared.network.body, paths, whose)
-
-    @property
-    def network(self) -> Network:
-        """The frozen network."""
-        return self._prepared.network
 
     def answer(self, images_BDHW: Float[Tensor, "B D H W"]) -> Answer:
         """Compute logits and features of views, given as pixels in 0..1."""

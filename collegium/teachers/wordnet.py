@@ -44,22 +44,13 @@ def as_identifiers(
         table is installed.
     """
     table = synsets()
-    if len(names) != IMAGENET or table is None:
+    if len(names) != IMAGENET or not table:
         return None
-    same = sum(
-        _same(aliases(_plain(name)), aliases(words))
-        for name, (_, words) in zip(names, table, strict=True)
-    )
+    # Without the number that makes duplicate names unique.
+    plain = (re.sub(r" \(\d+\)$", "", name) for name in names)
+    pairs = zip(plain, table, strict=True)
+    same = sum(not {*aliases(name)}.isdisjoint(aliases(words)) for name, (_, words) in pairs)
     return tuple(identifier for identifier, _ in table) if same >= _SURE * IMAGENET else None
-
-
-def _same(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    return bool(set(ours) & set(theirs))
-
-
-def _plain(name: str) -> str:
-    """The name without the number that makes duplicate names unique."""
-    return re.sub(r" \(\d+\)$", "", name)
 
 
 def as_words(names: Sequence[str]) -> tuple[str, ...]:
@@ -69,26 +60,25 @@ def as_words(names: Sequence[str]) -> tuple[str, ...]:
 
 
 @functools.cache
-def synsets() -> tuple[tuple[str, str], ...] | None:
-    """Identifier and words of each of ImageNet's 1,000 classes, in order; None without timm."""
-    words, folder = _lemmas(), _tables()
-    if folder is None or not words:
-        return None
-    try:
-        order = (folder / "imagenet_synsets.txt").read_text().split()
-    except OSError:
-        return None
-    return tuple((identifier, words.get(identifier, identifier)) for identifier in order)
+def synsets() -> tuple[tuple[str, str], ...]:
+    """Identifier and words of each of ImageNet's 1,000 classes, in order; empty without timm."""
+    words, order = _lemmas(), _read_table("imagenet_synsets.txt").split()
+    return tuple((identifier, words.get(identifier, identifier)) for identifier in order if words)
 
 
 @functools.cache
 def _lemmas() -> dict[str, str]:
+    lines = _read_table("imagenet_synset_to_lemma.txt").splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def _read_table(name: str) -> str:
+    """The text of one of timm's tables; empty where it is missing."""
     folder = _tables()
     try:
-        text = "" if folder is None else (folder / "imagenet_synset_to_lemma.txt").read_text()
+        return "" if folder is None else (folder / name).read_text()
     except OSError:
-        return {}
-    return dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+        return ""
 
 
 def _tables() -> Path | None:

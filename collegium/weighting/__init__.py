@@ -1,6 +1,6 @@
-"""How much each teacher is heard, for each example.
+"""How much each teacher counts, for each example.
 
-A weighting is an `nn.Module` that answers `(student, teachers, labels) -> weights_BT`:
+A weighting is an `nn.Module` that maps `(student, teachers, labels) -> weights_BT`:
 non-negative, summing to one over the T teachers. The formulas are pure functions beside it.
 """
 

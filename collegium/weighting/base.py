@@ -81,6 +81,13 @@ def mixture(
     return torch.einsum("bt,btc->bc", weights_BT, probabilities_BTC)
 
 
+def of_true_class(
+    values_BTC: Float[Tensor, "B T C"], labels_B: Int[Tensor, " B"]
+) -> Float[Tensor, "B T"]:
+    """Each teacher's value of the true class."""
+    return values_BTC.take_along_dim(labels_B[:, None, None], dim=2).squeeze(2)
+
+
 def complement(
     share_BT: Float[Tensor, "B T"], known_BT: Bool[Tensor, "B T"] | None = None
 ) -> Float[Tensor, "B T"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from collegium.types import StudentOutputs, TeacherOutputs
-from collegium.weighting.base import AbstractWeighting, complement
+from collegium.weighting.base import AbstractWeighting, complement, of_true_class
 from collegium.weighting.masking import mask_scores
 
 
@@ -33,8 +33,7 @@ def confidence_weights(
     [[0.5, 0.0, 0.5]]
     """
     log_p_BTC = torch.log_softmax(logits_BTC, dim=-1)
-    classes_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
-    errors_BT = -log_p_BTC.gather(2, classes_BT1).squeeze(2)
+    errors_BT = -of_true_class(log_p_BTC, labels_B)
     return complement(torch.softmax(mask_scores(errors_BT, known_BT), dim=1), known_BT)
 
 

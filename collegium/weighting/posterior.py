@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from collegium.types import Dims, StudentOutputs, TeacherOutputs
-from collegium.weighting.base import AbstractWeighting
+from collegium.weighting.base import AbstractWeighting, of_true_class
 from collegium.weighting.latent import pool, unit_length
 from collegium.weighting.masking import mask_and_renormalize, mask_scores
 
@@ -21,8 +21,7 @@ def true_class_probability(
     logits_BTC: Float[Tensor, "B T C"], labels_B: Int[Tensor, " B"]
 ) -> Float[Tensor, "B T"]:
     """Each teacher's probability of the true class, at temperature 1."""
-    classes_BT1 = labels_B[:, None, None].expand(-1, logits_BTC.shape[1], 1)
-    return torch.softmax(logits_BTC, dim=-1).gather(2, classes_BT1).squeeze(2)
+    return of_true_class(torch.softmax(logits_BTC, dim=-1), labels_B)
 
 
 def posterior_weights(

@@ -112,9 +112,9 @@ def test_a_pair_that_cannot_be_is_refused(text: str, says: str) -> None:
 
 
 def test_what_pairs_name_is_known_before_any_network_is() -> None:
-    student, teachers = explicit_layers(["x=a:y", "x=b:z", "w=a:y"], ("a", "b"))
-    assert student == ("x", "w")
-    assert teachers == {"a": ("y",), "b": ("z",)}
+    layers = explicit_layers(["x=a:y", "x=b:z", "w=a:y"], ("a", "b"))
+    assert layers.student == ("x", "w")
+    assert layers.teachers == {"a": ("y",), "b": ("z",)}
 
 
 def test_networks_without_maps_are_refused_with_what_would_work() -> None:

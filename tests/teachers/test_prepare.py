@@ -115,6 +115,34 @@ def test_a_change_that_moves_the_answers_is_taken_back_and_told() -> None:
     assert f"bound {EXACT:g}" in note
 
 
+class Fragile(nn.Module):
+    """Gives no numbers for maps that lie in memory with their channels last."""
+
+    def forward(self, made: Tensor) -> Tensor:
+        return made if made.is_contiguous() else made * torch.nan
+
+
+class WithFragileLayer(nn.Module):
+    """A layer that is read and that the logits do not need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.side, self.linear = nn.Conv2d(3, 8, 3), Fragile(), nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        made = self.conv(images)
+        self.side(made)
+        logits: Tensor = self.linear(made.mean(dim=(2, 3)))
+        return logits
+
+
+def test_a_change_after_which_a_layer_gives_no_numbers_is_taken_back() -> None:
+    network, read = network_of(WithFragileLayer()), ("conv", "side")
+    done = prepare(lambda: copy.deepcopy(network), pixels(), InferenceOptions(), read)
+    assert done.changes == []
+    assert done.notes == ["not channels-last: layer 'side' moved by nan deviations, bound 0.001"]
+
+
 class Activated(nn.BatchNorm2d):
     """A norm that does more than its name says."""
 

@@ -10,7 +10,7 @@ the count is checked after every later forward.
 import contextlib
 import copy
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,9 @@ class _Value(NamedTuple):
     """One layer in one forward.
 
     Attributes:
-        feature: what is read: a map, a summary, or what the module returned or a copy of it.
-        layer_spec: how the feature is still to be read; None where it is read.
+        feature: what is read: a map, a summary, or what the module returned or a copy of it; empty
+            where it cannot be read.
+        layer_spec: how the feature is still to be read; by default as the map it is.
         returned: the very tensor the module returned; None where nothing is to be checked.
         version: its count of writes when it was returned.
         copied: whether the feature is a copy.
@@ -35,13 +36,19 @@ class _Value(NamedTuple):
         wrong: why the layer cannot be read; nothing where it can.
     """
 
-    feature: Tensor | None
-    layer_spec: LayerSpec | None = None
+    feature: Tensor = torch.empty(0)
+    layer_spec: LayerSpec = LayerSpec("")
     returned: Tensor | None = None
     version: int = 0
     copied: bool = True
     training: bool = False
     wrong: str = ""
+
+
+_NOT_CALLED = _Value(
+    wrong="was called on a blank image in evaluation mode, but not in this forward; name a layer "
+    "that every forward calls"
+)
 
 
 class Kept:
@@ -66,8 +73,8 @@ class Kept:
         returned = tensor_in(output)
         if returned is None or layer_spec.shape(returned.shape[1:]) is None:
             mode = "training" if module.training else "evaluation"
-            gave = f"gave {describe_output(output)} in {mode} mode"
-            self._values[layer] = _Value(None, wrong=gave)
+            gave = f"gave {describe_output(output)} in {mode} mode, which cannot be read as it was"
+            self._values[layer] = _Value(wrong=f"{gave} on a blank image; name another layer")
         elif layer_spec.summary and not torch.is_grad_enabled() and not self.rehearsing:
             self._values[layer] = _Value(layer_spec.map(returned))
         else:
@@ -76,17 +83,16 @@ class Kept:
     def _value(self, layer: str, layer_spec: LayerSpec, training: bool, returned: Tensor) -> _Value:
         safe = self._written.get((layer, training)) is False
         feature = returned if safe else _copy(returned)
-        rest: LayerSpec | None = layer_spec
         if torch.is_grad_enabled():
             # A summary is made when it is taken: what it saves for its backward could be written
             # over, or be missing where a checkpoint computes it again.
             feature = layer_spec.full_map(feature)
-            rest = LayerSpec("", summary=layer_spec.summary) if layer_spec.summary else None
+            layer_spec = LayerSpec("", summary=layer_spec.summary)
         # Else a view would have no gradient: the very tensor that a checkpoint with reentry
         # returns gets one after the hook.
         if torch.compiler.is_compiling() or returned.is_inference():  # torch counts no writes here
-            return _Value(feature, rest)
-        return _Value(feature, rest, returned, returned._version, not safe, training)
+            return _Value(feature, layer_spec)
+        return _Value(feature, layer_spec, returned, returned._version, not safe, training)
 
     def maps(self, layers: Iterable[str], examples: int | None = None) -> dict[str, Tensor]:
         """These layers of the last forward of so many examples, by name.
@@ -97,39 +103,28 @@ class Kept:
         """
         found = {}
         for layer in layers:
-            if layer not in self._values:
-                raise RequestError(
-                    f"layer {layer!r} of {self._whose} was called on a blank image in evaluation "
-                    "mode, but not in this forward; name a layer that every forward calls"
-                )
-            value = self._values[layer]
-            if value.feature is None:
-                raise RequestError(
-                    f"layer {layer!r} of {self._whose} {value.wrong}, which cannot be read as it "
-                    "was on a blank image; name another layer"
-                )
-            if examples is not None and len(value.feature) != examples:
-                raise RequestError(
-                    f"layer {layer!r} of {self._whose} gave {len(value.feature)} rows for "
-                    f"{examples} images, so it is no map of each; name another layer"
-                )
-            self._check(layer, value)
-            found[layer] = (
-                value.layer_spec.map(value.feature) if value.layer_spec else value.feature
-            )
+            value = self._values.get(layer, _NOT_CALLED)
+            if wrong := value.wrong or self._wrong(layer, value, examples):
+                raise RequestError(f"layer {layer!r} of {self._whose} {wrong}")
+            found[layer] = value.layer_spec.map(value.feature)
         return found
 
-    def _check(self, layer: str, value: _Value) -> None:
+    def _wrong(self, layer: str, value: _Value, examples: int | None) -> str:
+        """Why a layer that was read cannot be used; notes whether it was written over."""
+        if examples is not None and len(value.feature) != examples:
+            rows = f"{len(value.feature)} rows for {examples} images"
+            return f"gave {rows}, so it is no map of each; name another layer"
         if value.returned is None:
-            return
+            return ""
         written = value.returned._version != value.version
         if written and not value.copied:
-            raise RequestError(
-                f"layer {layer!r} of {self._whose} was written over in place in this forward and "
-                "not in earlier ones; use inplace=False after it, or name another layer"
+            return (
+                "was written over in place in this forward and not in earlier ones; use "
+                "inplace=False after it, or name another layer"
             )
         key = layer, value.training
         self._written[key] = written or self._written.get(key, False)
+        return ""
 
     def clear(self) -> None:
         """Forget the last forward, but not what is written over."""
@@ -144,8 +139,9 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().new_empty_strided(sizes, strides).copy_(tensor)
 
 
-def _counts(network: nn.Module) -> Callable[[], None]:
-    """A function that restores extra state and attributes that are numbers or text."""
+@contextlib.contextmanager
+def _counts_kept(network: nn.Module) -> Iterator[None]:
+    """Restore extra state and attributes that are numbers or text afterwards."""
     parts = [part for part in network.modules() if not isinstance(part, torch.jit.ScriptModule)]
     plain = [
         (vars(part), {n: v for n, v in vars(part).items() if isinstance(v, int | float | str)})
@@ -156,14 +152,13 @@ def _counts(network: nn.Module) -> Callable[[], None]:
         for part in parts
         if type(part).get_extra_state is not nn.Module.get_extra_state
     ]
-
-    def put_back() -> None:
+    try:
+        yield
+    finally:
         for held, values in plain:
             held.update(values)
         for part, state in extra:
             part.set_extra_state(state)
-
-    return put_back
 
 
 @contextlib.contextmanager
@@ -191,7 +186,6 @@ def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
     Buffers, attributes that are numbers or text (such as step counts), extra state, and what
     the random generators had drawn.
     """
-    count_back = _counts(network)
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in network.modules()
@@ -199,12 +193,11 @@ def without_a_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
         if buffer is not None
     ]
     try:
-        with random_states_kept([device]), torch.no_grad():
+        with _counts_kept(network), random_states_kept([device]), torch.no_grad():
             yield
     finally:
         # Weights that were rounded without a gradient must not be used again.
         torch.clear_autocast_cache()
-        count_back()
         with torch.no_grad():
             for module, name, buffer, value in buffers:
                 module._buffers[name] = buffer

@@ -5,7 +5,7 @@ import itertools
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -46,13 +46,11 @@ def survey(
         RequestError: there is no such layer, or what it gives cannot be read as a map.
     """
     calls, classes, layers = _trace(network, image_shape)
-    places = {call: place for place, call in enumerate(calls)}
-    chosen = _choose(
-        [layer for layer in layers if not layer.call.aside], _last_calls(calls), classes, places
-    )
+    apart = [layer for layer in layers if not layer.call.aside]
+    chosen = _choose(apart, _last_calls(calls), classes)
     further = dict(_find(name, calls, layers, whose) for name in requested)
     shapes = further | chosen
-    order = {call.path: place for place, call in enumerate(calls)}
+    order = {call.path: call.place for call in calls}
     last = list(chosen)[-1:]
     rest = sorted(shapes.keys() - set(last), key=lambda name: order[LayerSpec.of(name).path])
     return {name: shapes[name] for name in (*rest, *last)}
@@ -104,18 +102,16 @@ def _find(
     return wanted.name, shape
 
 
-def _choose(
-    layers: Sequence[Layer], last: Collection[Call], classes: int, places: Mapping[Call, int]
-) -> dict[str, MapShape]:
+def _choose(layers: Sequence[Layer], last: Collection[Call], classes: int) -> dict[str, MapShape]:
     readable = [layer for layer in layers if layer.call in last]
     hidden = [layer for layer in readable if layer.call.path and layer.shape[1:] != (1, 1)]
     if not hidden:
         hidden = _before_classifier(readable, classes)
-    leaving = _leaving(layers, places)
+    leaving = _leaving(layers)
     best: dict[tuple[int, ...], tuple[int, int]] = {}
     for place, layer in enumerate(hidden):
         around = sum(
-            f"{layer.call.path}.".startswith(path) and places[layer.call] < mixed
+            f"{layer.call.path}.".startswith(path) and layer.call.place < mixed
             for path, mixed in leaving[layer.shape[1:]]
         )
         # A container ends after its last child with the same output: the later, shorter path wins.
@@ -126,15 +122,13 @@ def _choose(
     return {layer.name: layer.shape for layer in chosen}
 
 
-def _leaving(
-    layers: Sequence[Layer], places: Mapping[Call, int]
-) -> dict[tuple[int, ...], list[tuple[str, int]]]:
+def _leaving(layers: Sequence[Layer]) -> dict[tuple[int, ...], list[tuple[str, int]]]:
     """For each resolution, the modules that are given it and give the next smaller one.
 
     With the place of the first call inside that mixes positions at the old resolution: from there
     on it is a stage that ends in a smaller map, as VGG's or Swin's, and not a block on its way.
     """
-    ends = [places[layer.call] for layer in layers]
+    ends = [layer.call.place for layer in layers]
     sizes = sorted({math.prod(layer.shape[1:]) for layer in layers}, reverse=True)
     following = dict(itertools.pairwise(sizes))
     found: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
@@ -143,13 +137,13 @@ def _leaving(
         if before and layer.call.path:
             given = layers[before - 1].shape[1:]
             if math.prod(layer.shape[1:]) == following.get(math.prod(given)):
-                inside = layers[before : bisect_left(ends, places[layer.call])]
+                inside = layers[before : bisect_left(ends, layer.call.place)]
                 mixing = (
-                    places[one.call]
+                    one.call.place
                     for one in inside
                     if one.shape[1:] == given and mixes_positions(one.call.module)
                 )
-                found[given].append((f"{layer.call.path}.", next(mixing, places[layer.call])))
+                found[given].append((f"{layer.call.path}.", next(mixing, layer.call.place)))
     return found
 
 

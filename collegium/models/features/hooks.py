@@ -6,7 +6,7 @@ map, as it was when the module returned it. Nothing else is kept.
 
 import itertools
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,25 +37,18 @@ class FeatureHooks:
         self, network: nn.Module, layers: Sequence[str], whose: str = "the network"
     ) -> None:
         self._maps = Kept(whose)
-        self._layers = tuple(layers)
+        self.layers = tuple(layers)
         self._rehearsed: set[bool] = set()
         self._handles: list[RemovableHandle] = []
-        self._network = network
+        self.network = network
         # A flow is computed when both of its layers have been read.
-        read_layers = (
-            source_layers(layer) if layer.endswith(FLOW) else (layer,) for layer in layers
-        )
-        self._read_layers = tuple(dict.fromkeys(itertools.chain.from_iterable(read_layers)))
+        parts = (source_layers(layer) if layer.endswith(FLOW) else (layer,) for layer in layers)
+        self._read_layers = tuple(dict.fromkeys(itertools.chain.from_iterable(parts)))
         self._open()
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """What is read."""
-        return self._layers
 
     def _open(self) -> None:
         _OPEN.add(self)
-        modules = dict(self._network.named_modules()) if self._read_layers else {}
+        modules = dict(self.network.named_modules()) if self._read_layers else {}
         for layer in self._read_layers:
             layer_spec = LayerSpec.of(layer)
             if layer_spec.path not in modules:
@@ -71,7 +64,7 @@ class FeatureHooks:
 
     def wants_rehearsal(self, training: bool) -> bool:
         """Whether the next forward is the first with gradients in this mode."""
-        return bool(self._layers) and training not in self._rehearsed and torch.is_grad_enabled()
+        return bool(self.layers) and training not in self._rehearsed and torch.is_grad_enabled()
 
     def try_step(self, network: nn.Module, images_BDHW: Tensor) -> None:
         """Find out what is written over, before the first forward with gradients in a mode.
@@ -109,7 +102,7 @@ class FeatureHooks:
             given = self._maps.maps(self._read_layers, examples)
         finally:
             self._maps.clear()
-        return {layer: read(given, layer) for layer in self._layers}
+        return {layer: read(given, layer) for layer in self.layers}
 
     def forget(self) -> None:
         """Forget a forward whose maps are not needed."""
@@ -122,10 +115,6 @@ class FeatureHooks:
         self._handles.clear()
         self._maps.clear()
         _OPEN.discard(self)
-
-    def reads(self, modules: Collection[nn.Module]) -> bool:
-        """Whether the network is one of these modules."""
-        return self._network in modules
 
     def __enter__(self) -> "FeatureHooks":
         if not self._handles:
@@ -144,5 +133,5 @@ def close_hooks(module: nn.Module) -> None:
     """Stop reading layers of a module or of a part of it, whoever began to."""
     modules = set(module.modules())
     for hooks in list(_OPEN):
-        if hooks.reads(modules):
+        if hooks.network in modules:
             hooks.close()

@@ -123,12 +123,11 @@ def _summarised(summary: str, shape: MapShape) -> MapShape:
 
 def tensor_in(output: object) -> Tensor | None:
     """The tensor itself, or the first in a tuple or a mapping; None if there is none."""
-    if isinstance(output, Tensor):
-        return output
-    parts = output.values() if isinstance(output, Mapping) else output
-    if not isinstance(output, Mapping | tuple | list):
-        return None
-    return next((part for part in parts if isinstance(part, Tensor)), None)  # type: ignore[attr-defined]
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, tuple | list):
+        output = next((part for part in output if isinstance(part, Tensor)), None)
+    return output if isinstance(output, Tensor) else None
 
 
 def flow_between(first: str, second: str) -> str:

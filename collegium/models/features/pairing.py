@@ -8,8 +8,6 @@ from collegium.models.features.layer_names import find_layer, shape_of
 from collegium.types import Dims, HintPair, Layers, MapShape
 
 Assignment = Literal["one_per_group", "cyclic", "all_to_one", "skip_last"]
-LayerNames = tuple[str, ...]
-"""Names of layers, with or without the suffix for how they are read."""
 
 
 def pair_layers(
@@ -82,16 +80,13 @@ def _flat(maps: Mapping[str, MapShape]) -> bool:
     return len(maps) > 1 and len({shape[1:] for shape in maps.values()}) == 1
 
 
-def explicit_layers(
-    texts: Sequence[str], teachers: Sequence[str]
-) -> tuple[LayerNames, dict[str, LayerNames]]:
-    """The layers that explicit pairs name: of the student, and of each teacher by name.
+def explicit_layers(texts: Sequence[str], teachers: Sequence[str]) -> Layers:
+    """The layers that explicit pairs name.
 
     Raises:
         RequestError: a pair cannot be read, or names a teacher there is not.
     """
-    layers = Layers.of(parse_pairs(texts, teachers))
-    return layers.student, dict(layers.teachers)
+    return Layers.of(parse_pairs(texts, teachers))
 
 
 def parse_pairs(texts: Sequence[str], teachers: Sequence[str]) -> list[HintPair]:
@@ -131,12 +126,10 @@ def pair_table(pairs: Sequence[HintPair], dims: Dims) -> str:
     """Who hints where, for people: a line for each pair, with the shapes of both maps."""
     rows = [("hints of", "its layer", "shape", "student's layer", "shape")]
     for pair in pairs:
-        theirs = shape_of(dims.teacher_maps[pair.teacher], pair.teacher_layer)
-        own = dims.student_maps[pair.student_layer]
-        shapes = ("x".join(map(str, shape or ())) for shape in (theirs, own))
-        rows.append(
-            (pair.teacher, pair.teacher_layer, next(shapes), pair.student_layer, next(shapes))
-        )
+        their_shape = shape_of(dims.teacher_maps[pair.teacher], pair.teacher_layer)
+        shapes = their_shape or (), dims.student_maps[pair.student_layer]
+        theirs, own = ("x".join(map(str, shape)) for shape in shapes)
+        rows.append((pair.teacher, pair.teacher_layer, theirs, pair.student_layer, own))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)

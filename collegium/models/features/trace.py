@@ -10,7 +10,7 @@ and attention matrices have the shapes of maps.
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from collegium.models.features.layer_names import EXTRA_TOKENS, Grid, LayerSpec, tensor_in
 from collegium.models.outputs import logits_of
-from collegium.models.user_modules import blank, evaluating, uncompile
+from collegium.models.user_modules import blank, evaluating, uncompiled
 from collegium.types import MapShape
 
 VIEWS = 2
@@ -41,6 +41,7 @@ class Call(NamedTuple):
         aside: whether it is no layer of its own: it is or lies in an attention module, or its
             output is a mapping, which repeats what a module inside gave.
         began: how many calls had ended when it began.
+        place: how many had ended before it ended.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Call(NamedTuple):
     sizes: tuple[int, ...]
     aside: bool
     began: int
+    place: int
 
 
 class Layer(NamedTuple):
@@ -95,23 +97,19 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
             if learned and _is_readable(feature) and feature.ndim > 1 and len(feature) == VIEWS:
                 repeated = not isinstance(output, Tensor | tuple | list)
                 sizes = tuple(feature.shape[1:])
-                calls.append(Call(path, module, sizes, aside or repeated, began[module]))
+                place = len(calls)
+                calls.append(Call(path, module, sizes, aside or repeated, began[module], place))
 
         return keep
 
-    attention = _attention(network)
-    put_back = uncompile(network)  # compiled code does not know of hooks
-    handles = [module.register_forward_pre_hook(start) for _, module in readable(network)]
-    handles += [
-        module.register_forward_hook(note(path, f"{path}.".startswith(attention)))
-        for path, module in readable(network)
-    ]
-    try:
+    named = network.named_modules()
+    attention = tuple(f"{path}." for path, part in named if path and _is_attention(path, part))
+    with uncompiled(network), ExitStack() as hooks:  # compiled code does not know of hooks
+        for path, module in readable(network):
+            hooks.enter_context(module.register_forward_pre_hook(start))
+            aside = f"{path}.".startswith(attention)
+            hooks.enter_context(module.register_forward_hook(note(path, aside)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        put_back()
 
 
 def _is_readable(feature: Tensor | None) -> TypeGuard[Tensor]:
@@ -126,11 +124,6 @@ def readable(network: nn.Module) -> list[tuple[str, nn.Module]]:
         for path, module in network.named_modules()
         if not isinstance(module, torch.jit.ScriptModule)
     ]
-
-
-def _attention(network: nn.Module) -> tuple[str, ...]:
-    named = network.named_modules()
-    return tuple(f"{path}." for path, module in named if path and _is_attention(path, module))
 
 
 def _is_attention(path: str, module: nn.Module) -> bool:
@@ -153,11 +146,11 @@ def interpret(calls: Sequence[Call], image_shape: MapShape) -> list[Layer]:
     last_kinds = _only(ways, channels_last=True) - _only(ways, channels_last=False)
     layers = []
     for call, readings in ways:
-        # A block that can be read in two ways is read as others of its class are.
-        layer_spec = readings[-1 if type(call.module) in last_kinds else 0] if readings else None
-        shape = layer_spec.shape(call.sizes) if layer_spec else None
-        if layer_spec and shape and call not in reader.refuted:
-            layers.append(Layer(call, layer_spec.name, shape))
+        if readings and call not in reader.refuted:
+            # A block that can be read in two ways is read as others of its class are.
+            layer_spec = readings[-1 if type(call.module) in last_kinds else 0]
+            if shape := layer_spec.shape(call.sizes):
+                layers.append(Layer(call, layer_spec.name, shape))
     return layers
 
 
@@ -197,25 +190,20 @@ class _Reader:
         if len(sizes) == 1:
             return [LayerSpec(path)]
         if len(sizes) == 2:
-            grid = self._of_tokens(call)
-            return [LayerSpec(path, grid=grid)] if grid else []
+            tokens = self._of_tokens(call)
+            return [LayerSpec(path, grid=tokens)] if tokens else []
         if len(sizes) != 3:
             return []
         if isinstance(call.module, _CONVOLUTIONAL):
-            self._reach(call)
+            grid = sizes[1], sizes[2]
+            if not call.aside and grid != (1, 1):
+                self.known.add(grid)
+                self.current = min(self.current or grid, grid, key=math.prod)
             return [LayerSpec(path)]
         if type(call.module) in _OVER_LAST:  # subclasses may turn axes inside
             return [LayerSpec(path, channels_last=True)]
         first, last = self._fits(sizes[1:]), self._fits(sizes[:2])
         return [LayerSpec(path)] * first + [LayerSpec(path, channels_last=True)] * last
-
-    def _reach(self, call: Call) -> None:
-        grid = call.sizes[1], call.sizes[2]
-        if call.aside or grid == (1, 1):
-            return
-        self.known.add(grid)
-        if self.current is None or math.prod(grid) < math.prod(self.current):
-            self.current = grid
 
     def _fits(self, grid: Sequence[int]) -> bool:
         """Whether a convolution gave this grid, or it has the image's proportions when rounded."""
@@ -227,28 +215,21 @@ class _Reader:
     def _of_tokens(self, call: Call) -> Grid | None:
         count, channels = call.sizes
         if self.current is None and not call.aside:  # patches cut without a convolution
-            self.current = self._cut(count)
+            grids = (self._grid(count - extra) for extra in range(min(EXTRA_TOKENS, count)))
+            self.current = next(filter(None, grids), None)
         if self.current is None or channels < self.channels:
             return None
         positions = math.prod(self.current)
         if 0 <= count - positions <= EXTRA_TOKENS:
-            self._see(call, positions)
+            if not call.aside:
+                self.channels = min(self.channels or channels, channels)
+                self.refuted |= {guess for guess in self.guessed if guess.sizes[0] < positions}
+                self.guessed -= self.refuted
             return self.current
         merged = self._grid(count) if count < positions else None
         if merged and not call.aside:
             self.guessed.add(call)
         return merged
-
-    def _see(self, call: Call, positions: int) -> None:
-        if call.aside:
-            return
-        self.channels = min(self.channels or call.sizes[1], call.sizes[1])
-        self.refuted |= {guess for guess in self.guessed if guess.sizes[0] < positions}
-        self.guessed -= self.refuted
-
-    def _cut(self, count: int) -> Grid | None:
-        found = (self._grid(count - extra) for extra in range(min(EXTRA_TOKENS, count)))
-        return next((grid for grid in found if grid), None)
 
     def _grid(self, count: int) -> Grid | None:
         """The grid of so many positions that has the image's proportions, if there is one."""
