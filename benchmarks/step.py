@@ -43,9 +43,10 @@ from collegium.methods.base import AbstractMethod
 from collegium.models.network import Network
 from collegium.models.registry import build_network
 from collegium.records.run_folder import Record
-from collegium.runner.carry_out import trainer_of
-from collegium.runner.setup import PreparedRun, prepare_run
+from collegium.runner.setup import prepare_run
 from collegium.training.metrics import Meter
+from collegium.training.prepared import PreparedRun
+from collegium.training.trainer import Trainer
 from collegium.utils.memory import keep_freed_memory
 from collegium.utils.signals import GracefulInterrupt
 
@@ -99,7 +100,7 @@ def make_run(
 def step_of(prepared: PreparedRun) -> Work:
     """The loop's own step on the next batch."""
     record = Record(Path(tempfile.mkdtemp()) / "run")
-    training = trainer_of(prepared, record, GracefulInterrupt())
+    training = Trainer(prepared, record, GracefulInterrupt())
     training.module.train()
     training.module.objective.start_epoch(0, 1)
     training.teachers.expect(*training.loader.keys(0))

@@ -164,10 +164,9 @@ def execute(
             )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{go_on(run.to_json(), out)}") from None
-    except ResourceError as error:
-        raise ResourceError(f"{error}{go_on(run.to_json(), out)}") from error
-    except (OSError, MemoryError, RuntimeError) as error:
-        if (reason := describe(error)) is None:
+    except (ResourceError, OSError, MemoryError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, ResourceError) else describe(error)
+        if reason is None:
             raise
         raise ResourceError(f"{reason}{go_on(run.to_json(), out)}") from error
 

@@ -20,7 +20,6 @@ from collegium.data import ImageData, Loader, Splits, keep_classes, load_data, s
 from collegium.data.class_names import missing_note
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import check_family
-from collegium.models.features.discover import survey
 from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, freeze
@@ -28,7 +27,7 @@ from collegium.models.registry import build_network, has_weights, seeded, wrap_m
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 from collegium.teachers.label_map import LabelMap, match
 from collegium.teachers.optimize import SAMPLE, InferenceOptions
-from collegium.types import Dims
+from collegium.types import Dims, MapShape
 from collegium.utils.from_json import ImageSize
 from collegium.utils.memory import settle_heap
 from collegium.utils.progress import Display
@@ -330,29 +329,21 @@ def _teacher(model: str | nn.Module, input_spec: InputSpec) -> Network:
 
 
 def make_dims(
-    student: Network,
-    teachers: Mapping[str, TeacherInfo],
-    input_spec: InputSpec,
-    seed: int,
-    layers: Sequence[str] = (),
+    classes: int, student_maps: Mapping[str, MapShape], infos: Mapping[str, TeacherInfo], seed: int
 ) -> Dims:
-    """Names and shapes of classes, teachers and layers, found with one blank view per network.
+    """Names and shapes of classes, teachers and layers.
 
     Args:
-        student: the network that is trained.
-        teachers: the description of each teacher, by name.
-        input_spec: input specification of the data.
+        classes: number of classes.
+        student_maps: shape of each layer of the student, by name.
+        infos: the description of each teacher that the method uses, by name.
         seed: seed for the initial values of the method's parameters.
-        layers: student layers that the user requested, in addition to those of `survey`.
-
-    Raises:
-        RequestError: the student does not have a requested layer.
     """
     return Dims(
-        classes=len(input_spec.classes),
-        teachers=tuple(teachers),
-        student_maps=survey(student, input_spec.image_shape, layers, "the student"),
-        teacher_maps={name: info.maps for name, info in teachers.items()},
-        seed=seed,
-        heads={name: info.head for name, info in teachers.items() if info.head},
+        classes,
+        tuple(infos),
+        student_maps,
+        {name: info.maps for name, info in infos.items()},
+        seed,
+        {name: info.head for name, info in infos.items() if info.head},
     )

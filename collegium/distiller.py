@@ -24,7 +24,6 @@ from collegium.methods.base import AbstractMethod, check_parts
 from collegium.models.features.discover import survey
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.features.pairing import explicit_layers
-from collegium.models.features.trace import watch
 from collegium.models.network import Network, body_of
 from collegium.models.outputs import describe_output, logits_of
 from collegium.models.user_modules import (
@@ -40,7 +39,7 @@ from collegium.models.user_modules import (
     uncompiled,
     unwrapped,
 )
-from collegium.objectives.objective import Terms, class_numbers, total
+from collegium.objectives.objective import Terms, total
 from collegium.teachers.ensemble import linear_head
 from collegium.training.module import (
     check_reached,
@@ -109,16 +108,16 @@ class Distiller(nn.Module):
         _check_sizes(image_shape)
         if method.uses_teachers and not teachers:
             raise RequestError(f"method {method.slug} uses teachers and none was given")
-        self.student = student = _checked(student, image_shape)
+        student, self._classes = _checked(student, image_shape)
+        self.student = student
         method = method.resolve_teachers(tuple(teachers), {})
         # Not registered as submodules: train(), parameters() and state_dict() must skip them.
         self._teachers = {
-            name: _frozen(name, teachers[name], image_shape)
+            name: _frozen(name, teachers[name], image_shape, self._classes)
             for name in method.active_teachers(tuple(teachers))
         }
-        dims = _dims(student, self._teachers, image_shape, method.requested_pairs(), seed)
+        dims = _dims(self, image_shape, method.requested_pairs(), seed)
         self.objective = method.build(dims)
-        self._classes = dims.classes
         read = self.objective.layers.teachers
         self._hooks = _hooks(student, student_layers(self.objective, dims), "the student")
         self._teacher_hooks = {
@@ -146,10 +145,8 @@ class Distiller(nn.Module):
             lr: learning rate of the student; the weighting's is a multiple of it.
             weight_decay: weight decay of the student and of hint regressors.
         """
-        groups = groups_of(self, self.objective.weighting, weight_decay)
-        for group in groups:
-            group["lr"] = lr * group.pop("rate")
-        return groups
+        groups = groups_of(self, self.objective.weighting, lr, weight_decay)
+        return [{key: group[key] for key in ("params", "weight_decay", "lr")} for group in groups]
 
     def forward(self, images_BDHW: Float[Tensor, "B D H W"], labels_B: Tensor) -> DistillerOutputs:
         """Run student and teachers on a batch; works in training and in evaluation mode.
@@ -166,7 +163,6 @@ class Distiller(nn.Module):
         # A loop may freeze the student for a while, to train only the method's parameters.
         if any(parameter.requires_grad for _, parameter in self.student.named_parameters()):
             check_reached(self.student, self.objective, student)
-        labels_B = class_numbers(labels_B, student.logits_BC)
         teachers = self.ask(images_BDHW)
         terms, weights_BT = weighted_terms(self.objective, student, teachers, labels_B)
         return DistillerOutputs(terms, weights_BT, student.logits_BC)
@@ -223,8 +219,8 @@ def _check_gives(network: nn.Module, image_shape: MapShape, whose: str) -> Tenso
     return logits_BC
 
 
-def _checked(student: nn.Module, image_shape: MapShape) -> nn.Module:
-    """The student itself, without wrappers that only change how it is called."""
+def _checked(student: nn.Module, image_shape: MapShape) -> tuple[nn.Module, int]:
+    """The student without wrappers that only change how it is called, and its number of classes."""
     if isinstance(student, PARALLEL):
         raise RequestError(
             f"the student is wrapped by {type(student).__name__}, which layers cannot be read "
@@ -241,16 +237,21 @@ def _checked(student: nn.Module, image_shape: MapShape) -> nn.Module:
             "the student cannot learn: its logits carry no gradient; leave out no_grad(), "
             "detach() and int8 layers"
         )
-    return student
+    return student, logits_BC.shape[1]
 
 
-def _frozen(name: str, teacher: nn.Module, image_shape: MapShape) -> nn.Module:
+def _frozen(name: str, teacher: nn.Module, image_shape: MapShape, classes: int) -> nn.Module:
     whose = f"teacher {name}"
     teacher, _ = unwrapped(teacher)
     check_tensors(teacher, whose, trainable=False)
     frozen = freeze_module(copied(teacher, whose))
     with torch.no_grad():
-        _check_gives(frozen, image_shape, whose)
+        theirs = _check_gives(frozen, image_shape, whose).shape[1]
+    if theirs != classes:
+        raise RequestError(
+            f"{whose} knows {theirs} classes, the student {classes}; wrap it in a "
+            "module that gives the student's, or use collegium.distill(labels=...)"
+        )
     return frozen
 
 
@@ -293,22 +294,10 @@ def _own(network: nn.Module, images_BDHW: Tensor) -> Tensor:
     return images_BDHW if type(network) is Network else images_BDHW.clone()
 
 
-def _dims(
-    student: nn.Module,
-    teachers: Mapping[str, nn.Module],
-    image_shape: MapShape,
-    pairs: Sequence[str],
-    seed: int,
-) -> Dims:
+def _dims(distiller: Distiller, image_shape: MapShape, pairs: Sequence[str], seed: int) -> Dims:
     """Names and shapes of teachers and layers, found with blank images through every network."""
-    layers = explicit_layers(pairs, tuple(teachers))
-    classes = watch(student, image_shape)[1]
-    for name, teacher in teachers.items():
-        if (theirs := watch(teacher, image_shape)[1]) != classes:
-            raise RequestError(
-                f"teacher {name} knows {theirs} classes, the student {classes}; wrap it in a "
-                "module that gives the student's, or use collegium.distill(labels=...)"
-            )
+    teachers = distiller._teachers
+    layers = explicit_layers(pairs, distiller.teachers)
     maps = {
         name: survey(teacher, image_shape, layers.teachers.get(name, ()), f"teacher {name}")
         for name, teacher in teachers.items()
@@ -316,9 +305,9 @@ def _dims(
     noise_BDHW = torch.rand(8, *image_shape, generator=torch.Generator().manual_seed(0))
     heads = {name: linear_head(teachers[name], maps[name], noise_BDHW) for name in teachers}
     return Dims(
-        classes,
-        tuple(teachers),
-        survey(student, image_shape, layers.student, "the student"),
+        distiller._classes,
+        distiller.teachers,
+        survey(distiller.student, image_shape, layers.student, "the student"),
         maps,
         seed,
         {name: head for name, head in heads.items() if head is not None},

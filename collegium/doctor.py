@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from collegium.utils.extras import EXTRAS, import_extra
+from collegium.utils.text import first_line
 
 CORE = ("torch", "lightning_fabric", "safetensors", "numpy", "sklearn", "PIL", "rich")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
@@ -62,8 +63,7 @@ def _guard(name: str, examine_it: Callable[[], str]) -> Check:
     try:
         return Check(name, True, examine_it())
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
-        return Check(name, False, f"{type(error).__name__}: {reason}")
+        return Check(name, False, f"{type(error).__name__}: {first_line(error)}")
 
 
 def _import(name: str) -> str:

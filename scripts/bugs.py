@@ -330,9 +330,9 @@ BUGS = (
     Bug(
         "rkd: weights exchanged",
         "methods/rkd.py",
-        "(DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),\n"
-        '            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight)',
-        "(DistanceComparison(pairs, dims), self.hint_weight * self.angle_weight),\n"
+        "(DistanceComparison, self.hint_weight * self.distance_weight),\n"
+        '            "angle": (AngleComparison, self.hint_weight * self.angle_weight)',
+        "(DistanceComparison, self.hint_weight * self.angle_weight),\n"
         '            "angle": (AngleComparison(pairs, dims), '
         "self.hint_weight * self.distance_weight)",
     ),

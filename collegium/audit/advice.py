@@ -57,15 +57,13 @@ def _together(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
 
 
 def _mixture(room: HeadRoom) -> str:
-    verdict = "no clear difference from equal weights"
-    if room.gain_of_mixture.positive or room.gain_of_mixture.negative:
-        how = "better" if room.gain_of_mixture.positive else "worse"
-        verdict = f"{how} than equal weights"
+    gain, unclear = room.gain_of_mixture, "no clear difference from"
+    how = "better than" if gain.positive else "worse than" if gain.negative else unclear
     return (
         f"The best fixed weights reach {percent(room.mixture)} on these images, on which they "
         f"were chosen. Chosen on one half and measured on the other they reach "
-        f"{percent(room.mixture_cross_fitted)}, {_points(room.gain_of_mixture)} against the mean: "
-        f"{verdict}."
+        f"{percent(room.mixture_cross_fitted)}, {_points(gain)} against the mean: "
+        f"{how} equal weights."
     )
 
 
@@ -94,24 +92,21 @@ def _worth(teachers: Sequence[str], room: HeadRoom) -> Iterator[str]:
     unique = [(name, gap, only) for name, gap, only in rows if gap.negative and only > -gap.mean]
     harmful = [name for name, gap, only in rows if gap.negative and only <= -gap.mean]
     rest = [name for name, gap, _ in rows if not gap.positive and not gap.negative]
-    if worth:
-        yield f"Keep {listed(worth)}: without {_any(worth)} the mean is worse."
+    yield from _about("Keep {}: without {} the mean is worse.", worth)
     for name, gap, only in unique:
         yield (
             f"{name} lowers the mean by {-100 * gap.mean:.2f} points, but only it is right on "
             f"{percent(only)}: keep it with weights that differ by example, and leave it out "
             "of a plain mean."
         )
-    if harmful:
-        without = f"without {_any(harmful)} it is better"
-        yield f"Better left out of the mean: {listed(harmful)}; {without}."
-    if rest:
-        without = f"without {_any(rest)} it is about as good"
-        yield f"No clear difference to the mean: {listed(rest)}; {without}."
+    yield from _about("Better left out of the mean: {}; without {} it is better.", harmful)
+    yield from _about("No clear difference to the mean: {}; without {} it is about as good.", rest)
 
 
-def _any(names: Sequence[str]) -> str:
-    return "it" if len(names) == 1 else "any of them"
+def _about(sentence: str, names: Sequence[str]) -> Iterator[str]:
+    """The sentence with the names and their pronoun; nothing without names."""
+    if names:
+        yield sentence.format(listed(names), "it" if len(names) == 1 else "any of them")
 
 
 def _points(gap: Difference) -> str:

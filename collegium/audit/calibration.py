@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from collegium.evaluation.metrics import Bin, calibration_error, cross_entropy, reliability
+from collegium.evaluation.metrics import calibration_error, cross_entropy, reliability
+from collegium.evaluation.predict import Predictions
 
 HOTTEST = 100.0
 """Temperatures are searched between this and its inverse."""
@@ -32,17 +34,18 @@ class Temperature:
     outcome: Outcome
 
     def __str__(self) -> str:
-        if self.outcome == "none":
-            return "none helps"
-        beyond = {"at least": "≥ ", "at most": "≤ ", "found": ""}[self.outcome]
-        return f"{beyond}{self.value:.4g}" if beyond else f"{self.value:.2f}"
+        forms = {"found": "{:.2f}", "at least": "≥ {:.4g}", "at most": "≤ {:.4g}"}
+        return forms.get(self.outcome, "none helps").format(self.value)
 
 
-@dataclass(frozen=True)
-class Calibration:
+def calibrate(outputs: Predictions) -> dict[str, Any]:
     """Confidence against accuracy, as the logits are and at the best temperature.
 
-    Attributes:
+    Args:
+        outputs: of a teacher. Those count whose logits are finite and whose class it knows.
+
+    Returns:
+        Nothing if none counts. Else the content of audit.json:
         loss: mean cross entropy in nats.
         ece: expected calibration error, 0..1.
         temperature: divides the logits so that the cross entropy is least; above 1 the teacher is
@@ -53,37 +56,25 @@ class Calibration:
         ece_at_temperature: calibration error then; NaN where none helps.
         bins: those that are not empty, from unsure to sure.
     """
-
-    loss: float
-    ece: float
-    temperature: float
-    temperature_outcome: Outcome
-    loss_at_temperature: float
-    ece_at_temperature: float
-    bins: tuple[Bin, ...]
-
-
-def calibrate(
-    logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"], extra: float = 0.0
-) -> Calibration:
-    """Calibration of finite logits, and the temperature that fits these examples best.
-
-    Args:
-        logits_NC: raw scores of the classes that the network distinguishes.
-        labels_N: true classes.
-        extra: added to both losses: the entropy within merged classes.
-    """
+    own = outputs.own()
+    logits_NC, labels_N = own.logits_NC[own.finite_N], own.labels_N[own.finite_N]
+    if not len(labels_N):
+        return {}
+    extra = 0.0  # the entropy within groups of classes, which are equally likely
+    if outputs.labels is not None:
+        sizes_G = torch.tensor([float(len(group)) for group in outputs.labels.groups])
+        extra = sizes_G.log()[labels_N].mean().item()
     best = best_temperature(logits_NC, labels_N)
-    cooled_NC = logits_NC / best.value
-    return Calibration(
-        cross_entropy(logits_NC, labels_N) + extra,
-        calibration_error(logits_NC, labels_N),
-        best.value,
-        best.outcome,
-        cross_entropy(cooled_NC, labels_N) + extra,
-        math.nan if best.outcome == "none" else calibration_error(cooled_NC, labels_N),
-        reliability(logits_NC, labels_N),
-    )
+    cooled_NC, none = logits_NC / best.value, best.outcome == "none"
+    return {
+        "loss": cross_entropy(logits_NC, labels_N) + extra,
+        "ece": calibration_error(logits_NC, labels_N),
+        "temperature": best.value,
+        "temperature_outcome": best.outcome,
+        "loss_at_temperature": cross_entropy(cooled_NC, labels_N) + extra,
+        "ece_at_temperature": math.nan if none else calibration_error(cooled_NC, labels_N),
+        "bins": reliability(logits_NC, labels_N),
+    }
 
 
 def best_temperature(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> Temperature:
@@ -99,19 +90,16 @@ def best_temperature(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"
     ≤ 0.01
     """
     double_NC = logits_NC.double()
-
-    def loss(coldness: float) -> float:  # convex in the inverse of the temperature
-        return cross_entropy(double_NC * coldness, labels_N)
-
     if _slope(double_NC, labels_N, 0.0) >= 0:
         return Temperature(math.inf, "none")
     if _slope(double_NC, labels_N, 1 / HOTTEST) >= 0:
         return Temperature(HOTTEST, "at least")
     if _slope(double_NC, labels_N, HOTTEST) <= 0:
         return Temperature(1 / HOTTEST, "at most")
-    # On a scale of logarithms, so that small and large ones are found to as many digits.
+    # The loss is convex in the inverse of the temperature; it is searched on a scale of
+    # logarithms, so that small and large ones are found to as many digits.
     found = minimize_scalar(
-        lambda power: loss(math.exp(power)),
+        lambda power: cross_entropy(double_NC * math.exp(power), labels_N),
         bounds=(-math.log(HOTTEST), math.log(HOTTEST)),
         method="bounded",
         options={"xatol": 1e-6},

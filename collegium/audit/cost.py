@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,32 +44,20 @@ class _PeakMemory(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
-        self._known: set[int] = set()
+        self.most = 0
+        self._alive = weakref.WeakSet[torch.UntypedStorage]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
-        made = func(*args, **kwargs)
-        for tensor in _tensors(made):
-            if tensor.untyped_storage()._cdata not in given | self._known:
-                self._follow(tensor.untyped_storage())
+        given = _storages((args, kwargs))
+        made = func(*args, **(kwargs or {}))
+        self._alive |= _storages(made) - given
+        self.most = max(self.most, sum(storage.nbytes() for storage in self._alive))
         return made
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        number, size = storage._cdata, storage.nbytes()
-        self._known.add(number)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._forget, number, size)
 
-    def _forget(self, number: int, size: int) -> None:
-        self._known.discard(number)
-        self.now -= size
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+def _storages(tree: Any) -> set[torch.UntypedStorage]:
+    leaves = tree_leaves(tree)
+    return {leaf.untyped_storage() for leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def measure_cost(network: Network, view_1DHW: Float[Tensor, "1 D H W"]) -> Cost:
@@ -115,7 +103,7 @@ class Sample:
 
     def first(self, count: int) -> "Sample":
         """The first images."""
-        return Sample(self.images_BDHW[:count], self.labels_B[:count], self.block)
+        return replace(self, images_BDHW=self.images_BDHW[:count], labels_B=self.labels_B[:count])
 
 
 def fitting(cost: Cost) -> int:
@@ -123,25 +111,18 @@ def fitting(cost: Cost) -> int:
     return max(2, min(BLOCK, MEMORY // max(cost.view_bytes, 1)))
 
 
-def in_blocks(
-    network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
-) -> Float[Tensor, "B C"]:
-    """Logits of the images, without gradients.
+def in_blocks(network: Network, sample: Sample) -> Float[Tensor, "B C"]:
+    """Logits of a sample, without gradients.
 
     Blocks are of nearly equal size and have at least two images where there are two, which
     BatchNorm layers need to measure their statistics.
     """
-    count = -(-len(images_BDHW) // block)
-    parts = images_BDHW.tensor_split(max(1, min(count, len(images_BDHW) // 2)))
+    count = -(-len(sample) // sample.block)
+    parts = sample.images_BDHW.tensor_split(max(1, min(count, len(sample) // 2)))
     with torch.no_grad():
         return torch.cat([network(part) for part in parts])
 
 
-def right(
-    network: Network,
-    images_BDHW: Float[Tensor, "B D H W"],
-    labels_B: Int[Tensor, " B"],
-    block: int = BLOCK,
-) -> Bool[Tensor, " B"]:
+def right(network: Network, sample: Sample) -> Bool[Tensor, " B"]:
     """Whether a network is right on each image."""
-    return correct(in_blocks(network, images_BDHW, block), labels_B)
+    return correct(in_blocks(network, sample), sample.labels_B)

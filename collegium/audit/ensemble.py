@@ -1,7 +1,7 @@
 """Teachers with fixed weights as one classifier, and the weights that make it most accurate."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -46,7 +46,8 @@ class Ensemble:
     @cached_property
     def true_NT(self) -> Float[Tensor, "N T"]:
         """Each teacher's probability of the true class, in float64."""
-        return true_class(self.probabilities_NTC, self.labels_N)
+        rows_N = torch.arange(len(self.labels_N))
+        return self.probabilities_NTC[rows_N, :, self.labels_N].double()
 
     @cached_property
     def known_NT(self) -> Bool[Tensor, "N T"]:
@@ -67,16 +68,11 @@ class Ensemble:
 
     def rows(self, rows: Int[Tensor, " M"]) -> "Ensemble":
         """The same on some of the examples."""
-        logits_MTC, labels_M = self.logits_NTC[rows], self.labels_N[rows]
-        return Ensemble(logits_MTC, labels_M, self.groups_TC, self.known_mask)
+        return replace(self, logits_NTC=self.logits_NTC[rows], labels_N=self.labels_N[rows])
 
     def equal(self) -> Float[Tensor, " T"]:
         """Equal shares."""
         return torch.full((self.teachers,), 1 / self.teachers, dtype=torch.float64)
-
-    def alone(self, teacher: int) -> Float[Tensor, " T"]:
-        """All the weight for one teacher."""
-        return torch.eye(self.teachers, dtype=torch.float64)[teacher]
 
     def without(self, teacher: int) -> Float[Tensor, " T"]:
         """Equal shares of all others."""
@@ -88,17 +84,13 @@ class Ensemble:
 
         Naming a class that all teachers with a share merge with it counts, too.
         """
-        used_T = shares_T > 0
-        if used_T.sum() == 1 and not self.known_mask:  # bit for bit the teacher alone
-            return self.single_right_NT[:, int(used_T.nonzero())]
-        weights_NT = self._weights(shares_T).to(self.probabilities_NTC)
-        return self._names(torch.einsum("ntc,nt->nc", self.probabilities_NTC, weights_NT), used_T)
+        if (shares_T > 0).sum() == 1 and not self.known_mask:  # bit for bit the teacher alone
+            return self.single_right_NT[:, int(shares_T.argmax())]
+        return self._names(self.probabilities_NTC, shares_T)
 
     def right_by_logits(self) -> Bool[Tensor, " N"]:
         """The same for the mean of the logits."""
-        weights_NT = self._weights(self.equal()).float()
-        scores_NC = torch.einsum("ntc,nt->nc", self.logits_NTC.float(), weights_NT)
-        return self._names(scores_NC, torch.ones(self.teachers, dtype=torch.bool))
+        return self._names(self.logits_NTC.float(), self.equal())
 
     def _weights(self, shares_T: Float[Tensor, " T"]) -> Float[Tensor, "N T"]:
         shares_NT = shares_T.expand(len(self.labels_N), -1)
@@ -109,10 +101,13 @@ class Ensemble:
         none_N1 = (masked_NT.sum(dim=1) == 0)[:, None]
         return torch.where(none_N1, self.known_NT.to(masked_NT), masked_NT)
 
-    def _names(self, scores_NC: Tensor, used_T: Tensor) -> Bool[Tensor, " N"]:
+    def _names(self, values_NTC: Tensor, shares_T: Tensor) -> Bool[Tensor, " N"]:
+        """Whether the weighted mean of these values is largest for the class."""
+        weights_NT = self._weights(shares_T).to(values_NTC)
+        scores_NC = torch.einsum("ntc,nt->nc", values_NTC, weights_NT)
         if self.groups_TC is None:
             return correct(scores_NC, self.labels_N)
-        return self._same(self.groups_TC, used_T)[self.labels_N, scores_NC.argmax(dim=1)]
+        return self._same(self.groups_TC, shares_T > 0)[self.labels_N, scores_NC.argmax(dim=1)]
 
     def _same(self, groups_TC: Tensor, used_T: Tensor) -> Bool[Tensor, "C C"]:
         """The classes (columns) that all teachers that count merge with a class (rows)."""
@@ -125,14 +120,6 @@ class Ensemble:
         for groups_C, counts_C in zip(groups_TC, counts_TC, strict=True):
             same_CC &= (groups_C[:, None] == groups_C) | ~counts_C[:, None]
         return same_CC
-
-
-def true_class(
-    probabilities_NTC: Float[Tensor, "N T C"], labels_N: Int[Tensor, " N"]
-) -> Float[Tensor, "N T"]:
-    """Each teacher's probability of the true class, in float64."""
-    places_NT1 = labels_N[:, None, None].expand(-1, probabilities_NTC.shape[1], 1)
-    return probabilities_NTC.gather(2, places_NT1).squeeze(2).double()
 
 
 def fit_shares(true_NT: Float[Tensor, "N T"]) -> Float[Tensor, " T"]:
@@ -166,20 +153,14 @@ def best_shares(ensemble: Ensemble) -> Float[Tensor, " T"]:
     It is at least as good on them as equal weights and as each teacher alone. Among equally good
     sets the simplest wins: equal weights first, then one teacher, then a fit.
     """
-    best_T, most = ensemble.equal(), -1
-    for shares_T in _candidates(ensemble):
-        right = int(ensemble.right(shares_T).sum())
-        if right > most:
-            best_T, most = shares_T, right
-    return best_T
+    # Of equals `max` gives the first.
+    return max(_candidates(ensemble), key=lambda shares_T: int(ensemble.right(shares_T).sum()))
 
 
 def _candidates(ensemble: Ensemble) -> Iterator[Float[Tensor, " T"]]:
     equal_T, count = ensemble.equal(), ensemble.teachers
     yield equal_T
-    if count == 1:
-        return
-    yield from (ensemble.alone(teacher) for teacher in range(count))
+    yield from torch.eye(count, dtype=torch.float64)  # each teacher alone
     if count > 2:
         yield from (ensemble.without(teacher) for teacher in range(count))
     # Floors, since a teacher that is sure and wrong once has almost no likelihood.

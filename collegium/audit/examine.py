@@ -1,8 +1,8 @@
 """`audit`: measure, compare and check teachers on one split."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from collegium.audit.symptoms import FEW, find_duplicates
 from collegium.audit.teacher_check import SIZE_PROBE, AuditContext, TeacherCheck
 from collegium.build import (
     Labels,
-    Runtime,
     TeacherRequest,
     input_spec_of,
     make_ensemble,
@@ -94,53 +93,41 @@ def audit(
     runtime = make_runtime(machine, "audit", quiet)
     fabric, display = runtime.fabric, runtime.display
     splits = make_splits(data, validation, seed, image_size, machine, display, classes)
-    context = _context(teachers, splits, split, runtime, labels)
-    predictor = SplitPredictor(context.ensemble, machine, fabric, display, store, describe(data))
-    report = _report(context, _outputs(context, predictor), probe)
-    report["student"] = None if student is None else _student(context, student, seed)
-    about = {"data": describe(data), "split": split, "examples": len(context.data)}
-    about["classes"] = list(context.data.classes)
-    return without_nan(about | report | {"seconds": time.perf_counter() - started})
-
-
-def _context(
-    teachers: Mapping[str, str | nn.Module],
-    splits: Splits,
-    split: str,
-    runtime: Runtime,
-    labels: Mapping[str, Labels],
-) -> AuditContext:
     examined, input_spec = splits.get(split), input_spec_of(splits.train)
     specs = {name: describe(model) for name, model in teachers.items()}
     request = TeacherRequest(teachers, specs, labels)
     ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
-    runtime.set_threads(runtime.machine.teacher_block * teacher_work(ensemble))
-    device = runtime.fabric.device
-    return AuditContext(
-        examined, input_spec, teachers, specs, ensemble, runtime.display, device, labels
-    )
+    runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
+    context = AuditContext(examined, input_spec, request, ensemble, runtime)
+    predictor = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
+    report = _report(context, _outputs(context, predictor), probe)
+    report["student"] = None if student is None else _student(context, student, seed)
+    about = {"data": describe(data), "split": split, "examples": len(examined)}
+    about["classes"] = list(examined.classes)
+    return without_nan(about | report | {"seconds": time.perf_counter() - started})
 
 
 def _outputs(context: AuditContext, predictor: SplitPredictor) -> dict[str, Predictions]:
     """The outputs of each teacher for the split, from the store where it has them."""
     outputs = {}
     for name in context.ensemble.names:
-        context.display.say(f"teacher {name}: measuring on {len(context.data):,} images")
+        context.runtime.display.say(f"teacher {name}: measuring on {len(context.data):,} images")
         outputs[name] = predictor(name, context.data)
     return outputs
 
 
 def _report(context: AuditContext, outputs: Mapping[str, Predictions], probe: int) -> Json:
     finite = [name for name in outputs if bool(outputs[name].finite_N.all())]
-    own = {name: one.own() for name, one in outputs.items()}
-    best = max((own[name].accuracy for name in finite if len(own[name].labels_N)), default=0.0)
+    own = [outputs[name].own() for name in finite]
+    best = max((one.accuracy for one in own if len(one.labels_N)), default=0.0)
     rows: list[Json] = []
     findings: list[Finding] = []
     for name in outputs:
         network = context.network(name)
-        cost = measure_cost(network, context.blank())
+        cost = measure_cost(network, context.sample(1).images_BDHW)
         rows.append(_row(context, name, outputs[name], cost))
-        findings += TeacherCheck(context, name, network, outputs[name], cost, best).findings(probe)
+        check = TeacherCheck(context, name, network, outputs[name], cost, best)
+        findings += [replace(finding, teacher=name) for finding in check.findings(probe)]
     hashes = {name: context.ensemble.infos[name].sha256 for name in finite}
     findings += find_duplicates({name: outputs[name] for name in finite}, hashes)
     alarmed = {finding.teacher for finding in findings if finding.alarm}
@@ -151,7 +138,7 @@ def _report(context: AuditContext, outputs: Mapping[str, Predictions], probe: in
     left_out = [name for name in outputs if name not in finite]
     return {
         "teachers": rows,
-        "pairs": _pairs(outputs),
+        "pairs": {"teachers": list(outputs), **compare_pairs(list(outputs.values()))},
         "head_room": _room_json(finite, room),
         "head_room_of_knowing": _room_json(finite, known),
         "head_room_of_sound": _room_json(healthy, fewer),
@@ -179,31 +166,15 @@ def _row(context: AuditContext, name: str, outputs: Predictions, cost: Cost) -> 
         **outputs.of_known(),
         "top5": outputs.top5,
         "promised": reported_accuracy(info.spec, context.data.name),
-        **_calibration(outputs),
+        **calibrate(outputs),
         "classes": len(info.classes),
-        **dataclasses.asdict(cost),
+        **asdict(cost),
         "images_per_s": info.images_per_s,
         "mean": list(info.mean),
         "std": list(info.std),
         "changes": list(info.changes),
         "notes": list(info.notes),
     }
-
-
-def _calibration(outputs: Predictions) -> Json:
-    """On the examples whose class it knows and whose logits are finite."""
-    own, extra = outputs.own(), 0.0
-    finite_N = own.finite_N
-    if not finite_N.any():
-        return {}
-    if outputs.labels is not None:  # the classes of a group are equally likely
-        sizes_G = torch.tensor([float(len(group)) for group in outputs.labels.groups])
-        extra = sizes_G.log()[own.labels_N[finite_N]].mean().item()
-    return dataclasses.asdict(calibrate(own.logits_NC[finite_N], own.labels_N[finite_N], extra))
-
-
-def _pairs(outputs: Mapping[str, Predictions]) -> Json:
-    return {"teachers": list(outputs), **dataclasses.asdict(compare_pairs(list(outputs.values())))}
 
 
 def _room(
@@ -227,23 +198,19 @@ def _room(
 
 
 def _room_json(teachers: Sequence[str], room: HeadRoom | None) -> Json | None:
-    return None if room is None else {"teachers": list(teachers), **dataclasses.asdict(room)}
+    return None if room is None else {"teachers": list(teachers), **asdict(room)}
 
 
 def _student(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
     """The cost of the student, and its accuracy if it was trained."""
-    with left_as_it_was(model):
-        return _student_row(context, model, seed)
-
-
-def _student_row(context: AuditContext, model: str | nn.Module, seed: int) -> Json:
-    network = make_student(model, context.input_spec, seed).to(context.device)
-    images_BDHW = context.sample(SIZE_PROBE).images_BDHW
     trained = not isinstance(model, str) or has_weights(model)
-    found = predict(network, context.data, device=context.device) if trained else None
-    return {
-        "spec": describe(model),
-        "accuracy": None if found is None else found.accuracy,
-        **dataclasses.asdict(measure_cost(network, images_BDHW[:1])),
-        "images_per_s": measure_rate(network, images_BDHW),
-    }
+    with left_as_it_was(model):
+        network = make_student(model, context.input_spec, seed).to(context.device)
+        images_BDHW = context.sample(SIZE_PROBE).images_BDHW
+        found = predict(network, context.data, device=context.device) if trained else None
+        return {
+            "spec": describe(model),
+            "accuracy": None if found is None else found.accuracy,
+            **asdict(measure_cost(network, images_BDHW[:1])),
+            "images_per_s": measure_rate(network, images_BDHW),
+        }

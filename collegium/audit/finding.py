@@ -2,48 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Kind = Literal[
-    "not-finite",
-    "unsteady",
-    "batch-dependent",
-    "probabilities",
-    "constant",
-    "near-chance",
-    "permuted-classes",
-    "preprocessing",
-    "input-size",
-    "fresh-network",
-    "fresh-head",
-    "fresh-statistics",
-    "foreign-statistics",
-    "below-promise",
-    "twin",
-    "above-promise",
-    "silent-classes",
-    "unsettled-statistics",
-    "unknown-classes",
-    "not-tried",
-]
-
-REMEDIES: tuple[Kind, ...] = (
-    "permuted-classes",
-    "preprocessing",
-    "input-size",
-    "foreign-statistics",
-)
+Remedied = Literal["permuted-classes", "preprocessing", "input-size", "foreign-statistics"]
 """Kinds of a change that was tried and raises the accuracy."""
-NOTES: tuple[Kind, ...] = (
-    "above-promise",
-    "silent-classes",
-    "unsettled-statistics",
-    "unknown-classes",
-    "not-tried",
-)
-"""Kinds that are worth knowing but do not mean that something went wrong."""
-IDLE: tuple[Kind, ...] = ("silent-classes", "unsettled-statistics")
+Idle = Literal["silent-classes", "unsettled-statistics"]
 """Kinds that are left out if the teacher has an alarm, which explains them."""
+Note = Literal[Idle, "above-promise", "unknown-classes", "not-tried"]
+"""Kinds that are worth knowing but do not mean that something went wrong."""
+Broken = Literal["fresh-network", "fresh-head", "fresh-statistics", "unsteady", "batch-dependent"]
+"""Kinds of a cause in the network itself, which no other preprocessing removes."""
+Poor = Literal["not-finite", "probabilities", "constant", "near-chance", "below-promise", "twin"]
+"""Kinds of wrong outputs whose cause is unknown, or that no change of the images removes."""
+Kind = Literal[Broken, Poor, Remedied, Note]
+
+BROKEN: tuple[Kind, ...] = get_args(Broken)
+REMEDIES: tuple[Kind, ...] = get_args(Remedied)
+IDLE: tuple[Kind, ...] = get_args(Idle)
+NOTES: tuple[Kind, ...] = get_args(Note)
 
 
 @dataclass(frozen=True)
@@ -51,16 +27,16 @@ class Finding:
     """Something about a teacher that its user should know.
 
     Attributes:
-        teacher: its name.
         kind: of the finding.
         text: the finding as a sentence, with a remedy where one is known.
         mended: the accuracy with the remedy, 0..1, where that was measured.
+        teacher: its name; the checks of a single teacher leave it out.
     """
 
-    teacher: str
     kind: Kind
     text: str
     mended: float | None = None
+    teacher: str = ""
 
     @property
     def alarm(self) -> bool:
@@ -69,7 +45,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The finding as audit.json has it: its fields, and `alarm`."""
-        return asdict(self) | {"alarm": self.alarm}
+        return {"teacher": self.teacher, **asdict(self), "alarm": self.alarm}
 
 
 def most_likely(findings: Sequence[Finding]) -> list[Finding]:

@@ -18,7 +18,7 @@ from collegium.weighting.posterior import posterior_weights
 
 Z_95 = 1.959964
 """Standard deviations of a normal distribution that contain 95 % of it."""
-Square = tuple[tuple[float, ...], ...]
+Square = list[list[float]]
 """T rows of T parts of 1, teachers in their order."""
 
 
@@ -122,15 +122,17 @@ def head_room(
     ((0.5, 0.5), 0.5, 1.0, (0.5, 0.5))
     """
     ensemble = Ensemble(logits_NTC, labels_N, groups_TC, known_mask)
-    right_NT, several = ensemble.single_right_NT, ensemble.teachers > 1
+    right_NT = ensemble.single_right_NT
     counted_NT = ensemble.known_NT if known_mask else torch.ones_like(right_NT)
     single_T = (right_NT & counted_NT).sum(dim=0).double() / counted_NT.sum(dim=0).clamp_min(1)
     best, shares_T = int(single_T.argmax()), best_shares(ensemble)
     mean, mixed = ensemble.right(ensemble.equal()), cross_fitted(ensemble)
     oracle, rows = right_NT.any(dim=1), counted_NT[:, best]
-    left = range(ensemble.teachers if several else 0)
-    without = [ensemble.right(ensemble.without(teacher)) for teacher in left]
+    left_out = range(ensemble.teachers) if ensemble.teachers > 1 else ()
+    without = [ensemble.right(ensemble.without(teacher)) for teacher in left_out]
     only_NT = right_NT & (right_NT.sum(dim=1, keepdim=True) == 1)
+    known_NT = ensemble.known_NT if known_mask else None
+    posterior_NT = posterior_weights(logits_NTC, labels_N, known_BT=known_NT)
     return HeadRoom(
         examples=len(labels_N),
         known_T=tuple(ensemble.known_NT.sum(dim=0).tolist()),
@@ -143,19 +145,13 @@ def head_room(
         shares_T=tuple(shares_T.tolist()),
         oracle=share(oracle),
         only_T=tuple(only_NT.double().mean(dim=0).tolist()),
-        without_T=tuple(share(right) for right in without) if several else (math.nan,),
-        posterior_T=_posterior(ensemble),
+        without_T=tuple(share(right) for right in without) or (math.nan,),
+        posterior_T=tuple(posterior_NT.double().mean(dim=0).tolist()),
         gain_of_oracle=difference(oracle, mean),
         gain_of_mixture=difference(mixed, mean),
         gain_of_mean=difference(mean[rows], right_NT[rows, best]),
         worth_T=tuple(difference(mean, right) for right in without),
     )
-
-
-def _posterior(ensemble: Ensemble) -> tuple[float, ...]:
-    known_NT = ensemble.known_NT if ensemble.known_mask else None
-    weights_NT = posterior_weights(ensemble.logits_NTC, ensemble.labels_N, known_BT=known_NT)
-    return tuple(weights_NT.double().mean(dim=0).tolist())
 
 
 def difference(first_N: Bool[Tensor, " N"], second_N: Bool[Tensor, " N"]) -> Difference:
@@ -177,35 +173,25 @@ def half_width(accuracy: float, examples: int) -> float:
     return Z_95 * math.sqrt(spread) / (1 + Z_95**2 / examples)
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Measures of each pair of teachers; row i, column j.
+def compare_pairs(predictions: Sequence[Predictions]) -> dict[str, Square]:
+    """Agreement and common errors of T teachers on the same examples.
 
-    Attributes:
+    Classes that one of two teachers merges count as the same class; NaN agrees with nothing.
+
+    Returns:
+        For row i and column j:
         agreement: part of the examples for which i and j predict the same class.
         shared_errors: part of i's errors on which j is wrong too; NaN where i has no errors.
         same_errors: part of i's errors on which j predicts the same wrong class.
         double_fault: part of all examples on which both are wrong (Giacinto and Roli, Image and
             Vision Computing 2001).
-    """
-
-    agreement: Square
-    shared_errors: Square
-    same_errors: Square
-    double_fault: Square
-
-
-def compare_pairs(predictions: Sequence[Predictions]) -> Pairs:
-    """Agreement and common errors of T teachers on the same examples.
-
-    Classes that one of two teachers merges count as the same class; NaN agrees with nothing.
 
     >>> import torch
     >>> labels_N, index_N = torch.tensor([0, 0, 1]), torch.arange(3)
     >>> one_NC, other_NC = torch.eye(2)[[0, 1, 1]], torch.eye(2)[[1, 1, 1]]
     >>> both = [Predictions(logits_NC, labels_N, index_N) for logits_NC in (one_NC, other_NC)]
     >>> found = compare_pairs(both)
-    >>> found.agreement[0][1], found.shared_errors[0][1], found.shared_errors[1][0]
+    >>> found["agreement"][0][1], found["shared_errors"][0][1], found["shared_errors"][1][0]
     (0.666..., 1.0, 0.5)
     """
     wrong_NT = torch.stack([~one.right_N for one in predictions], dim=1).double()
@@ -215,13 +201,9 @@ def compare_pairs(predictions: Sequence[Predictions]) -> Pairs:
     both_TT = wrong_NT.mT @ wrong_NT
     same_wrong_TT = (same_TNT * (wrong_NT.mT[:, :, None] * wrong_NT)).sum(dim=1)
     errors_T1 = wrong_NT.sum(dim=0)[:, None]
-    return Pairs(
-        agreement=_square(same_TNT.double().mean(dim=1)),
-        shared_errors=_square(both_TT / errors_T1),
-        same_errors=_square(same_wrong_TT / errors_T1),
-        double_fault=_square(both_TT / len(wrong_NT)),
-    )
-
-
-def _square(values_TT: Float[Tensor, "T T"]) -> Square:
-    return tuple(tuple(row) for row in torch.as_tensor(values_TT).tolist())
+    return {
+        "agreement": same_TNT.double().mean(dim=1).tolist(),
+        "shared_errors": (both_TT / errors_T1).tolist(),
+        "same_errors": (same_wrong_TT / errors_T1).tolist(),
+        "double_fault": (both_TT / len(wrong_NT)).tolist(),
+    }

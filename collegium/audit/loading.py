@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from collegium.audit.cost import Sample
 from collegium.audit.finding import Finding
 from collegium.audit.statistics import batch_norms
 from collegium.errors import RequestError
@@ -23,57 +23,43 @@ from collegium.models.weights import read_weights
 
 STEADY = 1e-3
 """Largest change of a logit between two calls, in standard deviations of the logits."""
+_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 PROBED = 16
 """Images that the network sees twice."""
 
 
-def examine_network(
-    name: str, network: Network, images_BDHW: Float[Tensor, "B D H W"], poor: bool
-) -> Iterator[Finding]:
+def examine_network(network: Network, sample: Sample, poor: bool) -> Iterator[Finding]:
     """Alarms on a network as it was loaded.
 
     Args:
-        name: of the teacher.
         network: in evaluation mode.
-        images_BDHW: pixels in 0..1; a few are enough.
+        sample: images; a few are enough.
         poor: whether its predictions are far worse than its features allow; otherwise initial
             values may be intended.
     """
-    norms = [module for module in network.body.modules() if _is_norm(module)]
+    norms = [m for m in network.body.modules() if isinstance(m, _NORMS) and m.weight is not None]
     batch = batch_norms(network)
-    fresh_scales = bool(norms) and all(map(_has_fresh_scale, norms))
-    fresh_statistics = bool(batch) and all(map(_has_fresh_statistics, batch))
+    fresh_scales = bool(norms) and all(_initial(n.weight, n.bias) for n in norms)
+    fresh_statistics = bool(batch) and all(_initial(n.running_var, n.running_mean) for n in batch)
     fresh = fresh_scales and (fresh_statistics or not batch)
     if fresh and poor:
-        yield Finding(name, "fresh-network", f"{_many(norms)} at their initial values: not trained")
+        yield Finding("fresh-network", f"{_many(norms)} at their initial values: not trained")
     elif fresh_statistics and not fresh:
         text = (
             f"{_many(batch)} without statistics (mean 0, variance 1): did its weights file leave "
             "out running_mean and running_var?"
         )
-        yield Finding(name, "fresh-statistics", text)
+        yield Finding("fresh-statistics", text)
     if poor and (head := fresh_head(network)) is not None:
         text = f"its last layer, {head}, has random initial values: was it trained, or left out?"
-        yield Finding(name, "fresh-head", text)
-    yield from _unsteady(name, network, images_BDHW[:PROBED])
+        yield Finding("fresh-head", text)
+    yield from _unsteady(network, sample.images_BDHW[:PROBED])
 
 
-def _is_norm(module: nn.Module) -> bool:
-    kinds = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
-    return isinstance(module, kinds) and isinstance(module.weight, Tensor)
-
-
-def _has_fresh_scale(module: nn.Module) -> bool:
-    weight, bias = module.weight, module.bias
-    same = not isinstance(weight, Tensor) or bool(torch.all(weight == 1))
-    return same and (not isinstance(bias, Tensor) or bool(torch.all(bias == 0)))
-
-
-def _has_fresh_statistics(norm: _BatchNorm) -> bool:
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        return False
-    return bool(torch.all(mean == 0)) and bool(torch.all(variance == 1))
+def _initial(ones_D: object, zeros_D: object) -> bool:
+    """Whether a norm layer has the values that it starts with; those it does not have fit, too."""
+    starts = ((ones_D, 1), (zeros_D, 0))
+    return all((values == start).all() for values, start in starts if isinstance(values, Tensor))
 
 
 def _many(modules: Sequence[nn.Module]) -> str:
@@ -99,7 +85,7 @@ def fresh_head(network: Network) -> str | None:
     return path if kstest(flat_P.cpu().numpy(), "uniform", args=(-1, 2)).pvalue > 0.01 else None
 
 
-def _unsteady(name: str, network: Network, images_BDHW: Tensor) -> Iterator[Finding]:
+def _unsteady(network: Network, images_BDHW: Tensor) -> Iterator[Finding]:
     with torch.no_grad():
         first, second = network(images_BDHW), network(images_BDHW)
         alone = torch.cat([network(part) for part in images_BDHW.split(max(1, PROBED // 4))])
@@ -107,13 +93,13 @@ def _unsteady(name: str, network: Network, images_BDHW: Tensor) -> Iterator[Find
         return
     if _change(first, second) > STEADY:
         text = "gives other outputs for the same images each time: does it draw random numbers?"
-        yield Finding(name, "unsteady", text)
+        yield Finding("unsteady", text)
     elif _change(first, alone) > STEADY:
         text = (
             "its output for an image depends on the rest of the batch: does a layer use the "
             "batch's statistics (track_running_stats=False)?"
         )
-        yield Finding(name, "batch-dependent", text)
+        yield Finding("batch-dependent", text)
 
 
 def _change(first_BC: Tensor, second_BC: Tensor) -> float:

@@ -1,21 +1,20 @@
 """Remedies for wrong preprocessing: other normalisations, colours, directions and sizes."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from collegium.audit.change import Change
 from collegium.audit.cost import Sample, fitting, measure_cost, right
 from collegium.audit.finding import Finding, Kind
-from collegium.audit.headroom import Difference, difference
 from collegium.audit.statistics import SETTLED, Misfit, misfit
-from collegium.audit.symptoms import LEAST, SURE
-from collegium.evaluation.metrics import share
 from collegium.models.network import Network, Preprocess
-from collegium.plots.words import percent
+from collegium.plots.words import listed, percent
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Means and standard deviations of one or three channels, of pixels in 0..1."""
@@ -29,8 +28,6 @@ STATISTICS: Mapping[str, Statistics] = {
     "the MNIST statistics": ((0.1307,) * 3, (0.3081,) * 3),
 }
 """Common normalisations; the statistics of the data are tried too."""
-ERRORS_LEFT = 2 / 3
-"""A remedy must remove a third of the errors; networks that stopped early vary by less."""
 LARGEST = 256
 """Rows and columns of the largest size that is tried."""
 NEAR = 0.05
@@ -70,40 +67,16 @@ class Trial:
 
     Attributes:
         remedy: the remedy.
-        accuracy: with it, 0..1.
-        gain: over the teacher as it was loaded.
+        change: of the accuracy by it.
         images: it was tried on.
     """
 
     remedy: Remedy
-    accuracy: float
-    gain: Difference
+    change: Change
     images: int
 
-    @property
-    def helps(self) -> bool:
-        """Whether it is significantly better, and by enough to matter."""
-        before = self.accuracy - self.gain.mean
-        sure = self.gain.mean >= max(LEAST, SURE * self.gain.half_width)
-        return sure and 1 - self.accuracy <= ERRORS_LEFT * (1 - before)
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Other sizes that were tried.
-
-    Attributes:
-        trials: the remedies that help, best first.
-        left_out: sizes that were not tried, with the reason.
-        remark: on the best one, where it is the smallest or largest size tried.
-    """
-
-    trials: list[Trial]
-    left_out: list[str]
-    remark: str
-
-
-def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Trial]:
+def try_remedies(network: Network, sample: Sample, data: Statistics) -> Iterator[Finding]:
     """Try other normalisations, colours and directions of the images on a network.
 
     Args:
@@ -112,28 +85,29 @@ def try_remedies(network: Network, sample: Sample, data: Statistics) -> list[Tri
         data: statistics of the data.
 
     Returns:
-        The remedies that help, best first.
+        The remedy that helps most, if one helps.
     """
     attempt = _attempts(network, sample)
     remedies = _pixel_remedies(network.preprocess, sample.images_BDHW, data)
-    trials = (attempt(remedy, len(sample), sample.block) for remedy in remedies)
-    return sorted(filter(None, trials), key=lambda trial: -trial.accuracy)
+    return _fixed_by(filter(None, (attempt(remedy, sample) for remedy in remedies)))
 
 
-def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
+def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Iterator[Finding]:
     """Try other sizes of the images, small ones first, within `WORK` for each.
 
     Args:
         network: as it was loaded.
         sample: the images.
         enough: an accuracy at which no further size is tried.
+
+    Returns:
+        The size that helps most; else those that were not tried.
     """
-    attempt, tried = _attempts(network, sample), list[Remedy]()
+    attempt = _attempts(network, sample)
+    tried: list[Remedy] = []
     found: list[Trial] = []
     left: list[str] = []
     for remedy in _size_remedies(network, sample.images_BDHW):
-        if found and found[-1].accuracy >= enough:
-            break
         try:
             cost = measure_cost(network, remedy.show(sample.images_BDHW[:1]))
         except _UNFIT:
@@ -143,40 +117,36 @@ def try_sizes(network: Network, sample: Sample, enough: float = 1.0) -> Sizes:
             left.append(f"{remedy.words} ({cost.flops / 1e9:.3g} GFLOPs an image)")
             continue
         tried.append(remedy)
-        if (trial := attempt(remedy, count, fitting(cost))) is not None:
+        few = replace(sample.first(count), block=fitting(cost))
+        if (trial := attempt(remedy, few)) is not None:
             found.append(trial)
-    found.sort(key=lambda trial: -trial.accuracy)
-    return Sizes(found, left, _edge(found, tried, enough))
-
-
-def _edge(found: list[Trial], tried: list[Remedy], enough: float) -> str:
-    if not found or found[0].accuracy >= enough:
-        return ""
-    ends = {id(tried[0]): "smallest", id(tried[-1]): "largest"}
-    end = ends.get(id(found[0].remedy))
-    return "" if end is None else f"; that is the {end} size tried, so others may be better still"
+            if trial.change.accuracy >= enough:
+                break
+    ends = {}
+    if tried and not any(trial.change.accuracy >= enough for trial in found):
+        ends = {tried[0].words: "smallest", tried[-1].words: "largest"}
+    yield from _fixed_by(found, ends)
+    if left and not found:
+        yield Finding("not-tried", f"not tried because of their cost: {listed(left)}")
 
 
 _UNFIT = (RuntimeError, ValueError, AssertionError)
 """Errors of a network on images of a size that it cannot take."""
 
 
-def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, int, int], Trial | None]:
+def _attempts(network: Network, sample: Sample) -> Callable[[Remedy, Sample], Trial | None]:
     """A function that tries a remedy on the first images; None where the remedy does not help."""
-    own_B = right(network, sample.images_BDHW, sample.labels_B, sample.block)
-    known = misfit(network, sample.images_BDHW, sample.block)
+    own_B, known = right(network, sample), misfit(network, sample)
 
-    def attempt(remedy: Remedy, count: int, block: int) -> Trial | None:
-        shown, few = _with(network, remedy.preprocess), slice(count)
-        views_BDHW = remedy.show(sample.images_BDHW[few])
+    def attempt(remedy: Remedy, few: Sample) -> Trial | None:
+        shown = _with(network, remedy.preprocess)
+        views = replace(few, images_BDHW=remedy.show(few.images_BDHW))
         try:
-            right_B = right(shown, views_BDHW, sample.labels_B[few], block)
+            change = Change.of(right(shown, views), own_B[: len(few)])
         except _UNFIT:
             return None
-        trial = Trial(remedy, share(right_B), difference(right_B, own_B[few]), count)
-        if not trial.helps:
-            return None
-        return trial if _fits(misfit(shown, views_BDHW, block), known, remedy) else None
+        fits = change.helps and _fits(misfit(shown, views), known, remedy)
+        return Trial(remedy, change, len(few)) if fits else None
 
     return attempt
 
@@ -203,10 +173,9 @@ def _pixel_remedies(
     own: Preprocess, images_BDHW: Float[Tensor, "B D H W"], data: Statistics
 ) -> Iterator[Remedy]:
     """Every other normalisation, and other orders of channels, rows and columns."""
-    own_values = (own.mean, own.std)
     for words, statistics in {**STATISTICS, "the statistics of these data": data}.items():
-        mean, std = fit_channels(statistics, own.channels)
-        if not _same((mean, std), own_values):
+        mean, std = (_by_channel(values, own.channels) for values in statistics)
+        if not np.allclose((mean, std), (own.mean, own.std), rtol=0, atol=1e-3):
             yield Remedy(words, replace(own, mean=mean, std=std))
     if images_BDHW.shape[1] == 3 and own.channels == 3:
         turned = replace(own, mean=own.mean[::-1], std=own.std[::-1])
@@ -253,33 +222,33 @@ def _resized(images_BDHW: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images_BDHW, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def fit_channels(statistics: Statistics, channels: int) -> Statistics:
-    """Statistics for a network of 1 or 3 channels."""
-    mean, std = statistics
-    if len(mean) == channels:
-        return mean, std
-    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+def _by_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Values for a network of 1 or 3 channels; their mean where they are as many others."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
-def _same(first: Statistics, second: Statistics) -> bool:
-    values = zip((*first[0], *first[1]), (*second[0], *second[1]), strict=True)
-    return all(abs(one - other) < 1e-3 for one, other in values)
+def _fixed_by(trials: Iterable[Trial], ends: Mapping[str, str] = {}) -> Iterator[Finding]:
+    """The finding of the best remedy that helps a teacher.
 
-
-def fixed_by(name: str, trials: list[Trial], remark: str = "") -> Iterator[Finding]:
-    """The finding of the best remedy that helps a teacher."""
-    if not trials:
+    Args:
+        trials: the remedies that help.
+        ends: remedies beyond which others may be better still, by their words, and why.
+    """
+    ranked = sorted(trials, key=lambda trial: -trial.change.accuracy)
+    if not ranked:
         return
-    best = trials[0]
-    before = best.accuracy - best.gain.mean
-    close = [t.remedy.words for t in trials[1:] if t.accuracy >= best.accuracy - 0.01]
+    first, *others = ranked
+    best, change = first.remedy, first.change
+    close = [t.remedy.words for t in others if t.change.accuracy >= change.accuracy - 0.01]
     also = f" (as good: {', '.join(close)})" if close else ""
     text = (
-        f"its preprocessing is not that of its training: given {best.remedy.words}{also} it is "
-        f"right on {percent(best.accuracy, 1)} of {best.images} images instead of "
-        f"{percent(before, 1)}{_how(best.remedy)}{remark}"
+        f"its preprocessing is not that of its training: given {best.words}{also} it is "
+        f"right on {percent(change.accuracy, 1)} of {first.images} images instead of "
+        f"{percent(change.before, 1)}{_how(best)}"
     )
-    yield Finding(name, best.remedy.kind, text, best.accuracy)
+    if end := ends.get(best.words):
+        text += f"; that is the {end} size tried, so others may be better still"
+    yield Finding(best.kind, text, change.accuracy)
 
 
 def _how(remedy: Remedy) -> str:

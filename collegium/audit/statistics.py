@@ -6,20 +6,17 @@ it by chance.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from collegium.audit.cost import BLOCK, Sample, in_blocks, right
+from collegium.audit.change import Change
+from collegium.audit.cost import Sample, in_blocks, right
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import Difference, difference
-from collegium.audit.symptoms import LEAST, SURE
-from collegium.evaluation.metrics import share
 from collegium.models.network import Network
 from collegium.models.user_modules import copied
 from collegium.plots.words import percent
@@ -36,18 +33,14 @@ SHRUNK = -0.15
 """Logarithm of a scale that training never leaves in the first layer, as weights grow at first."""
 EVEN = 0.1
 """Standard deviation between channels below which all have the same scale."""
-HELPED = 2 / 3
-"""Statistics of these images count as a remedy if at most this part of the errors remains."""
+Moments = tuple[int, Tensor, Tensor]
+"""Number of values, and for each channel their mean and the mean of their squares."""
 
 
 def batch_norms(network: Network) -> list[_BatchNorm]:
     """The layers that normalise by running statistics."""
-    return [norm for _, norm in _named_norms(network)]
-
-
-def _named_norms(network: Network) -> list[tuple[str, _BatchNorm]]:
-    kinds = ((p, m) for p, m in network.body.named_modules() if isinstance(m, _BatchNorm))
-    return [(path, norm) for path, norm in kinds if norm.running_mean is not None]
+    norms = (module for module in network.body.modules() if isinstance(module, _BatchNorm))
+    return [norm for norm in norms if norm.running_mean is not None]
 
 
 @dataclass(frozen=True)
@@ -120,35 +113,24 @@ class Misfit:
         return None if self.young else next(scaled, None)
 
 
-def misfit(network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK) -> Misfit:
-    """How well a network's statistics fit these images, `block` images at a time."""
-    seen: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
-    with _watched(network, seen), torch.no_grad():
-        in_blocks(network, images_BDHW, block)
-    norms = dict(_named_norms(network))
-    return Misfit(tuple(_layer(path, norms[path], parts) for path, parts in seen.items()))
+def misfit(network: Network, sample: Sample) -> Misfit:
+    """How well a network's statistics fit these images."""
+    seen: dict[_BatchNorm, list[Moments]] = {}
+
+    def watch(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        values_DP = inputs[0].transpose(0, 1).flatten(1).double()
+        moments = values_DP.mean(dim=1), values_DP.square().mean(dim=1)
+        seen.setdefault(norm, []).append((values_DP.shape[1], *moments))
+
+    with ExitStack() as hooks:
+        for norm in batch_norms(network):
+            hooks.enter_context(norm.register_forward_pre_hook(watch))
+        in_blocks(network, sample)
+    paths = {module: path for path, module in network.body.named_modules()}
+    return Misfit(tuple(_layer(paths[norm], norm, parts) for norm, parts in seen.items()))
 
 
-@contextmanager
-def _watched(network: Network, seen: dict[str, list[tuple[int, Tensor, Tensor]]]) -> Iterator[None]:
-    def watcher(path: str) -> Callable[[_BatchNorm, tuple[Tensor, ...]], None]:
-        def watch(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-            values_DP = inputs[0].transpose(0, 1).flatten(1).double()
-            moments = values_DP.mean(dim=1), values_DP.square().mean(dim=1)
-            seen.setdefault(path, []).append((values_DP.shape[1], *moments))
-
-        return watch
-
-    pairs = _named_norms(network)
-    handles = [norm.register_forward_pre_hook(watcher(path)) for path, norm in pairs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _layer(path: str, norm: _BatchNorm, parts: list[tuple[int, Tensor, Tensor]]) -> Layer:
+def _layer(path: str, norm: _BatchNorm, parts: Sequence[Moments]) -> Layer:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     count = sum(size for size, _, _ in parts)
@@ -173,54 +155,41 @@ def _fresh(norm: _BatchNorm) -> float:
     return (1 - norm.momentum) ** steps if steps and norm.momentum else 0.0
 
 
-def relearned(
-    network: Network, images_BDHW: Float[Tensor, "B D H W"], block: int = BLOCK
-) -> Network:
+def relearned(network: Network, sample: Sample) -> Network:
     """A copy with the statistics of these images, as `torch.optim.swa_utils.update_bn` makes."""
     other = copied(network, "the teacher")
     for norm in batch_norms(other):
         norm.train().reset_running_stats()
         norm.momentum = None  # the mean over all blocks
-    with torch.no_grad():
-        in_blocks(other, images_BDHW, block)
+    in_blocks(other, sample)
     return other.eval()
 
 
 def examine_statistics(
-    name: str, network: Network, sample: Sample, far: Misfit, weak: bool
+    network: Network, sample: Sample, far: Misfit, weak: bool
 ) -> Iterator[Finding]:
     """Findings where a network's statistics do not fit its weights and these images.
 
     Args:
-        name: of the teacher.
         network: as it was loaded, in evaluation mode.
         sample: at least two images.
         far: its misfit on them.
         weak: whether it is far less accurate than others, or than its weights file states.
     """
-    images_BDHW, labels_B, block = sample.images_BDHW, sample.labels_B, sample.block
     if far.first <= STRANGE and far.deep <= SETTLED and far.foreign is None:
         return
     try:
-        now_B = right(relearned(network, images_BDHW, block), images_BDHW, labels_B, block)
+        now_B = right(relearned(network, sample), sample)
     except ValueError:  # a layer with a single value per image
         return
-    gain = difference(now_B, right(network, images_BDHW, labels_B, block))
-    accuracy = share(now_B)
-    layer = far.foreign
-    strange = layer is not None and layer.misfit > STRANGE
-    if layer is not None and (_helps(gain, accuracy) or (weak and strange)):
-        yield _foreign(name, layer, layer is far.layers[0], accuracy, gain)
-    elif gain.positive:
-        yield _unsettled(name, far, accuracy, gain)
+    change, layer = Change.of(now_B, right(network, sample)), far.foreign
+    if layer is not None and (change.helps or (weak and layer.misfit > STRANGE)):
+        yield _foreign(layer, layer is far.layers[0], change)
+    elif change.gain.positive:
+        yield _unsettled(far, change)
 
 
-def _helps(gain: Difference, accuracy: float) -> bool:
-    sure = gain.mean >= max(LEAST, SURE * gain.half_width)
-    return sure and 1 - accuracy <= HELPED * (1 - (accuracy - gain.mean))
-
-
-def _foreign(name: str, layer: Layer, first: bool, accuracy: float, gain: Difference) -> Finding:
+def _foreign(layer: Layer, first: bool, change: Change) -> Finding:
     before = "the weights before it, or the pixels," if first else "the weights before it"
     what = (
         f"receives {math.exp(layer.scale):.3g} times what its statistics say, in every channel "
@@ -232,21 +201,22 @@ def _foreign(name: str, layer: Layer, first: bool, accuracy: float, gain: Differ
     cure = (
         "load weights and statistics (running_mean, running_var) from the same file, or measure "
         "the statistics again on training images (torch.optim.swa_utils.update_bn)"
-        if _helps(gain, accuracy)
+        if change.helps
         else "new statistics alone do not repair it: load the weights file again, whole"
     )
-    text = f"its BatchNorm layer {layer.path} {what}; {_instead(accuracy, gain)}; {cure}"
-    return Finding(name, "foreign-statistics", text, accuracy if gain.positive else None)
+    text = f"its BatchNorm layer {layer.path} {what}; {_instead(change)}; {cure}"
+    mended = change.accuracy if change.gain.positive else None
+    return Finding("foreign-statistics", text, mended)
 
 
-def _instead(accuracy: float, gain: Difference) -> str:
+def _instead(change: Change) -> str:
     return (
-        f"with statistics of these images it is right on {percent(accuracy, 1)} instead of "
-        f"{percent(accuracy - gain.mean, 1)}"
+        f"with statistics of these images it is right on {percent(change.accuracy, 1)} instead of "
+        f"{percent(change.before, 1)}"
     )
 
 
-def _unsettled(name: str, far: Misfit, accuracy: float, gain: Difference) -> Finding:
+def _unsettled(far: Misfit, change: Change) -> Finding:
     off = f"{max(far.first, far.deep):.1f} standard deviations"
     why = (
         f"lag behind its weights ({off}), as after training that stopped early"
@@ -254,7 +224,7 @@ def _unsettled(name: str, far: Misfit, accuracy: float, gain: Difference) -> Fin
         else f"do not quite fit its weights or these images ({off})"
     )
     text = (
-        f"its BatchNorm statistics {why}: {_instead(accuracy, gain)}; to measure them again on "
+        f"its BatchNorm statistics {why}: {_instead(change)}; to measure them again on "
         "training images: torch.optim.swa_utils.update_bn"
     )
-    return Finding(name, "unsettled-statistics", text, accuracy)
+    return Finding("unsettled-statistics", text, change.accuracy)

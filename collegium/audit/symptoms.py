@@ -4,21 +4,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from collegium.audit.change import LEAST, Change
 from collegium.audit.ensemble import halves
 from collegium.audit.finding import Finding
-from collegium.audit.headroom import Z_95, difference
 from collegium.evaluation.metrics import correct, share
 from collegium.evaluation.predict import Predictions
 from collegium.plots.words import listed, percent
+from collegium.teachers.label_map import some_names
 
-SURE = 3.0 / Z_95
-"""Factor on 95 % intervals before an alarm: three standard errors."""
-LEAST = 0.02
-"""Smaller changes of an accuracy raise no alarm."""
 SILENT = 10
 """Fewest examples of a class for which never predicting it counts."""
 KNOWN = 0.7
@@ -31,74 +28,60 @@ FEW = 20
 """On fewer images accuracy is no evidence."""
 
 
-def examine_outputs(name: str, outputs: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
+def examine_outputs(outputs: Predictions, classes: Sequence[str]) -> Iterator[Finding]:
     """Alarms and notes on one teacher's outputs.
 
     Args:
-        name: of the teacher.
         outputs: for the split; not all need be finite.
         classes: names, in the order of the labels.
     """
     finite_N = outputs.finite_N
-    if not finite_N.all():
-        yield _not_finite(name, finite_N)
+    if bad := int((~finite_N).sum()):
+        text = (
+            f"gives NaN or infinite logits for {bad:,} of {len(finite_N):,} images: damaged "
+            "weights, or numbers too large for its precision (try --precision 32)"
+        )
+        yield Finding("not-finite", text)
         return
-    if _are_probabilities(outputs.logits_NC):
-        text = "gives probabilities, not logits: remove the softmax at its end, or return their log"
-        yield Finding(name, "probabilities", text)
+    if text := _after_activation(outputs.logits_NC):
+        yield Finding("probabilities", text)
     if len(outputs.labels_N) < FEW:
         return
-    if _are_shares(outputs.logits_NC):
-        text = "gives only values in 0..1, as after a sigmoid: logits are needed"
-        yield Finding(name, "probabilities", text)
-    part, place = _favourite(outputs)
-    if part >= 0.99 and _largest(outputs.labels_N, len(classes)) < 0.9:
+    part, place = _most_frequent(outputs.classes_N)
+    if part >= 0.99 and _most_frequent(outputs.labels_N)[0] < 0.9:
         text = (
             f"predicts {classes[place]!r} of {percent(part, 1)} of all images, whatever they show"
         )
-        yield Finding(name, "constant", text)
+        yield Finding("constant", text)
         return
-    order = permutation(outputs, classes)
-    if order is not None:
-        yield Finding(name, "permuted-classes", order[0], order[1])
-    elif (chance := near_chance(outputs, len(classes))) is not None:
-        yield Finding(name, "near-chance", _near_chance_text(outputs, chance))
-    if missing := _never_predicted(outputs, len(classes)):
-        yield Finding(name, "silent-classes", _never_predicted_text(outputs, missing, classes))
+    if (permuted := permutation(outputs, classes)) is not None:
+        yield permuted
+    elif (chance := near_chance(outputs)) is not None:
+        yield Finding("near-chance", _near_chance_text(outputs, chance))
+    if text := _never_predicted(outputs, classes):
+        yield Finding("silent-classes", text)
 
 
-def _not_finite(name: str, finite_N: Bool[Tensor, " N"]) -> Finding:
-    count = int((~finite_N).sum())
-    text = (
-        f"gives NaN or infinite logits for {count:,} of {len(finite_N):,} images: damaged weights, "
-        "or numbers too large for its precision (try --precision 32)"
-    )
-    return Finding(name, "not-finite", text)
+def _after_activation(logits_NC: Float[Tensor, "N C"]) -> str:
+    """Which activation seems to follow the logits, in words; empty where none does."""
+    if (logits_NC < 0).any():
+        return ""
+    if (logits_NC.sum(dim=1) - 1).abs().max() < 1e-3:
+        return "gives probabilities, not logits: remove the softmax at its end, or return their log"
+    if len(logits_NC) >= FEW and (logits_NC <= 1).all() and logits_NC.std() > 1e-3:
+        return "gives only values in 0..1, as after a sigmoid: logits are needed"
+    return ""
 
 
-def _are_probabilities(logits_NC: Float[Tensor, "N C"]) -> bool:
-    sums_N = logits_NC.sum(dim=1)
-    return bool((logits_NC >= 0).all() and (sums_N - 1).abs().max() < 1e-3)
+def _most_frequent(classes_N: Int[Tensor, " N"]) -> tuple[float, int]:
+    """Share and place of the most frequent class."""
+    counts_C = torch.bincount(classes_N)
+    return int(counts_C.max()) / len(classes_N), int(counts_C.argmax())
 
 
-def _are_shares(logits_NC: Float[Tensor, "N C"]) -> bool:
-    inside = bool((logits_NC >= 0).all() and (logits_NC <= 1).all())
-    return inside and not _are_probabilities(logits_NC) and bool(logits_NC.std() > 1e-3)
-
-
-def _favourite(outputs: Predictions) -> tuple[float, int]:
-    """Share and place of the class that is predicted most often."""
-    counts_C = torch.bincount(outputs.classes_N)
-    return int(counts_C.max()) / len(outputs.classes_N), int(counts_C.argmax())
-
-
-def _largest(labels_N: Int[Tensor, " N"], classes: int) -> float:
-    return int(torch.bincount(labels_N, minlength=classes).max()) / len(labels_N)
-
-
-def near_chance(outputs: Predictions, classes: int) -> float | None:
+def near_chance(outputs: Predictions) -> float | None:
     """The accuracy of guessing, where the teacher's is not clearly better; else None."""
-    chance = max(1 / classes, _largest(outputs.labels_N, classes))
+    chance = max(1 / outputs.logits_NC.shape[1], _most_frequent(outputs.labels_N)[0])
     # Random features distinguish the classes a little, too.
     luck = min(chance / 2, (1 - chance) / 10)
     bound = chance + luck + _doubt(chance, outputs)
@@ -127,8 +110,7 @@ def has_poor_head(outputs: Predictions) -> bool:
     """Whether a linear map of its logits is far more accurate than its predictions."""
     if len(outputs.labels_N) < FEW or not outputs.finite_N.all():
         return False
-    guesses = near_chance(outputs, outputs.logits_NC.shape[1]) is not None
-    return guesses or outputs.accuracy < KNOWN * readout(outputs)
+    return near_chance(outputs) is not None or outputs.accuracy < KNOWN * readout(outputs)
 
 
 def readout(outputs: Predictions) -> float:
@@ -147,8 +129,8 @@ def readout(outputs: Predictions) -> float:
     return share(halves(right, len(outputs.labels_N)))
 
 
-def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, float] | None:
-    """The permutation of the teacher's classes, in words, and its accuracy without it; or None.
+def permutation(outputs: Predictions, classes: Sequence[str]) -> Finding | None:
+    """The permutation of the teacher's classes and its accuracy without it; None if there is none.
 
     The best assignment is found on one half of the examples and measured on the other, and the
     reverse, so that chance does not look like a permutation.
@@ -161,24 +143,23 @@ def permutation(outputs: Predictions, classes: Sequence[str]) -> tuple[str, floa
         return order_C[outputs.classes_N[rows]] == outputs.labels_N[rows]
 
     fixed_N = halves(right, len(right_N))
-    gain = difference(fixed_N, right_N)
+    change = Change.of(fixed_N, right_N)
     order_C = _assignment(outputs.classes_N, outputs.labels_N, count)
     moved_N = (order_C.argsort() != torch.arange(count))[outputs.labels_N]
-    if gain.mean < LEAST or gain.mean < SURE * gain.half_width or not moved_N.any():
+    if not change.sure or not moved_N.any():
         return None
     before, after = (share(part[moved_N]) for part in (right_N, fixed_N))
     # A weak teacher that confuses two classes is not one whose classes are exchanged.
     if after < max(2 * before, 2 / count):
         return None
-    accuracy = share(fixed_N)
-    if accuracy < KNOWN * readout(outputs):  # any order helps an untrained head
+    if change.accuracy < KNOWN * readout(outputs):  # any order helps an untrained head
         return None
     text = (
         f"its classes seem to be in another order: {describe_order(order_C.tolist(), classes)}; in "
-        f"the data's order it would be right on {percent(accuracy, 1)} instead of "
+        f"the data's order it would be right on {percent(change.accuracy, 1)} instead of "
         f"{percent(outputs.accuracy, 1)}"
     )
-    return text, accuracy
+    return Finding("permuted-classes", text, change.accuracy)
 
 
 def _assignment(
@@ -216,55 +197,47 @@ def describe_order(order: Sequence[int], classes: Sequence[str]) -> str:
     for words, wanted in known.items():
         if list(order) == wanted:
             return words
-    moved = [(classes[k], classes[meant]) for k, meant in enumerate(order) if k != meant]
-    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-    return "it says " + ", ".join(f"{named} for {meant}" for named, meant in moved[:SHOWN]) + more
+    pairs = ((classes[k], classes[meant]) for k, meant in enumerate(order) if k != meant)
+    return f"it says {some_names([f'{named} for {meant}' for named, meant in pairs], SHOWN)}"
 
 
-def _never_predicted(outputs: Predictions, count: int) -> list[int]:
-    """Classes that it never predicts although there are enough examples of them."""
+def _never_predicted(outputs: Predictions, classes: Sequence[str]) -> str:
+    """The classes that are never predicted though there are enough examples, in words."""
+    count = len(classes)
     there_C = torch.bincount(outputs.labels_N, minlength=count) >= SILENT
     never_C = torch.bincount(outputs.classes_N, minlength=count) == 0
-    return (there_C & never_C).nonzero()[:, 0].tolist()
-
-
-def _never_predicted_text(
-    outputs: Predictions, missing: Sequence[int], classes: Sequence[str]
-) -> str:
-    others_N = ~torch.isin(outputs.labels_N, torch.tensor(missing))
-    names = listed([classes[place] for place in missing], SHOWN)
-    right = share(outputs.right_N[others_N])
+    missing_C = there_C & never_C
+    if not missing_C.any():
+        return ""
+    names = listed([classes[place] for place in missing_C.nonzero()[:, 0]], SHOWN)
+    right = share(outputs.right_N[~missing_C[outputs.labels_N]])
     return (
         f"never predicts {names}; on the other classes it is right on {percent(right, 1)}: "
         "a specialist?"
     )
 
 
-def compare_with_reported(
-    name: str, outputs: Predictions, reported: float | None
-) -> Iterator[Finding]:
+def compare_with_reported(outputs: Predictions, reported: float | None) -> Iterator[Finding]:
     """Findings where a teacher is not as accurate as its weights file states.
 
     Args:
-        name: of the teacher.
         outputs: for the images whose class it knows.
         reported: the accuracy stated for these data, 0..1.
     """
     if reported is None or len(outputs.labels_N) < FEW:
         return
-    gap, least = outputs.accuracy - reported, max(LEAST, _doubt(reported, outputs))
-    stated = (
-        f"its weights file states {percent(reported, 1)} and it has {percent(outputs.accuracy, 1)}"
-    )
+    accuracy, least = outputs.accuracy, max(LEAST, _doubt(reported, outputs))
+    gap = accuracy - reported
+    stated = f"its weights file states {percent(reported, 1)} and it has {percent(accuracy, 1)}"
     if gap < -least:
         text = f"{stated}: not loaded as it was trained, or for other data"
-        yield Finding(name, "below-promise", text, reported)
+        yield Finding("below-promise", text, reported)
     if gap > least:
         text = (
             f"{stated}: it was probably trained on these images, so its numbers here say little; "
             "have it measured on images it has not seen"
         )
-        yield Finding(name, "above-promise", text)
+        yield Finding("above-promise", text)
 
 
 def find_duplicates(
@@ -279,9 +252,9 @@ def find_duplicates(
     for place, name in enumerate(outputs):
         for other in list(outputs)[:place]:
             one_NC, other_NC = outputs[name].logits_NC, outputs[other].logits_NC
-            same = (one_NC - other_NC).abs().max() < 1e-3 * one_NC.std().clamp_min(1e-12)
-            if same or hashes[name] == hashes[other]:
-                what = "weights" if hashes[name] == hashes[other] else "outputs"
-                text = f"has the same {what} as {other}: drop one"
-                yield Finding(name, "twin", text)
+            near = (one_NC - other_NC).abs().max() < 1e-3 * one_NC.std().clamp_min(1e-12)
+            same = "weights" if hashes[name] == hashes[other] else "outputs" if near else ""
+            if same:
+                text = f"has the same {same} as {other}: drop one"
+                yield Finding("twin", text, teacher=name)
                 break

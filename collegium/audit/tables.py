@@ -1,6 +1,8 @@
 """The content of audit.json as tables: for a terminal, for Markdown, for a page."""
 
 import math
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,10 @@ def tables(found: Json) -> list[Table]:
     return [
         _quality(found),
         _cost(found),
-        *([_agreement(found), _errors(found)] if several else []),
+        *(_pairs(found) if several else []),
         *([_all_classes(found)] if found["head_room"] else []),
         *([_known_classes(found)] if found["head_room_of_knowing"] and several else []),
-        *([_findings(found)] if found["findings"] else []),
+        *([Table.of(found["findings"], _FINDINGS, "Findings")] if found["findings"] else []),
     ]
 
 
@@ -134,14 +136,11 @@ def _share_of_step(found: Json) -> str:
     )
 
 
-def _agreement(found: Json) -> Table:
+def _pairs(found: Json) -> Iterator[Table]:
     note = "Share of the images, in %, for which two teachers predict the same class."
-    return _square(found, "agreement", "Agreement", note)
-
-
-def _errors(found: Json) -> Table:
+    yield _square(found, "agreement", "Agreement", note)
     note = "Share of the errors of the row's teacher, in %, on which the column's is wrong too."
-    return _square(found, "shared_errors", "Errors they share", note)
+    yield _square(found, "shared_errors", "Errors they share", note)
 
 
 def _square(found: Json, key: str, title: str, note: str) -> Table:
@@ -170,11 +169,9 @@ def _gap(gap: Json | None) -> Cell:
 
 def _together(room: Json, title: str, before: str = "", after: str = "") -> Table:
     """Head-room: a row for each teacher, and the figures of all of them in the note."""
-    alone = {"worth_T": [None]} if not room["worth_T"] else {}
-    by_teacher = {**room, **alone}
-    keys = ("teachers", *(key for key in by_teacher if key.endswith("_T")))
-    values = (by_teacher[key] for key in keys)
-    rows = [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)]
+    keys = [key for key in room if key == "teachers" or key.endswith("_T")]
+    values = zip_longest(*(room[key] for key in keys))  # one teacher has no worth
+    rows = [dict(zip(keys, row, strict=True)) for row in values]
     note = (
         f"Mean of probabilities {percent(room['mean'])} (of logits "
         f"{percent(room['mean_of_logits'])}); best fixed weights {percent(room['mixture'])} on "
@@ -216,7 +213,3 @@ _FINDINGS: Columns = {
     "kind": lambda line: line["kind"],
     "what was found": lambda line: line["text"],
 }
-
-
-def _findings(found: Json) -> Table:
-    return Table.of(found["findings"], _FINDINGS, "Findings")

@@ -1,35 +1,28 @@
 """The checks of one teacher: signs of a wrong load, cheap explanations first."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from collegium.audit.change import LEAST
 from collegium.audit.cost import Cost, Sample, fitting
 from collegium.audit.ensemble import shuffled
-from collegium.audit.finding import REMEDIES, Finding, most_likely
+from collegium.audit.finding import BROKEN, REMEDIES, Finding, most_likely
 from collegium.audit.loading import examine_network, reported_accuracy
-from collegium.audit.remedies import fixed_by, try_remedies, try_sizes
+from collegium.audit.remedies import try_remedies, try_sizes
 from collegium.audit.statistics import examine_statistics, misfit
-from collegium.audit.symptoms import (
-    FEW,
-    LEAST,
-    compare_with_reported,
-    examine_outputs,
-    has_poor_head,
-)
-from collegium.build import Labels, make_teacher
+from collegium.audit.symptoms import FEW, compare_with_reported, examine_outputs, has_poor_head
+from collegium.build import Runtime, TeacherRequest, make_teacher
 from collegium.data import ImageData, Loader
 from collegium.evaluation.predict import Predictions
 from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.outputs import logits_of
-from collegium.plots.words import listed
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.label_map import LabelMap
-from collegium.utils.progress import Display
 
 SIZE_PROBE = 128
 """Images that other sizes are tried on."""
@@ -63,52 +56,40 @@ class AuditContext:
     Attributes:
         data: the split of the audit.
         input_spec: shape, classes and statistics that networks are built for.
-        models: model strings or modules, by name.
-        specs: how the user named each.
+        request: the teachers.
         ensemble: the loaded teachers.
-        display: shows progress.
-        device: where they run.
-        labels: label maps of teachers whose class names are others.
+        runtime: where they run.
     """
 
     data: ImageData
     input_spec: InputSpec
-    models: Mapping[str, str | nn.Module]
-    specs: Mapping[str, str]
+    request: TeacherRequest
     ensemble: TeacherEnsemble
-    display: Display
-    device: torch.device
-    labels: Mapping[str, Labels]
+    runtime: Runtime
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks and images are."""
+        return self.runtime.fabric.device
 
     def network(self, name: str) -> Network:
         """A teacher as it was loaded; its logits are those of `Predictions.own`."""
-        network = make_teacher(name, self.models[name], self.input_spec, self.labels.get(name))
-        labels = self.ensemble.infos[name].labels
-        if labels is not None:
-            network.body = Translated(network.body, labels, network.spec).eval()
+        model, labels = self.request.models[name], self.request.labels.get(name)
+        network = make_teacher(name, model, self.input_spec, labels)
+        if (known := self.ensemble.infos[name].labels) is not None:
+            network.body = Translated(network.body, known, network.spec).eval()
         return network.to(self.device)
 
     def sample(self, count: int, labels: LabelMap | None = None) -> Sample:
         """At most so many random examples of the split, of classes that the labels know."""
-        data, labels_N = self.data, self.data.labels_N
-        if labels is not None and not labels.whole:
-            labels_N = torch.tensor(labels.numbers, device=labels_N.device)[labels_N]
-            data = data.subset(labels_N >= 0)
+        data = self.data
+        if labels is not None:
+            numbers_C = torch.tensor(labels.numbers, device=data.labels_N.device)
+            data = data.subset(numbers_C[data.labels_N] >= 0)
         some = data.subset(shuffled(len(data))[:count].sort().values)
         batch = next(Loader(some, len(some), device=self.device).epoch(0))
-        labels_B = batch.labels_B
-        if labels is not None:
-            labels_B = torch.tensor(labels.numbers, device=labels_B.device)[labels_B]
-        return Sample(batch.images_BDHW, labels_B)
-
-    def blank(self) -> Tensor:
-        """One view of zeros."""
-        return torch.zeros(1, *self.input_spec.image_shape, device=self.device)
-
-    def classes(self, name: str) -> tuple[str, ...]:
-        """Names of the classes of the data, or groups of them, that a teacher distinguishes."""
-        labels = self.ensemble.infos[name].labels
-        return tuple(self.data.classes) if labels is None else labels.group_names
+        known_B = batch.labels_B if labels is None else numbers_C.to(self.device)[batch.labels_B]
+        return Sample(batch.images_BDHW, known_B)
 
 
 @dataclass(frozen=True)
@@ -133,57 +114,47 @@ class TeacherCheck:
 
     def findings(self, probe: int) -> list[Finding]:
         """The causes that show; else the remedies that help, tried on so many images."""
-        outputs, name = self.whole.own(), self.name
+        outputs = self.whole.own()
         if not len(outputs.labels_N):
             text = "knows the class of none of these images, so nothing was measured"
-            return [Finding(name, "unknown-classes", text)]
-        found = list(examine_outputs(name, outputs, self.context.classes(name)))
-        labels = self.context.ensemble.infos[name].labels
+            return [Finding("unknown-classes", text)]
+        labels, classes = self.whole.labels, self.context.data.classes
+        found = list(examine_outputs(outputs, labels.group_names if labels else classes))
         sample = self.context.sample(max(probe, SIZE_PROBE), labels)
         sample = dataclasses.replace(sample, block=fitting(self.cost))
-        causes = examine_network(name, self.network, sample.images_BDHW, has_poor_head(outputs))
-        found += causes
-        found += compare_with_reported(name, outputs, self._reported())
-        if not probe or self._explained(found) or not outputs.finite_N.all():
-            return most_likely(found)
-        if len(sample) >= FEW:
+        found += examine_network(self.network, sample, has_poor_head(outputs))
+        found += compare_with_reported(outputs, self._reported())
+        worth = probe and len(sample) >= FEW and outputs.finite_N.all()
+        if worth and not self._explained(found):
             found += self._remedies(sample, outputs)
         return most_likely(found)
 
     def _reported(self) -> float | None:
-        return reported_accuracy(self.context.specs[self.name], self.context.data.name)
+        return reported_accuracy(self.context.request.specs[self.name], self.context.data.name)
 
     def _enough(self) -> float:
         """Accuracy above which no further explanation is needed."""
         return WEAK * max(self.best, self._reported() or 0.0, WEAK)
 
     def _explained(self, found: Sequence[Finding]) -> bool:
-        causes = ("fresh-network", "fresh-head", "fresh-statistics", "unsteady", "batch-dependent")
         remedies = [finding.mended or 0.0 for finding in found if finding.kind in REMEDIES]
         fixed = max(remedies, default=0.0)
-        return fixed >= self._enough() or any(finding.kind in causes for finding in found)
+        return fixed >= self._enough() or any(finding.kind in BROKEN for finding in found)
 
     def _remedies(self, sample: Sample, outputs: Predictions) -> list[Finding]:
-        name, network, context = self.name, self.network, self.context
-        context.display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
-        statistics = context.input_spec.mean, context.input_spec.std
-        found = list(fixed_by(name, try_remedies(network, sample, statistics)))
+        name, network, display = self.name, self.network, self.context.runtime.display
+        display.say(f"teacher {name}: trying other preprocessing on {len(sample)} images")
+        statistics = self.context.input_spec.mean, self.context.input_spec.std
+        found = list(try_remedies(network, sample, statistics))
         weak = outputs.accuracy < WEAK * max(self.best, self._reported() or 0.0, 0.5)
-        far = misfit(network, sample.images_BDHW, sample.block)
-        foreign = list(examine_statistics(name, network, sample, far, weak))
+        far = misfit(network, sample)
+        foreign = list(examine_statistics(network, sample, far, weak))
         found = foreign if _much_better(foreign, found) else found
         scaled = far.foreign is not None and far.foreign.scaled  # which no other size causes
         if weak and not ((scaled or found != foreign) and self._explained(found)):
-            context.display.say(f"teacher {name}: trying images of other sizes")
-            found += self._sizes(sample.first(SIZE_PROBE))
+            display.say(f"teacher {name}: trying images of other sizes")
+            found += try_sizes(network, sample.first(SIZE_PROBE), self._enough())
         return found
-
-    def _sizes(self, sample: Sample) -> Iterator[Finding]:
-        sizes = try_sizes(self.network, sample, self._enough())
-        yield from fixed_by(self.name, sizes.trials, sizes.remark)
-        if sizes.left_out and not sizes.trials:
-            text = f"not tried because of their cost: {listed(sizes.left_out)}"
-            yield Finding(self.name, "not-tried", text)
 
 
 def _much_better(foreign: Sequence[Finding], pixels: Sequence[Finding]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from collegium.api import execute
 from collegium.config.run import Run
@@ -230,8 +230,8 @@ def _attempt(tensorboard: bool, job: Job) -> str | None:
     """Run it, or continue it; gives the reason where it cannot."""
     try:
         there = Record(job.folder).holds_run()
-        how: Any = {"quiet": True, "label": f"{job.row}, seed {job.run.seed}"}
-        execute(job.run, job.folder, resume=there, tensorboard=tensorboard, **how)
+        title = f"{job.row}, seed {job.run.seed}"
+        execute(job.run, job.folder, resume=there, tensorboard=tensorboard, quiet=True, label=title)
     except Interrupted:
         raise KeyboardInterrupt from None
     except CollegiumError as error:
@@ -240,12 +240,10 @@ def _attempt(tensorboard: bool, job: Job) -> str | None:
 
 
 def _outcomes(row: MethodSpec, todo: Sequence[Job], errors: Mapping[Path, str]) -> Outcomes:
-    runs, failures = {}, {}
-    for job in (job for job in todo if job.row == row.name):
-        if job.folder in errors:
-            failures[job.run.seed] = errors[job.folder]
-        else:
-            runs[job.run.seed] = _summary(Record(job.folder))
+    folders = {job.run.seed: job.folder for job in todo if job.row == row.name}
+    failures = {seed: errors[place] for seed, place in folders.items() if place in errors}
+    done = {seed: place for seed, place in folders.items() if place not in errors}
+    runs = {seed: _summary(Record(place)) for seed, place in done.items()}
     return Outcomes(row.name, row.published, runs, failures)
 
 

@@ -1,6 +1,7 @@
 """What run.json holds beside the options: found when the run was started, or changed later."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from collegium.errors import RequestError
@@ -12,8 +13,9 @@ READABLE = (1, FORMAT)
 _MOST_THREADS = 4096
 CODE, CHANGES, ID, THREADS = "code", "changes", "id", "threads"
 _TEXTS: Any = dict[str, str]
-_TEXTS_BY_NAME: Any = Mapping[str, _TEXTS]
-_IN_DATA = ("view recipe", "validation split", "test split", "train split")
+_IN_IDENTITY = dict.fromkeys(("view recipe", "validation split", "test split", "train split"), str)
+_IN_CODE = {"student": _TEXTS, "teachers": Mapping[str, _TEXTS]}
+_IN_CHANGE = {"epochs": list, CODE: list, "after_epoch": int, "after_step": int, ID: str}
 
 
 def check_found(content: Mapping[str, Any]) -> None:
@@ -22,68 +24,46 @@ def check_found(content: Mapping[str, Any]) -> None:
     Raises:
         RequestError: naming the part, and its right form.
     """
-    for key, check in FOUND.items():
-        if key in content:
-            check(key, content[key])
+    for key, (fine, form) in FOUND.items():
+        if key in content and not fine(content[key]):
+            found = str(content[key])[:40]
+            raise RequestError(f"{key} is damaged: it is {form}, found {found!r}")
 
 
-def _text(key: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise RequestError(f"{key} is a text, found {str(value)[:40]!r}")
+def _is_object(value: Any, kinds: Mapping[str, Any]) -> bool:
+    """Whether a value is an object with no other keys than these, each of its kind."""
+    return isinstance(value, Mapping) and all(
+        key in kinds and fits(inner, kinds[key]) for key, inner in value.items()
+    )
 
 
-def _texts(key: str, value: Any) -> None:
-    if not fits(value, _TEXTS):
-        raise RequestError(f"{key} is damaged: it is an object of texts")
+def _is_change(value: Any) -> bool:
+    known = _is_object(value, _IN_CHANGE)
+    return known and "after_epoch" in value and len(value.get("epochs", (0, 0))) == 2
 
 
-def _identity(key: str, value: Any) -> None:
-    _texts(key, value)
-    if other := sorted(set(value) - set(_IN_DATA)):
-        raise RequestError(f"{key} has no {other[0][:40]!r}; known: {', '.join(_IN_DATA)}")
-
-
-def _pixels(key: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise RequestError(f"{key} is damaged: it is an object that describes how images are read")
-
-
-def _threads(key: str, value: Any) -> None:
-    if not fits(value, int) or not 1 <= value <= _MOST_THREADS:
-        raise RequestError(f"{key} is damaged: it is a number of threads, 1 to {_MOST_THREADS}")
-
-
-def _code(key: str, value: Any) -> None:
-    if not isinstance(value, Mapping) or not set(value) <= {"student", "teachers"}:
-        raise RequestError(f"{key} is damaged: it is an object of student and teachers")
-    student, teachers = value.get("student", {}), value.get("teachers", {})
-    if not fits(student, _TEXTS) or not fits(teachers, _TEXTS_BY_NAME):
-        raise RequestError(f"{key} is damaged: it is an object of files and their digests")
-
-
-def _changes(key: str, value: Any) -> None:
-    if not isinstance(value, list | tuple) or not all(map(_is_change, value)):
-        raise RequestError(f"{key} is damaged: it is a list of what was changed, and where")
-
-
-def _is_change(change: Any) -> bool:
-    kinds = {"epochs": list, CODE: list, "after_epoch": int, "after_step": int, ID: str}
-    if not isinstance(change, Mapping) or not set(change) <= set(kinds):
-        return False
-    typed = all(isinstance(value, kinds[key]) for key, value in change.items())
-    return typed and "after_epoch" in change and len(change.get("epochs", (0, 0))) == 2
-
-
-FOUND: Mapping[str, Callable[[str, Any], None]] = {
-    "environment": _texts,
-    THREADS: _threads,
-    "fingerprint": _text,
-    "identity": _identity,
-    "pixels": _pixels,
-    CODE: _code,
-    CHANGES: _changes,
-    ID: _text,
+FOUND: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "environment": (partial(fits, hint=_TEXTS), "an object of texts"),
+    THREADS: (
+        lambda value: fits(value, int) and 1 <= value <= _MOST_THREADS,
+        f"a number of threads, 1 to {_MOST_THREADS}",
+    ),
+    "fingerprint": (partial(fits, hint=str), "a text"),
+    "identity": (
+        partial(_is_object, kinds=_IN_IDENTITY),
+        f"an object of texts with the keys {', '.join(_IN_IDENTITY)}",
+    ),
+    "pixels": (partial(fits, hint=Mapping), "an object that describes how images are read"),
+    CODE: (
+        partial(_is_object, kinds=_IN_CODE),
+        "an object of student and teachers, with files and their digests",
+    ),
+    CHANGES: (
+        lambda value: isinstance(value, list | tuple) and all(map(_is_change, value)),
+        "a list of what was changed, and where",
+    ),
+    ID: (partial(fits, hint=str), "a text"),
 }
-"""How each part is checked, by its key."""
+"""How each part is checked, by its key, and its right form."""
 NOT_HASHED = ("format", "environment", THREADS, CHANGES, ID)
 """Keys of run.json that do not decide which run it is."""

@@ -32,12 +32,33 @@ Corrupt = Literal["fatal", "skip"]
 COMPILE_STEPS = 5000
 """Fewer steps do not win back what compiling takes: some 30 s, at a few milliseconds a step."""
 
+LARGEST = (1 << 63) - 1
+"""Largest whole number of 64 bits."""
 MOST = 65_536
 """Largest number of processes, threads or parts of a batch; larger ones overflow in C."""
 MOST_EPOCHS = 1_000_000
 """A run lists its views of every epoch before it starts, which needs memory and time."""
 DEFAULT_LR = {"sgd": 0.05, "adamw": 1e-3}
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def check_range(group: Any, least: int, most: int, *names: str) -> None:
+    """Refuse options out of a range; None is always in it.
+
+    Args:
+        group: the dataclass that holds them.
+        least: their smallest value.
+        most: their largest value.
+        *names: of the options.
+
+    Raises:
+        RequestError: names the first option out of the range.
+    """
+    for name in names:
+        value = getattr(group, name)
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least:,}" if value < least else f"at most {most:,}"
+            raise RequestError(f"--{name.replace('_', '-')} must be {bound}, got {value}")
 
 
 ImageSizeOption = Annotated[ImageSize, Option(read=as_size, metavar="ROWS,COLUMNS")]
@@ -168,11 +189,8 @@ class Optimisation:
     """Leave out steps with a NaN or an infinity, up to 10 in a row, instead of stopping."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.epochs > MOST_EPOCHS:
-            raise RequestError(f"--epochs must be at most {MOST_EPOCHS:,}, got {self.epochs}")
+        check_range(self, 1, MOST_EPOCHS, "epochs")
+        check_range(self, 1, LARGEST, "batch_size")
         if self.lr is not None and not self.lr > 0:
             raise RequestError(f"--lr must be > 0, got {self.lr}")
 
@@ -222,17 +240,8 @@ class Machine:
     like 90s, 10min, 2h."""
 
     def __post_init__(self) -> None:
-        if self.micro_batches < 1:
-            raise RequestError(f"--micro-batches must be at least 1, got {self.micro_batches}")
-        if self.devices < 1:
-            raise RequestError(f"--devices must be at least 1, got {self.devices}")
-        if self.threads is not None and self.threads < 1:
-            raise RequestError(f"--threads must be at least 1, got {self.threads}")
-        if self.workers is not None and self.workers < 0:
-            raise RequestError(f"--workers must be at least 0, got {self.workers}")
-        for name in ("devices", "threads", "workers", "micro_batches"):
-            if (getattr(self, name) or 0) > MOST:
-                raise RequestError(f"--{name.replace('_', '-')} must be at most {MOST:,}")
+        check_range(self, 1, MOST, "devices", "threads", "micro_batches")
+        check_range(self, 0, MOST, "workers")
         if not re.fullmatch(r"auto|[1-9]\d{0,4}", self.teacher_batch):
             raise RequestError(
                 f"--teacher-batch takes a number of views or auto, got {self.teacher_batch!r}"

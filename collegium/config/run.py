@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from collegium.config.found import FORMAT, FOUND, READABLE, check_found
 from collegium.config.option import Field, fields_of
 from collegium.config.options import (
+    LARGEST,
     DataConfig,
     Machine,
     Optimisation,
@@ -15,26 +16,18 @@ from collegium.config.options import (
     StudentConfig,
     TeacherConfig,
     TrainingConfig,
+    check_range,
 )
 from collegium.errors import FolderError, RequestError, UnknownNameError
 from collegium.methods import find_method
 from collegium.methods.base import AbstractMethod
 from collegium.methods.vanilla import Vanilla
-from collegium.utils.from_json import (
-    BALANCED,
-    as_class_weights,
-    as_number,
-    check_size,
-    fits,
-    strict,
-    tuples,
-)
+from collegium.utils.from_json import as_class_weights, as_number, check_size, fits, strict, tuples
 
 if TYPE_CHECKING:
     from collegium.records.run_folder import Record
 
 Json = dict[str, Any]
-LARGEST = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -58,22 +51,14 @@ class Run(TrainingConfig, TeacherConfig, StudentConfig, DataConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.source)
-        self._check_label_loss()
-        for name in ("seed", "view_seed"):
-            if not -LARGEST <= getattr(self, name) < LARGEST:
-                raise RequestError(f"--{name.replace('_', '-')} must fit 64 bits")
-        check_size(self.image_size)
-
-    def _check_label_loss(self) -> None:
-        if self.class_weights not in (None, BALANCED):
-            if isinstance(self.class_weights, str):  # a file is read by `as_class_weights`
-                raise RequestError(f"class_weights: {self.class_weights!r} is not {BALANCED!r}")
-            object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
+        object.__setattr__(self, "class_weights", as_class_weights(self.class_weights))
         object.__setattr__(self, "label_smoothing", as_number(self.label_smoothing))
         if not fits(self.label_smoothing, float) or not 0 <= self.label_smoothing < 1:
             raise RequestError(
                 f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
             )
+        check_range(self, -LARGEST - 1, LARGEST, "seed", "view_seed")
+        check_size(self.image_size)
 
     def to_json(self) -> Json:
         """The options as run.json holds them."""

@@ -33,7 +33,19 @@ def refuse_other_run(where: str, was: Json, now: Json) -> None:
     differ = differences(was, now)
     if differ:  # checked first: the seed decides which data are held out
         raise RequestError(f"{where} was started with other options: {'; '.join(differ)}")
-    _refuse_other_data(where, was, now)
+    before, after = was.get("fingerprint"), now["fingerprint"]
+    if before != after:
+        raise FolderError(
+            f"{where} was started on other data: {was.get('data')} had fingerprint "
+            f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
+        )
+    for name, value in now["identity"].items():
+        found = was.get("identity", {}).get(name, value)
+        if found != value:
+            raise FolderError(
+                f"{where} was started with another {name}: {str(found)[:12]} then, "
+                f"{str(value)[:12]} now"
+            )
 
 
 def differences(was: Json, now: Json, *, names: bool = False) -> list[str]:
@@ -113,11 +125,15 @@ def refuse_edited(where: str, content: Json) -> None:
     Raises:
         FolderError: its content does not give its `id`.
     """
-    if ID in content and content[ID] != run_id(content):
+    if _is_edited(content):
         raise FolderError(
             f"{where}: run.json was changed by hand: what it says decides another run than the one "
             "that was started; put it back, or start a new run"
         )
+
+
+def _is_edited(content: Json) -> bool:
+    return ID in content and content[ID] != run_id(content)
 
 
 def doubts(folder: Path, content: Json) -> list[str]:
@@ -128,70 +144,21 @@ def doubts(folder: Path, content: Json) -> list[str]:
         content: run.json.
     """
     found = [f"{folder / name} is not what this run wrote" for name in strayed(folder)]
-    edited = ID in content and content[ID] != run_id(content)
-    if edited:
+    if _is_edited(content):
         found.append(f"{folder / 'run.json'} was changed by hand since the run was started")
-    owner = owner_of(folder)
-    if not edited and owner is not None and owner != content.get(ID, owner):
+    elif (owner := owner_of(folder)) and owner != content.get(ID, owner):
         found.append(f"{folder / 'run.json'} is of another run than the files beside it")
     return found
 
 
 def other_code(was: Json, now: Json) -> list[str]:
     """The networks whose source code has changed, in words: "the student (net.py)"."""
-    before, after = _part(was, CODE), _part(now, CODE)
+    before, after = was.get(CODE, {}), now.get(CODE, {})
     found = [("the student", before.get("student", {}), after.get("student", {}))]
     then, today = before.get("teachers", {}), after.get("teachers", {})
-    names = sorted({*then, *today})
-    found += [(f"teacher {name}", then.get(name, {}), today.get(name, {})) for name in names]
+    found += [(f"teacher {name}", then[name], today.get(name, {})) for name in sorted(then)]
     differ = [(who, differing(old, new)) for who, old, new in found if old and new]
     return [f"{who} ({in_words(files)})" for who, files in differ if files]
-
-
-def unknown_code(was: Json, now: Json) -> bool:
-    """Whether an older version, which did not record source code, wrote run.json."""
-    return bool(_part(now, CODE)) and CODE not in was
-
-
-def refuse_other_code(where: str, was: Json, now: Json) -> None:
-    """Refuse to resume a run with other source code than it was started with.
-
-    Raises:
-        RequestError: whose, and which files.
-    """
-    if differ := other_code(was, now):
-        raise RequestError(
-            f"{where} was started with other code of {'; '.join(differ)}: restore it, or "
-            "continue with the new code by --changed-code (from Python: changed_code=True)"
-        )
-
-
-def _refuse_other_data(where: str, was: Json, now: Json) -> None:
-    before, after = was.get("fingerprint"), now["fingerprint"]
-    if before != after:
-        raise FolderError(
-            f"{where} was started on other data: {was.get('data')} had fingerprint "
-            f"{str(before)[:12]}, now {now['data']} has {after[:12]}"
-        )
-    for name, value in now["identity"].items():
-        found = _part(was, "identity").get(name, value)
-        if found != value:
-            raise FolderError(
-                f"{where} was started with another {name}: {str(found)[:12]} then, "
-                f"{str(value)[:12]} now"
-            )
-
-
-def _part(content: Json, name: str) -> Json:
-    """An object in run.json; an empty one where it has none.
-
-    Raises:
-        FolderError: it is something else.
-    """
-    part = content.get(name, {})
-    if not isinstance(part, dict):
-        raise FolderError(f"run.json is damaged: {name} is no object")
-    return part
 
 
 def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:
@@ -212,13 +179,3 @@ def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) 
             )
         if any(old.get(key) != new.get(key) for key in ("classes", "labels")):
             raise RequestError(f"teacher {new['name']} has other classes than when {where} began")
-
-
-def new_versions(was: Json, now: Json) -> list[str]:
-    """Programs that were updated since the run was started, which may round otherwise."""
-    before = _part(was, "environment")
-    return [
-        f"{name} {before[name]} then, {now['environment'][name]} now"
-        for name in ("collegium", "torch", "python", "machine")
-        if name in before and before[name] != now["environment"][name]
-    ]

@@ -6,7 +6,6 @@ and `audit` also apply them to single batches.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -82,21 +81,6 @@ def cross_entropy(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) 
     return F.cross_entropy(logits_NC, labels_N).item()
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Examples of about the same confidence.
-
-    Attributes:
-        share: of all examples, 0..1.
-        confidence: their mean, 0..1.
-        accuracy: part of them that is correct.
-    """
-
-    share: float
-    confidence: float
-    accuracy: float
-
-
 def calibration_error(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> float:
     """Expected calibration error, 0..1: |accuracy - confidence| over 15 bins of equal width.
 
@@ -110,15 +94,25 @@ def calibration_error(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N
     return gaps.abs().sum().item() / max(len(right_N), 1)
 
 
-def reliability(logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]) -> tuple[Bin, ...]:
-    """Accuracy by confidence, in the bins of the calibration error; empty bins are left out."""
+def reliability(
+    logits_NC: Float[Tensor, "N C"], labels_N: Int[Tensor, " N"]
+) -> list[dict[str, float]]:
+    """Accuracy by confidence, in the bins of the calibration error; empty bins are left out.
+
+    Returns:
+        For each bin, from unsure to sure:
+        share: of all examples, 0..1.
+        confidence: its mean over the bin, 0..1.
+        accuracy: part of the bin that is correct.
+    """
     confidence_N, right_N, bins_N = _binned(logits_NC, labels_N)
     found = []
     for number in bins_N.unique().tolist():
         inside_N = bins_N == number
-        means = (values_N[inside_N].mean().item() for values_N in (confidence_N, right_N))
-        found.append(Bin(share(inside_N), *means))
-    return tuple(found)
+        confidence, accuracy = confidence_N[inside_N].mean(), right_N[inside_N].mean()
+        means = {"confidence": confidence.item(), "accuracy": accuracy.item()}
+        found.append({"share": share(inside_N), **means})
+    return found
 
 
 def _binned(logits_NC: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from collegium.methods.base import require
 from collegium.methods.choices import WeightingName
-from collegium.methods.soft_target import AbstractSoftTarget
+from collegium.methods.soft_target import AbstractSoftTarget, make_hints
 
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm, Objective
@@ -149,10 +149,6 @@ class AMTML(AbstractSoftTarget):
         require(0 <= self.adapter_start < 1, "adapter_start must be at least 0 and below 1")
         require(self.adapter_init_std > 0, "adapter_init_std must be > 0: at 0 it cannot learn")
 
-    def requested_pairs(self) -> tuple[str, ...]:
-        """Those of `hint_pairs`."""
-        return self.hint_pairs
-
     def build(self, dims: "Dims") -> "Objective":
         """Terms `ce`, `kd`, then those switched on of `angle`, `distance`, `hint.TEACHER`.
 
@@ -190,29 +186,21 @@ class AMTML(AbstractSoftTarget):
 
     def _hints(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         from collegium.models.features.pairing import pair_layers
-        from collegium.objectives import Hint
 
         if not self.hint_weight:
             return {}
         pairs = pair_layers(dims, self.hint_assign, self.hint_pairs)
         count = len(pairs) if self.hint_reduce == "mean" else 1
-        until = 1.0 if self.hints_in_stage_two else self.adapter_share
-        names = [pair.teacher for pair in pairs]
-        return {
-            f"hint.{pair.teacher}" + (f".{pair.student_layer}" * (names.count(pair.teacher) > 1)): (
-                Hint(
-                    pair,
-                    dims,
-                    scale=self.hint_weight / count,
-                    norm=self.hint_norm,
-                    pooled=self.hint_pooled,
-                    trained=self.train_regressors,
-                    until=until,
-                    weighted=False,
-                )
-            )
-            for pair in pairs
-        }
+        return make_hints(
+            pairs,
+            dims,
+            scale=self.hint_weight / count,
+            norm=self.hint_norm,
+            pooled=self.hint_pooled,
+            trained=self.train_regressors,
+            until=1.0 if self.hints_in_stage_two else self.adapter_share,
+            weighted=False,
+        )
 
     def _penalty(self, weighting: "AbstractWeighting") -> "dict[str, AbstractTerm]":
         from collegium.objectives import AdapterL2

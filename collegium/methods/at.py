@@ -1,13 +1,8 @@
 """Attention transfer (AT)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from collegium.methods.soft_target import AbstractFeature
-
-if TYPE_CHECKING:
-    from collegium.objectives.objective import AbstractTerm
-    from collegium.types import Dims
+from collegium.methods.soft_target import AbstractFeature, Comparisons
 
 
 @dataclass(frozen=True)
@@ -44,10 +39,8 @@ class AT(AbstractFeature):
     hint_weight: float = 10.0
     """Weight of the attention maps, >= 0; the teachers' weights sum to 1. Public code has 1000."""
 
-    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """A term `at.TEACHER` for each teacher."""
-        from collegium.objectives import AttentionComparison, Compared
+    def comparisons(self) -> Comparisons:
+        """One, `at`."""
+        from collegium.objectives import AttentionComparison
 
-        pairs = self.pairs(dims)
-        comparison = AttentionComparison(pairs, dims)
-        return {f"at.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
+        return {"at": (AttentionComparison, self.hint_weight)}

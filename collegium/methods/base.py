@@ -78,8 +78,8 @@ class AbstractMethod(ABC):
         return teachers if self.uses_teachers else ()
 
     def requested_pairs(self) -> tuple[str, ...]:
-        """Layers that the user pairs, as STUDENT_LAYER=TEACHER:TEACHER_LAYER."""
-        return ()
+        """Those of its option `hint_pairs`, as STUDENT_LAYER=TEACHER:TEACHER_LAYER."""
+        return getattr(self, "hint_pairs", ())
 
     def options(self) -> dict[str, Any]:
         """Hyperparameters by name, as run.json keeps them."""

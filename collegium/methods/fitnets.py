@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collegium.methods.soft_target import AbstractFeature
+from collegium.methods.soft_target import AbstractFeature, make_hints
 
 if TYPE_CHECKING:
     from collegium.objectives.objective import AbstractTerm
@@ -46,13 +46,8 @@ class FitNets(AbstractFeature):
 
     def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
         """A term `hint.TEACHER` for each teacher (and layer, if there are several)."""
-        from collegium.objectives import Hint
         from collegium.types import HintPair
 
-        return {
-            f"hint.{name}" + f".{own}" * (len(pairs) > 1): Hint(
-                HintPair(own, name, theirs), dims, scale=self.hint_weight, norm="none"
-            )
-            for name, pairs in self.pairs(dims).items()
-            for own, theirs in pairs
-        }
+        found = self.pairs(dims).items()
+        pairs = [HintPair(own, name, theirs) for name, both in found for own, theirs in both]
+        return make_hints(pairs, dims, scale=self.hint_weight, norm="none")

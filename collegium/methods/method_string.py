@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,22 +61,29 @@ def read_rows(
             f"--methods has {', '.join(twice)} twice" if twice else "--methods names no method"
         )
     names = list(dict.fromkeys([BASELINE, *names]))
-    rows = [read_row(name, temperature, alpha, label_weight) for name in names]
+    strength = {"temperature": temperature, "alpha": alpha, "label_weight": label_weight}
+    rows = [read_row(name, strength) for name in names]
     if published:
         rows += [own for own in map(_as_published, rows) if own is not None]
     return rows
 
 
-def read_row(
-    name: str,
-    temperature: float,
-    alpha: float,
-    label_weight: float | None = AbstractSoftTarget.label_weight,
-) -> MethodSpec:
-    """One row; see `read_rows`."""
+def read_row(name: str, strength: Mapping[str, float | None]) -> MethodSpec:
+    """One row; see `read_rows`.
+
+    Args:
+        name: SLUG[:option=value...].
+        strength: `temperature`, `alpha` and `label_weight` of soft targets, unless the row names
+            them.
+    """
     slug, *words = name.split(":")
     kind = find_method(slug)
-    given = dict(_pair(word, name) for word in words)
+    given: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign:
+            raise RequestError(f"{name}: options are option=value, found {word!r}")
+        given[key.replace("-", "_")] = value
     method = kind.preset(given.pop("preset", "default"))
     kinds = typing.get_type_hints(kind)
     fields = {field.name for field in dataclasses.fields(kind)}
@@ -86,10 +93,8 @@ def read_row(
             raise UnknownNameError(f"option of {slug}", key, sorted(fields | {"preset"}))
         changes[key] = _value(value, kinds[key], f"{name}: {key}")
     if isinstance(method, AbstractSoftTarget):
-        shared: dict[str, Any] = {"temperature": temperature, "label_weight": label_weight}
-        if not isinstance(method, AbstractFeature) or method.alpha:
-            shared["alpha"] = alpha
-        changes = {**shared, **changes}
+        own = {"alpha": 0.0} if isinstance(method, AbstractFeature) and not method.alpha else {}
+        changes = {**strength, **own, **changes}
     return MethodSpec(name, dataclasses.replace(method, **changes))
 
 
@@ -113,13 +118,6 @@ def _as_published(row: MethodSpec) -> MethodSpec | None:
         return None
     name = next((preset for preset in ("published", "figure") if preset in kind.presets), None)
     return MethodSpec(f"{row.name}:preset={name}", kind.preset(name), True) if name else None
-
-
-def _pair(word: str, row: str) -> tuple[str, str]:
-    key, sign, value = word.partition("=")
-    if not sign:
-        raise RequestError(f"{row}: options are option=value, found {word!r}")
-    return key.replace("-", "_"), value
 
 
 def _value(text: str, kind: Any, what: str) -> Any:

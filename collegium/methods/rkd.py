@@ -1,14 +1,9 @@
 """Relational knowledge distillation (RKD)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from collegium.methods.base import require
-from collegium.methods.soft_target import AbstractFeature
-
-if TYPE_CHECKING:
-    from collegium.objectives.objective import AbstractTerm
-    from collegium.types import Dims
+from collegium.methods.soft_target import AbstractFeature, Comparisons
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,6 @@ class RKD(AbstractFeature):
           author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},
           booktitle = {CVPR}, year = {2019}
         }"""
-    student_layers = "last"
 
     hint_weight: float = 1.0
     """Weight of both relations together, >= 0; the teachers' weights sum to 1."""
@@ -53,18 +47,12 @@ class RKD(AbstractFeature):
         weights = self.distance_weight, self.angle_weight
         require(min(weights) >= 0, f"distance_weight and angle_weight must be >= 0, got {weights}")
 
-    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """Terms `distance.TEACHER` and `angle.TEACHER`, where their weights are not 0."""
-        from collegium.objectives import AngleComparison, Compared, DistanceComparison
+    def comparisons(self) -> Comparisons:
+        """`distance` and `angle`, where their weights are not 0."""
+        from collegium.objectives import AngleComparison, DistanceComparison
 
-        pairs = self.pairs(dims)
         relations = {
-            "distance": (DistanceComparison(pairs, dims), self.hint_weight * self.distance_weight),
-            "angle": (AngleComparison(pairs, dims), self.hint_weight * self.angle_weight),
+            "distance": (DistanceComparison, self.hint_weight * self.distance_weight),
+            "angle": (AngleComparison, self.hint_weight * self.angle_weight),
         }
-        return {
-            f"{kind}.{name}": Compared(comparison, name, weight)
-            for name in pairs
-            for kind, (comparison, weight) in relations.items()
-            if weight
-        }
+        return {name: relation for name, relation in relations.items() if relation[1]}

@@ -10,7 +10,7 @@ target (docs/results.md, "The label's weight"). Nothing here imports torch.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE, AbstractMethod, require
@@ -19,11 +19,13 @@ from collegium.methods.choices import LOSSES, WEIGHTINGS, LossName, Mix, Weighti
 if TYPE_CHECKING:
     from collegium.objectives import SoftLoss, SoftTarget
     from collegium.objectives.objective import AbstractTerm, Objective
-    from collegium.types import Dims
+    from collegium.types import Dims, HintPair
     from collegium.weighting import AbstractWeighting
 
 STANDARDISED = {"temperature": 2.0, "alpha": 9.0, "label_weight": 0.1, "standardise": True}
 """The preset of methods whose logits are standardised (Sun et al. 2024)."""
+Comparisons = Mapping[str, tuple[Any, float]]
+"""A subclass of `AbstractComparison` (`collegium.objectives`) and its weight, by name."""
 S = TypeVar("S", bound="AbstractSoftTarget")
 
 
@@ -59,8 +61,6 @@ class AbstractSoftTarget(AbstractMethod):
     """Inside dist: weight of the correlation between classes (its beta)."""
     between_examples: float = 1.0
     """Inside dist: weight of the correlation between examples (its gamma)."""
-
-    reads_maps: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be > 0, got {self.temperature}")
@@ -140,7 +140,12 @@ class AbstractSoftTarget(AbstractMethod):
         """Terms of the method beside label and soft target."""
         from collegium.objectives import OwnLoss
 
-        return {weighting.own_term: OwnLoss(weighting)} if weighting.own_term else {}
+        own = {weighting.own_term: OwnLoss(weighting)} if weighting.own_term else {}
+        return own | self.hint_terms(dims)
+
+    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
+        """Terms on hidden layers."""
+        return {}
 
     def make_weighting(self, dims: "Dims") -> "AbstractWeighting":
         """The weighting of that name, with this method's options.
@@ -185,7 +190,6 @@ class AbstractFeature(AbstractSoftTarget):
     """Layers to compare, STUDENT_LAYER=TEACHER:TEACHER_LAYER, in place of the method's rule."""
 
     needs = "feature maps of every teacher"
-    reads_maps = True
     student_layers: ClassVar[Literal["middle", "last", "all"]] = "last"
     """The student's layers that the method reads; each teacher's nearest layer is the target."""
 
@@ -193,18 +197,20 @@ class AbstractFeature(AbstractSoftTarget):
         super().__post_init__()
         require(self.hint_weight >= 0, f"hint_weight must be >= 0, got {self.hint_weight}")
 
-    def requested_pairs(self) -> tuple[str, ...]:
-        """Those of `hint_pairs`."""
-        return self.hint_pairs
-
-    def extra_terms(
-        self, dims: "Dims", weighting: "AbstractWeighting"
-    ) -> "dict[str, AbstractTerm]":
-        """Those of every soft target, and `hint_terms`."""
-        return super().extra_terms(dims, weighting) | self.hint_terms(dims)
-
     def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """The terms on hidden layers."""
+        """A term NAME.TEACHER for each of `comparisons` and each teacher."""
+        from collegium.objectives import Compared
+
+        pairs, compared = self.pairs(dims), self.comparisons()
+        made = {name: (kind(pairs, dims), weight) for name, (kind, weight) in compared.items()}
+        return {
+            f"{name}.{teacher}": Compared(comparison, teacher, weight)
+            for teacher in pairs
+            for name, (comparison, weight) in made.items()
+        }
+
+    def comparisons(self) -> Comparisons:
+        """The comparisons of layers of which the method consists, by the names of their terms."""
         return {}
 
     def pairs(self, dims: "Dims") -> dict[str, list[tuple[str, str]]]:
@@ -227,6 +233,21 @@ class AbstractFeature(AbstractSoftTarget):
             name: [(path, nearest_layer(dims, path, name)) for path in chosen[self.student_layers]]
             for name in dims.teachers
         }
+
+
+def make_hints(
+    pairs: "Sequence[HintPair]", dims: "Dims", **options: Any
+) -> "dict[str, AbstractTerm]":
+    """A term `hint.TEACHER` for each pair; with the student's layer if a teacher has several."""
+    from collegium.objectives import Hint
+
+    names = [pair.teacher for pair in pairs]
+    return {
+        f"hint.{pair.teacher}" + f".{pair.student_layer}" * (names.count(pair.teacher) > 1): (
+            Hint(pair, dims, **options)
+        )
+        for pair in pairs
+    }
 
 
 def check_maps(slug: str, dims: "Dims") -> None:

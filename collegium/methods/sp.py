@@ -1,13 +1,8 @@
 """Similarity-preserving distillation (SP)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from collegium.methods.soft_target import AbstractFeature
-
-if TYPE_CHECKING:
-    from collegium.objectives.objective import AbstractTerm
-    from collegium.types import Dims
+from collegium.methods.soft_target import AbstractFeature, Comparisons
 
 
 @dataclass(frozen=True)
@@ -38,15 +33,12 @@ class SP(AbstractFeature):
           booktitle = {ICCV}, year = {2019}
         }"""
     presets = {"published": {"hint_weight": 3000.0}}  # noqa: RUF012 - a class constant
-    student_layers = "last"
 
     hint_weight: float = 300.0
     """Weight of the similarities, >= 0; the teachers' weights sum to 1. Public code has 3000."""
 
-    def hint_terms(self, dims: "Dims") -> "dict[str, AbstractTerm]":
-        """A term `sp.TEACHER` for each teacher."""
-        from collegium.objectives import Compared, SimilarityComparison
+    def comparisons(self) -> Comparisons:
+        """One, `sp`."""
+        from collegium.objectives import SimilarityComparison
 
-        pairs = self.pairs(dims)
-        comparison = SimilarityComparison(pairs, dims)
-        return {f"sp.{name}": Compared(comparison, name, self.hint_weight) for name in pairs}
+        return {"sp": (SimilarityComparison, self.hint_weight)}

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from collegium.config.found import CHANGES
-from collegium.config.options import read_interval
 from collegium.config.same_run import known_ids
 from collegium.errors import NumericsError
 from collegium.evaluation.predict import predict
@@ -19,17 +18,16 @@ from collegium.models.network import Network, parameter_count
 from collegium.models.state import snapshot
 from collegium.models.weights import network_bytes
 from collegium.records import run_folder
-from collegium.records.results import MetricsLine, Summary
+from collegium.records.results import Summary
 from collegium.records.run_folder import RUN, Record
 from collegium.records.tensorboard import written_to
 from collegium.report.page import write_page
 from collegium.runner import final_evaluation
 from collegium.runner.final_evaluation import EvaluationOutputs
 from collegium.runner.resume_check import Allowed, check_same, describe_run, in_words, write_changes
-from collegium.runner.setup import PreparedRun
 from collegium.store import StoredTeachers
-from collegium.training.checkpoint_policy import CheckpointScheduler
-from collegium.training.epoch_log import EpochLogger
+from collegium.training.epoch_log import measured_line
+from collegium.training.prepared import PreparedRun
 from collegium.training.trainer import Trainer
 from collegium.utils.files import write_whole
 from collegium.utils.lock import only_writer
@@ -72,52 +70,30 @@ def carry_out(
         if resume is not None:
             check_same(prepared, record, resume)
         elif runtime.first:
-            _create(prepared, record, overwrite)
+            content, teachers = describe_run(prepared)
+            Record.create(out, overwrite=overwrite)
+            record.write_json(run_folder.TEACHERS, teachers)
+            record.write_json(RUN, content)  # last: a folder with this file can be resumed
         runtime.fabric.barrier()
         # Dropout draws from the global generator.
         torch.manual_seed(prepared.run.seed + runtime.fabric.global_rank)
-        trainer = trainer_of(prepared, record, interrupt)
+        trainer = Trainer(prepared, record, interrupt)
         if resume is not None:
             trainer.resume()
-            _write_changes(prepared, trainer, resume)
+            _write_changes(trainer, resume)
         trainer.run()
         _check_frozen(prepared)
-        close(prepared, trainer)
+        close(trainer)
         runtime.fabric.barrier()
         return record
 
 
-def _create(prepared: PreparedRun, record: Record, overwrite: bool) -> None:
-    content, teachers = describe_run(prepared)
-    Record.create(record.folder, overwrite=overwrite)
-    record.write_json(run_folder.TEACHERS, teachers)
-    record.write_json(RUN, content)  # last: a folder with this file can be resumed
-
-
-def trainer_of(prepared: PreparedRun, record: Record, interrupt: GracefulInterrupt) -> Trainer:
-    """The training loop of a run, before its first step."""
-    run, runtime, splits, module = prepared.run, prepared.runtime, prepared.splits, prepared.module
-    every = read_interval(run.machine.checkpoint_every)
-    watched = splits.test if run.watch_test else None
-    return Trainer(
-        runtime,
-        prepared.loader,
-        prepared.source,
-        module,
-        run.optimisation,
-        CheckpointScheduler(record, every, runtime.fabric, interrupt),
-        EpochLogger(runtime, module, record, splits.validation, watched),
-        {name: info.sha256 for name, info in prepared.teachers.ensemble.infos.items()},
-        known_ids(record.run) if record.path(RUN).is_file() else (),
-    )
-
-
-def _write_changes(prepared: PreparedRun, trainer: Trainer, allowed: Allowed) -> None:
+def _write_changes(trainer: Trainer, allowed: Allowed) -> None:
     """Record what the user changed; called after the checkpoint was loaded."""
-    if prepared.runtime.first:
-        for line in write_changes(trainer.record, *describe_run(prepared), allowed):
-            prepared.runtime.display.warn(line)
-    prepared.runtime.fabric.barrier()
+    if trainer.runtime.first:
+        for line in write_changes(trainer.prepared, trainer.record, allowed):
+            trainer.runtime.display.warn(line)
+    trainer.fabric.barrier()
     trainer.state.run = known_ids(trainer.record.run)
 
 
@@ -128,24 +104,25 @@ def _check_frozen(prepared: PreparedRun) -> None:
             raise NumericsError(f"teacher {name} was changed by training: nothing kept")
 
 
-def close(prepared: PreparedRun, trainer: Trainer) -> None:
+def close(trainer: Trainer) -> None:
     """Evaluate the student on the evaluation split, and write the remaining files of the record.
 
     Every process must call this; the first one evaluates and writes.
     """
     weights = _gather(trainer)
-    if not prepared.runtime.first:
+    if not trainer.runtime.first:
         return
-    splits, record = prepared.splits, trainer.record
-    outputs = final_evaluation.evaluate_outputs(
-        trainer.module, prepared.teachers, splits.evaluation, trainer.fabric
-    )
+    prepared, record = trainer.prepared, trainer.record
+    splits = prepared.splits
+    outputs = final_evaluation.evaluate_outputs(prepared)
     if splits.names()[-1] == "test":
-        record.append_metrics(_test_line(trainer, outputs))
-    summary = _summary(prepared, trainer, outputs, weights)
+        epochs = trainer.options.epochs
+        steps = epochs * len(trainer.loader)
+        record.append_metrics(measured_line(outputs.student, "test", epochs - 1, steps))
+    summary = _summary(trainer, outputs, weights)
     if weights is not None:
         record.write_arrays(run_folder.WEIGHTS, _weight_arrays(prepared, weights))
-    record.write_arrays(run_folder.PREDICTIONS, final_evaluation.predictions(outputs))
+    record.write_arrays(run_folder.PREDICTIONS, final_evaluation.predictions(outputs, prepared))
     examples = final_evaluation.examples(outputs, splits.evaluation)
     record.write_arrays(run_folder.EXAMPLES, examples)
     _save_student(prepared.module.student, splits.train.name, summary, record)
@@ -162,8 +139,8 @@ def _gather(trainer: Trainer) -> Weights | None:
     everyone = trainer.loader.data.index_N.sort().values
     rows = weights.new_zeros(len(everyone), weights.shape[1], dtype=torch.float32)
     rows[torch.searchsorted(everyone, index)] = weights.float()
-    if trainer.fabric.world_size > 1:  # one process has the row, the others have 0
-        rows = cast(Tensor, trainer.fabric.all_reduce(rows, reduce_op="sum"))
+    # One process has the row, the others have 0.
+    rows = cast(Tensor, trainer.fabric.all_reduce(rows, reduce_op="sum"))
     return everyone.cpu(), rows.cpu()
 
 
@@ -179,20 +156,18 @@ def _weight_arrays(prepared: PreparedRun, weights: Weights) -> dict[str, np.ndar
     }
 
 
-def _summary(
-    prepared: PreparedRun, trainer: Trainer, outputs: EvaluationOutputs, weights: Weights | None
-) -> Summary:
-    progress, run, record = trainer.state.progress, prepared.run, trainer.record
-    images = run.optimisation.epochs * len(prepared.splits.train)
+def _summary(trainer: Trainer, outputs: EvaluationOutputs, weights: Weights | None) -> Summary:
+    progress, prepared, record = trainer.state.progress, trainer.prepared, trainer.record
+    images = trainer.options.epochs * len(prepared.splits.train)
     student, teachers = outputs.student, outputs.teachers.items()
     known = {name: found.of_known().get("accuracy_known") for name, found in teachers}
     means = [] if weights is None else weights[1].double().mean(dim=0).tolist()
     watched = [line.accuracy for line in record.metrics(run_folder.WATCHED)]
     return Summary(
-        method=run.method.slug,
+        method=prepared.run.method.slug,
         split=prepared.splits.names()[-1],
         accuracy_last=student.accuracy,
-        accuracy_at_best_validation=_at_best(prepared, trainer),
+        accuracy_at_best_validation=_at_best(trainer),
         best_epoch=progress.best_epoch if progress.best_epoch >= 0 else None,
         ece=student.ece,
         agreement={name: student.agreement(found) for name, found in teachers},
@@ -210,14 +185,14 @@ def _summary(
     )
 
 
-def _at_best(prepared: PreparedRun, trainer: Trainer) -> float | None:
+def _at_best(trainer: Trainer) -> float | None:
     """Accuracy with the weights of the best epoch; restores the last weights afterwards."""
     if not trainer.state.best:
         return None
-    student, fabric = prepared.module.student, trainer.fabric
+    student, fabric = trainer.module.student, trainer.fabric
     last = snapshot(student.body)
     student.body.load_state_dict(trainer.state.best)
-    data = prepared.splits.evaluation
+    data = trainer.prepared.splits.evaluation
     found = predict(student, data, device=fabric.device, precision=fabric.autocast)
     student.body.load_state_dict(last)
     return found.accuracy
@@ -230,18 +205,6 @@ def _store_hits(prepared: PreparedRun) -> float:
     stats = source.stats
     prepared.store.log_usage(stats.asked, stats.computed, stats.seconds)
     return stats.hits
-
-
-def _test_line(trainer: Trainer, outputs: EvaluationOutputs) -> MetricsLine:
-    """The test split's line of metrics.jsonl."""
-    epochs, student = trainer.options.epochs, outputs.student
-    return MetricsLine(
-        epoch=epochs - 1,
-        step=epochs * len(trainer.loader),
-        split="test",
-        accuracy=student.accuracy,
-        loss=student.loss,
-    )
 
 
 def _save_student(student: Network, dataset: str, summary: Summary, record: Record) -> None:

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from collegium.data import ImageData
 from collegium.evaluation.predict import Predictions, collect
 from collegium.records.results import TeacherRecord
-from collegium.runner.setup import Teachers
-from collegium.teachers.ensemble import TeacherInfo
-from collegium.training.module import DistillModule
-from collegium.types import Batch, HintPair, TeacherOutputs
+from collegium.training.prepared import PreparedRun
+from collegium.types import Batch, TeacherOutputs
 
 SHOWN = 8
 """Number of examples of each kind that are kept."""
@@ -32,16 +29,12 @@ class EvaluationOutputs:
         student: predictions of the student.
         teachers: predictions of every teacher by name, including those that training did not use.
         weights_NT: the weights that the active teachers would get for each example.
-        active: names of the teachers that training used, along T of `weights_NT`.
-        classes: names of the classes.
         images_per_s: inference speed of the student, without the weighting.
     """
 
     student: Predictions
     teachers: Mapping[str, Predictions]
     weights_NT: Float[Tensor, "N _"]
-    active: tuple[str, ...]
-    classes: tuple[str, ...]
     images_per_s: float
 
     @cached_property
@@ -59,18 +52,10 @@ def _stacked(
 
 
 @torch.no_grad()
-def evaluate_outputs(
-    module: DistillModule, teachers: Teachers, data: ImageData, fabric: Fabric
-) -> EvaluationOutputs:
-    """Run student, weighting and teachers over the plain views of a split.
-
-    Args:
-        module: the student and its objective.
-        teachers: all teachers of the run.
-        data: the split.
-        fabric: device and precision.
-    """
-    ensemble, active = teachers.ensemble, teachers.active
+def evaluate_outputs(prepared: PreparedRun) -> EvaluationOutputs:
+    """Run student, weighting and all teachers over the plain views of the evaluation split."""
+    module, teachers, fabric = prepared.module, prepared.teachers, prepared.runtime.fabric
+    ensemble, active, data = teachers.ensemble, teachers.active, prepared.splits.evaluation
     predictions = {name: teachers.predict_split(name, data) for name in ensemble.names}
     groups_TC = ensemble.groups(active, len(data.classes))
     groups_TC = None if groups_TC is None else groups_TC.to(fabric.device)
@@ -94,10 +79,10 @@ def evaluate_outputs(
     student = collect(forward, data, batch_size=250, device=fabric.device)
     speed = len(data) / max(sum(seconds), 1e-9)
     weights_NT = torch.cat(weights).float()
-    return EvaluationOutputs(student, predictions, weights_NT, active, data.classes, speed)
+    return EvaluationOutputs(student, predictions, weights_NT, speed)
 
 
-def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:
+def predictions(outputs: EvaluationOutputs, prepared: PreparedRun) -> dict[str, Any]:
     """The arrays of predictions.npz; -1 where a teacher does not know the example's class."""
     found = outputs.teachers.values()
     classes = [torch.where(one.known_N, one.classes_N, -1) for one in found]
@@ -107,8 +92,8 @@ def predictions(outputs: EvaluationOutputs) -> dict[str, Any]:
         "labels": outputs.student.labels_N.numpy(),
         "student": outputs.student.classes_N.numpy(),
         "teachers": (torch.stack(classes) if classes else none_TN).numpy(),
-        "classes": np.array(outputs.classes, dtype=str),
-        "heard": np.array(outputs.active, dtype=str),
+        "classes": np.array(prepared.splits.evaluation.classes, dtype=str),
+        "heard": np.array(prepared.teachers.active, dtype=str),
         "weights": outputs.weights_NT.numpy(),
     }
 
@@ -147,10 +132,8 @@ def _rules(outputs: EvaluationOutputs) -> Mapping[str, Tensor]:
     true_NT = probabilities_NTC.gather(2, labels_N1[:, None].expand(-1, len(outputs.teachers), 1))
     # The mean leaves out teachers that do not know the class of the example.
     known_NT = torch.stack([found.known_N for found in outputs.teachers.values()], dim=1)
-    sum_N = torch.where(known_NT, true_NT.squeeze(2), 0).sum(dim=1)
-    helped_N = student_N - torch.where(
-        known_NT.any(dim=1), sum_N / known_NT.sum(dim=1).clamp_min(1), student_N
-    )
+    mean_N = true_NT.squeeze(2).masked_fill(~known_NT, torch.nan).nanmean(dim=1)
+    helped_N = torch.where(known_NT.any(dim=1), student_N - mean_N, 0)
     return {
         "contested": spread_N.argsort(descending=True, stable=True),
         "corrected": helped_N.argsort(descending=True, stable=True),
@@ -158,18 +141,9 @@ def _rules(outputs: EvaluationOutputs) -> Mapping[str, Tensor]:
     }
 
 
-def teacher_rows(
-    infos: Mapping[str, TeacherInfo],
-    measured: Mapping[str, Mapping[str, Any]],
-    pairs: Sequence[HintPair],
-) -> list[TeacherRecord]:
-    """The content of teachers.json.
-
-    Args:
-        infos: the description of each teacher, by name.
-        measured: `accuracy`, `images_known` and `accuracy_known` of the teachers measured, by name.
-        pairs: the pairs of layers that the method compares.
-    """
+def teacher_rows(prepared: PreparedRun) -> list[TeacherRecord]:
+    """The content of teachers.json."""
+    teachers, pairs = prepared.teachers, prepared.module.objective.layers.pairs
     return [
         TeacherRecord(
             name=name,
@@ -182,10 +156,10 @@ def teacher_rows(
             parameters=info.parameters,
             changes=list(info.changes),
             licence=info.licence,
-            **measured.get(name, {}),
+            **teachers.measured.get(name, {}),
             labels=None if info.labels is None else info.labels.groups_by_name(),
             hints=[str(pair) for pair in pairs if pair.teacher == name],
             code=dict(info.code) or None,
         )
-        for name, info in infos.items()
+        for name, info in teachers.ensemble.infos.items()
     ]

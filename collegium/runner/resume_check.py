@@ -11,21 +11,18 @@ import torch
 from collegium.config.found import CHANGES, CODE, ID, THREADS
 from collegium.config.same_run import (
     known_ids,
-    new_versions,
     other_code,
     refuse_edited,
-    refuse_other_code,
     refuse_other_run,
     refuse_other_teachers,
     run_id,
-    unknown_code,
 )
 from collegium.errors import RequestError
 from collegium.records import run_folder
 from collegium.records.run_folder import CHECKPOINT, RUN, STUDENT, SUMMARY, Json, Record
 from collegium.runner.final_evaluation import teacher_rows
-from collegium.runner.setup import PreparedRun
 from collegium.training.checkpoint import Progress, newest
+from collegium.training.prepared import PreparedRun
 from collegium.utils.files import MANIFEST
 from collegium.utils.threads import TORCHS_NUMBER
 from collegium.utils.version import VERSION
@@ -62,8 +59,8 @@ def recorded_threads(record: Record) -> int | None:
 
 def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
     """The content of run.json and teachers.json for the run as it is now."""
-    splits, teachers = prepared.splits, prepared.teachers
-    pixels, code = splits.rule.to_json(), _code(prepared)
+    splits, code = prepared.splits, _code(prepared)
+    pixels = splits.rule.to_json()
     parts = {"validation": splits.validation, "test": splits.test}
     found = {f"{name} split": part.fingerprint() for name, part in parts.items() if part}
     content = {
@@ -84,8 +81,7 @@ def describe_run(prepared: PreparedRun) -> tuple[Json, Sequence[Json]]:
         },
     }
     content[ID] = run_id(content)
-    pairs = prepared.module.objective.layers.pairs
-    return content, teacher_rows(teachers.ensemble.infos, teachers.measured, pairs)
+    return content, teacher_rows(prepared)
 
 
 def _code(prepared: PreparedRun) -> Json:
@@ -111,8 +107,11 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
         complete["optimisation"]["epochs"] = allowed.epochs
     refuse_other_run(folder, complete, content)
     refuse_other_teachers(folder, record.teachers, teachers)
-    if not allowed.code:
-        refuse_other_code(folder, was, content)
+    if not allowed.code and (differ := other_code(was, content)):
+        raise RequestError(
+            f"{folder} was started with other code of {'; '.join(differ)}: restore it, or "
+            "continue with the new code by --changed-code (from Python: changed_code=True)"
+        )
     if prepared.runtime.first:
         record.sweep()
         for warning in _warnings(folder, was, content):
@@ -120,14 +119,17 @@ def check_same(prepared: PreparedRun, record: Record, allowed: Allowed) -> None:
 
 
 def _warnings(folder: str, was: Json, now: Json) -> list[str]:
-    warnings = []
-    if unknown_code(was, now):
+    before, after = was.get("environment", {}), now["environment"]
+    warnings = [
+        f"{name} {before[name]} then, {after[name]} now: what follows may be rounded differently"
+        for name in ("collegium", "torch", "python", "machine")
+        if before.get(name, after[name]) != after[name]
+    ]
+    if CODE in now and CODE not in was:
         warnings.append(
             f"{folder} was started by an older version, which did not record the source code "
             "of networks: this version cannot check that it is unchanged"
         )
-    updated = new_versions(was, now)
-    warnings += [f"{version}: what follows may be rounded otherwise" for version in updated]
     if was.get(THREADS, now[THREADS]) != now[THREADS]:
         warnings.append(
             f"{folder} was started with {was[THREADS]} CPU threads and continues with "
@@ -162,20 +164,18 @@ def check_epochs(record: Record, epochs: int) -> int:
     return epochs
 
 
-def write_changes(
-    record: Record, now: Json, teachers: Sequence[Json], allowed: Allowed
-) -> list[str]:
+def write_changes(prepared: PreparedRun, record: Record, allowed: Allowed) -> list[str]:
     """Write the changes of a resumed run into run.json; called after the checkpoint was loaded.
 
     Args:
-        record: the run folder of the resumed run.
-        now: the content of run.json as the resumed run would write it.
-        teachers: the content of teachers.json as the resumed run would write it.
+        prepared: the resumed run.
+        record: its run folder.
         allowed: what may differ.
 
     Returns:
         One line for each change; empty if nothing changed.
     """
+    now, teachers = describe_run(prepared)
     was = record.run
     done = newest(record.path(CHECKPOINT), known_ids(was)) or Progress()
     change: Json = {}

@@ -22,12 +22,14 @@ from collegium.build import (
 from collegium.config.run import Run
 from collegium.data import Loader, Splits
 from collegium.errors import NumericsError
-from collegium.methods.base import AbstractMethod, require
+from collegium.methods.base import require
+from collegium.models.features.discover import survey
 from collegium.models.features.pairing import explicit_layers, pair_table
 from collegium.models.features.work import multiply_adds
 from collegium.models.input_spec import InputSpec
 from collegium.models.licences import read_licence
 from collegium.models.network import SEES_GREY, Network
+from collegium.models.user_modules import spare
 from collegium.objectives.hard_label import note_of, resolve_class_weights, set_hard_label
 from collegium.objectives.objective import Objective
 from collegium.runner.trial_step import part_sizes, parts_warning, try_step
@@ -37,58 +39,14 @@ from collegium.store.whole_splits import SplitPredictor
 from collegium.teachers import AbstractTeacherSource, LiveTeachers
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.teachers.optimize import to_channels_last
-from collegium.training.module import DistillModule, student_layers, try_layers
+from collegium.training.module import DistillModule, student_layers
 from collegium.training.precision import notes_on
+from collegium.training.prepared import PreparedRun, Teachers
 from collegium.types import Dims, Layers
 from collegium.utils.threads import FORWARD_AND_BACKWARD
 
 SAMPLED = 1000
 """Number of validation images for measuring teachers, unless the method needs accuracies."""
-
-
-@dataclass(frozen=True)
-class Teachers:
-    """All teachers of a run, including those that its method does not use.
-
-    Attributes:
-        ensemble: the networks.
-        predict_split: returns the predictions of a teacher, by name, on a split.
-        measured: by teacher name, `accuracy` on the validation split; also `images_known` and
-            `accuracy_known` for a teacher that knows only some of the classes.
-        active: names of the teachers that the method uses.
-    """
-
-    ensemble: TeacherEnsemble
-    predict_split: SplitPredictor
-    measured: dict[str, dict[str, Any]]
-    active: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """All parts of a run, built and checked; nothing is written yet.
-
-    Attributes:
-        run: the request, with every default resolved.
-        runtime: devices, processes, display.
-        splits: the data.
-        teachers: the teachers.
-        module: student and objective.
-        loader: this process's part of the training data.
-        source: returns the outputs of the active teachers, batch by batch.
-        store: the store of these outputs; None if they are not stored.
-        threads: CPU threads of this process.
-    """
-
-    run: Run
-    runtime: Runtime
-    splits: Splits
-    teachers: Teachers
-    module: DistillModule
-    loader: Loader
-    source: AbstractTeacherSource
-    store: Store | None
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -139,12 +97,12 @@ def prepare_run(
     base = _base(run, label, quiet)
     student, channels_last, part = _student(base)
     ensemble = _ensemble(base, layers.teachers)
-    dims = make_dims(student, ensemble.infos, base.input_spec, run.seed, layers.student)
+    maps = survey(student, base.input_spec.image_shape, layers.student, "the student")
     work = FORWARD_AND_BACKWARD * multiply_adds(student, base.input_spec.image_shape)
     threads = base.runtime.set_threads(part * (work + teacher_work(ensemble)), threads)
     base, teachers = _resolve(base, ensemble)
-    maps = {name: dims.teacher_maps[name] for name in teachers.active}
-    dims = dataclasses.replace(dims, teachers=teachers.active, teacher_maps=maps)
+    infos = {name: ensemble.infos[name] for name in teachers.active}
+    dims = make_dims(len(base.input_spec.classes), maps, infos, run.seed)
     module = _module(base, student, part, dims)
     loader = base.loader(
         recipe=base.run.augment or base.splits.train.augment,
@@ -184,8 +142,7 @@ def _student(base: _Base) -> tuple[Network, bool, int]:
         display.warn(f"student: {doubt}")
     network.to(fabric.device)
     sizes = part_sizes(base.loader(workers=0).sizes(), machine.micro_batches)
-    layout, low = machine.channels_last, machine.precision != "32"
-    channels_last, notes = try_step(network, shape, sizes, fabric.autocast, layout, low)
+    channels_last, notes = try_step(network, shape, sizes, fabric.autocast, machine)
     for note in notes:
         display.say(f"student: {note}")
     if channels_last:
@@ -228,21 +185,14 @@ def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
     )
     accuracy = {name: found["accuracy"] for name, found in measured.items()}
     method = run.method.resolve_teachers(names, accuracy)
-    views = _resolve_views(run.views, method, run.optimisation.epochs)
+    views = run.views
+    if views is None:
+        # A quarter of the epochs, so that teacher outputs can be stored; the same without a store,
+        # so that storing never changes the result. 0 means new views in every epoch.
+        views = -(-run.optimisation.epochs // 4) if method.uses_teachers else 0
     teachers = Teachers(ensemble, predict_split, measured, method.active_teachers(names))
     resolved = dataclasses.replace(run, method=method, views=views)
     return dataclasses.replace(base, run=resolved), teachers
-
-
-def _resolve_views(views: int | None, method: AbstractMethod, epochs: int) -> int:
-    """The number of views per example; by default epochs / 4, rounded up, if teachers are used.
-
-    A finite number of views allows storing the teacher outputs. The default is the same without a
-    store, so that storing never changes the result. 0 means new views in every epoch.
-    """
-    if views is not None:
-        return views
-    return -(-epochs // 4) if method.uses_teachers else 0
 
 
 def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, dict[str, Any]]:
@@ -258,7 +208,7 @@ def _measure_teachers(base: _Base, predict_split: SplitPredictor) -> dict[str, d
         base.runtime.display.say(f"teacher {name}: measuring on {len(data)} images")
         # Do not write to the store: a later check may still reject the request.
         found = predict_split(name, data, fill=False)
-        bad_N = ~torch.isfinite(found.logits_NC).all(dim=1)
+        bad_N = ~found.finite_N
         if bad_N.any():
             raise NumericsError(
                 f"teacher {name} gave NaN or infinite logits for validation example "
@@ -278,7 +228,13 @@ def _module(base: _Base, student: Network, part: int, dims: Dims) -> DistillModu
     if pairs := objective.layers.pairs:
         display.say(pair_table(pairs, dims))
     layers = student_layers(objective, dims)
-    try_layers(student, objective, layers, (min(part, 2), *base.input_spec.image_shape), fabric)
+    if layers:
+        # Check that they can be read in training. The student must not have hooks yet: if it cannot
+        # be copied, `spare` gives the student itself and removes all hooks.
+        with spare(student, "the student") as twin, fabric.autocast():
+            views_BDHW = torch.zeros(min(part, 2), *base.input_spec.image_shape)
+            trial = DistillModule(twin, objective, layers).train()
+            trial.forward_student(views_BDHW.to(fabric.device))
     compiled = run.machine.compiles(fabric.device.type, base.steps)
     size = -(-run.optimisation.batch_size // run.machine.micro_batches) // fabric.world_size
     return DistillModule(student, objective, layers, compiled_for=size if compiled else 0)

@@ -10,11 +10,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from collegium.config.options import Machine
 from collegium.errors import RequestError
 from collegium.methods.base import require
 from collegium.models.network import Network
@@ -39,8 +41,7 @@ def try_step(
     image_shape: MapShape,
     sizes: Sequence[int],
     precision: Callable[[], AbstractContextManager[object]],
-    channels_last: bool,
-    low: bool = False,
+    machine: Machine,
 ) -> tuple[bool, list[str]]:
     """Try one training step on a copy of the student.
 
@@ -49,8 +50,7 @@ def try_step(
         image_shape: shape of a view.
         sizes: the numbers of views that forward passes of the training will have.
         precision: returns the autocast context of a forward pass.
-        channels_last: whether to try the channels-last memory format.
-        low: whether the precision is lower than float32.
+        machine: its `channels_last` says whether to try that memory format.
 
     Returns:
         Whether channels-last can be used, and notes for the user.
@@ -60,16 +60,16 @@ def try_step(
             and loaded.
     """
     trial = _Trial(student, image_shape, sorted({min(sizes), max(sizes)}), precision)
+    channels_last = machine.channels_last
     problem = trial.attempt(channels_last)
     notes = trial.notes
     if channels_last and problem:
-        trial.notes = []
         dropped, problem = trial.reason or problem, trial.attempt(channels_last=False)
         notes = [f"not channels-last: {dropped}", *trial.notes]
         channels_last = False
     if problem:
-        full = _Trial(student, image_shape, trial.sizes, nullcontext)
-        if low and not full.attempt(channels_last=False):
+        trial.precision = nullcontext
+        if machine.precision != "32" and not trial.attempt(channels_last=False):
             problem = f"{problem}; it does in float32: leave out --precision"
         raise RequestError(problem)
     return channels_last, notes
@@ -81,11 +81,7 @@ def part_sizes(batches: Sequence[int], parts: int) -> list[int]:
     >>> part_sizes([8, 5], 2)
     [4, 4, 3, 2]
     """
-    found = []
-    for size in batches:
-        most = -(-size // parts)
-        found += [min(most, size - at) for at in range(0, size, most)]
-    return found
+    return [len(part) for size in batches for part in torch.empty(size).split(-(-size // parts))]
 
 
 def parts_warning(
@@ -109,23 +105,20 @@ def parts_warning(
     )
 
 
+@dataclass
 class _Trial:
     """Trial steps on copies of a student; see `try_step`."""
 
-    def __init__(
-        self,
-        student: Network,
-        image_shape: MapShape,
-        sizes: Sequence[int],
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
-        self.student, self.shape, self.sizes = student, image_shape, sizes
-        self.precision = precision
-        self.notes: list[str] = []
-        self.reason = ""  # the first line of the exception, without context
+    student: Network
+    shape: MapShape
+    sizes: Sequence[int]
+    precision: Callable[[], AbstractContextManager[object]]
+    notes: list[str] = field(default_factory=list)
+    reason: str = ""  # the first line of the exception, without context
 
     def attempt(self, channels_last: bool) -> str:
         """The error of evaluation or of a training step, in one line; empty if there is none."""
+        self.notes = []
         with spare(self.student, "the student") as trial:
             try:
                 self.sizes = self._affordable(trial)

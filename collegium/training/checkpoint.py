@@ -11,7 +11,6 @@
 The newest two are kept. `load` uses the newest one whose files match its manifest.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -22,9 +21,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import nn
 
 from collegium.errors import FolderError, ResourceError
 from collegium.models.key_matching import size
@@ -39,12 +39,12 @@ from collegium.training.packing import (
     under,
     unpack_optimizer,
 )
-from collegium.utils.files import flush_folder, is_transient, write_through
+from collegium.utils.files import MANIFEST, file_digest, flush_folder, is_transient, write_through
 from collegium.utils.memory import ran_out
 from collegium.utils.os_errors import describe
 
 KEPT = 2
-TENSORS, STATE, MANIFEST = "tensors", "state.json", "manifest.json"
+TENSORS, STATE = "tensors", "state.json"
 _FILE = re.compile(r"tensors|state\.json|process-\d+")
 
 
@@ -167,7 +167,7 @@ def _write_common(temporary: Path, state: State) -> None:
 
 
 def _finish(temporary: Path, target: Path) -> None:
-    digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+    digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
     write_through(temporary / MANIFEST, json.dumps(digests, indent=2).encode())
     flush_folder(temporary)
     shutil.rmtree(target, ignore_errors=True)
@@ -178,11 +178,6 @@ def _finish(temporary: Path, target: Path) -> None:
     place = there.index(target) + 1
     for old in (*there[place:], *there[: max(0, place - KEPT)]):
         shutil.rmtree(old)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(progress: Progress) -> str:
@@ -238,7 +233,7 @@ def _load_one(path: Path, state: State, fabric: Fabric) -> None:
     try:
         names, content = _verified(path)
         progress, metrics = Progress(**content["progress"]), [dict(m) for m in content["metrics"]]
-        tensors = _read(path / TENSORS)
+        tensors = load_file(path / TENSORS)
         _refuse_other_run(path, content.get("run"), state.run)
         _refuse_other_teachers(path, content["teachers"], state.teachers)
         _refuse_other_position(path, progress, state.progress.steps)
@@ -270,15 +265,10 @@ def _verified(path: Path) -> tuple[list[str], Json]:
     if not isinstance(digests, dict) or not {TENSORS, STATE, "process-0"} <= digests.keys():
         raise DamagedCheckpointError("its manifest does not name its files")
     for name, digest in digests.items():
-        if not _FILE.fullmatch(name) or _digest(path / name) != digest:
+        if not _FILE.fullmatch(name) or file_digest(path / name) != digest:
             raise DamagedCheckpointError(f"{name} is not what was written")
     names = sorted(name for name in digests if name.startswith("process-"))
     return names, json.loads((path / STATE).read_text())
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _refuse_other_run(path: Path, found: Any, known: tuple[str, ...]) -> None:
@@ -345,7 +335,7 @@ def _load_own(path: Path, names: list[str], state: State, fabric: Fabric) -> Non
 
     If the number of processes has changed, the first process takes the metric sums of all.
     """
-    parts = {name: _read(path / name) for name in names}
+    parts = {name: load_file(path / name) for name in names}
     own = parts.get(f"process-{fabric.global_rank}")
     if own is not None:
         restore_random(own, fabric.device)

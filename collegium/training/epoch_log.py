@@ -3,55 +3,49 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from collegium.build import Runtime
 from collegium.data import ImageData
-from collegium.evaluation.predict import predict
+from collegium.evaluation.predict import Predictions, predict
 from collegium.models.state import snapshot
 from collegium.records.results import MetricsLine
 from collegium.records.run_folder import METRICS, WATCHED, Record
 from collegium.training.checkpoint import State
 from collegium.training.metrics import collapse, epoch_line
-from collegium.training.module import DistillBatch, DistillModule
+from collegium.training.module import DistillBatch
+from collegium.training.prepared import PreparedRun
 
 
 def over_processes(fabric: Fabric, value: Tensor) -> float:
     """The sum of a number over all processes."""
-    if fabric.world_size > 1:
-        value = cast(Tensor, fabric.all_reduce(value, reduce_op="sum"))
-    return value.item()
+    return cast(Tensor, fabric.all_reduce(value, reduce_op="sum")).item()
 
 
+def measured_line(found: Predictions, split: str, epoch: int, step: int) -> MetricsLine:
+    """The line of metrics.jsonl for the student's predictions on a split."""
+    return MetricsLine(
+        epoch=epoch, step=step, split=split, accuracy=found.accuracy, loss=found.loss
+    )
+
+
+@dataclass
 class EpochLogger:
     """Writes the metrics lines of an epoch.
 
-    Args:
-        runtime: the processes, of which the first writes, and the display.
-        module: student and objective.
-        record: the run folder that receives the lines.
-        validation: the split that chooses the best epoch; None if there is none.
-        watched: the test split, if it is measured after every epoch; it does not choose the best
-            epoch.
+    Attributes:
+        prepared: the run. The validation split chooses the best epoch; the test split, if it is
+            watched, is measured after every epoch and does not choose.
+        record: the run folder that receives the lines; the first process writes them.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        module: DistillModule,
-        record: Record,
-        validation: ImageData | None,
-        watched: ImageData | None = None,
-    ) -> None:
-        self.fabric, self.display = runtime.fabric, runtime.display
-        self.module, self.record = module, record
-        self.validation, self.watched = validation, watched
-        self._warned = False
-        self._idle: set[str] = set()
+    prepared: PreparedRun
+    record: Record
+    _warned: bool = False
+    _idle: set[str] = field(default_factory=set)
 
     def close(self, state: State, learning_rate: float, distill_batch: DistillBatch | None) -> None:
         """Write the metrics of an epoch after its last step.
@@ -61,20 +55,21 @@ class EpochLogger:
             learning_rate: the learning rate of the last step.
             distill_batch: the batch of the last step; None if that step was skipped.
         """
-        shares = self.module.gradient_shares(distill_batch) if distill_batch is not None else {}
+        runtime, module = self.prepared.runtime, self.prepared.module
+        shares = module.gradient_shares(distill_batch) if distill_batch is not None else {}
         line = self._line(state, learning_rate, shares)
-        for name in sorted({*self.module.idle} - self._idle if shares else ()):
+        for name in sorted({*module.idle} - self._idle if shares else ()):
             self._idle.add(name)
             what = f"term {name} is not 0 but its gradient is 0, so it has no effect"
-            self.display.warn(f"epoch {line.epoch}: {what}")
-        if self.fabric.is_global_zero:
+            runtime.display.warn(f"epoch {line.epoch}: {what}")
+        if runtime.first:
             self._write(line, state, self._weights_may_collapse(distill_batch))
 
     def _line(
         self, state: State, learning_rate: float, gradient_share: Mapping[str, float]
     ) -> MetricsLine:
-        progress, meter = state.progress, state.meter
-        sums = {name: over_processes(self.fabric, value) for name, value in meter.sums().items()}
+        progress, meter, fabric = state.progress, state.meter, self.prepared.runtime.fabric
+        sums = {name: over_processes(fabric, value) for name, value in meter.sums().items()}
         step = (progress.epoch + 1) * progress.steps
         return replace(
             epoch_line(sums, meter.teachers, epoch=progress.epoch, step=step),
@@ -89,16 +84,17 @@ class EpochLogger:
     def _write(self, line: MetricsLine, state: State, may_collapse: bool) -> None:
         warning = collapse(line) if may_collapse else None
         if warning and not self._warned:
-            self.display.warn(f"epoch {line.epoch}: {warning}")
+            self.prepared.runtime.display.warn(f"epoch {line.epoch}: {warning}")
             self._warned = True
         self._append(replace(line, warning=warning), state)
         found = None
-        if self.validation is not None:
-            found = self._validate(self.validation, state, line.step)
+        splits = self.prepared.splits
+        if splits.validation is not None:
+            found = self._validate(splits.validation, state, line.step)
             self._append(found, state)
-        if self.watched is not None:
-            self._append(self._measure(self.watched, WATCHED, line.epoch, line.step), state)
-        self.display.epoch(line, found)
+        if splits.test is not None and self.prepared.run.watch_test:
+            self._append(self._measure(splits.test, WATCHED, line.epoch, line.step), state)
+        self.prepared.runtime.display.epoch(line, found)
 
     def _validate(self, data: ImageData, state: State, step: int) -> MetricsLine:
         """Evaluate the student, and keep its weights if it is the best so far."""
@@ -106,21 +102,16 @@ class EpochLogger:
         line = self._measure(data, "validation", progress.epoch, step)
         if line.accuracy > progress.best_accuracy:
             progress.best_accuracy, progress.best_epoch = line.accuracy, progress.epoch
-            state.best = snapshot(self.module.student.body)
+            state.best = snapshot(self.prepared.module.student.body)
         return line
 
     def _measure(self, data: ImageData, split: str, epoch: int, step: int) -> MetricsLine:
         """Evaluate the student on a split, without changing any state."""
-        started, device = time.perf_counter(), self.fabric.device
-        found = predict(self.module.student, data, device=device, precision=self.fabric.autocast)
-        return MetricsLine(
-            epoch=epoch,
-            step=step,
-            split=split,
-            accuracy=found.accuracy,
-            loss=found.loss,
-            seconds=time.perf_counter() - started,
-        )
+        started, fabric = time.perf_counter(), self.prepared.runtime.fabric
+        student = self.prepared.module.student
+        found = predict(student, data, device=fabric.device, precision=fabric.autocast)
+        line = measured_line(found, split, epoch, step)
+        return replace(line, seconds=time.perf_counter() - started)
 
     def _append(self, line: MetricsLine, state: State) -> None:
         self.record.append_metrics(line)
@@ -135,7 +126,7 @@ class EpochLogger:
         self.record.keep_metrics(state.progress.epoch)
         if json.dumps(self.record.metrics()) == json.dumps(state.metrics):
             return
-        self.display.warn(
+        self.prepared.runtime.display.warn(
             f"{self.record.path(METRICS)} is not what was written: lines of finished epochs are "
             "lost or changed; they are put back as the checkpoint has them"
         )
@@ -145,7 +136,7 @@ class EpochLogger:
 
     def _weights_may_collapse(self, distill_batch: DistillBatch | None) -> bool:
         """Whether weights on a single teacher would mean that something is wrong."""
-        weighting = self.module.objective.weighting
+        weighting = self.prepared.module.objective.weighting
         learns = weighting is not None and any(True for _ in weighting.parameters())
         # If only one teacher knows the class of an example, its weight 1 there is correct.
         return learns and distill_batch is not None and distill_batch.outputs.groups_TC is None

@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from collegium.config.options import Optimisation
 from collegium.errors import RequestError
 from collegium.models.features.hooks import FeatureHooks
 from collegium.models.network import Network
-from collegium.models.user_modules import rehearsed, spare
+from collegium.models.user_modules import rehearsed
 from collegium.objectives.objective import Objective, Terms
 from collegium.types import Batch, Dims, StudentOutputs, TeacherOutputs
 from collegium.utils.text import first_line
@@ -185,35 +184,6 @@ def _of_compiler(problem: Exception) -> bool:
     return any(kind.__module__.startswith(homes) for kind in type(problem).__mro__)
 
 
-def try_layers(
-    student: Network,
-    objective: Objective,
-    layers: tuple[str, ...],
-    sizes: tuple[int, ...],
-    fabric: Fabric,
-) -> None:
-    """Check that the student's layers can be read, in one training forward pass of a copy.
-
-    Setup calls this before it writes anything.
-
-    Args:
-        student: not changed. It must not have hooks yet: if it cannot be copied, this function
-            uses the student itself and removes all hooks.
-        objective: the objective whose terms read the layers.
-        layers: the layers that they read.
-        sizes: shape (B, D, H, W) of the blank views to try.
-        fabric: gives device and precision.
-
-    Raises:
-        RequestError: a layer cannot be read in training, or a term on it has no gradient.
-    """
-    if not layers:
-        return
-    with spare(student, "the student") as twin, fabric.autocast():
-        trial = DistillModule(twin, objective, layers).train()
-        trial.forward_student(torch.zeros(sizes, device=fabric.device))
-
-
 def check_reached(student: nn.Module, objective: Objective, outputs: StudentOutputs) -> None:
     """Check that gradients flow from the student's outputs to its parameters.
 
@@ -248,17 +218,18 @@ def student_layers(objective: Objective, dims: Dims) -> tuple[str, ...]:
 
 
 def groups_of(
-    module: nn.Module, weighting: AbstractWeighting | None, weight_decay: float
+    module: nn.Module, weighting: AbstractWeighting | None, lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """The parameters of a module as parameter groups for an optimiser.
 
     Args:
         module: the module that holds student and objective.
         weighting: the objective's weighting; its parameters form a group without weight decay.
+        lr: learning rate of the student; that of the weighting is a multiple of it.
         weight_decay: weight decay of all other parameters.
 
     Returns:
-        The groups; the key `rate` of each is its lr multiplier.
+        The groups; the key `rate` of each is the multiple.
     """
     apart = list(weighting.parameters()) if weighting else []
     own = {id(parameter) for parameter in apart}
@@ -266,16 +237,15 @@ def groups_of(
     groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": weight_decay, "rate": 1.0}]
     if weighting and apart:
         groups.append({"params": apart, "weight_decay": 0.0, "rate": weighting.rate})
-    return groups
+    return [group | {"lr": lr * group["rate"]} for group in groups]
 
 
 def make_optimizer(
     module: DistillModule, options: Optimisation, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser of a run; `fused` takes effect only on devices with a fused kernel."""
-    groups = groups_of(module, module.objective.weighting, options.weight_decay)
-    for group in groups:
-        group["lr"] = options.peak_lr * group["rate"]
+    weighting = module.objective.weighting
+    groups = groups_of(module, weighting, options.peak_lr, options.weight_decay)
     kinds = {parameter.device.type for parameter in module.parameters()}
     plain = all(parameter.is_floating_point() for parameter in module.parameters())
     fused = fused and plain and kinds <= {"cpu", "cuda"}

@@ -6,65 +6,56 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from collegium.build import Runtime
-from collegium.config.options import Optimisation
-from collegium.data import Loader
+from collegium.config.options import read_interval
+from collegium.config.same_run import known_ids
 from collegium.errors import NumericsError, RequestError
 from collegium.objectives.objective import Terms, total
-from collegium.records.run_folder import CHECKPOINT
-from collegium.teachers import AbstractTeacherSource
+from collegium.records.run_folder import CHECKPOINT, RUN, Record
 from collegium.training import checkpoint, nan_guard
 from collegium.training.checkpoint import Progress, State
 from collegium.training.checkpoint_policy import CheckpointScheduler
 from collegium.training.epoch_log import EpochLogger, over_processes
 from collegium.training.metrics import Meter
-from collegium.training.module import DistillBatch, DistillModule, make_optimizer
+from collegium.training.module import DistillBatch, make_optimizer
+from collegium.training.prepared import PreparedRun
 from collegium.training.schedule import learning_rate_factor
 from collegium.types import Batch, TeacherOutputs
+from collegium.utils.signals import GracefulInterrupt
 
 
 class Trainer:
     """Trains one student, from the first step or from a checkpoint to the last epoch.
 
     Args:
-        runtime: devices, processes, display.
-        loader: this process's part of the training data.
-        teachers: gives the teachers' outputs.
-        module: student and objective.
-        options: epochs, batch size, optimiser.
-        checkpoint_scheduler: writes checkpoints.
-        epoch_logger: writes metrics.
-        hashes: SHA-256 of the teachers' weights by name, which a checkpoint must match.
-        run_ids: the identities of the run, the current one first, of which a checkpoint must have
-            one; empty to accept any.
+        prepared: the run.
+        record: the run folder.
+        interrupt: knows whether the user wants to stop.
 
     Raises:
         RequestError: `skip_nonfinite` is set, and there are several processes.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        loader: Loader,
-        teachers: AbstractTeacherSource,
-        module: DistillModule,
-        options: Optimisation,
-        checkpoint_scheduler: CheckpointScheduler,
-        epoch_logger: EpochLogger,
-        hashes: Mapping[str, str],
-        run_ids: tuple[str, ...] = (),
-    ) -> None:
-        self.runtime, self.fabric, self.record = runtime, runtime.fabric, epoch_logger.record
-        self.loader, self.teachers, self.module, self.options = loader, teachers, module, options
-        self.checkpoint_scheduler, self.epoch_logger = checkpoint_scheduler, epoch_logger
-        if options.skip_nonfinite and self.fabric.world_size > 1:
+    def __init__(self, prepared: PreparedRun, record: Record, interrupt: GracefulInterrupt) -> None:
+        self.prepared, self.record, self.module = prepared, record, prepared.module
+        self.runtime, self.fabric = prepared.runtime, prepared.runtime.fabric
+        self.loader, self.teachers = prepared.loader, prepared.source
+        self.options, machine = prepared.run.optimisation, prepared.run.machine
+        if self.options.skip_nonfinite and self.fabric.world_size > 1:
             raise RequestError("--skip-nonfinite leaves out steps of one process: give --devices 1")
-        optimizer = make_optimizer(module, options, runtime.machine.fused)
+        every = read_interval(machine.checkpoint_every)
+        self.checkpoint_scheduler = CheckpointScheduler(record, every, self.fabric, interrupt)
+        self.epoch_logger = EpochLogger(prepared, record)
+        optimizer = make_optimizer(self.module, self.options, machine.fused)
         # As Fabric wraps them: synchronised over processes.
-        self.wrapped, self.optimizer = self.fabric.setup(module, optimizer)
-        progress, precision = Progress(steps=len(loader)), self.fabric.strategy.precision
+        self.wrapped, self.optimizer = self.fabric.setup(self.module, optimizer)
         self.state = State(
-            module, optimizer, progress, self._meter(0), precision, hashes, run=run_ids
+            self.module,
+            optimizer,
+            Progress(steps=len(self.loader)),
+            self._meter(0),
+            self.fabric.strategy.precision,
+            {name: info.sha256 for name, info in prepared.teachers.ensemble.infos.items()},
+            run=known_ids(record.run) if record.path(RUN).is_file() else (),
         )
         self._compiled = False
 
@@ -111,7 +102,9 @@ class Trainer:
         began -= progress.epoch_seconds
         self.module.objective.start_epoch(epoch, self.options.epochs)
         self.wrapped.train()
-        self._expect(epoch)
+        started = time.perf_counter()
+        self.teachers.expect(*self.loader.keys(epoch))
+        progress.epoch_teacher_seconds += time.perf_counter() - started
         with self.checkpoint_scheduler.interrupt.deferred():
             for batch in self.loader.epoch(epoch, progress.step):
                 distill_batch = self._try(epoch * progress.steps + progress.step, batch)
@@ -163,11 +156,6 @@ class Trainer:
         self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
         nan_guard.check_outputs(outputs, self.teachers.names, batch, step)
         return outputs
-
-    def _expect(self, epoch: int) -> None:
-        started = time.perf_counter()
-        self.teachers.expect(*self.loader.keys(epoch))
-        self.state.progress.epoch_teacher_seconds += time.perf_counter() - started
 
     def step(self, step: int, batch: Batch, outputs: TeacherOutputs, meter: Meter) -> None:
         """Run one optimiser step on a batch, and add its metrics to the meter."""

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from collegium.audit.ensemble import fit_shares, true_class
+from collegium.audit.ensemble import Ensemble, fit_shares
 from collegium.audit.headroom import difference, half_width, head_room
 
 
@@ -47,7 +47,7 @@ def test_every_number_is_what_a_plain_loop_gives() -> None:
 
 def test_the_mixture_is_the_one_with_the_largest_likelihood() -> None:
     logits_NTC, labels_N = said()
-    true_NT = true_class(logits_NTC.softmax(dim=2), labels_N)
+    true_NT = Ensemble(logits_NTC, labels_N).true_NT
 
     def loss(free: object) -> float:
         shares_T = torch.as_tensor(free).softmax(dim=0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from collegium.audit.cost import fitting, in_blocks, measure_cost
+from collegium.audit.cost import Sample, fitting, in_blocks, measure_cost
 from collegium.audit.examine import audit
 from collegium.audit.statistics import batch_norms
 from collegium.build import make_splits
@@ -305,7 +305,7 @@ def test_blocks_fit_into_memory(trained: Network, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("collegium.audit.cost.MEMORY", 7 * cost.view_bytes)
     seen: list[int] = []
     handle = trained.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    logits_BC = in_blocks(trained, images_BDHW, fitting(cost))
+    logits_BC = in_blocks(trained, Sample(images_BDHW, torch.zeros(50).long(), fitting(cost)))
     handle.remove()
     assert max(seen) <= 7
     torch.testing.assert_close(logits_BC, trained(images_BDHW))

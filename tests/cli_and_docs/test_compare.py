@@ -161,15 +161,17 @@ def test_comparisons_that_make_no_sense_are_refused(compare, words, complaint) -
 
 
 def test_a_row_is_read_into_a_method() -> None:
-    row = read_row("aekd:tolerance=0.8:normalise-gradients=yes:mix=probs", 2.0, 0.7)
+    name = "aekd:tolerance=0.8:normalise-gradients=yes:mix=probs"
+    row = read_row(name, {"temperature": 2.0, "alpha": 0.7})
     method: Any = row.method
     assert (method.tolerance, method.normalise_gradients, method.mix) == (0.8, True, "probs")
     assert (method.temperature, method.alpha, method.ce_weight) == (2.0, 0.7, 1.0)
-    fixed: Any = read_row("fixed:shares=a=1+b=2.5", 4.0, 0.9).method
+    strength = {"temperature": 4.0, "alpha": 0.9}
+    fixed: Any = read_row("fixed:shares=a=1+b=2.5", strength).method
     assert fixed.shares == ("a=1", "b=2.5")
-    own: Any = read_row("kd:temperature=9", 4.0, 0.9).method
+    own: Any = read_row("kd:temperature=9", strength).method
     assert (own.temperature, own.alpha) == (9.0, 0.9)
-    hints: Any = read_row("fitnets", 4.0, 0.9).method
+    hints: Any = read_row("fitnets", strength).method
     assert (hints.alpha, hints.ce_weight) == (0.0, 1.0)
 
 

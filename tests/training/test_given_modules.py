@@ -142,7 +142,7 @@ def refused(work: Callable[[], Any], words: str) -> None:
 
 def try_student(module: nn.Module) -> tuple[bool, list[str]]:
     network = make_student(module, input_spec(), 0)
-    layout, notes = try_step(network, SHAPE, [16, 6], contextlib.nullcontext, True)
+    layout, notes = try_step(network, SHAPE, [16, 6], contextlib.nullcontext, Machine())
     return layout, [*network.origin.notes, *notes]
 
 

@@ -15,6 +15,8 @@ from collegium.errors import RequestError
 from collegium.losses import direction_hint
 from collegium.methods import all_methods
 from collegium.methods.base import AbstractMethod
+from collegium.methods.soft_target import AbstractFeature
+from collegium.models.features.discover import survey
 from collegium.models.features.pairing import nearest_layer
 from collegium.models.network import Network, Preprocess, weights_hash
 from collegium.objectives import Hint
@@ -29,7 +31,7 @@ SIZE = 16
 HINTING = [
     slug
     for slug, kind in all_methods().items()
-    if slug == "amtml" or (getattr(kind, "reads_maps", False) and slug != "ca_mkd")
+    if slug == "amtml" or (issubclass(kind, AbstractFeature) and slug != "ca_mkd")
 ]
 
 
@@ -72,7 +74,12 @@ class World:
         builders = {name: (lambda kind=kind: network(kind)) for name, kind in teachers.items()}
         self.ensemble = TeacherEnsemble(builders, teachers, pixels_BDHW, InferenceOptions())
         self.student = network(student).train()
-        self.dims = make_dims(self.student, self.ensemble.infos, input_spec, seed=0)
+        self.dims = make_dims(
+            len(input_spec.classes),
+            survey(self.student, input_spec.image_shape),
+            self.ensemble.infos,
+            seed=0,
+        )
         self.objective = method.resolve_teachers(
             tuple(teachers), dict.fromkeys(teachers, 0.5)
         ).build(self.dims)

@@ -200,7 +200,7 @@ def test_a_checkpoint_that_cannot_be_opened_now_is_not_called_damaged(
         raise OSError(errno.EMFILE, "Too many open files", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "_digest", refuse)
+        patched.setattr(checkpoint, "file_digest", refuse)
         with pytest.raises(ResourceError, match="too many files are open"):
             execute(plain(student="small:mlp"), tmp_path / "run", quiet=True, resume=True)
     execute(plain(student="small:mlp"), tmp_path / "run", quiet=True, resume=True)
