@@ -88,7 +88,7 @@ def build(
     request.plan(folder, volumes, numbers, len(numbers))
     started = time.perf_counter()
     fill_views(writer, volumes, numbers)
-    request.fabric.barrier()
+    runtime.fabric.barrier()
     return {
         "folder": str(folder),
         "views": len(numbers),
@@ -117,7 +117,7 @@ def _request(
     steps = count * -(-len(splits.train) // batch_size)
     ensemble = make_ensemble(teachers, splits, runtime, steps, batch_size)
     runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
-    return StoreRequest(data, views, ensemble, machine, batch_size, runtime.fabric, runtime.display)
+    return StoreRequest(data, views, ensemble, batch_size, runtime)
 
 
 def _codecs(
