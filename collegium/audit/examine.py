@@ -91,15 +91,14 @@ def audit(
     if not teachers or probe < 0:
         raise RequestError("an audit needs --teacher NAME=MODEL, and --probe of at least 0")
     runtime = make_runtime(machine, "audit", quiet)
-    fabric, display = runtime.fabric, runtime.display
-    splits = make_splits(data, validation, seed, image_size, machine, display, classes)
+    splits = make_splits(data, validation, seed, image_size, machine, runtime.display, classes)
     examined, input_spec = splits.get(split), input_spec_of(splits.train)
     specs = {name: describe(model) for name, model in teachers.items()}
     request = TeacherRequest(teachers, specs, labels)
     ensemble = make_ensemble(request, splits, runtime, steps=0, batch_size=128)
     runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
     context = AuditContext(examined, input_spec, request, ensemble, runtime)
-    predictor = SplitPredictor(ensemble, machine, fabric, display, store, describe(data))
+    predictor = SplitPredictor(ensemble, runtime, store, describe(data))
     report = _report(context, _outputs(context, predictor), probe)
     report["student"] = None if student is None else _student(context, student, seed)
     about = {"data": describe(data), "split": split, "examples": len(examined)}

@@ -81,7 +81,8 @@ def export_student(
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
     subject = Subject(opened, wanted.normalise == "inside")
-    with _staging(place) as staging, _threads(wanted.threads or useful_threads(opened)):
+    torch.set_num_threads(wanted.threads or useful_threads(opened))
+    with _staging(place) as staging:
         display.say(f"writing {wanted.format}")
         models = _write(subject, wanted, splits.train, staging)
         found = _measure(subject, wanted, models, splits, staging, display)
@@ -119,16 +120,6 @@ def _staging(place: Path) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _runs(process: int) -> bool:

@@ -74,7 +74,8 @@ def predict(
     opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
     torch.set_num_threads(useful_threads(opened))
     rows: list[Json] = []
-    for chunk in _chunks(pictures):
+    for start in range(0, len(pictures), CHUNK):
+        chunk = pictures[start : start + CHUNK]
         probabilities_BC = _logits(opened, chunk).softmax(dim=1)
         found = probabilities_BC.topk(min(top, probabilities_BC.shape[1]), dim=1)
         likely = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
@@ -126,11 +127,6 @@ def _named() -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
-
-
-def _chunks(pictures: list[EncodedImage]) -> Iterator[list[EncodedImage]]:
-    for start in range(0, len(pictures), CHUNK):
-        yield pictures[start : start + CHUNK]
 
 
 def _logits(opened: Student, pictures: list[EncodedImage]) -> Float[Tensor, "B C"]:

@@ -174,9 +174,7 @@ def _resolve(base: _Base, ensemble: TeacherEnsemble) -> tuple[_Base, Teachers]:
     """
     run, runtime, names = base.run, base.runtime, ensemble.names
     folder = None if run.storage.store is None else Path(run.storage.store)
-    predict_split = SplitPredictor(
-        ensemble, run.machine, runtime.fabric, runtime.display, folder, run.to_json()["data"]
-    )
+    predict_split = SplitPredictor(ensemble, runtime, folder, run.to_json()["data"])
     measured = _measure_teachers(base, predict_split)
     require(
         bool(names) or not run.method.uses_teachers,
@@ -258,7 +256,6 @@ def _source(
         live = {n: ensemble.teacher(n, layers.teachers.get(n, ())) for n in teachers.active}
         return LiveTeachers(live, classes), None
     data, batch_size = run.to_json()["data"], run.optimisation.batch_size
-    where = run.machine, batch_size, runtime.fabric, runtime.display
-    request = StoreRequest(data, loader.views, ensemble, *where)
+    request = StoreRequest(data, loader.views, ensemble, batch_size, runtime)
     views = [loader.view(epoch) for epoch in range(run.optimisation.epochs)]
     return stored_teachers(request, run.storage, teachers.active, layers, views)

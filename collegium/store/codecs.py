@@ -31,14 +31,11 @@ class AbstractCodec(ABC):
     """
 
     name: str
+    fields: dict[str, tuple[str, tuple[int, ...]]]
+    """Data type and shape of one row of each field."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = tuple(shape)
-
-    @property
-    @abstractmethod
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Data type and shape of one row of each field."""
 
     @abstractmethod
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
@@ -86,11 +83,7 @@ class Plain(AbstractCodec):
         super().__init__(shape)
         self.name = name
         self._kind = {"fp32": "<f4", "fp16": "<f2"}[name]
-
-    @property
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """A single field, `numbers`."""
-        return {"numbers": (self._kind, self._row_shape)}
+        self.fields = {"numbers": (self._kind, self._row_shape)}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
         """Round each number to the nearest value of the stored type."""
@@ -119,13 +112,9 @@ class TopK(AbstractCodec):
                 f"top{largest} keeps {largest} of a teacher's logits, and there are {shape[0]}; "
                 f"give top1 to top{shape[0] - 1}, or fp16"
             )
-
-    @property
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """The K largest logits, their classes, and the log-sum-exp of all other logits."""
-        kept = (self._largest,)
-        classes = "<u2" if self.shape[0] <= 1 << 16 else "<u4"
-        return {"values": ("<f2", kept), "classes": (classes, kept), "rest": ("<f2", ())}
+        kind = "<u2" if shape[0] <= 1 << 16 else "<u4"
+        self.fields = {"values": ("<f2", (largest,)), "classes": (kind, (largest,))}
+        self.fields["rest"] = ("<f2", ())
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
         """Keep the K largest logits and the log-sum-exp of the others."""
@@ -151,14 +140,13 @@ class TopK(AbstractCodec):
 
 
 class Int8(AbstractCodec):
-    """Stores feature maps in 8 bits, with one scale for each channel of each example."""
+    """Stores feature maps as codes from -127 to 127, with a scale for each channel and example."""
 
     name = "int8"
 
-    @property
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Integer codes from -127 to 127, and scales in fp16."""
-        return {"codes": ("|i1", self._row_shape), "scale": ("<f2", self.shape[:1])}
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.fields = {"codes": ("|i1", self._row_shape), "scale": ("<f2", shape[:1])}
 
     def encode(self, answers_N: Tensor) -> dict[str, NDArray[np.generic]]:
         """Round to the nearest step; scales are rounded up so that no code exceeds 127."""

@@ -1,14 +1,14 @@
 """Builds, describes and verifies a store without a training run."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collegium.build import (
     Labels,
+    Runtime,
     TeacherRequest,
     make_ensemble,
     make_runtime,
@@ -75,29 +75,20 @@ def build(
     """
     if not teachers or views < 1:
         raise RequestError("a store needs --teacher NAME=MODEL and --views of at least 1")
-    asked: dict[str, list[str]] = {}
+    by_teacher: dict[str, list[str]] = {}
     for name, path in map(parse_layer, layers):
-        asked.setdefault(name, []).extend(source_layers(path))
-    request = _inquire(
-        data,
-        image_size,
-        augment,
-        view_seed,
-        teachers,
-        views,
-        batch_size,
-        machine,
-        quiet,
-        labels,
-        asked,
-        lambda splits: keep_classes(splits, classes),
-    )
+        by_teacher.setdefault(name, []).extend(source_layers(path))
+    runtime = make_runtime(machine, "store", quiet)
+    splits = make_splits(data, 0.0, 0, image_size, machine, runtime.display, classes)
+    wanted = TeacherRequest(teachers, teachers, labels, by_teacher)
+    recipe = augment or splits.train.augment
+    request = _request(runtime, data, splits, wanted, recipe, view_seed, views, batch_size)
     numbers = [0] if request.views.recipe == "none" else list(range(views))
     _, volumes, writer = request.open(folder, _codecs(request.ensemble, logits, layers, maps))
     request.plan(folder, volumes, numbers, len(numbers))
     started = time.perf_counter()
     fill_views(writer, volumes, numbers)
-    request.fabric.barrier()
+    runtime.fabric.barrier()
     return {
         "folder": str(folder),
         "views": len(numbers),
@@ -109,36 +100,24 @@ def build(
     }
 
 
-def _inquire(
+def _request(
+    runtime: Runtime,
     data: str,
-    image_size: ImageSize,
-    recipe: str | None,
+    splits: Splits,
+    teachers: TeacherRequest,
+    recipe: str,
     view_seed: int,
-    teachers: Mapping[str, str],
-    count: int,
-    batch_size: int,
-    machine: Machine,
-    quiet: bool,
-    labels: Mapping[str, Labels],
-    layers: Mapping[str, Sequence[str]],
-    choose: Callable[[Splits], Splits],
+    count: int = 1,
+    batch_size: int = 128,
 ) -> StoreRequest:
     """A request for `count` views of all training examples of the data, held out or not."""
-    runtime = make_runtime(machine, "store", quiet)
-    splits = choose(make_splits(data, 0.0, 0, image_size, machine, runtime.display))
-    pixels = splits.train.to(runtime.fabric.device)
-    views = Views(
-        pixels,
-        recipe or splits.train.augment,
-        view_seed,
-        machine.channels_last,
-        machine.decoders,
-    )
+    machine, device = runtime.machine, runtime.fabric.device
+    pixels = splits.train.to(device)
+    views = Views(pixels, recipe, view_seed, machine.channels_last, machine.decoders)
     steps = count * -(-len(splits.train) // batch_size)
-    wanted = TeacherRequest(teachers, teachers, labels, layers)
-    ensemble = make_ensemble(wanted, splits, runtime, steps, batch_size)
+    ensemble = make_ensemble(teachers, splits, runtime, steps, batch_size)
     runtime.set_threads(machine.teacher_block * teacher_work(ensemble))
-    return StoreRequest(data, views, ensemble, machine, batch_size, runtime.fabric, runtime.display)
+    return StoreRequest(data, views, ensemble, batch_size, runtime)
 
 
 def _codecs(
@@ -262,32 +241,19 @@ def verify(
     ]
     compared: dict[str, float] = {}
     wrong: list[str] = []
+    known = data or store.views.data
     for name, identity in store.teachers().items() if sample else ():
         spec = (teachers or {}).get(name, identity.spec)
-        known = data or store.views.data
         _refuse_foreign(store, spec, known)
         precision: Any = identity.precision
-        request = _inquire(
-            known,
-            image_size,
-            store.views.recipe,
-            store.views.view_seed,
-            {name: spec},
-            1,
-            128,
-            replace(machine, precision=precision),
-            quiet,
-            {known_by: told for known_by, told in labels.items() if known_by == name},
-            {
-                name: [
-                    part
-                    for kind in store.kinds(name)
-                    if kind != LOGITS
-                    for part in source_layers(kind)
-                ]
-            },
-            partial(_as_stored, store),
-        )
+        runtime = make_runtime(replace(machine, precision=precision), "store", quiet)
+        splits = make_splits(known, 0.0, 0, image_size, runtime.machine, runtime.display)
+        layers = [part for kind in store.kinds(name) for part in source_layers(kind)]
+        layers = [layer for layer in layers if layer != LOGITS]
+        own_labels = {name: labels[name]} if name in labels else {}
+        wanted = TeacherRequest({name: spec}, {name: spec}, own_labels, {name: layers})
+        splits, views = _as_stored(store, splits), store.views
+        request = _request(runtime, known, splits, wanted, views.recipe, views.view_seed)
         codecs = {kind: how["codec"] for kind, how in store.kinds(name).items()}
         _, volumes, writer = request.open(folder, {name: codecs})
         try:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
+from collegium.build import Runtime
 from collegium.config.options import Machine, Storage
 from collegium.data import Views
 from collegium.errors import RequestError
@@ -23,7 +22,6 @@ from collegium.store.source import Volumes
 from collegium.store.store import LOGITS
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Layers
-from collegium.utils.progress import Display
 
 Json = dict[str, Any]
 CHECKED = 16
@@ -38,19 +36,15 @@ class StoreRequest:
         data: the data string the user gave.
         views: of these data.
         ensemble: the teachers.
-        machine: precision and other machine options of the teachers.
         batch_size: number of views in one forward pass.
-        fabric: processes and devices.
-        display: shows progress.
+        runtime: where the teachers run.
     """
 
     data: str
     views: Views
     ensemble: TeacherEnsemble
-    machine: Machine
     batch_size: int
-    fabric: Fabric
-    display: Display
+    runtime: Runtime
 
     def open(
         self, folder: Path, codecs: Mapping[str, Codecs]
@@ -60,15 +54,17 @@ class StoreRequest:
         Raises:
             FolderError: the store belongs to other data, views or teachers.
         """
-        store = open_store(folder, self.views, self.display.warn, self.data)
-        volumes = open_volumes(store, self.ensemble, codecs, self.machine.precision)
+        fabric, display = self.runtime.fabric, self.runtime.display
+        precision = self.runtime.machine.precision
+        store = open_store(folder, self.views, display.warn, self.data)
+        volumes = open_volumes(store, self.ensemble, codecs, precision)
         writer = StoreWriter(
             self.ensemble,
             self.views,
             self.batch_size,
-            ProcessShard(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier),
-            writes_down(store, self.ensemble, volumes, self.machine.precision),
-            self.display.teacher_views,
+            ProcessShard(fabric.global_rank, fabric.world_size, fabric.barrier),
+            writes_down(store, self.ensemble, volumes, precision),
+            display.teacher_views,
         )
         return store, volumes, writer
 
@@ -84,7 +80,7 @@ class StoreRequest:
             return
         index_N = self.views.data.index_N.cpu().numpy()
         plan = make_plan(folder, volumes, self.ensemble, index_N, views, epochs)
-        self.display.say(plan.table())
+        self.runtime.display.say(plan.table())
         plan.check()
 
 
@@ -139,7 +135,7 @@ def stored_teachers(
         check_answers(writer, name, kinds, CHECKED)
     request.plan(folder, volumes, sorted(set(views_by_epoch)), len(views_by_epoch))
     if live:
-        request.display.say(
+        request.runtime.display.say(
             f"teachers {', '.join(live)} run in every step: their hints are not stored "
             "(--store-hints int8, fp16 or fp32)"
         )

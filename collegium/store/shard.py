@@ -8,8 +8,6 @@ the rows that are present.
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,12 @@ from safetensors.numpy import save
 
 from collegium.errors import ResourceError
 from collegium.store.codecs import AbstractCodec
-from collegium.utils.files import is_transient, with_metadata
+from collegium.utils.files import is_transient, with_metadata, write_whole
 
 PRESENT = "present"
 _KINDS = {"F32": "<f4", "F16": "<f2", "I8": "|i1", "U8": "|u1", "U16": "<u2", "U32": "<u4"}
 _LONGEST_HEADER = 1 << 16
+_NOT_PARSED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 Stamp = tuple[int, int, int]
 """Inode number, size and modification time of a file, in ns."""
@@ -48,6 +47,12 @@ class Shard:
     place: NDArray[np.int32]
     fields: Mapping[str, NDArray[np.generic]]
     error: float
+
+
+def empty_shard(rows: int, codec: AbstractCodec) -> Shard:
+    """A shard in which every row is absent."""
+    fields = {name: np.empty((0, *shape), kind) for name, (kind, shape) in codec.fields.items()}
+    return Shard(np.full(rows, -1, np.int32), fields, 0.0)
 
 
 def write_shard(
@@ -73,15 +78,9 @@ def write_shard(
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     about = {"owner": owner, "error": repr(error)}
     content = with_metadata(save(arrays), about | {"sha256": _digest(arrays, about)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
         reason = problem.strerror or problem
         raise ResourceError(f"cannot write answers to {path.parent}: {reason}") from None
 
@@ -94,8 +93,8 @@ def _digest(arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str])
     return digest.hexdigest()
 
 
-def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard | None:
-    """Memory-map a shard and check it; None where the file does not exist.
+def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard:
+    """Memory-map a shard and check it; an empty one where the file does not exist.
 
     Args:
         path: of the file.
@@ -111,7 +110,7 @@ def read_shard(path: Path, owner: str, rows: int, codec: AbstractCodec) -> Shard
             # Convert to a plain array: indexing a memmap takes three times as long.
             mapped = np.asarray(np.memmap(file, np.uint8, mode="r"))
     except FileNotFoundError:
-        return None
+        return empty_shard(rows, codec)
     except (OSError, ValueError) as problem:  # an empty file cannot be memory-mapped
         if isinstance(problem, OSError) and is_transient(problem):
             raise
@@ -147,14 +146,7 @@ def _parse(
         header: dict[str, Any] = json.loads(mapped[8 : 8 + length].tobytes())
         about = {str(key): str(value) for key, value in header.pop("__metadata__").items()}
         return {name: _array(mapped[8 + length :], entry) for name, entry in header.items()}, about
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as problem:
+    except _NOT_PARSED as problem:
         raise DamagedShardError(f"its header makes no sense ({problem})") from None
 
 

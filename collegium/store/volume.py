@@ -15,6 +15,7 @@ from collegium.store.shard import (
     DamagedShardError,
     Shard,
     Stamp,
+    empty_shard,
     read_shard,
     stamp_of,
     write_shard,
@@ -54,18 +55,17 @@ class Volume:
     warn: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._open: dict[tuple[int, int], Shard | None] = {}
+        self._open: dict[tuple[int, int], Shard] = {}
         self._stamps: dict[tuple[int, int], Stamp | None] = {}
 
     def absent(self, index_N: Index, view: int) -> NDArray[np.bool_]:
         """Whether each example lacks an output for a view; sees what other processes have added."""
         absent = np.ones(len(index_N), bool)
         for number, where in _groups(index_N // self.rows):
-            shard = self._shard(view, number)
-            if shard is not None:
-                absent[where] = shard.place[index_N[where] % self.rows] < 0
-            if absent[where].any() and (newer := self._reopened(view, number)) is not None:
-                absent[where] = newer.place[index_N[where] % self.rows] < 0
+            rows = index_N[where] % self.rows
+            absent[where] = self._shard(view, number).place[rows] < 0
+            if absent[where].any():
+                absent[where] = self._newest(view, number).place[rows] < 0
         return absent
 
     def look_up(self, index_B: Index, view_B: Index) -> Tensor:
@@ -79,8 +79,8 @@ class Volume:
         for key, where in _groups(view_B * (1 << 40) + index_B // self.rows):
             view, number = key >> 40, key & ((1 << 40) - 1)
             shard = self._shard(view, number)
-            places = None if shard is None else shard.place[index_B[where] % self.rows]
-            if shard is None or places is None or (places < 0).any():
+            places = shard.place[index_B[where] % self.rows]
+            if (places < 0).any():
                 raise KeyError(f"view {view} of shard {number}")
             for name, array in shard.fields.items():
                 found[name][where] = array[places]
@@ -113,27 +113,24 @@ class Volume:
         error: float,
     ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept = self._reopened(view, number) or self._shard(view, number)
+        kept = self._newest(view, number)
         present = np.zeros(self.rows, bool)
         present[rows_M] = True
-        merged = dict(fields)
-        if kept is not None:
-            old = (kept.place >= 0) & ~present
-            error = max(error, kept.error)
-            order = np.argsort(np.concatenate([np.flatnonzero(old), rows_M]))
-            for name, array in fields.items():
-                both = np.concatenate([kept.fields[name][kept.place[old]], array])
-                merged[name] = both[order]
-            present |= old
-        write_shard(self._path(view, number), self.owner, present, merged, error)
-        self._open[view, number] = self._read(view, number)
+        old = (kept.place >= 0) & ~present
+        order = np.argsort(np.concatenate([np.flatnonzero(old), rows_M]))
+        merged = {
+            name: np.concatenate([kept.fields[name][kept.place[old]], array])[order]
+            for name, array in fields.items()
+        }
+        error = max(error, kept.error)
+        write_shard(self._path(view, number), self.owner, present | old, merged, error)
+        self._newest(view, number)
 
     def coverage(self) -> dict[int, int]:
         """Number of stored outputs for each view, counting undamaged shards only."""
         counts: dict[int, int] = {}
         for view, number in self.numbers():
-            shard = self._shard(view, number)
-            found = 0 if shard is None else int((shard.place >= 0).sum())
+            found = int((self._shard(view, number).place >= 0).sum())
             counts[view] = counts.get(view, 0) + found
         return counts
 
@@ -143,8 +140,7 @@ class Volume:
         shards = np.unique(_spread(min(count, 8, len(numbers)), len(numbers)))
         found: list[tuple[int, int]] = []
         for view, number in (numbers[at] for at in shards):
-            shard = self._shard(view, number)
-            rows = np.empty(0, int) if shard is None else np.flatnonzero(shard.place >= 0)
+            rows = np.flatnonzero(self._shard(view, number).place >= 0)
             index = np.intersect1d(rows + number * self.rows, among)
             each = min(-(-count // len(shards)), len(index))
             found += [(int(index[at]), view) for at in _spread(each, len(index))]
@@ -173,32 +169,28 @@ class Volume:
 
     def error(self) -> float:
         """Largest error of the codec over all undamaged shards."""
-        shards = (self._shard(*key) for key in self.numbers())
-        return max((shard.error for shard in shards if shard is not None), default=0.0)
+        return max((self._shard(*key).error for key in self.numbers()), default=0.0)
 
     def _path(self, view: int, number: int) -> Path:
         return self.folder / f"view{view:05d}-{number:07d}.safetensors"
 
-    def _shard(self, view: int, number: int) -> Shard | None:
+    def _shard(self, view: int, number: int) -> Shard:
+        """The shard, opened before or now; an empty one where it is absent or damaged."""
         if (view, number) not in self._open:
-            self._open[view, number] = self._read(view, number)
+            path = self._path(view, number)
+            self._stamps[view, number] = stamp_of(path)
+            try:
+                self._open[view, number] = read_shard(path, self.owner, self.rows, self.codec)
+            except DamagedShardError as problem:
+                self.warn(f"{path} is damaged: {problem}; its outputs are computed again")
+                self._open[view, number] = empty_shard(self.rows, self.codec)
         return self._open[view, number]
 
-    def _reopened(self, view: int, number: int) -> Shard | None:
-        """Read the shard again if its file was replaced since it was opened; otherwise None."""
-        if stamp_of(self._path(view, number)) == self._stamps.get((view, number)):
-            return None
-        self._open[view, number] = self._read(view, number)
-        return self._open[view, number]
-
-    def _read(self, view: int, number: int) -> Shard | None:
-        path = self._path(view, number)
-        self._stamps[view, number] = stamp_of(path)
-        try:
-            return read_shard(path, self.owner, self.rows, self.codec)
-        except DamagedShardError as problem:
-            self.warn(f"{path} is damaged: {problem}; its answers are computed again")
-            return None
+    def _newest(self, view: int, number: int) -> Shard:
+        """The shard, opened again if its file was replaced since."""
+        if stamp_of(self._path(view, number)) != self._stamps.get((view, number)):
+            self._open.pop((view, number), None)
+        return self._shard(view, number)
 
 
 def _groups(keys: Index) -> Iterator[tuple[int, Index]]:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
-from collegium.config.options import Machine
+from collegium.build import Runtime
 from collegium.data import ImageData, Views
 from collegium.errors import NumericsError
 from collegium.evaluation.predict import Predictions, collect
@@ -20,7 +19,6 @@ from collegium.store.identity import check_answers
 from collegium.store.open import CHECKED, StoreRequest
 from collegium.store.store import LOGITS, PLAIN
 from collegium.teachers.ensemble import TeacherEnsemble
-from collegium.utils.progress import Display
 
 
 @dataclass(frozen=True)
@@ -29,18 +27,14 @@ class SplitPredictor:
 
     Attributes:
         ensemble: the teachers.
-        machine: precision and other machine options of the teachers.
-        fabric: processes and devices.
-        display: shows progress.
+        runtime: where the teachers run.
         store: folder of stored outputs, to which missing outputs are added; None runs the teachers
             without a store.
         data: the data string the user gave.
     """
 
     ensemble: TeacherEnsemble
-    machine: Machine
-    fabric: Fabric
-    display: Display
+    runtime: Runtime
     store: Path | None = None
     data: str = ""
 
@@ -66,18 +60,16 @@ class SplitPredictor:
             return collect(
                 lambda batch: teacher.answer(batch.images_BDHW).logits_BC,
                 data,
-                device=self.fabric.device,
+                device=self.runtime.fabric.device,
                 labels=teacher.labels,
             )
 
     def _stored(self, name: str, data: ImageData, store: Path, fill: bool) -> Predictions | None:
-        whole = data.whole
-        pixels = replace(data, origin=whole).to(self.fabric.device)
-        views = Views(pixels, "none", 0, self.machine.channels_last, self.machine.decoders)
-        request = StoreRequest(
-            self.data, views, self.ensemble, self.machine, 128, self.fabric, self.display
-        )
-        folder = store / PLAIN / f"{whole.fingerprint[:16]}-{self.machine.precision}"
+        whole, machine = data.whole, self.runtime.machine
+        pixels = replace(data, origin=whole).to(self.runtime.fabric.device)
+        views = Views(pixels, "none", 0, machine.channels_last, machine.decoders)
+        request = StoreRequest(self.data, views, self.ensemble, 128, self.runtime)
+        folder = store / PLAIN / f"{whole.fingerprint[:16]}-{machine.precision}"
         _, volumes, writer = request.open(folder, {name: {LOGITS: "fp32"}})
         index_N = data.index_N.cpu().numpy()
         if not fill and volumes[name][LOGITS].absent(index_N, 0).any():

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,8 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written; the old one is there and nothing else is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of several machines may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         write_through(temporary, content)
         temporary.replace(path)
