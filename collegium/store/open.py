@@ -13,9 +13,8 @@ from collegium.store import ProcessShard, Store, StoredTeachers, StoreWriter
 from collegium.store.identity import (
     Codecs,
     check_answers,
-    open_store,
+    identity_of_views,
     open_volumes,
-    writes_down,
 )
 from collegium.store.plan import make_plan
 from collegium.store.source import Volumes
@@ -56,14 +55,14 @@ class StoreRequest:
         """
         fabric, display = self.runtime.fabric, self.runtime.display
         precision = self.runtime.machine.precision
-        store = open_store(folder, self.views, display.warn, self.data)
-        volumes = open_volumes(store, self.ensemble, codecs, precision)
+        store = Store(folder, identity_of_views(self.views, self.data), display.warn)
+        volumes, begin = open_volumes(store, self.ensemble, codecs, precision)
         writer = StoreWriter(
             self.ensemble,
             self.views,
             self.batch_size,
             ProcessShard(fabric.global_rank, fabric.world_size, fabric.barrier),
-            writes_down(store, self.ensemble, volumes, precision),
+            begin,
             display.teacher_views,
         )
         return store, volumes, writer
