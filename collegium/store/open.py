@@ -96,7 +96,7 @@ def check_storage(storage: Storage, machine: Machine, views: int | None) -> None
         )
     if storage.store is None and machine.teacher_memory == "bounded":
         raise RequestError(
-            "--teacher-memory bounded hears teachers one by one, ahead of training: it needs "
+            "--teacher-memory bounded runs teachers one by one, ahead of training: it needs "
             "--store DIR"
         )
 
@@ -138,8 +138,8 @@ def stored_teachers(
             f"teachers {', '.join(live)} run in every step: their hints are not stored "
             "(--store-hints int8, fp16 or fp32)"
         )
-    said = {name: request.ensemble.teacher(name, layers.teachers[name]) for name in live}
-    return StoredTeachers(names, volumes, said, writer, layers), store
+    running = {name: request.ensemble.teacher(name, layers.teachers[name]) for name in live}
+    return StoredTeachers(names, volumes, running, writer, layers), store
 
 
 def _live(
