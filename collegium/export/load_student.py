@@ -58,11 +58,6 @@ class Student:
     metadata: Mapping[str, str] = field(default_factory=dict)
     rule: PixelRule = PLAIN
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """The shape and classes it was built for."""
-        return _input_spec(self.network.classes, self.image_shape)
-
     def rebuilt(self, spec: str, file: Path) -> Network:
         """The network built again, with no values but those of the file.
 
@@ -70,9 +65,10 @@ class Student:
             spec: a model string that names its weights.
             file: the weights, for a student without a model string.
         """
+        input_spec = _input_spec(self.network.classes, self.image_shape)
         if self.module is None:
-            return build_network(spec, self.input_spec, seed=1).eval()
-        return _from_module(self.module, read_weights(file), self.input_spec)
+            return build_network(spec, input_spec, seed=1).eval()
+        return _from_module(self.module, read_weights(file), input_spec)
 
 
 def open_student(

@@ -48,17 +48,24 @@ def snippet(subject: Subject, file: str) -> str:
             "network.eval()",
             _TORCH_CALL,
         ]
-    return "\n".join([*imports, "", *_pixels(subject), *_normalised(subject), "", *load])
+    return "\n".join([*imports, "", *_images(subject), "", *load])
 
 
-def _pixels(subject: Subject) -> list[str]:
+def _images(subject: Subject) -> list[str]:
+    """The input of the network, from the file of an image."""
     channels, rows, columns = subject.input_shape
-    shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
-    lines = _as_trained(subject)
+    wanted, lines = subject.network.preprocess, _as_trained(subject)
     if subject.student.image_shape[1:] != (rows, columns):
-        how = subject.network.preprocess.interpolation.upper()
+        how = wanted.interpolation.upper()
         lines += [f"image = image.resize(({columns}, {rows}), Image.Resampling.{how})"]
-    return [*lines, "pixels = np.asarray(image, np.float32) / 255", f"images = {shaped}"]
+    shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
+    lines += ["pixels = np.asarray(image, np.float32) / 255", f"images = {shaped}"]
+    if subject.inside:
+        return lines
+    mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
+    shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
+    lines += [f"mean = np.float32({mean}){shape}", f"std = np.float32({std}){shape}"]
+    return [*lines, "images = (images - mean) / std"]
 
 
 def _as_trained(subject: Subject) -> list[str]:
@@ -88,19 +95,6 @@ def _in_bytes(scale: Scale) -> list[str]:
     return [
         f"values = (np.asarray(image, np.float64) - {scale.black:g}) * {factor!r}",
         "image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))",
-    ]
-
-
-def _normalised(subject: Subject) -> list[str]:
-    if subject.inside:
-        return []
-    wanted = subject.network.preprocess
-    mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
-    shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
-    return [
-        f"mean = np.float32({mean}){shape}",
-        f"std = np.float32({std}){shape}",
-        "images = (images - mean) / std",
     ]
 
 

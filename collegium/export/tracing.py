@@ -27,19 +27,14 @@ _WEIGHTS_ALONE = "--format safetensors, which needs no graph"
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Silence the output and logs of the exporters: standard output is for the result."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        nowhere = io.StringIO()
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    nowhere = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.ERROR)
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
 
 
 def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
