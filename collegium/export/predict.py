@@ -9,15 +9,9 @@ import torch
 from torch import nn
 
 from collegium.data import ImageData
-from collegium.data.images.decode import (
-    LEAVE_OUT,
-    EncodedImage,
-    decode,
-    read_headers,
-    read_pixel_facts,
-)
+from collegium.data.images.decode import LEAVE_OUT, EncodedImage, decode, read_headers
 from collegium.data.images.find import image_files
-from collegium.data.images.inspect import Inspected, find_rule
+from collegium.data.images.inspect import find_rule, inspect_encoded
 from collegium.data.images.modes import PixelRule
 from collegium.errors import DataError
 from collegium.evaluation.predict import predict as run_over
@@ -101,12 +95,9 @@ def _rule(rule: PixelRule, pictures: list[EncodedImage], tell: Callable[[str], N
     """The run's pixel rule; that of these images if they have more than the run's eight bits."""
     if rule.scale is not None:
         return rule
-    headers = read_headers(pictures)
-    if not any(header.deep for header in headers):
+    if not any(header.deep for header in read_headers(pictures)):
         return rule
-    facts = read_pixel_facts(pictures, headers)
-    looked = Inspected(headers, facts, lambda at: pictures[at].name)
-    found, notes = find_rule({"images": looked}, "images", rule)
+    found, notes = find_rule({"images": inspect_encoded(pictures)}, "images", rule)
     for note in notes:
         tell(note)
     return found
@@ -121,9 +112,8 @@ def _rows(opened: Student, pictures: Sequence[EncodedImage], top: int) -> list[J
     logits_BC = run_over(opened.network, data, batch_size=CHUNK).logits_NC
     check_finite(logits_BC)
     found = logits_BC.softmax(dim=1).topk(min(top, logits_BC.shape[1]), dim=1)
-    rows: list[Json] = []
     likely = zip(pictures, found.values.tolist(), found.indices.tolist(), strict=True)
-    for picture, values, places in likely:
-        names = [classes[place] for place in places]
-        rows.append({"image": picture.name, "classes": names, "probabilities": values})
-    return rows
+    return [
+        {"image": picture.name, "classes": [classes[at] for at in places], "probabilities": values}
+        for picture, values, places in likely
+    ]

@@ -14,15 +14,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from collegium.data.image_data import ImageData
-from collegium.data.images.decode import (
-    MANY,
-    common_shape,
-    decode_error,
-    free_memory,
-    read_headers,
-    read_pixel_facts,
-)
-from collegium.data.images.inspect import Inspected, crop_notes, find_rule, refuse_blank
+from collegium.data.images.decode import MANY, common_shape, decode_error, free_memory
+from collegium.data.images.inspect import crop_notes, find_rule, inspect_encoded, refuse_blank
 from collegium.data.images.lazy import LazyImages, work_ahead
 from collegium.data.images.modes import PLAIN, PixelRule
 from collegium.data.images.source import AbstractImageSource, ImageSubset
@@ -107,6 +100,11 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.label_N)
 
+    def spread(self) -> ImageSubset:
+        """All images; of more than 20,000 at most that many, evenly spread."""
+        step = -(-len(self) // _HEADERS)
+        return self.images.subset(np.arange(0, len(self), step))
+
 
 def load_images(
     encoded: Mapping[str, EncodedSplit],
@@ -140,7 +138,7 @@ def load_images(
     encoded, notes = _decodable(encoded, name, image_options)
     count = sum(map(len, encoded.values()))
     notify(f"{name}: {count:,} images of {len(classes):,} classes; reading their sizes")
-    inspected = {split: _inspect(part.images) for split, part in encoded.items()}
+    inspected = {split: inspect_encoded(part.spread()) for split, part in encoded.items()}
     headers = {split: found.headers for split, found in inspected.items()}
     shape = common_shape(headers, image_options.image_size)
     rule, rule_notes = find_rule(inspected, name, image_options.rule)
@@ -194,13 +192,6 @@ def _skip_note(name: str, errors: Sequence[str], total: int) -> str:
         f"{name}: skipped {len(errors):,} of {total:,} images that cannot be decoded: "
         f"{'; '.join(errors[:_NAMED])}{more}"
     )
-
-
-def _inspect(images: ImageSubset) -> Inspected:
-    step = -(-len(images) // _HEADERS)
-    some = images.subset(np.arange(0, len(images), step))
-    headers = read_headers(some)
-    return Inspected(headers, read_pixel_facts(some, headers), lambda at: some[at].name)
 
 
 def _plan(count: int, shape: MapShape, fits: bool) -> str:
