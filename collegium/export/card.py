@@ -107,33 +107,29 @@ def _model_string(subject: Subject, file: str) -> str:
 
 def _input(subject: Subject) -> str:
     wanted = subject.network.preprocess
-    channels, rows_, columns = subject.input_shape
+    channels, rows, columns = subject.input_shape
     kind = "grey" if channels == 1 else "RGB"
     size = "x".join(map(str, subject.student.image_shape[1:]))
-    lines = [
-        f"* float32, (batch, {channels}, {rows_}, {columns}): any number of {kind} images, "
-        f"channels first, {wanted.interpolation} where they are resized",
-    ]
+    mean, std = (", ".join(f"{v:.6g}" for v in part) for part in (wanted.mean, wanted.std))
+    pixels = f"(pixels - mean) / std, for pixels from 0 to 1: mean {mean}; std {std}"
     if subject.inside:
-        lines += ["* pixels from 0 to 1; the file itself resizes and normalises them"]
-    else:
-        mean, std = (", ".join(f"{v:.6g}" for v in part) for part in (wanted.mean, wanted.std))
-        lines += [f"* (pixels - mean) / std, for pixels from 0 to 1: mean {mean}; std {std}"]
-    lines += [
+        pixels = "pixels from 0 to 1; the file itself resizes and normalises them"
+    return (
+        f"* float32, (batch, {channels}, {rows}, {columns}): any number of {kind} images, "
+        f"channels first, {wanted.interpolation} where they are resized\n"
+        f"* {pixels}\n"
         "* training and evaluation crop an image of another size to its largest centred part of "
         f"the shape {size} (rows x columns) and scale it to that; the lines above and "
         "`collegium predict` do the same"
-    ]
-    return "\n".join(lines)
+    )
 
 
 def _classes(names: Sequence[str]) -> str:
-    shown = names if len(names) <= NAMED else names[: NAMED // 2]
-    more = "" if len(names) <= NAMED else f", ... ({len(names)}; all are in the file's metadata)"
-    listed = ", ".join(map(text, shown))
-    return (
-        f"Logits (batch, {len(names)}), before any softmax. The classes in order: {listed}{more}."
-    )
+    listed = ", ".join(map(text, names))
+    if len(names) > NAMED:
+        first = ", ".join(map(text, names[: NAMED // 2]))
+        listed = f"{first}, ... ({len(names)}; all are in the file's metadata)"
+    return f"Logits (batch, {len(names)}), before any softmax. The classes in order: {listed}."
 
 
 def _made(subject: Subject, command: str) -> str:
@@ -142,7 +138,8 @@ def _made(subject: Subject, command: str) -> str:
     default = {field.name: field.default for field in dataclasses.fields(method)}
     chosen = {k: v for k, v in method.options().items() if default.get(k) != v}
     options = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    trained = _typed(str(student.record.run.get("environment", {}).get("command") or ""))
+    typed = str(student.record.run.get("environment", {}).get("command") or "")
+    program, _, words = typed.partition(" ")  # the folder of the program differs elsewhere
     how = run.optimisation
     lines = [
         f"* method {code(method.slug)}: {text(method.summary())}"
@@ -152,7 +149,7 @@ def _made(subject: Subject, command: str) -> str:
         f"batches of {how.batch_size}, {how.optimizer}; the weights are those of "
         + ("the last epoch" if student.which == "last" else "the best epoch on validation"),
         *_label_loss(run),
-        *([f"* trained by {code(trained)}"] if trained else []),
+        *[f"* trained by {code(f'{Path(program).name} {words}')}"] * bool(typed),
         f"* exported by {code(command)}",
     ]
     cited = f"\n\n```bibtex\n{method.citation()}\n```" if method.bibtex else ""
@@ -165,12 +162,6 @@ def _label_loss(run: Run) -> list[str]:
     parts = [kind] * bool(run.class_weights)
     parts += [f"label smoothing {run.label_smoothing:g}"] * bool(run.label_smoothing)
     return [f"* cross entropy with {' and '.join(parts)}"] * bool(parts)
-
-
-def _typed(command: str) -> str:
-    """A command without the folder of the program, which differs elsewhere."""
-    program, _, words = command.partition(" ")
-    return f"{Path(program).name} {words}".strip()
 
 
 def _teachers(subject: Subject) -> str:
@@ -190,23 +181,22 @@ def _teachers(subject: Subject) -> str:
         "student agrees": of("agreement"),
         "licence": lambda row: text(row.get("licence", UNKNOWN)),
     }
-    about = (
+    lines = [
+        markdown(Table.of(record.teachers, columns)),
         "Accuracy and agreement are those of the run, on its evaluation split; the mean weight is "
-        "over the training images."
-    )
-    lines = [markdown(Table.of(record.teachers, columns)), about]
-    return "\n\n".join([*lines, *licence_lines(record.teachers)])
+        "over the training images.",
+        *licence_lines(record.teachers),
+    ]
+    return "\n\n".join(lines)
 
 
 def licence_lines(teachers: Sequence[Json]) -> list[str]:
     """A paragraph on the limits of the teachers' licences, and on unknown licences."""
     read = {row["name"]: read_licence(str(row.get("licence", ""))) for row in teachers}
     lines = [f"* {text(name)}: {text(one.warning)}." for name, one in read.items() if one.warning]
-    unknown = [text(name) for name, one in read.items() if one.name == UNKNOWN]
-    same = [f"{text(name)} ({one.name})" for name, one in read.items() if one.same_terms]
-    if same:
+    if same := [f"{text(name)} ({one.name})" for name, one in read.items() if one.same_terms]:
         lines.append(f"* Copies must carry the same terms, by {', '.join(same)}.")
-    if unknown:
+    if unknown := [text(name) for name, one in read.items() if one.name == UNKNOWN]:
         lines.append(f"* The licence of the weights of {', '.join(unknown)} is unknown.")
     return ["**Licences of the teachers.**\n\n" + "\n".join(lines)] if lines else []
 

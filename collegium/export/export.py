@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from collegium.config.run import describe
 from collegium.data import ImageData, Splits
@@ -34,9 +35,6 @@ from collegium.utils.from_json import strict
 from collegium.utils.progress import Display
 from collegium.utils.torch_state import as_ever
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 @as_ever
 def export_student(
@@ -45,7 +43,7 @@ def export_student(
     *,
     out: Path | str | None = None,
     data: "str | Splits | None" = None,
-    student: "nn.Module | None" = None,
+    student: nn.Module | None = None,
     overwrite: bool = False,
     quiet: bool = True,
     **options: Any,
@@ -75,19 +73,20 @@ def export_student(
     wanted: ExportOptions = strict(ExportOptions, {"format": format, **options})
     display = Display(quiet, "export")
     place = free_place(refuse_unfinished(folder), wanted, out, overwrite)
-    _check_libraries(wanted)
+    if wanted.format == "onnx":
+        for library in ("onnxruntime", "onnx", "onnxscript"):
+            import_extra("onnx", library)
     opened = open_student(folder, wanted.weights, student)
     _warn_of_licences(opened.record, display)
     display.say(f"reading {describe(opened.run.data if data is None else data)}")
     splits = splits_of(opened, data, display)
-    subject = Subject(opened, wanted.normalise == "inside")
+    subject = Subject(opened, wanted)
     torch.set_num_threads(wanted.threads or useful_threads(opened))
     with _staging(place) as staging:
         display.say(f"writing {wanted.format}")
-        models = _write(subject, wanted, splits.train, staging)
-        found = _measure(subject, wanted, models, splits, staging, display)
-        found |= {"out": str(place)}
-        _describe(subject, found, _command(wanted, opened.record.folder, out, data), staging)
+        models = _write(subject, splits.train, staging)
+        found = _measure(subject, models, splits, staging, display) | {"out": str(place)}
+        _describe(subject, found, _command(subject, out, data), staging)
         _install(staging, place)
     return found
 
@@ -96,12 +95,6 @@ def _warn_of_licences(record: Record, display: Display) -> None:
     for row in record.teachers:
         if warning := read_licence(str(row.get("licence", ""))).warning:
             display.warn(f"teacher {row['name']}: {warning}")
-
-
-def _check_libraries(wanted: ExportOptions) -> None:
-    if wanted.format == "onnx":
-        for library in ("onnxruntime", "onnx", "onnxscript"):
-            import_extra("onnx", library)
 
 
 @contextlib.contextmanager
@@ -132,70 +125,58 @@ def _runs(process: int) -> bool:
     return process > 0
 
 
-def _write(
-    subject: Subject, wanted: ExportOptions, train: ImageData, staging: Path
-) -> dict[str, Model]:
+def _write(subject: Subject, train: ImageData, staging: Path) -> dict[str, Model]:
     """The files, and the model read back from each."""
-    writer: Writer = WRITERS[wanted.format]
+    writer: Writer = WRITERS[subject.wanted.format]
     writer.write(subject, staging)
     models = {writer.file: writer.read(subject, staging)}
-    if wanted.int8:
+    if subject.wanted.int8:
         write_int8(subject, staging, train)
         models[INT8] = read_onnx(subject, staging, INT8)
     return models
 
 
 def _measure(
-    subject: Subject,
-    wanted: ExportOptions,
-    models: dict[str, Model],
-    splits: Splits,
-    staging: Path,
-    display: Display,
+    subject: Subject, models: dict[str, Model], splits: Splits, staging: Path, display: Display
 ) -> Json:
     """Compare each file with the student on the evaluation split: the content of export.json."""
     record, whole, split = subject.student.record, splits.evaluation, splits.names()[-1]
-    data, same = _some(whole, wanted.images), same_images(record, split, whole)
+    data, same = _some(whole, subject.wanted.images), same_images(record, split, whole)
     display.say(f"comparing on {len(data):,} images of the {split} split")
     accuracy, compared = compare(subject.original, models, data)
     for file, comparison in compared.items():
-        _refuse_different(file, comparison, accuracy, wanted)
-    about = {"data": whole.name, "split": split, "images": len(data), "same_images": same}
+        _refuse_different(file, comparison, accuracy, subject.wanted.allowed_drop)
     recorded = _recorded_accuracy(subject, same and len(data) == len(whole))
+    as_recorded = recorded is None or _is_same(accuracy, recorded, len(data), subject)
+    if recorded is not None and not as_recorded:
+        display.warn(
+            f"the student has {percent(accuracy)} on the {split} split, its run recorded "
+            f"{percent(recorded)} on the same images: it is not what was trained"
+        )
     return {
-        **_conditions(subject, wanted),
-        **about,
+        **_conditions(subject),
+        "data": whole.name,
+        "split": split,
+        "images": len(data),
+        "same_images": same,
         "accuracy": accuracy,
         "accuracy_recorded": recorded,
-        "as_recorded": _check_recorded(subject, accuracy, recorded, about, display),
+        "as_recorded": as_recorded,
         "rows": _rows(subject, models, accuracy, compared, staging),
     }
 
 
-def _conditions(subject: Subject, wanted: ExportOptions) -> Json:
+def _conditions(subject: Subject) -> Json:
     """The student, the options, and the machine's share in the numbers."""
     return {
         "folder": str(subject.student.record.folder),
-        **asdict(wanted),
+        **asdict(subject.wanted),
         "model": subject.network.spec,
         "sha256": weights_hash(subject.network),
         "tolerance": TOLERANCE,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def _check_recorded(
-    subject: Subject, accuracy: float, recorded: float | None, about: Json, display: Display
-) -> bool:
-    """Whether the accuracy is that of the run, as far as it is known; a warning if not."""
-    if recorded is None or _is_same(accuracy, recorded, about["images"], subject):
-        return True
-    display.warn(
-        f"the student has {percent(accuracy)} on the {about['split']} split, its run recorded "
-        f"{percent(recorded)} on the same images: it is not what was trained"
-    )
-    return False
 
 
 _FLIPPED, _FLIPPED_LOW = 1e-3, 1e-2
@@ -232,20 +213,16 @@ def _rows(
     student = subject.student
     times = latency({STUDENT: subject.original, **models}, student.image_shape)
     files = {STUDENT: student.record.path(STUDENT), **{name: staging / name for name in models}}
-    measured: Json = {STUDENT: {"accuracy": accuracy}}
-    measured |= {name: asdict(compared[name]) for name in models}
-    return [
-        {
-            "name": name,
-            "bytes": file.stat().st_size,
-            **{key: value for key, value in measured[name].items() if key != "spread"},
-            "latency": {str(size): seconds for size, seconds in times[name].items()},
-        }
+    measured: Json = {name: asdict(found) for name, found in compared.items()}
+    measured[STUDENT] = {"accuracy": accuracy}
+    rows = [
+        {"name": name, "bytes": file.stat().st_size, **measured[name], "latency": times[name]}
         for name, file in files.items()
     ]
+    return [{key: value for key, value in row.items() if key != "spread"} for row in rows]
 
 
-def _refuse_different(file: str, found: Comparison, accuracy: float, wanted: ExportOptions) -> None:
+def _refuse_different(file: str, found: Comparison, accuracy: float, allowed: float) -> None:
     """Refuse a file that differs from the student.
 
     Raises:
@@ -257,9 +234,9 @@ def _refuse_different(file: str, found: Comparison, accuracy: float, wanted: Exp
         f"differ by up to {found.max_difference:.2g}"
     )
     if file == INT8:
-        if not found.accuracy >= accuracy - wanted.allowed_drop:
+        if not found.accuracy >= accuracy - allowed:
             raise CollegiumError(
-                f"{differs}; that is more than --allowed-drop {wanted.allowed_drop:g}, so nothing "
+                f"{differs}; that is more than --allowed-drop {allowed:g}, so nothing "
                 "is kept: leave out --int8, or allow more"
             )
     elif not found.equal:
@@ -268,18 +245,15 @@ def _refuse_different(file: str, found: Comparison, accuracy: float, wanted: Exp
         raise CollegiumError(f"{differs}, more than {limit:.2g}, so nothing is kept: try {other}")
 
 
-def _command(
-    wanted: ExportOptions, folder: Path, out: Path | str | None, data: "str | Splits | None"
-) -> str:
+def _command(subject: Subject, out: Path | str | None, data: "str | Splits | None") -> str:
     """The command line of this export."""
-    default = ExportOptions(wanted.format)
-    words = ["collegium", "export", str(folder), "--format", wanted.format]
-    for name, value in asdict(wanted).items():
-        if name != "format" and value != getattr(default, name):
+    wanted, words = subject.wanted, ["collegium", "export", str(subject.student.record.folder)]
+    usual = asdict(ExportOptions(wanted.format)) | {"format": None, "out": None, "data": None}
+    given = asdict(wanted) | {"out": out, "data": data if isinstance(data, str) else None}
+    for name, value in given.items():
+        if value != usual[name]:
             option = f"--{name.replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]
-    words += [] if out is None else ["--out", str(out)]
-    words += ["--data", data] if isinstance(data, str) else []
     return shlex.join(words)
 
 

@@ -14,6 +14,7 @@ from collegium.export.model import LogitsOnly, Model, Subject
 from collegium.export.options import Format
 from collegium.export.tracing import IMAGES, LOGITS, hushed, to_onnx, trace
 from collegium.models.libraries.hf import PROCESSOR, quiet
+from collegium.models.libraries.onnx import open_session
 from collegium.models.libraries.processors import RESAMPLE
 from collegium.models.network import Network
 from collegium.models.weights import network_bytes
@@ -67,7 +68,7 @@ def _processor(subject: Subject) -> dict[str, Any]:
     """The preparation of images, in the format of transformers."""
     wanted = subject.network.preprocess
     _, rows, columns = subject.input_shape
-    numbers = {how: number for number, how in RESAMPLE.items()} | {"bicubic": 3}
+    numbers = {how: number for number, how in RESAMPLE.items()}
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
@@ -116,14 +117,7 @@ def write_onnx(subject: Subject, folder: Path) -> None:
 
 def read_onnx(subject: Subject, folder: Path, file: str = ONNX) -> Model:
     """The graph, by onnxruntime alone."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(folder / file), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(folder / file)
 
     def answer(inputs: Tensor) -> Tensor:
         (logits,) = session.run([LOGITS], {IMAGES: inputs.contiguous().numpy()})

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from collegium.build import make_splits
@@ -30,6 +31,7 @@ from collegium.training.checkpoint import STATE, TENSORS, checkpoints
 from collegium.training.packing import under
 from collegium.types import MapShape
 from collegium.utils.progress import Display
+from collegium.utils.text import some
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,6 @@ class Student:
     metadata: Mapping[str, str] = field(default_factory=dict)
     rule: PixelRule = PLAIN
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """The shape and classes it was built for."""
-        return _input_spec(self.network.classes, self.image_shape)
-
     def rebuilt(self, spec: str, file: Path) -> Network:
         """The network built again, with no values but those of the file.
 
@@ -68,9 +65,10 @@ class Student:
             spec: a model string that names its weights.
             file: the weights, for a student without a model string.
         """
+        input_spec = _input_spec(self.network.classes, self.image_shape)
         if self.module is None:
-            return build_network(spec, self.input_spec, seed=1).eval()
-        return _from_module(self.module, read_weights(file), self.input_spec)
+            return build_network(spec, input_spec, seed=1).eval()
+        return _from_module(self.module, read_weights(file), input_spec)
 
 
 def open_student(
@@ -94,10 +92,9 @@ def open_student(
     input_spec = _input_spec(file.classes(), shape)
     network = _network(record, run, file, input_spec, module)
     _warn(record, network, file)
-    if which == "best":
-        _take_best(network, record, run.optimisation.epochs)
     metadata = {**file.metadata}
     if which == "best":
+        _take_best(network, record, run.optimisation.epochs)
         metadata["top1"] = f"{record.summary.get('accuracy_at_best_validation') or 0:.6f}"
     rule = PixelRule.from_json(record.run.get("pixels") or {})
     return Student(record, run, network.eval(), shape, which, module, metadata, rule)
@@ -170,12 +167,10 @@ def _take_best(network: Network, record: Record, epochs: int) -> None:
     for path in reversed(checkpoints(record.path(CHECKPOINT))):
         try:
             content = json.loads((path / STATE).read_text())
-            progress = content["progress"]
-            if wanted is not None and progress.get("best_epoch") == wanted:
-                with safe_open(path / TENSORS, framework="pt") as file:
-                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if wanted is not None and content["progress"].get("best_epoch") == wanted:
+                best = under("best", load_file(path / TENSORS))
                 extra = content.get("extra", {}).get("best", {})
-                network.body.load_state_dict(unpack_state(under("best", tensors), extra))
+                network.body.load_state_dict(unpack_state(best, extra))
                 return
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
             continue  # a damaged one
@@ -207,11 +202,11 @@ def splits_of(student: Student, data: "str | Splits | None", display: Display) -
 
 
 def _refuse_others(student: Student, data: ImageData) -> None:
-    if [*map(same_form, data.classes)] != [*map(same_form, student.network.classes)]:
+    own = student.network.classes
+    if [*map(same_form, data.classes)] != [*map(same_form, own)]:
         raise DataError(
-            f"{data.name} has {len(data.classes)} classes ({', '.join(data.classes[:3])}, ...), "
-            f"the student {len(student.network.classes)} "
-            f"({', '.join(student.network.classes[:3])}, ...), or their order differs"
+            f"{data.name} has {len(data.classes)} classes ({some(data.classes)}), "
+            f"the student {len(own)} ({some(own)}), or their order differs"
         )
     if data.shape != student.image_shape:
         found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, student.image_shape))

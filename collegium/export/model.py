@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.export.load_student import Student
+from collegium.export.options import ExportOptions
 from collegium.models.network import Network
 from collegium.models.outputs import logits_of
 from collegium.models.weights import network_metadata
@@ -51,11 +52,16 @@ class Subject:
 
     Attributes:
         student: of a run.
-        inside: whether a graph takes pixels in 0..1 and prepares them itself.
+        wanted: the options of its export.
     """
 
     student: Student
-    inside: bool
+    wanted: ExportOptions
+
+    @property
+    def inside(self) -> bool:
+        """Whether a graph takes pixels in 0..1 and prepares them itself."""
+        return self.wanted.normalise == "inside"
 
     @property
     def network(self) -> Network:
@@ -65,9 +71,7 @@ class Subject:
     @cached_property
     def original(self) -> Model:
         """The student itself, in PyTorch."""
-        if self.inside:
-            return Model(lambda views: views, self.network)
-        return Model(self.network.prepare, LogitsOnly(self.network).eval())
+        return Model((lambda views: views) if self.inside else self.network.prepare, self.graph)
 
     @property
     def graph(self) -> nn.Module:

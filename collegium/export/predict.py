@@ -1,25 +1,17 @@
 """Predictions of a run's student for image files, prepared exactly as in evaluation."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from collegium.data import ImageData
-from collegium.data.images.decode import (
-    LEAVE_OUT,
-    EncodedImage,
-    decode,
-    read_headers,
-    read_pixel_facts,
-)
+from collegium.data.images.decode import LEAVE_OUT, EncodedImage, decode, read_headers
 from collegium.data.images.find import image_files
-from collegium.data.images.inspect import Inspected, find_rule
+from collegium.data.images.inspect import find_rule, inspect_encoded
 from collegium.data.images.modes import PixelRule
 from collegium.errors import DataError
 from collegium.evaluation.predict import predict as run_over
@@ -71,18 +63,13 @@ def predict(
     check_images(images, top)
     pictures = [EncodedImage(str(path), path) for path in _files(images, tell)]
     opened = open_student(folder, weights, student)
-    opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
-    torch.set_num_threads(useful_threads(opened))
-    rows: list[Json] = []
-    for start in range(0, len(pictures), CHUNK):
-        chunk = pictures[start : start + CHUNK]
-        probabilities_BC = _logits(opened, chunk).softmax(dim=1)
-        found = probabilities_BC.topk(min(top, probabilities_BC.shape[1]), dim=1)
-        likely = zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True)
-        for picture, values, places in likely:
-            names = [opened.network.classes[place] for place in places]
-            rows.append({"image": picture.name, "classes": names, "probabilities": values})
-    return rows
+    try:
+        opened = replace(opened, rule=_rule(opened.rule, pictures, tell))
+        torch.set_num_threads(useful_threads(opened))
+        chunks = (pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK))
+        return [row for chunk in chunks for row in _rows(opened, chunk, top)]
+    except DataError as error:  # its advice applies to a data set but not to a few images
+        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
 
 
 def useful_threads(opened: Student) -> int:
@@ -108,34 +95,25 @@ def _rule(rule: PixelRule, pictures: list[EncodedImage], tell: Callable[[str], N
     """The run's pixel rule; that of these images if they have more than the run's eight bits."""
     if rule.scale is not None:
         return rule
-    with _named():
-        headers = read_headers(pictures)
-        if not any(header.deep for header in headers):
-            return rule
-        facts = read_pixel_facts(pictures, headers)
-    looked = Inspected(headers, facts, lambda at: pictures[at].name)
-    found, notes = find_rule({"images": looked}, "images", rule)
+    if not any(header.deep for header in read_headers(pictures)):
+        return rule
+    found, notes = find_rule({"images": inspect_encoded(pictures)}, "images", rule)
     for note in notes:
         tell(note)
     return found
 
 
-@contextmanager
-def _named() -> Iterator[None]:
-    """Drop advice that applies to a data set but not to the few images given to predict."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(str(error).removesuffix(LEAVE_OUT)) from None
-
-
-def _logits(opened: Student, pictures: list[EncodedImage]) -> Float[Tensor, "B C"]:
-    """Logits by the function that evaluation uses."""
-    with _named():
-        images_BDHW = decode(pictures, opened.image_shape, opened.rule)
+def _rows(opened: Student, pictures: Sequence[EncodedImage], top: int) -> list[Json]:
+    """The most probable classes of some images, by the function that evaluation uses."""
+    images_BDHW = decode(pictures, opened.image_shape, opened.rule)
     index_B = torch.arange(len(pictures))
     classes = opened.network.classes
     data = ImageData(images_BDHW, index_B * 0, index_B, classes, "images", "none")
     logits_BC = run_over(opened.network, data, batch_size=CHUNK).logits_NC
     check_finite(logits_BC)
-    return logits_BC
+    found = logits_BC.softmax(dim=1).topk(min(top, logits_BC.shape[1]), dim=1)
+    likely = zip(pictures, found.values.tolist(), found.indices.tolist(), strict=True)
+    return [
+        {"image": picture.name, "classes": [classes[at] for at in places], "probabilities": values}
+        for picture, values, places in likely
+    ]

@@ -1,6 +1,5 @@
 """The lines of Python on a model card that load the exported file."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from collegium.data.images.pixel_scale import Scale
@@ -9,10 +8,23 @@ from collegium.export.formats import ONNX, PT2, SAFETENSORS
 from collegium.export.model import Subject
 from collegium.export.tracing import IMAGES, LOGITS
 from collegium.models.libraries.python_file import classes_argument
+from collegium.models.libraries.timm import takes_size
 from collegium.models.user_file import user_function
 
 _KINDS = {1: "L", 3: "RGB"}
-_PILLOW = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC"}
+_NUMPY, _TORCH = "import numpy as np", "import torch"
+_PILLOW_IMPORT = "from PIL import Image, ImageOps"
+_LOAD_FILE = "from safetensors.torch import load_file"
+_TORCH_CALL = "logits = network(torch.from_numpy(images))"
+_GRAPHS = {
+    ONNX: (
+        "import onnxruntime",
+        f'session = onnxruntime.InferenceSession("{ONNX}")',
+        f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]',
+    ),
+    PT2: (_TORCH, f'network = torch.export.load("{PT2}").module()', _TORCH_CALL),
+}
+"""Of each graph the import of its library, and the lines that load the file and call it."""
 
 
 def snippet(subject: Subject, file: str) -> str:
@@ -22,26 +34,44 @@ def snippet(subject: Subject, file: str) -> str:
         subject: the exported student.
         file: name of its file.
     """
-    if file == SAFETENSORS and subject.network.spec.startswith("hf:"):
+    if file in _GRAPHS:
+        library, *load = _GRAPHS[file]
+        imports = [_NUMPY, library, _PILLOW_IMPORT]
+    elif subject.network.spec.startswith("hf:"):
         return _transformers(subject)
-    head, load, call = _LOADERS[file](subject)
-    return "\n".join([*head, "", *_pixels(subject), *_normalised(subject), "", *load, call])
+    else:
+        more, build = _builder(subject)
+        imports = [_NUMPY, _TORCH, _PILLOW_IMPORT, _LOAD_FILE, *more]
+        load = [
+            f"network = {build}",
+            f'network.load_state_dict(load_file("{SAFETENSORS}"))',
+            "network.eval()",
+            _TORCH_CALL,
+        ]
+    return "\n".join([*imports, "", *_images(subject), "", *load])
 
 
-def _pixels(subject: Subject) -> list[str]:
+def _images(subject: Subject) -> list[str]:
+    """The input of the network, from the file of an image."""
     channels, rows, columns = subject.input_shape
-    shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
-    lines = _as_trained(subject, channels)
+    wanted, lines = subject.network.preprocess, _as_trained(subject)
     if subject.student.image_shape[1:] != (rows, columns):
-        how = _PILLOW[subject.network.preprocess.interpolation]
+        how = wanted.interpolation.upper()
         lines += [f"image = image.resize(({columns}, {rows}), Image.Resampling.{how})"]
-    return [*lines, "pixels = np.asarray(image, np.float32) / 255", f"images = {shaped}"]
+    shaped = "pixels[None, None]" if channels == 1 else "pixels.transpose(2, 0, 1)[None]"
+    lines += ["pixels = np.asarray(image, np.float32) / 255", f"images = {shaped}"]
+    if subject.inside:
+        return lines
+    mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
+    shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
+    lines += [f"mean = np.float32({mean}){shape}", f"std = np.float32({std}){shape}"]
+    return [*lines, "images = (images - mean) / std"]
 
 
-def _as_trained(subject: Subject, channels: int) -> list[str]:
+def _as_trained(subject: Subject) -> list[str]:
     """An image prepared as in training: upright, eight bits, cropped and scaled."""
     own, rows, columns = subject.student.image_shape
-    rule = subject.student.rule
+    rule, channels = subject.student.rule, subject.input_shape[0]
     lines = ['image = ImageOps.exif_transpose(Image.open("image.png"))']
     lines += _in_bytes(rule.scale) if rule.scale is not None else []
     if rule.alpha != "drop":
@@ -68,53 +98,12 @@ def _in_bytes(scale: Scale) -> list[str]:
     ]
 
 
-def _normalised(subject: Subject) -> list[str]:
-    if subject.inside:
-        return []
-    wanted = subject.network.preprocess
-    mean, std = ([float(f"{value:.6g}") for value in part] for part in (wanted.mean, wanted.std))
-    shape = "" if len(mean) == 1 else ".reshape(-1, 1, 1)"
-    return [
-        f"mean = np.float32({mean}){shape}",
-        f"std = np.float32({std}){shape}",
-        "images = (images - mean) / std",
-    ]
-
-
-_Parts = tuple[list[str], list[str], str]
-"""Imports, lines that load the file, and the line that computes the logits."""
-_NUMPY, _PILLOW_IMPORT = "import numpy as np", "from PIL import Image, ImageOps"
-_TORCH = [_NUMPY, "import torch", _PILLOW_IMPORT]
-_TORCH_CALL = "logits = network(torch.from_numpy(images))"
-
-
-def _onnx(subject: Subject) -> _Parts:
-    head = [_NUMPY, "import onnxruntime", _PILLOW_IMPORT]
-    load = [f'session = onnxruntime.InferenceSession("{ONNX}")']
-    return head, load, f'logits = session.run(["{LOGITS}"], {{"{IMAGES}": images}})[0]'
-
-
-def _pt2(subject: Subject) -> _Parts:
-    load = [f'network = torch.export.load("{PT2}").module()']
-    return _TORCH, load, _TORCH_CALL
-
-
-def _safetensors(subject: Subject) -> _Parts:
-    imports, build = _builder(subject)
-    head = [*_TORCH, "from safetensors.torch import load_file", *imports]
-    load = [
-        f"network = {build}",
-        f'network.load_state_dict(load_file("{SAFETENSORS}"))',
-        "network.eval()",
-    ]
-    return head, load, _TORCH_CALL
-
-
 def _builder(subject: Subject) -> tuple[list[str], str]:
     """Imports, and the expression that builds the network without weights."""
     network = subject.network
     classes = len(network.classes)
     family, _, member = network.spec.partition(":")
+    size = network.preprocess.size
     if subject.student.module is not None:
         return [], f"...  # your {network.spec}, which was given from Python"
     if ".py:" in network.spec:
@@ -123,11 +112,13 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
         imported = [f"from {stem} import {function}  # the file is {path}"]
         return imported, f"{function}({_classes_words(path, function, classes)})"
     if family == "timm":
-        words = f"num_classes={classes}{_sized(subject)}"
+        words = f"num_classes={classes}"
+        if size and takes_size(member):
+            words += f", img_size={size}"
         return ["import timm"], f'timm.create_model("{member}", {words})'
     if family == "torchvision":
         words = f"weights=None, num_classes={classes}"
-        if member.startswith("vit_") and (size := subject.network.preprocess.size):
+        if size and member.startswith("vit_"):
             words += f", image_size={size[0]}"
         return ["import torchvision"], f'torchvision.models.get_model("{member}", {words})'
     if family not in ("cifar", "small"):
@@ -141,34 +132,15 @@ def _classes_words(path: str, function: str, classes: int) -> str:
     return "" if how is None else f"{how}={classes}" if how else str(classes)
 
 
-def _sized(subject: Subject) -> str:
-    """The size argument of a transformer that is built for one size."""
-    from collegium.models.libraries.timm import takes_size
-
-    size = subject.network.preprocess.size
-    sized = size is not None and takes_size(subject.network.spec.partition(":")[2])
-    return f", img_size={size}" if sized else ""
-
-
 def _transformers(subject: Subject) -> str:
-    lines = _as_trained(subject, subject.input_shape[0])
+    lines = [
+        _PILLOW_IMPORT,
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification",
+        "",
+        'network = AutoModelForImageClassification.from_pretrained(".")',
+        'processor = AutoImageProcessor.from_pretrained(".")',
+        *_as_trained(subject),
+        'logits = network(**processor(image, return_tensors="pt")).logits',
+    ]
     numpy = [_NUMPY] if any("np." in line for line in lines) else []
-    return "\n".join(
-        [
-            *numpy,
-            _PILLOW_IMPORT,
-            "from transformers import AutoImageProcessor, AutoModelForImageClassification",
-            "",
-            'network = AutoModelForImageClassification.from_pretrained(".")',
-            'processor = AutoImageProcessor.from_pretrained(".")',
-            *lines,
-            'logits = network(**processor(image, return_tensors="pt")).logits',
-        ]
-    )
-
-
-_LOADERS: dict[str, Callable[[Subject], _Parts]] = {
-    SAFETENSORS: _safetensors,
-    ONNX: _onnx,
-    PT2: _pt2,
-}
+    return "\n".join([*numpy, *lines])

@@ -19,27 +19,22 @@ from collegium.errors import CollegiumError
 BATCH, IMAGES, LOGITS = "batch", "images", "logits"
 """The names of a graph's first axis, input and output."""
 _OPERATOR = re.compile(r"OpOverload\(op='([^']+)'")
-_NOT_OWN = ("<", *(str(Path(file).parent) for file in (torch.__file__, jaxtyping.__file__)))
-_OURS = str(Path(__file__).parents[1])
+_PACKAGES = (torch.__file__, jaxtyping.__file__, Path(__file__).parent)
+_NOT_OWN = ("<", *(str(Path(file).parent) for file in _PACKAGES))
 _WEIGHTS_ALONE = "--format safetensors, which needs no graph"
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Silence the output and logs of the exporters: standard output is for the result."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        nowhere = io.StringIO()
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    nowhere = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.ERROR)
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
 
 
 def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -52,18 +47,16 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
         with hushed(), torch.no_grad():
             given = example.clone()
             module(given)
-            writes = given._version > 0  # the graph would overwrite the caller's images, too
-            return _export(_OnACopy(module) if writes else module, example)
+            if given._version > 0:  # the graph would overwrite the caller's images, too
+                module = _OnACopy(module)
+            shapes = ({0: torch.export.Dim(BATCH)},)
+            given = example.clone()
+            return torch.export.export(module, (given,), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # whatever a user's forward raises when it is traced, too
         raise CollegiumError(
             f"the student cannot be traced: torch.export {_what(error)}{_where(error)}; "
             f"use {_WEIGHTS_ALONE}"
         ) from error
-
-
-def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    shapes = ({0: torch.export.Dim(BATCH)},)
-    return torch.export.export(module, (example.clone(),), dynamic_shapes=shapes, strict=False)
 
 
 class _OnACopy(nn.Module):
@@ -103,7 +96,9 @@ def to_onnx(program: torch.export.ExportedProgram) -> Any:
 
 def _what(error: BaseException) -> str:
     """The operation, as the exporter names it; else the first words of its message."""
-    chain = _chain(error)
+    chain = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
     for cause in reversed(chain):
         if found := _OPERATOR.search(str(cause)):
             return f"stops at {found[1].replace('::', '.')}"
@@ -114,22 +109,9 @@ def _what(error: BaseException) -> str:
     return f"says: {message.partition(' (unhinted')[0].rstrip('.')}"
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, outermost first."""
-    found, cause = [error], error.__cause__
-    while cause is not None:
-        found.append(cause)
-        cause = cause.__cause__
-    return found
-
-
 def _where(error: BaseException) -> str:
     """The line of the network's own code where tracing stopped, if there is one."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((*_NOT_OWN, _OURS))
-    ]
-    if not own:
-        return ""
-    return f", at {Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_OWN):
+            return f", at {Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return ""

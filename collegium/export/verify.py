@@ -86,14 +86,14 @@ def _compare(truth: Predictions, other: Predictions) -> Comparison:
 
 
 @torch.no_grad()
-def latency(models: Mapping[str, Model], shape: MapShape) -> dict[str, dict[int, float]]:
+def latency(models: Mapping[str, Model], shape: MapShape) -> dict[str, dict[str, float]]:
     """Median seconds of a call of each model by batch size, taken in turns; preparing left out."""
-    found: dict[str, dict[int, float]] = {name: {} for name in models}
+    found: dict[str, dict[str, float]] = {name: {} for name in models}
     for size in BATCHES:
         views_BDHW = torch.rand(size, *shape, generator=torch.Generator().manual_seed(0))
         inputs = {name: model.prepare(views_BDHW) for name, model in models.items()}
         for name, times in _in_turns(models, inputs).items():
-            found[name][size] = statistics.median(times)
+            found[name][str(size)] = statistics.median(times)
     return found
 
 

@@ -9,7 +9,6 @@ from PIL import Image
 
 from collegium.data import load_data
 from collegium.data.images import decode as pictures
-from collegium.data.images import lazy as gallery
 from collegium.data.images import load as albums
 from collegium.data.images import load as damaged
 from collegium.data.images.lazy import LazyImages
@@ -113,7 +112,7 @@ def test_many_are_decoded_by_processes_to_the_same_pixels(folder, monkeypatch):
     monkeypatch.setattr("collegium.data.images.load.NOTIFY_EVERY", 0.0)
     told: list[str] = []
     workers = []
-    monkeypatch.setattr(gallery, "work_ahead", lambda f, b, w: workers.append(w) or map(f, b))
+    monkeypatch.setattr(albums, "work_ahead", lambda f, b, w: workers.append(w) or map(f, b))
     together = load_data(f"folder:{folder}", workers=2, tell=told.append)
     assert torch.equal(alone.train.images_NDHW, together.train.images_NDHW)
     assert workers == [2, 2]

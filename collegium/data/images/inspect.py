@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from collegium.data.images.decode import Header
+from collegium.data.images.decode import EncodedImage, Header, read_headers, read_pixel_facts
 from collegium.data.images.modes import PixelFacts, PixelRule
 from collegium.data.images.pixel_scale import Span, choose_scale, guess_note
 from collegium.errors import DataError
@@ -42,6 +42,16 @@ class Inspected:
     def spans(self) -> list[Span]:
         """Range of the numbers of each deep image."""
         return [fact.span for fact in self.facts if fact.span is not None]
+
+
+def inspect_encoded(images: Sequence[EncodedImage]) -> Inspected:
+    """Headers and pixels of encoded images.
+
+    Raises:
+        DataError: one cannot be read, is a decompression bomb or has pixels that are NaN.
+    """
+    headers = read_headers(images)
+    return Inspected(headers, read_pixel_facts(images, headers), lambda at: images[at].name)
 
 
 def find_rule(
@@ -153,8 +163,7 @@ def refuse_blank(images: Mapping[str, Tensor], name: str) -> list[str]:
         )
     notes = [_dark(train, name)]
     if not notes[0]:
-        others = ((split, part) for split, part in images.items() if split != "train")
-        notes += [_dark(part, f"{name}, {split}") for split, part in others]
+        notes += [_dark(images[split], f"{name}, {split}") for split in images if split != "train"]
     blank, total = sum(map(_blank, images.values())), sum(map(len, images.values()))
     if blank:
         notes.append(f"{name}: {blank:,} of {total:,} images have one colour only")

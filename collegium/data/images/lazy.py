@@ -125,8 +125,8 @@ def work_ahead(
     )
     try:
         for found in loader:
-            if isinstance(found, _Failure):
-                raise DataError(found.message)
+            if isinstance(found, DataError):
+                raise found
             yield found
     except (RuntimeError, ConnectionError, EOFError) as error:  # however torch notices the death
         raise ResourceError(
@@ -136,17 +136,11 @@ def work_ahead(
 
 
 @dataclass(frozen=True)
-class _Failure:
-    message: str
-
-
-@dataclass(frozen=True)
-class _Work(Dataset[T | _Failure], Generic[T]):
+class _Work(Dataset[T | DataError], Generic[T]):
     function: Callable[[Tensor], T]
 
-    def __getitem__(self, positions: list[int]) -> T | _Failure:
+    def __getitem__(self, positions: list[int]) -> T | DataError:
         try:
             return self.function(torch.tensor(positions))
         except DataError as error:
-            # Raised again in the main process, without the traceback of the worker.
-            return _Failure(str(error))
+            return error  # to be raised in the main process, without the traceback of the worker

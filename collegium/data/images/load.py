@@ -1,9 +1,10 @@
 """Labelled images of all splits: decoded into memory if they fit, else batch by batch later."""
 
 import functools
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -13,15 +14,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from collegium.data.image_data import ImageData
-from collegium.data.images.decode import (
-    MANY,
-    common_shape,
-    decode_error,
-    free_memory,
-    read_headers,
-    read_pixel_facts,
-)
-from collegium.data.images.inspect import Inspected, crop_notes, find_rule, refuse_blank
+from collegium.data.images.decode import MANY, common_shape, decode_error, free_memory
+from collegium.data.images.inspect import crop_notes, find_rule, inspect_encoded, refuse_blank
 from collegium.data.images.lazy import LazyImages, work_ahead
 from collegium.data.images.modes import PLAIN, PixelRule
 from collegium.data.images.source import AbstractImageSource, ImageSubset
@@ -65,24 +59,27 @@ class ImageOptions:
     workers: int = 0
     notify: Callable[[str], None] = silent
 
-    def with_progress(self, parts: Iterable[T], each: int, total: int, doing: str) -> Iterator[T]:
-        """The parts; every ten seconds a line says how many are done.
+    def in_chunks(self, work: Callable[[Tensor], T], count: int, doing: str) -> Iterator[T]:
+        """The results of work on chunk after chunk of many images; many are read by processes.
+
+        Every ten seconds a line says how many are done.
 
         Args:
-            parts: of up to `each` images.
-            each: images of a part.
-            total: images of all parts.
+            work: called with the positions of a chunk.
+            count: of all images.
             doing: how the line begins.
         """
+        chunks = torch.arange(count).split(_CHUNK)
         started = notified = time.perf_counter()
-        for count, part in enumerate(parts, start=1):
+        parts = work_ahead(work, chunks, self.workers if count >= MANY else 0)
+        for number, part in enumerate(parts, start=1):
             yield part
-            now, done = time.perf_counter(), min(count * each, total)
+            now, done = time.perf_counter(), min(number * _CHUNK, count)
             if now - notified > NOTIFY_EVERY:
                 notified, rate = now, done / (now - started)
                 self.notify(
-                    f"{doing} {done:,}/{total:,}  {rate:.0f} images/s  "
-                    f"{(total - done) / rate:.0f} s left"
+                    f"{doing} {done:,}/{count:,}  {rate:.0f} images/s  "
+                    f"{(count - done) / rate:.0f} s left"
                 )
 
 
@@ -102,6 +99,11 @@ class EncodedSplit:
 
     def __len__(self) -> int:
         return len(self.label_N)
+
+    def spread(self) -> ImageSubset:
+        """All images; of more than 20,000 at most that many, evenly spread."""
+        step = -(-len(self) // _HEADERS)
+        return self.images.subset(np.arange(0, len(self), step))
 
 
 def load_images(
@@ -136,7 +138,7 @@ def load_images(
     encoded, notes = _decodable(encoded, name, image_options)
     count = sum(map(len, encoded.values()))
     notify(f"{name}: {count:,} images of {len(classes):,} classes; reading their sizes")
-    inspected = {split: _inspect(part.images) for split, part in encoded.items()}
+    inspected = {split: inspect_encoded(part.spread()) for split, part in encoded.items()}
     headers = {split: found.headers for split, found in inspected.items()}
     shape = common_shape(headers, image_options.image_size)
     rule, rule_notes = find_rule(inspected, name, image_options.rule)
@@ -167,7 +169,9 @@ def _decodable(
         return encoded, []
     kept, errors = {}, []
     for split, part in encoded.items():
-        found = _decode_errors(part.images, f"{name} {split}: checked", image_options)
+        check = functools.partial(_errors_at, part.images)
+        chunks = image_options.in_chunks(check, len(part), f"{name} {split}: checked")
+        found = list(itertools.chain.from_iterable(chunks))
         good_N = np.array([not error for error in found], bool)
         errors += [error for error in found if error]
         if not good_N.any():
@@ -175,14 +179,6 @@ def _decodable(
         kept[split] = EncodedSplit(part.images.subset(good_N), part.label_N[good_N])
     total = sum(map(len, encoded.values()))
     return kept, [_skip_note(name, errors, total)] if errors else []
-
-
-def _decode_errors(images: ImageSubset, doing: str, image_options: ImageOptions) -> list[str]:
-    batches = torch.arange(len(images)).split(_CHUNK)
-    workers = image_options.workers if len(images) >= MANY else 0
-    parts = work_ahead(functools.partial(_errors_at, images), batches, workers)
-    parts = image_options.with_progress(parts, _CHUNK, len(images), doing)
-    return [error for part in parts for error in part]
 
 
 def _errors_at(images: ImageSubset, positions_B: Tensor) -> list[str]:
@@ -198,13 +194,6 @@ def _skip_note(name: str, errors: Sequence[str], total: int) -> str:
     )
 
 
-def _inspect(images: ImageSubset) -> Inspected:
-    step = -(-len(images) // _HEADERS)
-    some = images.subset(np.arange(0, len(images), step))
-    headers = read_headers(some)
-    return Inspected(headers, read_pixel_facts(some, headers), lambda at: some[at].name)
-
-
 def _plan(count: int, shape: MapShape, fits: bool) -> str:
     size, need = "x".join(map(str, shape)), count * math.prod(shape) / 1e9
     if fits:
@@ -213,13 +202,9 @@ def _plan(count: int, shape: MapShape, fits: bool) -> str:
 
 
 def _decoded(lazy: LazyImages, name: str, image_options: ImageOptions) -> Tensor:
-    """All pixels; of many images, by several processes."""
-    everything = torch.arange(len(lazy))
-    if len(lazy) < MANY:
-        return lazy.decode(everything)
+    """All pixels."""
     images_NDHW = torch.empty(lazy.shape, dtype=torch.uint8)
-    batches = everything.split(_CHUNK)
-    parts = image_options.with_progress(lazy.stream(batches), _CHUNK, len(lazy), f"{name}: decoded")
-    for positions_B, pixels in zip(batches, parts, strict=True):
-        images_NDHW[positions_B[0] : positions_B[0] + len(pixels)] = pixels
+    parts = image_options.in_chunks(lazy.decode, len(lazy), f"{name}: decoded")
+    for chunk_BDHW, pixels_BDHW in zip(images_NDHW.split(_CHUNK), parts, strict=True):
+        chunk_BDHW.copy_(pixels_BDHW)
     return images_NDHW

@@ -113,11 +113,9 @@ class ImageFiles(AbstractImageSource):
         return os.fsencode(self._inside(place))
 
     def _read_sizes(self) -> Int64[np.ndarray, " N"]:
-        return np.fromiter(map(self._size, range(len(self))), np.int64, len(self))
-
-    def _size(self, place: int) -> int:
-        path = f"{self._root}/{self._inside(place)}"
-        return os.stat(path).st_size  # noqa: PTH116 - making a Path takes longer than the call
+        paths = (f"{self._root}/{self._inside(place)}" for place in range(len(self)))
+        # Making a Path takes longer than the call.
+        return np.fromiter((os.stat(path).st_size for path in paths), np.int64)  # noqa: PTH116
 
     def _inside(self, place: int) -> str:
         """The path of a file in the root."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from collegium.data.class_names import name_notes
 from collegium.data.image_data import ImageData
 from collegium.data.images.decode import (
-    Header,
     brought_to,
     common_shape,
     free_memory,
@@ -148,8 +147,6 @@ def _read_splits(parts: Mapping[str, Any], options: ArrayOptions) -> Splits:
         labels_N, ready = torch.from_numpy(label_N), one.ready
         if ready is None:
             found[part] = ImageData.numbered(pixels[part], labels_N, names, name, options.augment)
-        elif ready.classes == names:
-            found[part] = ready
         else:
             labels_N = labels_N.to(ready.labels_N.device)
             found[part] = replace(ready, labels_N=labels_N, classes=names)
@@ -190,20 +187,14 @@ def _read(source: Any, where: str) -> _Raw:
     table = isinstance(getattr(source, "features", None), Mapping)  # of the datasets library
     if table and hasattr(source, "__len__"):
         source = Rows.of(source, where)
-    items, labels = _collect(_zipped(source, where), where)
-    return _Raw(items, read_targets(labels, where), _own_names(source))
-
-
-def _zipped(source: Any, where: str) -> Any:
-    """A list of images and a list of labels as one of pairs; anything else as it is."""
-    if not (isinstance(source, tuple) and len(source) == 2):
-        return source
-    images, labels = source
-    if isinstance(images, list) and isinstance(labels, list | np.ndarray | Tensor):
+    lists = is_two and isinstance(source, tuple) and isinstance(source[0], list)
+    if lists and isinstance(source[1], list | np.ndarray | Tensor):
+        images, labels = source
         if len(images) != len(labels):
             raise DataError(f"{where}: {len(images)} images, but {len(labels)} labels")
-        return list(zip(images, labels, strict=True))
-    return source
+        source = list(zip(images, labels, strict=True))
+    items, labels = _collect(source, where)
+    return _Raw(items, read_targets(labels, where), _own_names(source))
 
 
 def _own_names(source: Any) -> tuple[str, ...]:
@@ -228,20 +219,15 @@ def _collect(source: Any, name: str) -> tuple[list[Any], list[Any]]:
         )
     if not len(source):
         raise DataError(f"{name}: the dataset has no items")
-    items = [_item(source[0], 0, name)]
-    _check_memory(items, len(source), name)
-    items += [_item(source[place], place, name) for place in range(1, len(source))]
-    return [image for image, _ in items], [label for _, label in items]
-
-
-def _check_memory(items: Sequence[tuple[Any, Any]], count: int, name: str) -> None:
-    """Refuse more than memory holds, judged by the size of the first item."""
-    free, need = free_memory(), sum(np.asarray(image).nbytes for image, _ in items) * count
+    first = _item(source[0], 0, name)
+    free, need = free_memory(), np.asarray(first[0]).nbytes * len(source)
     if free is not None and need > free:
         raise DataError(
-            f"{name}: {count:,} items like the first take {need / 1e9:.0f} GB, {free / 1e9:.0f} "
-            "GB are free; as files, folder:DIR reads them batch by batch"
+            f"{name}: {len(source):,} items like the first take {need / 1e9:.0f} GB, "
+            f"{free / 1e9:.0f} GB are free; as files, folder:DIR reads them batch by batch"
         )
+    items = [first, *(_item(source[place], place, name) for place in range(1, len(source)))]
+    return [image for image, _ in items], [label for _, label in items]
 
 
 def _item(item: Any, place: int, name: str) -> tuple[Any, Any]:
@@ -291,19 +277,17 @@ def _as_arrays(
 def _inspect(one: _Raw, name: str) -> Inspected:
     listed = one.images if isinstance(one.images, list) else []
     images = [image for image in listed if isinstance(image, Image)]
-    headers = [_header(image) for image in images]
+    headers = [
+        # The lower bytes of 16-bit colours are lost by now.
+        replace(header_of(image, _turn(image)), deep=image.mode[:1] in "IF")
+        for image in images
+    ]
     facts = [
         pixel_facts(image, name, None, header.deep)
         for image, header in zip(images, headers, strict=True)
         if header.deep or header.has_alpha
     ]
     return Inspected(headers, facts, lambda at: f"{name}[{at}]")
-
-
-def _header(image: Image) -> Header:
-    """Header of an image that is loaded."""
-    deep = image.mode[:1] in "IF"  # the lower bytes of 16-bit colours are lost by now
-    return replace(header_of(image, _turn(image)), deep=deep)
 
 
 def _turn(image: Image) -> int:

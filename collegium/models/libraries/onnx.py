@@ -44,7 +44,7 @@ class OnnxBody(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.file_sha256 = path, _hash(path)
-        self._session = _session(path)
+        self._session = open_session(path)
         self._input, shape, self._kind = _images(path, self._session.get_inputs())
         self._output = _logits(path, self._session.get_outputs())
         fixed = [side if isinstance(side, int) and side > 0 else None for side in shape]
@@ -146,7 +146,12 @@ def _trained(body: OnnxBody, classes: int | None) -> Trained:
     return Trained(body.eval())
 
 
-def _session(path: Path) -> Any:
+def open_session(path: Path) -> Any:
+    """A session of onnxruntime on the CPU, with torch's number of threads.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
     import onnxruntime
 
     if not path.is_file():
