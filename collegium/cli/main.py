@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from collegium.cli.commands import VERBS
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "--version"):
-        _print(_version() if words[:1] == ["--version"] else _overview())
+        _print(f"collegium {VERSION}" if words[:1] == ["--version"] else _overview())
         return 0
     verb, rest = _verb(words)
     try:
@@ -69,18 +69,9 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 def _print(text: str) -> None:
-    with _ends_with_its_reader():
-        print(text)  # noqa: T201
-
-
-@contextlib.contextmanager
-def _ends_with_its_reader() -> Iterator[None]:
-    """End silently where no process reads what is printed inside, as after `| head`."""
+    """Print; end silently where no process reads it, as after `| head`."""
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
+        print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         # Python would try once more at its end to write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,7 +84,7 @@ def _another_process_answers() -> bool:
 
 
 def read(verb: str, words: Sequence[str]) -> Command | None:
-    """The command that a command line asks for; None where it asked for help, which is printed.
+    """The command that a command line names; None where it requests help, which is printed.
 
     Raises:
         RequestError: an option that does not exist or a value that makes no sense.
@@ -109,10 +100,6 @@ def _fail(verb: str, error: Any, code: int) -> int:
     message = " ".join(str(error).split()) or type(error).__name__
     print(f"collegium {verb}: {message}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def _version() -> str:
-    return f"collegium {VERSION}"
 
 
 def _overview() -> str:
