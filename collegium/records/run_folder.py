@@ -20,7 +20,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import shutil
 import zipfile
 import zlib
@@ -35,7 +34,14 @@ from collegium.errors import FolderError
 from collegium.plots.drawing import AbstractDrawing
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
 from collegium.records.schema import FlatRecord, parse, shown, wrong_arrays
-from collegium.utils.files import MANIFEST, file_digest, flush_folder, write_whole, zip_bomb_reason
+from collegium.utils.files import (
+    MANIFEST,
+    file_digest,
+    flush_folder,
+    write_through,
+    write_whole,
+    zip_bomb_reason,
+)
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -174,10 +180,7 @@ class Record(AbstractDrawing):
 
     def append_metrics(self, line: Json) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns."""
-        with self.path(METRICS).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(self.path(METRICS), _as_line(line), "ab")
 
     def metrics(self, split: str | None = None) -> list[MetricsLine]:
         """The lines of metrics.jsonl, of one split or all; damaged lines are left out."""
@@ -191,8 +194,7 @@ class Record(AbstractDrawing):
         """Remove the lines of epochs that will run again, and of the test split."""
         lines = (line for line in self.metrics() if line.get("split") != "test")
         done = (line for line in lines if line.get("epoch") in range(epochs))
-        content = "".join(json.dumps(line) + "\n" for line in done)
-        write_whole(self.path(METRICS), content.encode())
+        write_whole(self.path(METRICS), b"".join(map(_as_line, done)))
 
     def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write weights.npz, predictions.npz or examples.npz, whole or not at all."""
@@ -287,6 +289,10 @@ class Record(AbstractDrawing):
 
 def _as_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _as_line(line: Json) -> bytes:
+    return (json.dumps(line) + "\n").encode()
 
 
 def _parse(line: str) -> MetricsLine:

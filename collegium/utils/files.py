@@ -8,7 +8,7 @@ import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _ALWAYS, _GAIN = 1 << 28, 100
 """Bytes that may always be unpacked; how much larger than packed more may be."""
@@ -37,9 +37,9 @@ def write_whole(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
-def write_through(path: Path, content: bytes) -> None:
-    """Write a file that is on the disk, not only on its way there, when this returns."""
-    with path.open("wb") as file:
+def write_through(path: Path, content: bytes, mode: Literal["wb", "ab"] = "wb") -> None:
+    """Write or append bytes that are on the disk, not only on their way, when this returns."""
+    with path.open(mode) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
