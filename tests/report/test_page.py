@@ -81,7 +81,7 @@ def test_names_are_escaped_wherever_they_stand(folder: Folder) -> None:
 @pytest.mark.parametrize(
     "case", ["alone", "killed", "no epoch", "one epoch", "one teacher", "no weights", "older"]
 )
-def test_what_a_run_lacks_is_left_out_and_said(folder: Folder, case: str) -> None:
+def test_what_a_run_lacks_is_left_out_and_named(folder: Folder, case: str) -> None:
     shapes = {"alone": {"teachers": (), "method": "vanilla"}, "one epoch": {"epochs": 1}}
     shapes |= {"one teacher": {"teachers": ("wide",)}}
     record = folder(**shapes.get(case, {}))
@@ -157,9 +157,9 @@ def test_runs_are_compared_seed_by_seed(folder: Folder, tmp_path: Path, capsys) 
     rows = {"rows": [{"method": "vanilla"}, {"method": "kd:soft"}]}
     (tmp_path / "c/compare.json").write_text(json.dumps(rows))
     assert main(["report", str(tmp_path / "c"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert len(told["runs"]) == 6
-    text = Path(told["report"]).read_text()
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["runs"]) == 6
+    text = Path(result["report"]).read_text()
     assert "kd:soft 61.00 %, alone 51.00 %: +10.00 points" in text
     assert text.index(">vanilla (student alone)<") < text.index('<th scope="row">kd:soft')
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_reported_is_refused(
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, 1.5), (-3e-5, 2e-5), (97.2, 99.9)])
 @pytest.mark.parametrize("log", [False, True])
-def test_ticks_lie_within_the_axis_and_are_told_apart(low: float, high: float, log: bool) -> None:
+def test_ticks_lie_within_the_axis_and_are_distinct(low: float, high: float, log: bool) -> None:
     low, high = (low + 1, high + 1.5) if log else (low, high)
     ticks = Axis("", low, high, log=log).ticks()
     if not log or high / low > 2:
@@ -220,20 +220,20 @@ def test_a_browser_shows_it_and_asks_nobody(folder: Folder, tmp_path: Path) -> N
         pytest.skip("no chromium on the path")
     path = tmp_path / "page.html"
     path.write_text(page([folder(teachers=(HOSTILE, "b"))]))
-    told: list[str] = []
+    messages: list[str] = []
     with (
         sync() as play,
         play.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
     ):
         for width, scheme in ((1280, "light"), (390, "dark")):
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: told.append(message.text))
-            tab.on("pageerror", lambda error: told.append(str(error)))
-            tab.on("dialog", lambda dialog: told.append(dialog.message))
-            tab.on("request", lambda request: told.append(request.url))
+            tab.on("console", lambda message: messages.append(message.text))
+            tab.on("pageerror", lambda error: messages.append(str(error)))
+            tab.on("dialog", lambda dialog: messages.append(dialog.message))
+            tab.on("request", lambda request: messages.append(request.url))
             tab.goto(path.as_uri())
-            asked, told[:] = [url for url in told if not url.startswith("data:")], []
-            assert asked == [path.as_uri()]
+            requested, messages[:] = [url for url in messages if not url.startswith("data:")], []
+            assert requested == [path.as_uri()]
             assert all(tab.locator(f"#run-0-{key}").is_visible() for key in NAMES)
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             tab.select_option("select[data-filter=rule]", "worst")
@@ -245,4 +245,4 @@ def test_a_browser_shows_it_and_asks_nobody(folder: Folder, tmp_path: Path) -> N
             tab.keyboard.press("ArrowLeft")
             assert "train: 41.00 %" in tab.locator("#tip").inner_text()
             tab.screenshot(path=tmp_path / f"page-{width}.png", full_page=True)
-        assert told == []
+        assert messages == []
