@@ -103,16 +103,10 @@ def _fail(verb: str, error: Any, code: int) -> int:
 
 
 def _overview() -> str:
+    title = "collegium: one small network from several large ones"
+    usage = "usage: collegium COMMAND [options]        collegium COMMAND --help"
     rows = [f"  {name:<14}{_summary(command)}" for name, command in VERBS.items()]
-    return "\n".join(
-        [
-            "collegium: one small network from several large ones",
-            "",
-            "usage: collegium COMMAND [options]        collegium COMMAND --help",
-            "",
-            *rows,
-        ]
-    )
+    return "\n".join([title, "", usage, "", *rows])
 
 
 def _summary(command: type[Command]) -> str:

@@ -208,7 +208,7 @@ def _is_of(array: NDArray[Any], kind: str) -> bool:
     if kind == "U":
         return array.dtype.kind == "U"
     if kind == "u":
-        return array.dtype == np.uint8 and array.shape[1] in (1, 3) if array.ndim == 4 else False
+        return array.dtype == np.uint8 and array.shape[1] in (1, 3)
     if kind == "f":
         return array.dtype.kind == "f" and bool(np.isfinite(array).all())
     if array.dtype.kind not in "iu":

@@ -55,7 +55,7 @@ def write_page(
         raise FolderError(f"{path} exists and is not a collegium report; choose another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        content, problems = _page(records, names, reload)
+        content, problems = page(records, names=names, reload=reload)
         # Half a pair of surrogates, which JSON can name, is no character.
         write_whole(path, content.encode("utf-8", "xmlcharrefreplace"))
     except OSError as error:
@@ -73,21 +73,14 @@ def is_ours(path: Path) -> bool:
 
 def page(
     records: Sequence[Record], *, names: Sequence[str] | None = None, reload: int | None = None
-) -> str:
-    """The page as HTML.
+) -> tuple[str, list[str]]:
+    """The page as HTML, and the problems on it.
 
     Args:
         records: one run or several.
         names: of the runs.
         reload: seconds after which a browser reads the file again; None for never.
     """
-    return _page(records, names, reload)[0]
-
-
-def _page(
-    records: Sequence[Record], names: Sequence[str] | None, reload: int | None
-) -> tuple[str, list[str]]:
-    """The page, and the problems on it."""
     unnamed = [read(record) for record in records]
     called = names or comparison.kinds([r.run for r in unnamed], [r.name for r in unnamed])
     readings = [replace(one, name=name) for one, name in zip(unnamed, called, strict=True)]

@@ -5,9 +5,10 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,11 @@ def helper() -> ModuleType:
 folders = helper()
 
 
+def html(records: Sequence[Record], **how: Any) -> str:
+    """The page without the list of its problems."""
+    return page(records, **how)[0]
+
+
 def problems(text: str) -> list[str]:
     return re.findall(r'<p class="problem"[^>]*>([^<]*)', text)
 
@@ -52,7 +58,7 @@ def sections(text: str) -> set[str]:
 
 
 def test_a_distilled_run_has_every_section_and_nothing_is_missing(folder: Folder) -> None:
-    text = page([folder()])
+    text = html([folder()])
     assert sections(text) == set(NAMES)
     assert 'class="empty"' not in text
     assert problems(text) == []
@@ -62,7 +68,7 @@ def test_a_distilled_run_has_every_section_and_nothing_is_missing(folder: Folder
 
 
 def test_a_page_needs_nothing_but_itself(folder: Folder) -> None:
-    text = page([folder()])
+    text = html([folder()])
     assert "http" not in text
     targets = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', text)
     assert targets
@@ -70,7 +76,7 @@ def test_a_page_needs_nothing_but_itself(folder: Folder) -> None:
 
 
 def test_names_are_escaped_wherever_they_stand(folder: Folder) -> None:
-    text = page([folder(teachers=(HOSTILE, "b"), classes=(HOSTILE, "dog"))])
+    text = html([folder(teachers=(HOSTILE, "b"), classes=(HOSTILE, "dog"))])
     assert "alert(1)" in text
     assert "<script>alert" not in text
     assert text.count("<script") == text.count("</script>") == 2
@@ -92,7 +98,7 @@ def test_what_a_run_lacks_is_left_out_and_named(folder: Folder, case: str) -> No
     if case == "older":
         folders.drop(record, WEIGHTS, "labels")
         folders.drop(record, PREDICTIONS, "classes", "heard", "weights")
-    text = page([record])
+    text = html([record])
     assert sections(text) == set(NAMES)
     assert ('class="empty"' in text) == (case != "one epoch")
     assert problems(text) == []
@@ -104,7 +110,7 @@ def test_what_a_run_lacks_is_left_out_and_named(folder: Folder, case: str) -> No
 def test_a_damaged_part_never_costs_the_page(folder: Folder, part: str, content: bytes) -> None:
     record = folder()
     record.path(part).write_bytes(content)
-    assert sections(page([record])) == set(NAMES)
+    assert sections(html([record])) == set(NAMES)
 
 
 @pytest.mark.parametrize("key", ["labels", "student", "teachers"])
@@ -113,11 +119,11 @@ def test_arrays_that_lack_a_key_never_cost_the_page(folder: Folder, key: str) ->
     folders.drop(record, PREDICTIONS, key)
     folders.drop(record, EXAMPLES, key)
     folders.drop(record, WEIGHTS, key)
-    assert sections(page([record])) == set(NAMES)
+    assert sections(html([record])) == set(NAMES)
 
 
 def test_a_thousand_classes_are_a_short_page(folder: Folder) -> None:
-    text = page([folder(classes=tuple(f"class {n}" for n in range(1000)))])
+    text = html([folder(classes=tuple(f"class {n}" for n in range(1000)))])
     assert len(text) < 200_000
     assert "20 of" in text
     assert "commonest" in text
@@ -126,7 +132,7 @@ def test_a_thousand_classes_are_a_short_page(folder: Folder) -> None:
 def test_a_hundred_runs_are_a_page_and_hostile_names_stay_text(folder: Folder) -> None:
     records = [folder(f"run-{n}", accuracy=n / 100, seed=n % 2) for n in range(100)]
     names = [f"{HOSTILE}{n // 2}" for n in range(100)]
-    text = page(records, names=names)
+    text = html(records, names=names)
     assert len(text) < 1_500_000
     assert text.count('<article id="run-') == 6
     assert "The other 94 have reports of their own" in text
@@ -219,7 +225,7 @@ def test_a_browser_shows_it_and_asks_nobody(folder: Folder, tmp_path: Path) -> N
     if program is None:
         pytest.skip("no chromium on the path")
     path = tmp_path / "page.html"
-    path.write_text(page([folder(teachers=(HOSTILE, "b"))]))
+    path.write_text(html([folder(teachers=(HOSTILE, "b"))]))
     messages: list[str] = []
     with (
         sync() as play,

@@ -75,8 +75,8 @@ def process(code: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_only_a_page_that_is_watched_reloads_itself(folder: Folder) -> None:
     record = folder()
-    assert RELOADS not in page([record])
-    text = page([record], reload=5)
+    assert RELOADS not in page([record])[0]
+    text = page([record], reload=5)[0]
     assert '<meta http-equiv="refresh" content="5">' in text
     assert "reloads itself every 5 seconds" in text
 
