@@ -119,7 +119,7 @@ def _answer(record: "Record") -> Answer:
     if summary.get("accuracy_at_best_validation") is not None:
         best = 100 * summary["accuracy_at_best_validation"]
         lines.append(f"{best:.2f} % with the weights that were best on validation")
-    weights = [f"{k[8:]} {v:.3f}" for k, v in summary.items() if k.startswith("weights.")]
+    weights = [f"{name} {weight:.3f}" for name, weight in summary.weights.items()]
     if weights:
         lines.append("mean teacher weights: " + ", ".join(weights))
     lines.append(f"{summary['seconds']:.0f} s, {summary['images_per_s']:.0f} images/s")

@@ -14,7 +14,7 @@ from collegium.plots.chart import Chart
 from collegium.plots.notebook import card
 from collegium.plots.plots import differences_chart
 from collegium.plots.tables import Table
-from collegium.records.schema import FlatRecord, declared, parse
+from collegium.records.schema import FlatRecord, declared, read_json
 
 Json = dict[str, Any]
 BASELINE = "vanilla"
@@ -169,10 +169,7 @@ class Comparison(dict[str, Any]):
             FolderError: it holds none, or its table is damaged.
         """
         path = Path(folder) / "compare.json"
-        try:
-            content = parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise FolderError(f"{path} cannot be read: {error}; is compare finished?") from None
+        content = read_json(path, advice="; is compare finished?")
         if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
             raise FolderError(f"{path} is no table of a comparison")
         texts = isinstance(content.get("answer"), str) and isinstance(content.get("control"), str)

@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 from collegium.errors import FolderError
 from collegium.plots.drawing import AbstractDrawing
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
-from collegium.records.schema import FlatRecord, parse, shown, wrong_arrays
+from collegium.records.schema import FlatRecord, parse, read_json, shown, wrong_arrays
 from collegium.utils.files import (
     MANIFEST,
     file_digest,
     flush_folder,
+    reporting_writes,
     write_through,
     write_whole,
     zip_bomb_reason,
@@ -87,13 +88,11 @@ class Record(AbstractDrawing):
         if record.holds_run() and not overwrite:
             advice = f"choose another --out, give --overwrite, or: collegium resume {folder}"
             raise FolderError(f"{folder} holds a run already; {advice}")
-        try:
+        with reporting_writes(f"to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             if overwrite and record.holds_run():
                 record._put_aside()
             (folder / CHECKPOINT).mkdir(exist_ok=True)
-        except OSError as error:
-            raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
         return record
 
     @classmethod
@@ -165,12 +164,8 @@ class Record(AbstractDrawing):
         Raises:
             FolderError: it is missing or no JSON, or has a key twice.
         """
-        try:
-            return parse(self.path(part).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
-        except (ValueError, OSError, RecursionError) as error:
-            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+        missing = f"{self.folder} has no {part}: the run did not get there"
+        return read_json(self.path(part), missing=missing)
 
     def _object(self, part: str) -> Json:
         content = self.read_json(part)

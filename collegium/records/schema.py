@@ -11,11 +11,13 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from collegium.errors import FolderError
 from collegium.utils.from_json import Range, fits, note_of
 
 Json = dict[str, Any]
@@ -166,6 +168,24 @@ def parse(text: str) -> Any:
         ValueError: it is no JSON, or a key comes twice.
     """
     return json.loads(text, object_pairs_hook=_once)
+
+
+def read_json(path: Path, *, missing: str = "", advice: str = "") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+        missing: the message where there is no such file.
+        advice: the end of the message where it cannot be read.
+
+    Raises:
+        FolderError: it cannot be read, is no JSON, or has a key twice.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        absent = missing if isinstance(error, FileNotFoundError) else ""
+        raise FolderError(absent or f"{path} cannot be read: {error}{advice}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Json:

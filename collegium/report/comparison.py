@@ -111,8 +111,8 @@ def _interval(gap: Difference | None) -> Cell:
 
 def _agreement(group: Group) -> list[float]:
     """Agreement of the student with each teacher, in each run."""
-    numbers = [item for run in group.readings.values() for item in run.summary.items()]
-    return [value for key, value in numbers if key.startswith("agreement.")]
+    runs = group.readings.values()
+    return [value for run in runs for value in run.summary.agreement.values()]
 
 
 def _last_entropy(group: Group) -> list[float]:
