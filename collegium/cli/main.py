@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
     """The command's name, which may have two words, and its options."""
-    long = any(verb.startswith(f"{words[0]} ") for verb in VERBS)
-    count = 2 if long else 1
+    count = 2 if any(verb.startswith(f"{words[0]} ") for verb in VERBS) else 1
     return " ".join(words[:count]), words[count:]
 
 
