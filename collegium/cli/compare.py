@@ -15,6 +15,7 @@ from collegium.config.options import (
 )
 from collegium.config.run import Run
 from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE
+from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +56,17 @@ class Compare(QuietCommand):
 
     def run(self) -> Answer:
         """Run every method with every seed."""
-        from collegium.comparison.run import compare
         from collegium.methods.method_string import read_rows
-        from collegium.records.comparison import markdown
 
         strength = (self.temperature, self.alpha, self.published, self.label_weight)
         rows = read_rows(self.methods, *strength)
         base = self.base()
+        check_models(base.student, *base.teachers.values())
         alone = not any(row.method.uses_teachers for row in rows)
         require_teachers("a method", alone or base.teachers)
+        from collegium.comparison.run import compare
+        from collegium.records.comparison import markdown
+
         how = self.given("control", "jobs", "tensorboard", "quiet")
         table = compare(base, rows, self.seeds, self.out, **how)
         text = markdown(table) + f"\nresults saved to {self.out}"

@@ -7,6 +7,7 @@ from typing import Literal
 from collegium.cli.options import Answer, Command, Json, QuietCommand
 from collegium.config.options import DataConfig, Machine, TeacherConfig
 from collegium.errors import RequestError
+from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Evaluate(Command):
 
     def run(self) -> Answer:
         """Measure the network."""
+        check_models(self.model)
         from collegium.api import evaluate
         from collegium.utils.progress import Display
 
@@ -75,6 +77,7 @@ class Audit(QuietCommand):
 
     def run(self) -> Answer:
         """Measure the teachers."""
+        check_models(self.student, *self.teachers.teachers.values())
         from collegium.audit.examine import audit
         from collegium.audit.record import check_folder, write_audit
         from collegium.audit.tables import terminal

@@ -8,6 +8,7 @@ from collegium.config.option import Option
 from collegium.config.options import DataSource
 from collegium.methods import all_methods, find_method
 from collegium.methods.base import AbstractMethod
+from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Layers(Command):
 
     def run(self) -> Answer:
         """List the layers."""
+        check_models(self.model)
         from collegium.build import input_spec_of, make_splits, make_student
         from collegium.models.features.discover import every_layer, survey
 

@@ -17,6 +17,7 @@ from collegium.config.options import (
     data_string,
 )
 from collegium.data.data_string import check_kind
+from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class StoreBuild(QuietCommand):
 
     def run(self) -> Answer:
         """Fill the store."""
+        check_models(*self.teachers.teachers.values())
         from collegium.store.maintain import build
 
         teachers, labels = self.teachers.teachers, self.teachers.labels

@@ -103,8 +103,7 @@ class Distill(RunCommand):
 
 
 def _train(command: RunCommand, name: str, run: Run) -> Answer:
-    models = (run.student, *run.teachers.values())
-    check_models(*(model for model in models if isinstance(model, str)))
+    check_models(run.student, *run.teachers.values())
     from collegium.api import execute  # imports torch
 
     how = command.given("overwrite", "quiet", "tensorboard")

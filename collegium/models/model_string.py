@@ -115,14 +115,14 @@ def check_family(string: ModelString) -> None:
         raise UnknownNameError(kind, string.name, [*known, "a run folder"])
 
 
-def check_models(*models: str) -> None:
-    """Refuse strings of unknown families, without reading any weights.
+def check_models(*models: object) -> None:
+    """Refuse strings of unknown families, without reading any weights; modules are left alone.
 
     Raises:
         UnknownNameError: no such family.
         RequestError: an option that does not exist or has no value.
     """
-    for string in map(ModelString.read, models):
+    for string in (ModelString.read(model) for model in models if isinstance(model, str)):
         # A name without a colon may be that of a module, which its weights file tells.
         if string.family or not (string.weights or string.is_run):
             check_family(string)

@@ -312,7 +312,7 @@ def spare(module: M, whose: str) -> Iterator[M]:
 
 def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
     """Every tensor with its values, and what puts it back where a forward gave another object."""
-    kept = []
+    kept: list[tuple[Callable[[], None], Tensor, Tensor]] = []
     for part in module.modules():
         for held in (part._parameters, part._buffers):
             holder: Any = {} if isinstance(part, torch.jit.ScriptModule) else held
