@@ -22,7 +22,7 @@ class MethodSpec:
     """One line of a table.
 
     Attributes:
-        name: the string it was asked for by.
+        name: the string that requested it.
         method: what it stands for.
         published: keeps its own temperature, alpha and label weight.
     """

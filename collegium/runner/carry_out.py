@@ -199,11 +199,11 @@ def _at_best(trainer: Trainer) -> float | None:
 
 
 def _store_hits(prepared: PreparedRun) -> float:
-    source = prepared.source
-    if not isinstance(source, StoredTeachers) or prepared.store is None or not source.stats.asked:
+    source, store = prepared.source, prepared.store
+    if not isinstance(source, StoredTeachers) or store is None or not source.stats.requested:
         return 0.0
     stats = source.stats
-    prepared.store.log_usage(stats.asked, stats.computed, stats.seconds)
+    store.log_usage(stats.requested, stats.computed, stats.seconds)
     return stats.hits
 
 

@@ -1,7 +1,6 @@
 """Opens the volumes of a store for a request, checks them and writes their manifests."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from collegium.data import VIEW_VERSION, Views
 from collegium.errors import FolderError
@@ -15,29 +14,18 @@ Codecs = Mapping[str, str]
 """The codec for each kind of output: "logits" or a layer."""
 
 
-def open_store(folder: Path, views: Views, warn: Callable[[str], None], data: str) -> Store:
-    """Open an existing store for these views, or create a new one.
+def identity_of_views(views: Views, data: str) -> ViewsIdentity:
+    """The identity of views in a store.
 
     Args:
-        folder: of the store.
         views: whose teacher outputs the store holds.
-        warn: called with a message about each damaged shard.
         data: the data string the user gave.
-
-    Raises:
-        FolderError: the store was created for other data or other views.
     """
-    whole = views.data.whole
-    identity = ViewsIdentity(
-        data,
-        whole.fingerprint,
-        whole.count,
-        views.data.classes,
-        views.recipe,
-        views.seed,
-        VIEW_VERSION,
+    whole, classes = views.data.whole, views.data.classes
+    version = VIEW_VERSION
+    return ViewsIdentity(
+        data, whole.fingerprint, whole.count, classes, views.recipe, views.seed, version
     )
-    return Store(folder, identity, warn)
 
 
 def identity_of(info: TeacherInfo, precision: str) -> TeacherIdentity:
@@ -57,7 +45,7 @@ def identity_of(info: TeacherInfo, precision: str) -> TeacherIdentity:
 
 def open_volumes(
     store: Store, ensemble: TeacherEnsemble, codecs: Mapping[str, Codecs], precision: str
-) -> dict[str, Volumes]:
+) -> tuple[dict[str, Volumes], Callable[[], None]]:
     """Open the volumes of some teachers.
 
     Args:
@@ -66,21 +54,32 @@ def open_volumes(
         codecs: for each teacher by name, the codec of each kind of output.
         precision: the requested precision.
 
+    Returns:
+        The volumes, and a function that writes the manifests of views and teachers; call it before
+        any output is stored.
+
     Raises:
         FolderError: the store has a different teacher with this name, or uses another codec or
             shape.
         RequestError: a codec does not support the output.
     """
-    found: dict[str, Volumes] = {}
+    volumes: dict[str, Volumes] = {}
+    identities: dict[str, TeacherIdentity] = {}
     for name, kinds in codecs.items():
         info = ensemble.infos[name]
-        identity = store.as_known(name, identity_of(info, precision))
-        store.check(name, identity)
-        found[name] = {
-            kind: store.volume(name, identity, kind, _shape(info, kind), codec)
+        identities[name] = store.as_known(name, identity_of(info, precision))
+        store.check(name, identities[name])
+        volumes[name] = {
+            kind: store.volume(name, identities[name], kind, _shape(info, kind), codec)
             for kind, codec in kinds.items()
         }
-    return found
+
+    def begin() -> None:
+        store.create()
+        for name, identity in identities.items():
+            store.register(name, identity, volumes[name])
+
+    return volumes, begin
 
 
 def _shape(info: TeacherInfo, kind: str) -> tuple[int, ...]:
@@ -89,32 +88,6 @@ def _shape(info: TeacherInfo, kind: str) -> tuple[int, ...]:
     shape = shape_of(info.maps, kind)
     assert shape is not None, f"{info.name} has no layer {kind}"
     return shape
-
-
-def writes_down(
-    store: Store, ensemble: TeacherEnsemble, volumes: Mapping[str, Volumes], precision: str
-) -> Callable[[], None]:
-    """A function that writes the manifests of views and teachers, before any output is stored."""
-
-    def write() -> None:
-        store.create()
-        for name, kinds in volumes.items():
-            identity = store.as_known(name, identity_of(ensemble.infos[name], precision))
-            store.register(name, identity, kinds)
-
-    return write
-
-
-def fill_views(
-    writer: StoreWriter,
-    volumes: Mapping[str, Volumes],
-    views: Sequence[int],
-) -> None:
-    """Compute and store all missing outputs for these views, one teacher after another."""
-    index_N = writer.views.data.index_N.cpu().numpy()
-    for name, kinds in volumes.items():
-        for view in views:
-            writer.fill(name, kinds, index_N, view)
 
 
 MOVED = 0.05

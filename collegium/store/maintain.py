@@ -20,7 +20,7 @@ from collegium.data import Splits, Views, keep_classes
 from collegium.errors import FolderError, RequestError
 from collegium.models.features.layer_names import find_layer, source_layers
 from collegium.store import Store
-from collegium.store.identity import Codecs, check_answers, fill_views
+from collegium.store.identity import Codecs, check_answers
 from collegium.store.open import StoreRequest
 from collegium.store.plan import human_bytes
 from collegium.store.store import LOGITS, parse_layer
@@ -87,7 +87,10 @@ def build(
     _, volumes, writer = request.open(folder, _codecs(request.ensemble, logits, layers, maps))
     request.plan(folder, volumes, numbers, len(numbers))
     started = time.perf_counter()
-    fill_views(writer, volumes, numbers)
+    index_N = request.views.data.index_N.cpu().numpy()
+    for name, kinds in volumes.items():
+        for view in numbers:
+            writer.fill(name, kinds, index_N, view)
     runtime.fabric.barrier()
     return {
         "folder": str(folder),

@@ -13,9 +13,8 @@ from collegium.store import ProcessShard, Store, StoredTeachers, StoreWriter
 from collegium.store.identity import (
     Codecs,
     check_answers,
-    open_store,
+    identity_of_views,
     open_volumes,
-    writes_down,
 )
 from collegium.store.plan import make_plan
 from collegium.store.source import Volumes
@@ -56,14 +55,14 @@ class StoreRequest:
         """
         fabric, display = self.runtime.fabric, self.runtime.display
         precision = self.runtime.machine.precision
-        store = open_store(folder, self.views, display.warn, self.data)
-        volumes = open_volumes(store, self.ensemble, codecs, precision)
+        store = Store(folder, identity_of_views(self.views, self.data), display.warn)
+        volumes, begin = open_volumes(store, self.ensemble, codecs, precision)
         writer = StoreWriter(
             self.ensemble,
             self.views,
             self.batch_size,
             ProcessShard(fabric.global_rank, fabric.world_size, fabric.barrier),
-            writes_down(store, self.ensemble, volumes, precision),
+            begin,
             display.teacher_views,
         )
         return store, volumes, writer
@@ -97,7 +96,7 @@ def check_storage(storage: Storage, machine: Machine, views: int | None) -> None
         )
     if storage.store is None and machine.teacher_memory == "bounded":
         raise RequestError(
-            "--teacher-memory bounded hears teachers one by one, ahead of training: it needs "
+            "--teacher-memory bounded runs teachers one by one, ahead of training: it needs "
             "--store DIR"
         )
 
@@ -139,8 +138,8 @@ def stored_teachers(
             f"teachers {', '.join(live)} run in every step: their hints are not stored "
             "(--store-hints int8, fp16 or fp32)"
         )
-    said = {name: request.ensemble.teacher(name, layers.teachers[name]) for name in live}
-    return StoredTeachers(names, volumes, said, writer, layers), store
+    running = {name: request.ensemble.teacher(name, layers.teachers[name]) for name in live}
+    return StoredTeachers(names, volumes, running, writer, layers), store
 
 
 def _live(

@@ -44,19 +44,19 @@ class StoreStats:
     """Counts of the outputs that were requested and computed.
 
     Attributes:
-        asked: number of requested outputs (one teacher, one view).
+        requested: number of requested outputs (one teacher, one view).
         computed: number of these that were missing, so that a teacher had to run.
         seconds: time this process spent running teachers.
     """
 
-    asked: int = 0
+    requested: int = 0
     computed: int = 0
     seconds: float = 0.0
 
     @property
     def hits(self) -> float:
         """Fraction of the requested outputs that were already stored, 0..1."""
-        return 1 - self.computed / self.asked if self.asked else 0.0
+        return 1 - self.computed / self.requested if self.requested else 0.0
 
 
 @dataclass
@@ -229,7 +229,7 @@ class StoredTeachers(AbstractTeacherSource):
         for name in self.names:
             if name in self._live:
                 continue
-            self.stats.asked += len(index)
+            self.stats.requested += len(index)
             for one in np.unique(view):
                 self._writer.fill(name, self._volumes[name], index[view == one], int(one))
         self._writer.share.wait()

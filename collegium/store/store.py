@@ -208,9 +208,9 @@ class Store:
         content = dataclasses.asdict(identity) | {"answers": known | answers}
         _write(self._place(name) / MANIFEST, content)
 
-    def log_usage(self, asked: int, computed: int, seconds: float) -> None:
+    def log_usage(self, requested: int, computed: int, seconds: float) -> None:
         """Append one line for a run: the numbers of outputs it requested and computed."""
-        line = {"time": time.time(), "asked": asked, "computed": computed, "seconds": seconds}
+        line = {"time": time.time(), "asked": requested, "computed": computed, "seconds": seconds}
         with (self.folder / USES).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -286,12 +286,12 @@ def _write(path: Path, content: Json) -> None:
         write_whole(path, (json.dumps({"format": FORMAT, **content}, indent=2) + "\n").encode())
 
 
-def _refuse_other(where: str, found: Any, asked: Any, ignore: tuple[str, ...]) -> None:
+def _refuse_other(where: str, found: Any, wanted: Any, ignore: tuple[str, ...]) -> None:
     differing = [
         f"{item.name} {_short(getattr(found, item.name))} (asked for "
-        f"{_short(getattr(asked, item.name))})"
-        for item in dataclasses.fields(asked)
-        if item.name not in ignore and getattr(found, item.name) != getattr(asked, item.name)
+        f"{_short(getattr(wanted, item.name))})"
+        for item in dataclasses.fields(wanted)
+        if item.name not in ignore and getattr(found, item.name) != getattr(wanted, item.name)
     ]
     if differing:
         raise FolderError(f"{where} is for {', '.join(differing)}; give another folder")

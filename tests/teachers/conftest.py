@@ -11,8 +11,8 @@ import torch
 from collegium.build import input_spec_of
 from collegium.data import ImageData, Views
 from collegium.models.registry import build_network
-from collegium.store import StoredTeachers, StoreWriter
-from collegium.store.identity import open_store, open_volumes, writes_down
+from collegium.store import Store, StoredTeachers, StoreWriter
+from collegium.store.identity import identity_of_views, open_volumes
 from collegium.teachers import LiveTeachers
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Layers
@@ -89,9 +89,8 @@ def stored(
         if maps is not None:
             layers = Layers((), {"a": ("layer2",)})
             codecs["a"]["layer2"] = maps
-        store = open_store(tmp_path / folder, views, warn, "noise")
-        volumes = open_volumes(store, ensemble, codecs, precision)
-        begin = writes_down(store, ensemble, volumes, precision)
+        store = Store(tmp_path / folder, identity_of_views(views, "noise"), warn)
+        volumes, begin = open_volumes(store, ensemble, codecs, precision)
         writer = StoreWriter(ensemble, views, begin=begin, **options)
         return StoredTeachers(ensemble.names, volumes, {}, writer, layers)
 

@@ -49,7 +49,7 @@ def test_stored_answers_are_live_ones_bit_for_bit(stored, live, data, size, chun
         assert torch.equal(said.logits_BTC, kept.logits_BTC)
         assert torch.equal(said.maps["a"]["layer2"], kept.maps["a"]["layer2"])
         assert set(kept.maps) == {"a"}
-    assert source.stats.computed == source.stats.asked == 180
+    assert source.stats.computed == source.stats.requested == 180
 
 
 def test_what_nobody_expected_is_asked_once_and_found_again(stored, live, data) -> None:
