@@ -457,6 +457,8 @@ BUGS = (
         "config/same_run.py",
         'return [f"{who} ({in_words(files)})" for who, files in differ if files]',
         "return []",
-        ("tests/cli_and_docs/test_changed_code.py::test_resume_refuses_unless_told",),
+        (
+            "tests/cli_and_docs/test_changed_code.py::test_resume_refuses_changed_code_unless_requested",
+        ),
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from collegium.audit.page import page
 from collegium.audit.tables import markdown
 from collegium.errors import FolderError
-from collegium.utils.files import write_whole
+from collegium.utils.files import reporting_writes, write_whole
 
 FILES = ("audit.json", "audit.md", "audit.html")
 
@@ -33,12 +33,10 @@ def write_audit(out: Path, found: dict[str, Any]) -> None:
     """
     text = json.dumps(found, indent=2) + "\n"
     contents = zip(FILES, (text, markdown(found), page(found)), strict=True)
-    try:
+    with reporting_writes(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents:
             write_whole(out / name, content.encode())
-    except OSError as error:
-        raise FolderError(f"cannot write to {out}: {error.strerror}") from None
 
 
 def without_nan(value: Any) -> Any:

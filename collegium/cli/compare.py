@@ -67,8 +67,8 @@ class Compare(QuietCommand):
         from collegium.comparison.run import compare
         from collegium.records.comparison import markdown
 
-        how = {"control": self.control, "jobs": self.jobs, "tensorboard": self.tensorboard}
-        table = compare(base, rows, self.seeds, self.out, quiet=self.quiet, **how)  # type: ignore[arg-type]
+        how = self.given("control", "jobs", "tensorboard", "quiet")
+        table = compare(base, rows, self.seeds, self.out, **how)
         text = markdown(table) + f"\nresults saved to {self.out}"
         failed = any(line["failures"] for line in table["rows"])
         return Answer({**table, "folder": str(self.out)}, text, exit_code=int(failed))
@@ -76,5 +76,4 @@ class Compare(QuietCommand):
     def base(self) -> Run:
         """What all runs have in common."""
         parts = options_of(self.data, self.student, self.teachers, self.training)
-        own = {name: getattr(self, name) for name in ("optimisation", "storage", "machine")}
-        return Run(**parts, **own)
+        return Run(**parts, **self.given("optimisation", "storage", "machine"))

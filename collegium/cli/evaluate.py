@@ -31,8 +31,8 @@ class Evaluate(Command):
         from collegium.api import evaluate
         from collegium.utils.progress import Display
 
-        how = {"batch_size": self.batch_size, "machine": self.machine, "labels": self.labels}
-        result = evaluate(self.model, split=self.split, **how, **_of_data(self.data))  # type: ignore[arg-type]
+        how = self.given("split", "batch_size", "machine", "labels")
+        result = evaluate(self.model, **how, **_of_data(self.data))
         for note in result.get("notes", ()):
             Display(label="evaluate").say(f"model: {note}")
         return Answer(result, _in_words(result))
@@ -84,8 +84,7 @@ class Audit(QuietCommand):
 
         if self.out is not None:
             check_folder(self.out, self.overwrite)
-        names = ("split", "student", "store", "probe", "machine", "quiet")
-        how = {name: getattr(self, name) for name in names}
+        how = self.given("split", "student", "store", "probe", "machine", "quiet")
         found = audit(**vars(self.teachers), **_of_data(self.data), **how)
         if self.out is None:
             return Answer(found, terminal(found))

@@ -32,7 +32,7 @@ class Export(QuietCommand):
         from collegium.export.export import export_student
         from collegium.export.tables import terminal
 
-        where = {name: getattr(self, name) for name in ("out", "data", "overwrite", "quiet")}
+        where = self.given("out", "data", "overwrite", "quiet")
         found = export_student(self.folder, **where, **vars(self.writing))
         return Answer(found, terminal(found))
 

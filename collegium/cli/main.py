@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from collegium.cli.commands import VERBS
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "--version"):
-        _print(_version() if words[:1] == ["--version"] else _overview())
+        _print(f"collegium {VERSION}" if words[:1] == ["--version"] else _overview())
         return 0
     verb, rest = _verb(words)
     try:
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
     """The command's name, which may have two words, and its options."""
-    long = any(verb.startswith(f"{words[0]} ") for verb in VERBS)
-    count = 2 if long else 1
+    count = 2 if any(verb.startswith(f"{words[0]} ") for verb in VERBS) else 1
     return " ".join(words[:count]), words[count:]
 
 
@@ -69,18 +68,9 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 def _print(text: str) -> None:
-    with _ends_with_its_reader():
-        print(text)  # noqa: T201
-
-
-@contextlib.contextmanager
-def _ends_with_its_reader() -> Iterator[None]:
-    """End silently where no process reads what is printed inside, as after `| head`."""
+    """Print; end silently where no process reads it, as after `| head`."""
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
+        print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         # Python would try once more at its end to write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,7 +83,7 @@ def _another_process_answers() -> bool:
 
 
 def read(verb: str, words: Sequence[str]) -> Command | None:
-    """The command that a command line asks for; None where it asked for help, which is printed.
+    """The command that a command line names; None where it requests help, which is printed.
 
     Raises:
         RequestError: an option that does not exist or a value that makes no sense.
@@ -111,21 +101,11 @@ def _fail(verb: str, error: Any, code: int) -> int:
     return code
 
 
-def _version() -> str:
-    return f"collegium {VERSION}"
-
-
 def _overview() -> str:
+    title = "collegium: one small network from several large ones"
+    usage = "usage: collegium COMMAND [options]        collegium COMMAND --help"
     rows = [f"  {name:<14}{_summary(command)}" for name, command in VERBS.items()]
-    return "\n".join(
-        [
-            "collegium: one small network from several large ones",
-            "",
-            "usage: collegium COMMAND [options]        collegium COMMAND --help",
-            "",
-            *rows,
-        ]
-    )
+    return "\n".join([title, "", usage, "", *rows])
 
 
 def _summary(command: type[Command]) -> str:

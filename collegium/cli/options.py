@@ -39,6 +39,10 @@ class Command(ABC):
     def run(self) -> Answer:
         """Do the work."""
 
+    def given(self, *names: str) -> Json:
+        """The values of some of its options, by name."""
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuietCommand(Command):

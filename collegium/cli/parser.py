@@ -10,6 +10,7 @@ import shutil
 import textwrap
 import types
 import typing
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, replace
 from functools import partial
@@ -235,21 +236,17 @@ def _dashes(word: str) -> str:
 
 
 def _command(command: type[C], method: type[AbstractMethod] | None, values: dict[str, Any]) -> C:
-    def of(group: str) -> dict[str, Any]:
-        places = ((place.partition("."), value) for place, value in values.items())
-        return {
-            name: tuple(value) if isinstance(value, list) else value
-            for (held_by, dot, name), value in places
-            if dot and held_by == group
-        }
-
-    made: dict[str, Any] = of("")
+    preset, of = values.pop("preset", "default"), defaultdict[str, dict[str, Any]](dict)
+    for place, value in values.items():
+        group, _, name = place.partition(".")
+        of[group][name] = tuple(value) if isinstance(value, list) else value
+    made = of[""]
     for item in fields_of(command):
         if item.group and item.name != METHOD:
             start = item.kind if item.default is MISSING else partial(replace, item.default)
-            made[item.name] = start(**of(item.name))
+            made[item.name] = start(**of[item.name])
     if method is not None:
-        made[METHOD] = method.preset(values.get("preset", "default"), **of(METHOD))
+        made[METHOD] = method.preset(preset, **of[METHOD])
     return command(**made)
 
 

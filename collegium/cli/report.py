@@ -93,17 +93,11 @@ def _all_runs(folders: Sequence[Path]) -> "Runs":
     """
     found = [run for folder in folders for run in _runs(folder)]
     for _, record in found:
-        record.doubts = _doubts(record)
+        try:
+            Run.of(record)
+        except FolderError as error:  # the reason why the run could not be resumed
+            record.doubts = (str(error),)
     return found
-
-
-def _doubts(record: "Record") -> tuple[str, ...]:
-    """The reason why the run could not be resumed."""
-    try:
-        Run.of(record)
-    except FolderError as error:
-        return (str(error),)
-    return ()
 
 
 def _runs(folder: Path) -> "Runs":

@@ -49,8 +49,8 @@ class StoreBuild(QuietCommand):
 
         teachers, labels = self.teachers.teachers, self.teachers.labels
         names = ("logits", "layers", "maps", "batch_size", "machine", "quiet")
-        how = {name: getattr(self, name) for name in names} | vars(self.view)
-        how |= {"classes": self.data.classes, "image_size": self.data.image_size, "labels": labels}
+        how = self.given(*names) | vars(self.view) | {"labels": labels}
+        how |= {"classes": self.data.classes, "image_size": self.data.image_size}
         found = build(self.out, self.data.source, teachers, **how)  # type: ignore[arg-type]
         text = (
             f"{found['computed']:,} outputs computed in {found['seconds']:.0f} s; {found['views']} "
@@ -101,8 +101,7 @@ class StoreVerify(QuietCommand):
         """Check the store."""
         from collegium.store.maintain import verify
 
-        names = ("image_size", "sample", "machine", "quiet")
-        how = {name: getattr(self, name) for name in names} | vars(self.teachers)
+        how = self.given("image_size", "sample", "machine", "quiet") | vars(self.teachers)
         data = None if self.data is None else data_string(self.data, self.corrupt)
         found = verify(self.folder, data=data, **how)
         return Answer(found, _in_words(found), 0 if found["sound"] else 1)

@@ -46,11 +46,8 @@ class Demo(RunCommand):
         """Train all of it."""
         from collegium.demo import run_demo
 
-        out = self.folder("demo")
-        result, text = run_demo(
-            out, self.overwrite, self.quiet, self.tensorboard, machine=self.machine
-        )
-        return Answer(result, text)
+        how = self.given("overwrite", "quiet", "tensorboard", "machine")
+        return Answer(*run_demo(self.folder("demo"), **how))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +64,7 @@ class Train(RunCommand):
 
     def run(self) -> Answer:
         """Train the network."""
-        how = {"optimisation": self.optimisation, "machine": self.machine}
-        parts = options_of(self.data, self.training) | how
+        parts = options_of(self.data, self.training) | self.given("optimisation", "machine")
         return _train(self, "train", Run(student=self.model, **parts))
 
 
@@ -97,9 +93,8 @@ class Distill(RunCommand):
     def run(self) -> Answer:
         """Train the student."""
         parts = options_of(self.data, self.student, self.teachers, self.training)
-        names = ("optimisation", "storage", "machine")
-        how = {name: getattr(self, name) for name in names} | {"method": self._method}
-        return _train(self, self._method.slug, Run(**parts, **how))
+        how = self.given("optimisation", "storage", "machine")
+        return _train(self, self._method.slug, Run(**parts, **how, method=self._method))
 
     @property
     def _method(self) -> AbstractMethod:
@@ -111,15 +106,8 @@ def _train(command: RunCommand, name: str, run: Run) -> Answer:
     check_models(run.student, *run.teachers.values())
     from collegium.api import execute  # imports torch
 
-    record = execute(
-        run,
-        command.folder(name),
-        overwrite=command.overwrite,
-        quiet=command.quiet,
-        label=name,
-        tensorboard=command.tensorboard,
-    )
-    return _answer(record)
+    how = command.given("overwrite", "quiet", "tensorboard")
+    return _answer(execute(run, command.folder(name), label=name, **how))
 
 
 def _answer(record: "Record") -> Answer:
@@ -130,7 +118,7 @@ def _answer(record: "Record") -> Answer:
     if summary.get("accuracy_at_best_validation") is not None:
         best = 100 * summary["accuracy_at_best_validation"]
         lines.append(f"{best:.2f} % with the weights that were best on validation")
-    weights = [f"{k[8:]} {v:.3f}" for k, v in summary.items() if k.startswith("weights.")]
+    weights = [f"{name} {weight:.3f}" for name, weight in summary.weights.items()]
     if weights:
         lines.append("mean teacher weights: " + ", ".join(weights))
     lines.append(f"{summary['seconds']:.0f} s, {summary['images_per_s']:.0f} images/s")
@@ -161,12 +149,5 @@ class Resume(QuietCommand):
         from collegium.api import resume
 
         machine = {name: value for name, value in vars(self.machine).items() if value is not None}
-        record = resume(
-            self.folder,
-            quiet=self.quiet,
-            epochs=self.epochs,
-            changed_code=self.changed_code,
-            tensorboard=self.tensorboard,
-            **machine,
-        )
-        return _answer(record)
+        how = self.given("quiet", "epochs", "changed_code", "tensorboard")
+        return _answer(resume(self.folder, **how, **machine))

@@ -15,7 +15,7 @@ from torch import nn
 
 from collegium.config.run import describe
 from collegium.data import ImageData, Splits
-from collegium.errors import CollegiumError, FolderError
+from collegium.errors import CollegiumError
 from collegium.export.card import card
 from collegium.export.formats import INT8, ONNX, WRITERS, Writer, read_onnx
 from collegium.export.load_student import open_student, same_images, splits_of
@@ -30,7 +30,7 @@ from collegium.models.network import weights_hash
 from collegium.plots.words import percent
 from collegium.records.run_folder import STUDENT, Json, Record
 from collegium.utils.extras import import_extra
-from collegium.utils.files import write_through
+from collegium.utils.files import reporting_writes, write_through
 from collegium.utils.from_json import strict
 from collegium.utils.progress import Display
 from collegium.utils.torch_state import as_ever
@@ -105,10 +105,8 @@ def _staging(place: Path) -> Iterator[Path]:
         if process.isdecimal() and not _runs(int(process)):  # it was killed
             shutil.rmtree(old, ignore_errors=True)
     staging = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
+    with reporting_writes(f"to {place.parent}"):
         staging.mkdir(parents=True)
-    except OSError as error:
-        raise FolderError(f"cannot write to {place.parent}: {error.strerror}") from None
     try:
         yield staging
     finally:

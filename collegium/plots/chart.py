@@ -278,7 +278,6 @@ def draw(
     x: str = "epoch",
     y: str = "",
     levels: Mapping[str, float] | None = None,
-    percent: bool = False,
     **look: Any,
 ) -> Chart | None:
     """A line chart whose axes contain all lines; None where no line has a value.
@@ -288,15 +287,14 @@ def draw(
         name: the quantity it shows.
         lines: the series; those without values are left out.
         x: label of the horizontal axis.
-        y: label of the vertical axis.
+        y: label of the vertical axis; one that ends in % shows parts of 1 as percentages.
         levels: horizontal lines to compare with, by name.
-        percent: values are parts of 1, shown as percentages.
         **look: further attributes of `Chart`.
     """
     drawn = tuple(line for line in lines if len(line.x))
     if not drawn:
         return None
-    levels = levels or {}
+    levels, percent = levels or {}, y.endswith("%")
     values = [*(value for line in drawn for value in line.y), *levels.values()]
     across = Axis.around(x, [place for line in drawn for place in line.x], 0.03, whole=x == "epoch")
     up = Axis.around(y, [100 * value if percent else value for value in values], 0.06)

@@ -13,7 +13,7 @@ from collegium.plots.chart import Chart
 from collegium.plots.heat import Heat
 from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
 from collegium.plots.notebook import card
-from collegium.plots.tables import Table, accuracy_of_teachers, teachers_table
+from collegium.plots.tables import Table, accuracy_of_teachers, names_of, teachers_table
 
 _Part = TypeVar("_Part")
 
@@ -85,7 +85,7 @@ class AbstractDrawing(Protocol):
 
     def plot_correctness(self) -> Chart:
         """Mean weight of each teacher where it is right, and where it is wrong."""
-        chart = plots.correctness_chart(self.predictions, self._teacher_names())
+        chart = plots.correctness_chart(self.predictions, names_of(self.teachers))
         return self._required(chart, self._late(_FEW))
 
     def plot_classes(self) -> Heat:
@@ -105,7 +105,7 @@ class AbstractDrawing(Protocol):
         Raises:
             UnknownNameError: there is no such teacher.
         """
-        names = self._teacher_names()
+        names = names_of(self.teachers)
         if teacher is not None and teacher not in names:
             raise UnknownNameError("teacher", teacher, names)
         arrays = self._required(self.predictions, _EARLY)
@@ -116,14 +116,11 @@ class AbstractDrawing(Protocol):
     def plot_agreement(self) -> Heat:
         """How often each two of truth, student and teachers give the same class."""
         arrays = self._required(self.predictions, _EARLY)
-        return Heat(agreement_matrix(self._teacher_names(), arrays))
+        return Heat(agreement_matrix(names_of(self.teachers), arrays))
 
     def teacher_accuracy(self) -> dict[str, float]:
         """Of each teacher: on the evaluation split, or before the end on validation."""
         return accuracy_of_teachers(self.teachers, self.found())
-
-    def _teacher_names(self) -> list[str]:
-        return [str(row["name"]) for row in self.teachers]
 
     def _late(self, why: str) -> str:
         """The reason why a part is missing that is written at the end of a run."""

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from collegium.errors import FolderError
-from collegium.utils.files import write_whole
+from collegium.utils.files import reporting_writes, write_whole
 
 _COLOURS = {
     "light": "paper:#fcfcfb ink:#1d2330 soft:#5b6475 grid:#e6e9ef "
@@ -69,10 +69,8 @@ class AbstractFigure(abc.ABC):
         path = Path(path)
         if path.suffix.lower() != ".svg":
             raise FolderError(f"figures are saved as SVG, not as {path}; try {path.stem}.svg")
-        try:
+        with reporting_writes(path):
             write_whole(path, self.alone().encode())
-        except OSError as error:
-            raise FolderError(f"cannot write {path}: {error.strerror}") from None
         return path
 
     def _repr_svg_(self) -> str:

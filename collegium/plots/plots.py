@@ -27,8 +27,7 @@ def accuracy_chart(metrics: Lines, teachers: Mapping[str, float]) -> Chart | Non
     levels = {"best teacher": best} if teachers else {}
     levels |= {"worst teacher": worst} if worst < best else {}
     note = "Training accuracy is measured on the augmented views."
-    look: Any = {"percent": True, "levels": levels, "about": note}
-    return draw("accuracy", "Accuracy", lines, y="accuracy, %", **look)
+    return draw("accuracy", "Accuracy", lines, y="accuracy, %", levels=levels, about=note)
 
 
 def loss_chart(metrics: Lines) -> Chart | None:
@@ -57,9 +56,8 @@ def gradient_chart(metrics: Lines) -> Chart | None:
     """Each term's share of the student's gradient; None where there is one term."""
     lines, left = _lines(metrics, "gradient_share.")
     note = "By norm, on a few examples at each epoch's end: how much each term moves the student."
-    look: Any = {"percent": True, "about": note + left}
-    lines = lines if len(lines) > 1 else []
-    return draw("gradients", "Gradient shares, by term", lines, y="share, %", **look)
+    lines, note = lines if len(lines) > 1 else [], note + left
+    return draw("gradients", "Gradient shares, by term", lines, y="share, %", about=note)
 
 
 def weights_chart(metrics: Lines) -> Chart | None:
@@ -100,9 +98,8 @@ def distribution_chart(weights_NT: NDArray[Any], names: Sequence[str]) -> Chart 
         counts = np.histogram(weights_NT[:, place].clip(0, 1), edges)[0]
         lines.append(Line(name, middles, (counts / len(weights_NT)).tolist()))
     note = f"Share of the examples whose weight lies in each of {BINS} equal bins."
-    look: Any = {"percent": True, "steps": True, "about": note}
-    look |= {"x": "weight of the example", "y": "examples, %"}
-    return draw("distribution", "Weights over the examples", lines, **look)
+    axes: Any = {"x": "weight of the example", "y": "examples, %"}
+    return draw("distribution", "Weights over the examples", lines, **axes, steps=True, about=note)
 
 
 def correctness_chart(
@@ -227,8 +224,7 @@ def runs_chart(curves: Mapping[str, Lines]) -> Chart | None:
     if len(lines) > CROWD:
         lines = sorted(lines, key=lambda line: -line.y[-1])[:CROWD]
         note += f" The best {CROWD} of {len(curves)} are drawn."
-    look: Any = {"percent": True, "about": note}
-    return draw("runs", f"Accuracy on {split}", lines, y="accuracy, %", **look)
+    return draw("runs", f"Accuracy on {split}", lines, y="accuracy, %", about=note)
 
 
 def _of_split(metrics: Lines, split: str) -> list[Mapping[str, Any]]:

@@ -120,6 +120,11 @@ def share(value: float | int | None, form: str = "{:.2f} %") -> Cell:
     return number(None if value is None else 100 * value, form)
 
 
+def names_of(teachers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names in the rows of teachers.json."""
+    return [str(row["name"]) for row in teachers]
+
+
 def accuracy_of_teachers(
     teachers: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> dict[str, float]:

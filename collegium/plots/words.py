@@ -74,7 +74,7 @@ def about_one(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def epochs_of(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """The epochs that are done, and those that the run asks for.
+    """The epochs that are done, and those that were requested.
 
     Args:
         run: run.json.

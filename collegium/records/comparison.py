@@ -3,7 +3,7 @@
 import csv
 import io
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from collegium.plots.chart import Chart
 from collegium.plots.notebook import card
 from collegium.plots.plots import differences_chart
 from collegium.plots.tables import Table
-from collegium.records.schema import FlatRecord, declared, parse
+from collegium.records.schema import FlatRecord, declared, read_json
 
 Json = dict[str, Any]
 BASELINE = "vanilla"
 """The name of the row of the student without teachers, which every comparison has."""
-_SEEDS_FOR_AN_INTERVAL = 2
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,19 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
         return None
     gaps = [100 * (first[seed] - second[seed]) for seed in seeds]
     mean, count = statistics.fmean(gaps), len(gaps)
-    if count < _SEEDS_FOR_AN_INTERVAL:
+    if count == 1:
         return Difference(mean, None, None, count)
     if statistics.stdev(gaps) <= 1e-12 * abs(mean):  # equal but for rounding: scipy gives NaN
         return Difference(mean, 0.0, 1.0 if not mean else 0.0, count)
     test = stats.ttest_1samp(gaps, 0.0)  # of the differences: the paired t-test
     low, high = test.confidence_interval(0.95)
     return Difference(mean, float(high - low) / 2, float(test.pvalue), count)
+
+
+def mean_of(values: Iterable[float]) -> float | None:
+    """The mean; None of no values."""
+    found = list(values)
+    return statistics.fmean(found) if found else None
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,7 @@ class Outcomes:
 
     def mean(self, key: str) -> float | None:
         """Mean over the runs."""
-        found = self.of(key).values()
-        return statistics.fmean(found) if found else None
+        return mean_of(self.of(key).values())
 
     def std(self, key: str) -> float | None:
         """Standard deviation over the runs, n - 1 in the denominator; None for fewer than two."""
@@ -165,10 +169,7 @@ class Comparison(dict[str, Any]):
             FolderError: it holds none, or its table is damaged.
         """
         path = Path(folder) / "compare.json"
-        try:
-            content = parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise FolderError(f"{path} cannot be read: {error}; is compare finished?") from None
+        content = read_json(path, advice="; is compare finished?")
         if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
             raise FolderError(f"{path} is no table of a comparison")
         texts = isinstance(content.get("answer"), str) and isinstance(content.get("control"), str)
@@ -331,9 +332,8 @@ def _number(value: float | None, form: str) -> str:
 
 def comma_separated(table: Json) -> str:
     """CSV with one line for each row, numbers unrounded."""
-    keys = [key for key in table["rows"][0] if key != "failures"]
     written = io.StringIO()
-    writer = csv.DictWriter(written, [*keys, "failures"], lineterminator="\n")
+    writer = csv.DictWriter(written, table["rows"][0], lineterminator="\n")
     writer.writeheader()
     for line in table["rows"]:
         writer.writerow({**line, "failures": "; ".join(line["failures"].values())})

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from collegium.records.schema import LARGEST, ByName, FlatRecord, Number, Range, Share
+from collegium.records.schema import LARGEST, ByName, FlatRecord, Number, Share
+from collegium.utils.from_json import Range
 
 Epoch = Annotated[int, Range(0, LARGEST - 1)]
 Step = Annotated[int, Range(0, 10**12 - 1)]

@@ -20,7 +20,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import shutil
 import zipfile
 import zlib
@@ -34,8 +33,16 @@ from numpy.typing import NDArray
 from collegium.errors import FolderError
 from collegium.plots.drawing import AbstractDrawing
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
-from collegium.records.schema import FlatRecord, parse, shown, wrong_arrays
-from collegium.utils.files import MANIFEST, file_digest, flush_folder, write_whole, zip_bomb_reason
+from collegium.records.schema import FlatRecord, parse, read_json, shown, wrong_arrays
+from collegium.utils.files import (
+    MANIFEST,
+    file_digest,
+    flush_folder,
+    reporting_writes,
+    write_through,
+    write_whole,
+    zip_bomb_reason,
+)
 
 Json = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -81,13 +88,11 @@ class Record(AbstractDrawing):
         if record.holds_run() and not overwrite:
             advice = f"choose another --out, give --overwrite, or: collegium resume {folder}"
             raise FolderError(f"{folder} holds a run already; {advice}")
-        try:
+        with reporting_writes(f"to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             if overwrite and record.holds_run():
                 record._put_aside()
             (folder / CHECKPOINT).mkdir(exist_ok=True)
-        except OSError as error:
-            raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
         return record
 
     @classmethod
@@ -159,12 +164,8 @@ class Record(AbstractDrawing):
         Raises:
             FolderError: it is missing or no JSON, or has a key twice.
         """
-        try:
-            return parse(self.path(part).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FolderError(f"{self.folder} has no {part}: the run did not get there") from None
-        except (ValueError, OSError, RecursionError) as error:
-            raise FolderError(f"{self.path(part)} cannot be read: {error}") from None
+        missing = f"{self.folder} has no {part}: the run did not get there"
+        return read_json(self.path(part), missing=missing)
 
     def _object(self, part: str) -> Json:
         content = self.read_json(part)
@@ -174,10 +175,7 @@ class Record(AbstractDrawing):
 
     def append_metrics(self, line: Json) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns."""
-        with self.path(METRICS).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(self.path(METRICS), _as_line(line), "ab")
 
     def metrics(self, split: str | None = None) -> list[MetricsLine]:
         """The lines of metrics.jsonl, of one split or all; damaged lines are left out."""
@@ -191,8 +189,7 @@ class Record(AbstractDrawing):
         """Remove the lines of epochs that will run again, and of the test split."""
         lines = (line for line in self.metrics() if line.get("split") != "test")
         done = (line for line in lines if line.get("epoch") in range(epochs))
-        content = "".join(json.dumps(line) + "\n" for line in done)
-        write_whole(self.path(METRICS), content.encode())
+        write_whole(self.path(METRICS), b"".join(map(_as_line, done)))
 
     def write_arrays(self, part: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write weights.npz, predictions.npz or examples.npz, whole or not at all."""
@@ -287,6 +284,10 @@ class Record(AbstractDrawing):
 
 def _as_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _as_line(line: Json) -> bytes:
+    return (json.dumps(line) + "\n").encode()
 
 
 def _parse(line: str) -> MetricsLine:

@@ -7,37 +7,22 @@ caller decides whether that is an error or a note.
 
 import functools
 import json
-import math
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.utils.from_json import fits
+from collegium.errors import FolderError
+from collegium.utils.from_json import Range, fits, note_of
 
 Json = dict[str, Any]
 LARGEST = 1_000_000
 """No number of epochs or classes is larger; a file with a larger one is damaged."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that a number may have.
-
-    Attributes:
-        low: the smallest.
-        high: the largest.
-        finite: whether NaN and infinities are refused.
-    """
-
-    low: int | float = -math.inf
-    high: int | float = math.inf
-    finite: bool = True
 
 
 Share = Annotated[float, Range(0, 1)]
@@ -102,7 +87,7 @@ class FlatRecord(dict[str, Any]):
         for key, value in content.items():
             start, dot, _ = key.partition(".")
             kind = kinds.get(start + dot, Any)
-            if not _fits(value, kind) or (value is None and key in unwritten):
+            if not fits(value, kind) or (value is None and key in unwritten):
                 found.append(key)
         return found
 
@@ -139,32 +124,12 @@ def declared(cls: type[FlatRecord]) -> tuple[Declared, ...]:
     hints, found = typing.get_type_hints(cls, include_extras=True), []
     for item in fields(cls):  # type: ignore[arg-type]
         hint = hints[item.name]
-        if mapping := _note(hint, ByName):
+        if mapping := note_of(hint, ByName):
             kind, start = typing.get_args(hint.__origin__)[1], mapping.prefix or item.name
             found.append(Declared(item.name, kind, MISSING, f"{start}.", mapping.by))
         else:
             found.append(Declared(item.name, hint, item.default))
     return tuple(found)
-
-
-_Note = TypeVar("_Note")
-
-
-def _note(hint: Any, kind: type[_Note]) -> _Note | None:
-    """The note of a kind in an `Annotated` type; None where it has none."""
-    notes = getattr(hint, "__metadata__", ())
-    return next((note for note in notes if isinstance(note, kind)), None)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a declared kind; as `fits`, with the ranges of numbers."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(kind))
-    if (allowed := _note(kind, Range)) is None:
-        return fits(value, kind)
-    if allowed.finite:
-        return fits(value, kind.__origin__) and allowed.low <= value <= allowed.high
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 RUN_KINDS: Mapping[str, Any] = {
@@ -203,6 +168,24 @@ def parse(text: str) -> Any:
         ValueError: it is no JSON, or a key comes twice.
     """
     return json.loads(text, object_pairs_hook=_once)
+
+
+def read_json(path: Path, *, missing: str = "", advice: str = "") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+        missing: the message where there is no such file.
+        advice: the end of the message where it cannot be read.
+
+    Raises:
+        FolderError: it cannot be read, is no JSON, or has a key twice.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        absent = missing if isinstance(error, FileNotFoundError) else ""
+        raise FolderError(absent or f"{path} cannot be read: {error}{advice}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Json:
@@ -245,7 +228,7 @@ def _is_of(array: NDArray[Any], kind: str) -> bool:
     if kind == "U":
         return array.dtype.kind == "U"
     if kind == "u":
-        return array.dtype == np.uint8 and array.shape[1] in (1, 3) if array.ndim == 4 else False
+        return array.dtype == np.uint8 and array.shape[1] in (1, 3)
     if kind == "f":
         return array.dtype.kind == "f" and bool(np.isfinite(array).all())
     if array.dtype.kind not in "iu":

@@ -1,9 +1,8 @@
 """Writes the lines of metrics.jsonl as TensorBoard events, too."""
 
-import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +85,14 @@ def _flat(run: Json) -> dict[str, Any]:
     return {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in found.items()}
 
 
-@contextlib.contextmanager
-def written_to(folder: Path, events: bool) -> Iterator[Record]:
+def written_to(folder: Path, events: bool) -> AbstractContextManager[Record]:
     """The record that a session writes to.
 
     Args:
         folder: of the run.
         events: whether TensorBoard events are written, too.
     """
-    if events:
-        with contextlib.closing(EventRecord(folder)) as record:
-            yield record
-    else:
-        yield Record(folder)
+    return closing(EventRecord(folder)) if events else nullcontext(Record(folder))
 
 
 def wants_events(folder: Path, requested: bool, resume: bool) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.plots.matrices import class_name
+from collegium.plots.tables import names_of
 from collegium.records.run_folder import EXAMPLES
 from collegium.records.schema import AXES
 from collegium.report.load import RunData
@@ -94,7 +95,7 @@ def temperature(run_data: RunData) -> float:
 
 def _card(run_data: RunData, row: int) -> Card:
     arrays, label = run_data.examples, int(run_data.examples["labels"][row])
-    active, names = run_data.weighted, [str(teacher["name"]) for teacher in run_data.teachers]
+    active, names = run_data.weighted, names_of(run_data.teachers)
     weights = dict(zip(active, arrays["weights"][row].tolist(), strict=False))
 
     def prediction(name: str, parts_C: NDArray[Any]) -> Prediction:

@@ -2,13 +2,13 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collegium.plots import plots, words
 from collegium.plots.chart import Chart
 from collegium.plots.tables import Cell, Columns, Table, number, share
-from collegium.records.comparison import Difference, paired
+from collegium.records.comparison import Difference, mean_of, paired
 from collegium.records.run_folder import Json
 from collegium.report.load import Group, RunData, last_written
 
@@ -74,11 +74,11 @@ def table(found: Sequence[Group]) -> Table:
         "minus alone, points": lambda group: _gap(gaps.get(group.name)),
         "95 % interval": lambda group: _interval(gaps.get(group.name)),
         "student": lambda group: str(group.first.run.get("student", "")),
-        "parameters": lambda group: number(_mean(group.of("parameters").values())),
-        "student agrees": lambda group: share(_mean(_agreement(group)), "{:.1f} %"),
-        "entropy of weights": lambda group: number(_mean(_last_entropy(group)), "{:.3f}"),
-        "seconds": lambda group: number(_mean(group.of("seconds").values()), "{:,.1f}"),
-        "images/s": lambda group: number(_mean(group.of("images_per_s").values())),
+        "parameters": lambda group: number(mean_of(group.of("parameters").values())),
+        "student agrees": lambda group: share(mean_of(_agreement(group)), "{:.1f} %"),
+        "entropy of weights": lambda group: number(mean_of(_last_entropy(group)), "{:.3f}"),
+        "seconds": lambda group: number(mean_of(group.of("seconds").values()), "{:,.1f}"),
+        "images/s": lambda group: number(mean_of(group.of("images_per_s").values())),
     }
     note = (
         "Accuracy: mean (standard deviation) on the evaluation split after the last epoch. "
@@ -109,15 +109,10 @@ def _interval(gap: Difference | None) -> Cell:
     return Cell(f"{words.interval(gap.mean, gap.half_width)}{verdict}", low)
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return statistics.fmean(values) if values else None
-
-
 def _agreement(group: Group) -> list[float]:
     """Agreement of the student with each teacher, in each run."""
-    numbers = [item for run in group.readings.values() for item in run.summary.items()]
-    return [value for key, value in numbers if key.startswith("agreement.")]
+    runs = group.readings.values()
+    return [value for run in runs for value in run.summary.agreement.values()]
 
 
 def _last_entropy(group: Group) -> list[float]:

@@ -72,7 +72,7 @@ class RunData:
 
     @property
     def epochs(self) -> tuple[int, int]:
-        """The epochs that are done, and those that the run asks for."""
+        """The epochs that are done, and those that were requested."""
         return words.epochs_of(self.run, self.metrics)
 
     @property

@@ -12,7 +12,7 @@ from collegium.report import comparison, sections
 from collegium.report.cards import RULES, cards, temperature
 from collegium.report.frame import render
 from collegium.report.load import RunData, groups, read
-from collegium.utils.files import write_whole
+from collegium.utils.files import reporting_writes, write_whole
 
 _Part = TypeVar("_Part")
 
@@ -53,13 +53,11 @@ def write_page(
     """
     if path.exists() and not is_ours(path) and not Record(path.parent).path(RUN).is_file():
         raise FolderError(f"{path} exists and is not a collegium report; choose another --out")
-    try:
+    with reporting_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        content, problems = _page(records, names, reload)
+        content, problems = page(records, names=names, reload=reload)
         # Half a pair of surrogates, which JSON can name, is no character.
         write_whole(path, content.encode("utf-8", "xmlcharrefreplace"))
-    except OSError as error:
-        raise FolderError(f"cannot write {path}: {error.strerror}") from None
     return problems
 
 
@@ -73,21 +71,14 @@ def is_ours(path: Path) -> bool:
 
 def page(
     records: Sequence[Record], *, names: Sequence[str] | None = None, reload: int | None = None
-) -> str:
-    """The page as HTML.
+) -> tuple[str, list[str]]:
+    """The page as HTML, and the problems on it.
 
     Args:
         records: one run or several.
         names: of the runs.
         reload: seconds after which a browser reads the file again; None for never.
     """
-    return _page(records, names, reload)[0]
-
-
-def _page(
-    records: Sequence[Record], names: Sequence[str] | None, reload: int | None
-) -> tuple[str, list[str]]:
-    """The page, and the problems on it."""
     unnamed = [read(record) for record in records]
     called = names or comparison.kinds([r.run for r in unnamed], [r.name for r in unnamed])
     readings = [replace(one, name=name) for one, name in zip(unnamed, called, strict=True)]

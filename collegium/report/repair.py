@@ -1,13 +1,14 @@
 """Reads a damaged record without its damaged parts, and adds a problem for each."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from collegium.records.results import MetricsLine, Summary, TeacherRecord
 from collegium.records.run_folder import METRICS, Json, Record
 from collegium.records.schema import LARGEST, RUN_KINDS, shown, wrong
-from collegium.utils.from_json import fits
+from collegium.utils.from_json import Range, fits
 
 
 def sound_run(content: Any, path: Path, problems: list[str]) -> Json:
@@ -16,24 +17,18 @@ def sound_run(content: Any, path: Path, problems: list[str]) -> Json:
     run = _without(run, wrong(run, RUN_KINDS), path, problems)
     for part, name, kind in _INSIDE:
         inner = run.get(part, {})
-        if name in inner and not _is(inner[name], kind):
+        if name in inner and not fits(inner[name], kind):
             problems.append(f"{path}: {name} is {shown(inner[name])}")
             run[part] = {key: value for key, value in inner.items() if key != name}
     return run
 
 
 _INSIDE = (
-    ("optimisation", "epochs", range(1, LARGEST)),
-    ("options", "temperature", float),
+    ("optimisation", "epochs", Annotated[int, Range(1, LARGEST - 1)]),
+    ("options", "temperature", Annotated[float, Range(math.ulp(0.0))]),
     ("storage", "store", str | None),
 )
 """The values inside the objects of run.json that a page calculates with."""
-
-
-def _is(value: Any, kind: Any) -> bool:
-    if isinstance(kind, range):
-        return fits(value, int) and value in kind
-    return fits(value, kind) and (kind is not float or value > 0)
 
 
 def sound_teachers(content: Any, path: Path, problems: list[str]) -> list[TeacherRecord]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from collegium.plots import matrices, plots, tables
 from collegium.plots.chart import Chart
-from collegium.plots.tables import Cell, Table, number, share
+from collegium.plots.tables import Cell, Table, names_of, number, share
 from collegium.report.load import RunData
 
 
@@ -31,17 +31,13 @@ def weight_charts(run_data: RunData) -> list[Chart]:
         plots.weights_chart(run_data.metrics),
         plots.entropy_chart(run_data.metrics) if len(run_data.weighted) > 1 else None,
         plots.distribution_chart(weights, run_data.weighted) if weights.size else None,
-        plots.correctness_chart(run_data.predictions, _teacher_names(run_data)),
+        plots.correctness_chart(run_data.predictions, names_of(run_data.teachers)),
     )
 
 
 def _drawn(*charts: Chart | None) -> list[Chart]:
     """The charts that there are."""
     return [chart for chart in charts if chart is not None]
-
-
-def _teacher_names(run_data: RunData) -> list[str]:
-    return [str(row["name"]) for row in run_data.teachers]
 
 
 def class_heat(run_data: RunData) -> Table | None:
@@ -59,7 +55,7 @@ def confusions(run_data: RunData) -> list[Table]:
     if not {"student", "labels"} <= arrays.keys():
         return []
     others, student_N = [("the truth", arrays["labels"])], arrays["student"]
-    others += zip(_teacher_names(run_data), arrays.get("teachers", ()), strict=False)
+    others += zip(names_of(run_data.teachers), arrays.get("teachers", ()), strict=False)
     if len(classes) > matrices.SHOWN_CLASSES:
         return [matrices.commonest_confusions(others, student_N, classes)]
     return [matrices.confusion_matrix(name, labels, student_N, classes) for name, labels in others]
@@ -70,7 +66,7 @@ def agreement(run_data: RunData) -> Table | None:
     arrays = run_data.predictions
     if not {"student", "labels"} <= arrays.keys() or not len(arrays.get("teachers", ())):
         return None
-    return matrices.agreement_matrix(_teacher_names(run_data), arrays)
+    return matrices.agreement_matrix(names_of(run_data.teachers), arrays)
 
 
 def cost_table(run_data: RunData) -> Table:

@@ -23,10 +23,10 @@ from typing import Any, get_type_hints
 from urllib.parse import quote, unquote
 
 from collegium.errors import FolderError, RequestError
-from collegium.records.schema import parse, shown
+from collegium.records.schema import read_json, shown
 from collegium.store.codecs import AbstractCodec, make_codec
 from collegium.store.volume import Volume, rows_per_shard
-from collegium.utils.files import write_whole
+from collegium.utils.files import reporting_writes, write_whole
 from collegium.utils.from_json import fits, tuples
 
 FORMAT = 1
@@ -260,10 +260,7 @@ def _is_answer(how: Any) -> bool:
 
 
 def _content(path: Path) -> Json:
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise FolderError(f"{path} cannot be read: {problem}") from None
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FolderError(f"{path} is no manifest of format {FORMAT}: of another version?")
     return content
@@ -284,11 +281,9 @@ def _read(path: Path, kind: type) -> Any:
 
 
 def _write(path: Path, content: Json) -> None:
-    try:
+    with reporting_writes(f"to {path.parent}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps({"format": FORMAT, **content}, indent=2) + "\n").encode())
-    except OSError as problem:
-        raise FolderError(f"cannot write to {path.parent}: {problem.strerror}") from None
 
 
 def _refuse_other(where: str, found: Any, wanted: Any, ignore: tuple[str, ...]) -> None:

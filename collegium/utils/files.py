@@ -1,14 +1,17 @@
 """Atomic writing of files, their digests, and their manifests."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import uuid
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from collegium.errors import FolderError
 
 _ALWAYS, _GAIN = 1 << 28, 100
 """Bytes that may always be unpacked; how much larger than packed more may be."""
@@ -37,9 +40,25 @@ def write_whole(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
-def write_through(path: Path, content: bytes) -> None:
-    """Write a file that is on the disk, not only on its way there, when this returns."""
-    with path.open("wb") as file:
+@contextlib.contextmanager
+def reporting_writes(place: object) -> Iterator[None]:
+    """A context in which an error of the system is reported in one line.
+
+    Args:
+        place: what cannot be written, or "to FOLDER".
+
+    Raises:
+        FolderError: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(f"cannot write {place}: {error.strerror}") from None
+
+
+def write_through(path: Path, content: bytes, mode: Literal["wb", "ab"] = "wb") -> None:
+    """Write or append bytes that are on the disk, not only on their way, when this returns."""
+    with path.open(mode) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from collegium.errors import DataError, RequestError
 
@@ -97,15 +97,44 @@ def annotations(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind, _NAMES, include_extras=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that a number may have, as a note of an `Annotated` type.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        finite: whether NaN and infinities are refused.
+    """
+
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    finite: bool = True
+
+
+_Note = TypeVar("_Note")
+
+
+def note_of(hint: Any, kind: type[_Note]) -> _Note | None:
+    """The note of a kind in an `Annotated` type; None where it has none."""
+    notes = getattr(hint, "__metadata__", ())
+    return next((note for note in notes if isinstance(note, kind)), None)
+
+
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type, as far as JSON can tell.
+    """Whether a value is of an annotated type, as far as JSON can tell, and within its `Range`.
 
     >>> fits(1, float), fits(True, int), fits("a", Literal["a", "b"]), fits(None, int | None)
     (True, False, True, True)
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return fits(value, inner[0])
+        allowed = note_of(hint, Range)
+        if allowed is None:
+            return fits(value, inner[0])
+        if allowed.finite:
+            return fits(value, inner[0]) and allowed.low <= value <= allowed.high
+        return isinstance(value, int | float) and not isinstance(value, bool)
     if origin is Literal:
         return isinstance(value, str | int) and value in inner
     if origin in (typing.Union, types.UnionType):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collegium.errors import FolderError
+from collegium.utils.files import reporting_writes
 
 LOCK = ".lock"
 TRIES, PAUSE = 5, 0.02
@@ -31,11 +32,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     key = folder.resolve()
     if key in _HELD:  # opening and closing the file again would release the lock
         raise FolderError(_taken(folder, str(os.getpid())))
-    try:
+    with reporting_writes(f"to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         if not _lock(descriptor, TRIES):
             raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ def in_processes(
     how: Any = {"mp_context": context, "initializer": _begin, "initargs": (stopped,)}
     with ProcessPoolExecutor(min(jobs, len(items)), **how) as pool:
         try:
-            yield from pool.map(_do, [(function, item) for item in items])
+            yield from pool.map(partial(_do, function), items)
         except KeyboardInterrupt:
             stopped.set()
             for worker in set(multiprocessing.active_children()) - others:
@@ -55,8 +56,7 @@ def _begin(stopped: Event) -> None:
     end_with_parent()
 
 
-def _do(work: tuple[Callable[[Any], Any], Any]) -> Any:
+def _do(function: Callable[[Item], Result], item: Item) -> Result:
     if _stopped is not None and _stopped.is_set():
         raise KeyboardInterrupt
-    function, item = work
     return function(item)

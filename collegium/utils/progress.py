@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -28,7 +28,6 @@ LOGGER = logging.getLogger("collegium")
 """The logger of all messages."""
 
 
-@runtime_checkable
 class Position(Protocol):
     """Epoch and step of a training: `collegium.training.checkpoint.Progress`."""
 

@@ -8,8 +8,8 @@ machine, and much on a busy one: there all threads wait until the last of them g
 """
 TORCHS_NUMBER = 0
 """In place of a number of threads: as many as torch takes."""
-FORWARD, FORWARD_AND_BACKWARD = 1, 3
-"""Multiply-adds of a pass through a network, as multiples of those of its forward."""
+FORWARD_AND_BACKWARD = 3
+"""Multiply-adds of a training step, as a multiple of those of its forward pass."""
 
 
 def choose_threads(work: int, most: int) -> int:

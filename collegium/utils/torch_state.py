@@ -6,7 +6,6 @@ rejected, round differently or fail with an error of torch.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
@@ -16,13 +15,7 @@ R = TypeVar("R")
 
 def as_ever(work: Callable[P, R]) -> Callable[P, R]:
     """Decorator: the function runs inside `torch_as_ever`."""
-
-    @functools.wraps(work)
-    def undisturbed(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch_as_ever():
-            return work(*args, **kwargs)
-
-    return undisturbed
+    return torch_as_ever()(work)
 
 
 @contextlib.contextmanager

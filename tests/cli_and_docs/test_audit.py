@@ -28,14 +28,14 @@ def keys(value: Any) -> set[str]:
     return {key for item in value for key in keys(item)} if isinstance(value, list) else set()
 
 
-def test_an_audit_is_told_kept_and_found_again(audited) -> None:
-    told = audited("--student small:cnn --store answers --out audit --probe 128")
-    assert told.code == 0, told.err
-    assert told.out.startswith("2 teachers on 39 images of the validation split of digits")
+def test_an_audit_is_printed_kept_and_found_again(audited) -> None:
+    result = audited("--student small:cnn --store answers --out audit --probe 128")
+    assert result.code == 0, result.err
+    assert result.out.startswith("2 teachers on 39 images of the validation split of digits")
     for title in ("How good they are", "What they cost", "Agreement", "Together"):
-        assert title in told.out
-    assert "\x1b[" not in told.out  # no colours in a pipe
-    assert told.out.rstrip().endswith("results saved to audit")
+        assert title in result.out
+    assert "\x1b[" not in result.out  # no colours in a pipe
+    assert result.out.rstrip().endswith("results saved to audit")
     found = json.loads(Path("audit/audit.json").read_text())
     assert [row["name"] for row in found["teachers"]] == ["wide", "residual"]
     assert found["student"]["parameters"] == 1702
@@ -68,34 +68,34 @@ def test_every_key_of_the_json_and_every_kind_of_finding_is_documented(audited) 
 def test_a_store_that_is_filled_by_an_audit_can_be_trained_with(audited, command, teachers) -> None:
     assert audited("--store answers --quiet --probe 0").code == 0
     start = "distill --data digits --student small:cnn --store answers --epochs 1 --quiet"
-    told = command(f"{start} --teacher wide={teachers['wide']} --out run kd")
-    assert told.code == 0, told.err
+    result = command(f"{start} --teacher wide={teachers['wide']} --out run kd")
+    assert result.code == 0, result.err
     assert command("store info answers").code == 0
 
 
-def test_what_an_audit_asked_no_run_asks_again(audited, distil, monkeypatch) -> None:
+def test_what_an_audit_computed_no_run_computes_again(audited, distil, monkeypatch) -> None:
     for split in ("validation", "test"):
         assert audited(f"--store answers --split {split} --quiet --probe 0").code == 0
     assert distil("--out live kd").code == 0
     assert distil("--store answers --out first kd").code == 0
 
     def refuse(*arguments: object) -> None:
-        pytest.fail("a teacher was asked for what is stored")
+        pytest.fail("a teacher computed what is stored")
 
     monkeypatch.setattr(StoreWriter, "_ask", refuse)
     monkeypatch.setattr("collegium.store.whole_splits.collect", refuse)
     assert distil("--store answers --out second kd").code == 0
     live, second = Record("live"), Record("second")
     assert live.teachers == second.teachers
-    said = (record.read_arrays("predictions.npz")["teachers"] for record in (live, second))
-    assert np.array_equal(*said)
+    predicted = (record.read_arrays("predictions.npz")["teachers"] for record in (live, second))
+    assert np.array_equal(*predicted)
 
 
 def test_an_audit_is_not_overwritten_unasked(audited) -> None:
     assert audited("--quiet --probe 0 --out audit").code == 0
-    told = audited("--quiet --probe 0 --out audit")
-    assert told.code == 2
-    assert "holds an audit already" in told.err
+    result = audited("--quiet --probe 0 --out audit")
+    assert result.code == 2
+    assert "holds an audit already" in result.err
     assert audited("--quiet --probe 0 --out audit --overwrite").code == 0
 
 
@@ -112,7 +112,7 @@ def test_an_audit_is_not_overwritten_unasked(audited) -> None:
     ],
 )
 def test_audits_that_make_no_sense_are_refused(command, words: str, complaint: str) -> None:
-    told = command(f"audit {words}")
-    assert told.code == 2
-    assert complaint in told.err
-    assert "\n" not in told.err.strip()
+    result = command(f"audit {words}")
+    assert result.code == 2
+    assert complaint in result.err
+    assert "\n" not in result.err.strip()

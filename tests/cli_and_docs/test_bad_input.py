@@ -66,28 +66,28 @@ def snapshot(folder: Path) -> dict[str, str]:
     ],
 )
 def test_a_request_that_makes_no_sense(command, words: str, says: str) -> None:
-    told = command(words)
-    assert told.code == 2
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert says in told.err
+    result = command(words)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.count("\n") == 1
+    assert says in result.err
     assert not list(Path().iterdir())
 
 
 @pytest.mark.parametrize("words", ["kd --help", "kd avg_mkd --help", "--help"])
 def test_help_of_a_method_needs_no_teacher(command, words: str) -> None:
-    told = command(f"distill {words}")
-    assert told.code == 0, told.err
-    assert "--teacher" in told.out
+    result = command(f"distill {words}")
+    assert result.code == 0, result.err
+    assert "--teacher" in result.out
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(distil) -> None:
     assert distil("--out run amtml").code == 0
     Path("run/notes.txt").write_text("mine")
     before = snapshot(Path("run"))
-    told = distil("--out run amtml --alpha 0.1")
-    assert told.code == 2
-    assert "holds a run already" in told.err
+    result = distil("--out run amtml --alpha 0.1")
+    assert result.code == 2
+    assert "holds a run already" in result.err
     assert snapshot(Path("run")) == before
     # A refusal after the look at the folder must not touch it either.
     assert distil("--out run --overwrite --batch-size 9999 amtml").code == 2
@@ -98,8 +98,8 @@ def test_a_folder_that_holds_a_run_is_left_alone(distil) -> None:
 
 def test_an_output_that_is_a_file(distil) -> None:
     Path("run").write_text("mine")
-    told = distil("--out run amtml")
-    assert told.code == 2
+    result = distil("--out run amtml")
+    assert result.code == 2
     assert Path("run").read_text() == "mine"
 
 
@@ -112,9 +112,9 @@ def test_a_pickle_is_never_executed(command) -> None:
     Path("bad.pt").write_bytes(pickle.dumps({"weight": Hostile()}))
     torch.save({"weight": Hostile()}, "worse.pth")
     for name in ("bad.pt", "worse.pth"):
-        told = command(f"{DISTIL} --teacher a=small:cnn@{name} amtml")
-        assert told.code == 2
-        assert told.err.count("\n") == 1
+        result = command(f"{DISTIL} --teacher a=small:cnn@{name} amtml")
+        assert result.code == 2
+        assert result.err.count("\n") == 1
         assert not Path("executed").exists()
 
 
@@ -122,26 +122,26 @@ def test_weights_that_burst_are_not_unpacked(command) -> None:
     with zipfile.ZipFile("bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", pickle.dumps({}))
         archive.writestr("bomb/data/0", bytes(300 << 20))
-    told = command(f"{DISTIL} --teacher a=small:cnn@bomb.pt amtml")
-    assert told.code == 2
-    assert told.err.count("\n") == 1
-    assert "bytes once unpacked" in told.err
+    result = command(f"{DISTIL} --teacher a=small:cnn@bomb.pt amtml")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "bytes once unpacked" in result.err
 
 
 def test_weights_that_do_not_fit_are_listed(command) -> None:
     body = CIFAR_MODELS["resnet32"](10)
     save_file(body.state_dict(), "r32.safetensors")
-    told = command(f"{DISTIL} --teacher a=cifar:resnet20@r32.safetensors amtml")
-    assert told.code == 2
-    assert "teacher a" in told.err
-    assert "60 unexpected" in told.err or "72 unexpected" in told.err
-    told = command(f"{DISTIL} --teacher a=cifar:resnet44@r32.safetensors amtml")
-    assert "missing" in told.err
+    result = command(f"{DISTIL} --teacher a=cifar:resnet20@r32.safetensors amtml")
+    assert result.code == 2
+    assert "teacher a" in result.err
+    assert "60 unexpected" in result.err or "72 unexpected" in result.err
+    result = command(f"{DISTIL} --teacher a=cifar:resnet44@r32.safetensors amtml")
+    assert "missing" in result.err
     save_file(CIFAR_MODELS["resnet20"](7).state_dict(), "seven.safetensors")
-    told = command(f"{DISTIL} --teacher a=cifar:resnet20@seven.safetensors amtml")
-    assert "gave (1, 7), expected logits of shape (1, 10)" in told.err
-    told = command("train --data digits --model cifar:resnet20@seven.safetensors")
-    assert "it knows 7 classes, the data has 10" in told.err
+    result = command(f"{DISTIL} --teacher a=cifar:resnet20@seven.safetensors amtml")
+    assert "gave (1, 7), expected logits of shape (1, 10)" in result.err
+    result = command("train --data digits --model cifar:resnet20@seven.safetensors")
+    assert "it knows 7 classes, the data has 10" in result.err
 
 
 @pytest.mark.parametrize(
@@ -149,18 +149,18 @@ def test_weights_that_do_not_fit_are_listed(command) -> None:
 )
 def test_a_file_that_is_no_safetensors(command, content: bytes) -> None:
     Path("bad.safetensors").write_bytes(content)
-    told = command(f"{DISTIL} --teacher a=small:cnn@bad.safetensors amtml")
-    assert told.code == 2
-    assert told.err.count("\n") == 1
+    result = command(f"{DISTIL} --teacher a=small:cnn@bad.safetensors amtml")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
 
 
 def test_a_student_of_classes_in_another_order_is_refused(command) -> None:
     body = CIFAR_MODELS["resnet8"](10)
     classes = '["9", "1", "2", "3", "4", "5", "6", "7", "8", "0"]'
     save_file(body.state_dict(), "turned.safetensors", metadata={"classes": classes})
-    told = command("train --data digits --model cifar:resnet8@turned.safetensors")
-    assert told.code == 2
-    assert "in another order" in told.err
+    result = command("train --data digits --model cifar:resnet8@turned.safetensors")
+    assert result.code == 2
+    assert "in another order" in result.err
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_a_student_of_classes_in_another_order_is_refused(command) -> None:
 )
 def test_a_users_file_that_fails(command, source: str, says: str) -> None:
     Path("net.py").write_text(source)
-    told = command("train --data digits --model net.py:build --epochs 1")
-    assert told.code == 2
-    assert told.err.count("\n") == 1
-    assert says in told.err
+    result = command("train --data digits --model net.py:build --epochs 1")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert says in result.err
     assert not Path("runs").exists()
 
 
@@ -196,23 +196,23 @@ def test_a_teacher_that_gives_nan_is_named(command, teachers: dict[str, Path]) -
     save_file(tensors, "nan.safetensors")
     good = f"--teacher good={teachers['residual']}"
     for validation in (0.1, 0.0):
-        told = command(
+        result = command(
             f"{DISTIL} {good} --teacher ill=small:cnn-wide@nan.safetensors --epochs 1 "
             f"--validation {validation} --quiet --out run{validation} amtml"
         )
-        assert told.code == 2
-        assert "teacher ill: nan.safetensors: tensor linear.weight is damaged" in told.err
-        assert told.err.count("\n") == 1
+        assert result.code == 2
+        assert "teacher ill: nan.safetensors: tensor linear.weight is damaged" in result.err
+        assert result.err.count("\n") == 1
 
 
 def test_a_student_that_becomes_nan_stops_with_the_step(command) -> None:
-    told = command(
+    result = command(
         "train --data digits --model small:mlp --epochs 9 --schedule constant --lr 1e18 "
         "--out run --quiet"
     )
-    assert told.code == 1
-    assert "at step" in told.err
-    assert "NaN or infinite" in told.err
+    assert result.code == 1
+    assert "at step" in result.err
+    assert "NaN or infinite" in result.err
     assert not Path("run/student.safetensors").exists()
     for file in Path("run/checkpoint").glob("epoch-*/tensors"):
         with safe_open(file, framework="pt") as tensors:
@@ -230,25 +230,25 @@ def test_a_last_step_that_breaks_the_student_is_not_saved(
         next(self.module.parameters()).data.fill_(float("nan"))
 
     monkeypatch.setattr(Trainer, "step", take_and_break)
-    told = command("train --data digits --model small:mlp --epochs 2 --batch-size 351 --out run")
-    assert told.code == 1
-    assert "student.body.layer1.0.weight became NaN or infinite at step 1" in told.err
+    result = command("train --data digits --model small:mlp --epochs 2 --batch-size 351 --out run")
+    assert result.code == 1
+    assert "student.body.layer1.0.weight became NaN or infinite at step 1" in result.err
     assert not list(Path("run/checkpoint").glob("epoch-*"))
 
 
 def test_kd_without_validation_wants_a_name(distil, command, teachers) -> None:
-    told = distil("--validation 0 --out a kd")
-    assert told.code == 2
-    assert "kd --teacher NAME" in told.err
+    result = distil("--validation 0 --out a kd")
+    assert result.code == 2
+    assert "kd --teacher NAME" in result.err
 
 
 def test_one_teacher_one_image_and_no_validation_work(command, teachers) -> None:
     named = f"--teacher only={teachers['wide']}"
     for method in ("amtml", "avg_mkd", "kd"):
-        told = command(f"{DISTIL} {named} --epochs 1 --validation 0 --quiet --json {method}")
-        assert told.code == 0, told.err
-        assert told.json["best_epoch"] is None
-        assert told.json["weights.only"] == pytest.approx(1)
+        result = command(f"{DISTIL} {named} --epochs 1 --validation 0 --quiet --json {method}")
+        assert result.code == 0, result.err
+        assert result.json["best_epoch"] is None
+        assert result.json["weights.only"] == pytest.approx(1)
     few = "--epochs 1 --validation 0.8 --batch-size 1"
-    told = command(f"{DISTIL} {named} {few} --quiet --json amtml")
-    assert told.code == 0, told.err
+    result = command(f"{DISTIL} {named} {few} --quiet --json amtml")
+    assert result.code == 0, result.err

@@ -49,11 +49,11 @@ def test_the_page_runs_from_top_to_bottom(data, command):
 
 def test_the_page_and_the_help_name_every_kind_and_every_option(command):
     text = PAGE.read_text()
-    told = " ".join(command("train --help").out.split())
+    result = " ".join(command("train --help").out.split())
     for name, kind in READERS.all().items():
         start = f"{name}:" if kind.needs else name
         assert f"`{start}" in text
-        assert start in told
+        assert start in result
         for option in kind.options:
             assert f"`{option}=" in text, option
 
@@ -62,14 +62,14 @@ def test_skipping_goes_with_the_data_into_the_record_the_store_and_the_compariso
     path = Path("pets/train/cat/0003.jpg")
     path.write_bytes(path.read_bytes()[:200])
     start = "--data folder:pets --epochs 1 --batch-size 16 --quiet"
-    told = command(f"train {start} --model small:cnn --out runs/a")
-    assert told.code == 2
-    assert "pets/train/cat/0003.jpg cannot be read as an image" in told.err
+    result = command(f"train {start} --model small:cnn --out runs/a")
+    assert result.code == 2
+    assert "pets/train/cat/0003.jpg cannot be read as an image" in result.err
     assert not Path("runs/a").exists()
-    told = command(f"train {start} --model small:cnn --corrupt skip --out runs/a")
-    assert told.code == 0
-    assert "pets: skipped 1 of 50 images that cannot be decoded: " in told.err
-    assert "warning: train: student: sees grey: the channels of each image are" in told.err
+    result = command(f"train {start} --model small:cnn --corrupt skip --out runs/a")
+    assert result.code == 0
+    assert "pets: skipped 1 of 50 images that cannot be decoded: " in result.err
+    assert "warning: train: student: sees grey: the channels of each image are" in result.err
     assert json.loads(Path("runs/a/run.json").read_text())["data"] == "folder:pets?corrupt=skip"
     for words in (
         "evaluate --data folder:pets --model runs/a --corrupt skip --json",
@@ -78,9 +78,9 @@ def test_skipping_goes_with_the_data_into_the_record_the_store_and_the_compariso
         f"compare {start} --student small:cnn --teacher a=runs/a --methods kd --seeds 1 --jobs 1 "
         "--out cmp --corrupt skip --json",
     ):
-        told = command(words)
-        assert told.code == 0, (words, told.err)
-        assert "skipped 1 of 50" in told.err or words.startswith("compare")
+        result = command(words)
+        assert result.code == 0, (words, result.err)
+        assert "skipped 1 of 50" in result.err or words.startswith("compare")
     assert command("evaluate --data folder:pets --model runs/a --json").code == 2
 
 
@@ -98,18 +98,18 @@ def test_skipping_goes_with_the_data_into_the_record_the_store_and_the_compariso
     ],
 )
 def test_a_wrong_string_is_one_line(data, command, words, says):
-    told = command(f"train --data {words} --model small:cnn")
-    assert told.code == 2
-    assert says in told.err
-    assert told.err.count("\n") == 1
+    result = command(f"train --data {words} --model small:cnn")
+    assert result.code == 2
+    assert says in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_grey_twenty_eight_and_its_networks(data, command):
     for model in ("small:cnn", "cifar:resnet8"):
         out = f"runs/{model.replace(':', '-')}"
-        told = command(f"train --data mnist:mnist --model {model} --epochs 1 --out {out} --json")
-        assert told.code == 0, told.err
-        assert told.json["split"] == "test"
+        result = command(f"train --data mnist:mnist --model {model} --epochs 1 --out {out} --json")
+        assert result.code == 0, result.err
+        assert result.json["split"] == "test"
         assert command(f"evaluate --data mnist:mnist --model {out} --json").json["images"] == 50
 
 
@@ -119,11 +119,11 @@ def test_rows_and_columns_are_an_option_of_every_command(command):
     assert command(f"{words} --image-size 8,12").code == 0
     assert Record("run").run["image_size"] == [8, 12]
     assert command("resume run --quiet").code == 0
-    said = command("evaluate --data folder:pets?size=8,12 --model run --json").json["accuracy"]
+    measured = command("evaluate --data folder:pets?size=8,12 --model run --json").json["accuracy"]
     again = command("evaluate --data folder:pets --model run --image-size 8,12 --json")
-    assert again.json["accuracy"] == said == Record("run").summary["accuracy_last"]
-    assert command("export run --format pt2 --quiet --json").json["accuracy"] == said
+    assert again.json["accuracy"] == measured == Record("run").summary["accuracy_last"]
+    assert command("export run --format pt2 --quiet --json").json["accuracy"] == measured
     for wrong in ("1,2,3", "wide", "0", "9999"):
-        told = command(f"evaluate --data folder:pets --model run --image-size {wrong}")
-        assert (told.code, told.err.count("\n")) == (2, 1)
-        assert "give rows and columns" in told.err
+        result = command(f"evaluate --data folder:pets --model run --image-size {wrong}")
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "give rows and columns" in result.err

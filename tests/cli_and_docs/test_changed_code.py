@@ -50,9 +50,9 @@ def trained(command: Any, made: Path) -> Any:
 
 
 def test_what_a_file_prints_is_no_answer(trained: Any) -> None:
-    told = trained("evaluate --data digits --model r --json")
-    assert told.json["images"] == 210
-    assert "this is no answer" in told.err
+    result = trained("evaluate --data digits --model r --json")
+    assert result.json["images"] == 210
+    assert "this is no answer" in result.err
 
 
 def edit(what: str = "Sigmoid") -> None:
@@ -69,17 +69,17 @@ def test_the_source_is_in_the_record_and_with_the_weights(trained: Any) -> None:
     for name in ("net.py", "act.py"):
         shutil.copy(name, f"elsewhere/{name}")
     for model in ("r", "elsewhere/net.py:build@r/student.safetensors"):
-        told = trained(f"evaluate --data digits --model {model}")
-        assert (told.code, "warning" in told.err) == (0, False), told.err
+        result = trained(f"evaluate --data digits --model {model}")
+        assert (result.code, "warning" in result.err) == (0, False), result.err
 
 
 def test_evaluate_export_predict_and_a_student_of_it_warn(trained: Any) -> None:
     edit()
-    told = trained("evaluate --data digits --model r")
-    assert (told.code, told.err.count(WARNED)) == (0, 1)
-    told = trained("export r --format safetensors")
-    assert (told.code, told.err.count(WARNED)) == (0, 1)
-    assert "it is not what was trained" in told.err
+    result = trained("evaluate --data digits --model r")
+    assert (result.code, result.err.count(WARNED)) == (0, 1)
+    result = trained("export r --format safetensors")
+    assert (result.code, result.err.count(WARNED)) == (0, 1)
+    assert "it is not what was trained" in result.err
     found = json.loads(Path("r/export/safetensors/export.json").read_text())
     assert found["accuracy_recorded"] == Record("r").summary["accuracy_last"]
     assert found["accuracy"] < found["accuracy_recorded"]
@@ -87,43 +87,45 @@ def test_evaluate_export_predict_and_a_student_of_it_warn(trained: Any) -> None:
     from PIL import Image
 
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("p.png")
-    told = trained("predict r p.png")
-    assert (told.code, told.err.count(WARNED)) == (0, 1)
-    told = trained(
+    result = trained("predict r p.png")
+    assert (result.code, result.err.count(WARNED)) == (0, 1)
+    result = trained(
         "distill --data digits --student small:mlp --teacher t=r --epochs 1 --quiet --out d avg_mkd"
     )
-    assert (told.code, told.err.count(WARNED)) == (0, 1)
+    assert (result.code, result.err.count(WARNED)) == (0, 1)
     assert Record("d").teachers[0]["code"] == Record("d").run["code"]["teachers"]["t"]
 
 
 def test_an_export_of_what_was_trained_says_nothing(trained: Any) -> None:
-    told = trained("export r --format safetensors --quiet")
-    assert (told.code, told.err.replace("this is no answer\n", "")) == (0, "")
+    result = trained("export r --format safetensors --quiet")
+    assert (result.code, result.err.replace("this is no answer\n", "")) == (0, "")
 
 
-def test_resume_refuses_unless_told(trained: Any, monkeypatch: Any, capfd: Any) -> None:
+def test_resume_refuses_changed_code_unless_requested(
+    trained: Any, monkeypatch: Any, capfd: Any
+) -> None:
     edit()
-    told = trained("resume r --epochs 4 --quiet")
-    assert told.code == 2
-    assert "was started with other code of the student (act.py)" in told.err
-    assert "--changed-code" in told.err
+    result = trained("resume r --epochs 4 --quiet")
+    assert result.code == 2
+    assert "was started with other code of the student (act.py)" in result.err
+    assert "--changed-code" in result.err
     assert not Record("r").run.get("changes")
     assert trained("resume r --epochs 4 --changed-code --quiet").code == 0
     run = Record("r").run
     assert run["changes"][0]["code"] == ["the student (act.py)"]
     assert run["optimisation"]["epochs"] == 4
     # From then on this is its code.
-    told = trained("evaluate --data digits --model r")
-    assert (told.code, "warning" in told.err) == (0, False)
+    result = trained("evaluate --data digits --model r")
+    assert (result.code, "warning" in result.err) == (0, False)
 
 
 def test_resume_of_a_finished_run_tells_of_an_edited_answer(trained: Any) -> None:
     summary = Path("r/summary.json")
-    told = trained("resume r --quiet")
-    assert (told.code, told.err) == (0, "")
+    result = trained("resume r --quiet")
+    assert (result.code, result.err) == (0, "")
     summary.write_text(summary.read_text().replace('"accuracy_last": 0.', '"accuracy_last": 0.0'))
-    told = trained("resume r --quiet")
-    assert (told.code, "r/summary.json is not what this run wrote" in told.err) == (0, True)
+    result = trained("resume r --quiet")
+    assert (result.code, "r/summary.json is not what this run wrote" in result.err) == (0, True)
 
 
 def test_another_network_is_refused_and_the_finished_run_stays(command: Any) -> None:
@@ -138,21 +140,21 @@ def test_another_network_is_refused_and_the_finished_run_stays(command: Any) -> 
     assert command(f"{TRAIN} --epochs 1 --out r").code == 0
     before = {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()}
     Path("width.txt").write_text("24")
-    told = command("resume r --epochs 2 --quiet")
-    assert (told.code, len(told.err.splitlines())) == (2, 1), told.err
-    assert "does not fit the network: 3 tensors differ, such as student.body.1.bias" in told.err
+    result = command("resume r --epochs 2 --quiet")
+    assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+    assert "does not fit the network: 3 tensors differ, such as student.body.1.bias" in result.err
     assert {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()} == before
     Path("width.txt").write_text("16")
     assert command("resume r --epochs 2 --quiet").code == 0
 
 
-def test_a_run_of_an_older_version_goes_on_and_is_told(trained: Any) -> None:
+def test_a_run_of_an_older_version_goes_on_and_is_reported(trained: Any) -> None:
     record = Record("r")
     record.write_json("run.json", {k: v for k, v in record.run.items() if k not in ("code", "id")})
     edit("Tanh")
     finished = sorted(path.name for path in Path("r").iterdir())
-    told = trained("resume r --epochs 4 --quiet")
-    assert (told.code, "is of another run" in told.err) == (2, True)
+    result = trained("resume r --epochs 4 --quiet")
+    assert (result.code, "is of another run" in result.err) == (2, True)
     assert sorted(path.name for path in Path("r").iterdir()) == finished
     (state,) = Path("r/checkpoint").glob("epoch-00003/state.json")
     content = json.loads(state.read_text())
@@ -161,9 +163,9 @@ def test_a_run_of_an_older_version_goes_on_and_is_told(trained: Any) -> None:
     digests = json.loads(state.with_name("manifest.json").read_text())
     digests["state.json"] = file_digest(state)
     state.with_name("manifest.json").write_text(json.dumps(digests))
-    told = trained("resume r --epochs 4 --quiet")
-    assert told.code == 0, told.err
-    assert "older version, which did not record the source code" in told.err
+    result = trained("resume r --epochs 4 --quiet")
+    assert result.code == 0, result.err
+    assert "older version, which did not record the source code" in result.err
 
 
 def test_a_store_is_of_the_code_too_and_compare_does_not_mix(trained: Any) -> None:
@@ -178,16 +180,16 @@ def test_a_store_is_of_the_code_too_and_compare_does_not_mix(trained: Any) -> No
     table = "compare --data digits --student net.py:build --methods vanilla --seeds 1 --epochs 1"
     assert trained(f"{table} --jobs 1 --quiet --out table").code == 0
     edit()
-    told = trained(words)
-    assert (told.code, "is for code" in told.err) == (2, True)
-    told = trained(f"{table} --jobs 1 --quiet --out table")
-    assert (told.code, "other code of the student (act.py)" in told.err) == (2, True)
+    result = trained(words)
+    assert (result.code, "is for code" in result.err) == (2, True)
+    result = trained(f"{table} --jobs 1 --quiet --out table")
+    assert (result.code, "other code of the student (act.py)" in result.err) == (2, True)
     # A row that was given more epochs is not what a new run of as many would be.
     edit("ReLU")
     (row,) = Path("table/runs").glob("*/seed-0")
     assert trained(f"resume {row} --epochs 2 --quiet").code == 0
-    told = trained(f"{table} --epochs 2 --jobs 1 --quiet --out table")
-    assert (told.code, "was changed while it ran (epochs 1 became 2" in told.err) == (2, True)
+    result = trained(f"{table} --epochs 2 --jobs 1 --quiet --out table")
+    assert (result.code, "was changed while it ran (epochs 1 became 2" in result.err) == (2, True)
     # A store of an older version says nothing of it: a sample of its answers is compared.
     edit("ReLU")
     del content["code"]
@@ -199,15 +201,15 @@ def test_files_of_another_run_are_noticed(trained: Any) -> None:
     for part in ("student.safetensors", "metrics.jsonl", "predictions.npz"):
         shutil.copytree("r", "mixed")
         shutil.copy(f"other/{part}", f"mixed/{part}")
-        told = trained("report mixed")
-        assert (told.code, f"mixed/{part} is not what this run wrote" in told.err) == (0, True)
+        result = trained("report mixed")
+        assert (result.code, f"mixed/{part} is not what this run wrote" in result.err) == (0, True)
         assert f"mixed/{part} is not what this run wrote" in Path("mixed/report.html").read_text()
         shutil.rmtree("mixed")
     shutil.copytree("r", "mixed")
     shutil.copy("other/student.safetensors", "mixed")
     for words in ("evaluate --data digits --model mixed", "export mixed --format safetensors"):
-        told = trained(words)
-        assert (told.code, "is not what this run wrote" in told.err) == (0, True)
+        result = trained(words)
+        assert (result.code, "is not what this run wrote" in result.err) == (0, True)
     shutil.copy("other/run.json", "mixed")
     assert "is of another run than the files beside it" in trained("report mixed").err
     assert "warning" not in trained("report r").err

@@ -32,9 +32,9 @@ SETTINGS = [
 
 @pytest.mark.parametrize("method", SETTINGS)
 def test_every_method_and_preset_distils(distil, method: str) -> None:
-    told = distil(f"--json --out run {method}")
-    assert told.code == 0, told.err
-    assert told.json["folder"] == "run"
+    result = distil(f"--json --out run {method}")
+    assert result.code == 0, result.err
+    assert result.json["folder"] == "run"
     first, last = (line["loss"] for line in Record("run").metrics("train"))
     assert last < first
 
@@ -94,9 +94,9 @@ def test_run_json_is_read_back_strictly(distil) -> None:
 
 
 def test_options_may_follow_the_method(distil) -> None:
-    told = distil("kd --teacher wide --json --out run --alpha 1")
-    assert told.code == 0, told.err
-    assert told.json["weights.wide"] == 1  # after kd, --teacher names the one it hears
+    result = distil("kd --teacher wide --json --out run --alpha 1")
+    assert result.code == 0, result.err
+    assert result.json["weights.wide"] == 1  # after kd, --teacher names the one it hears
     assert distil("amtml --json --alpha 1 --out other").code == 0
 
 
@@ -106,28 +106,30 @@ def test_class_weights_and_label_smoothing_change_what_is_learned_and_are_record
     train = "train --data digits --model small:cnn --epochs 1 --batch-size 32 --classes 3,8"
     assert command(f"{train} --out plain --quiet").code == 0
     Path("w.csv").write_text("class,weight\n3,3\n8,1\n")
-    told = command(f"{train} --out weighed --class-weights w.csv --label-smoothing 0.2 --json")
-    assert told.code == 0, told.err
-    assert "class weights from 0.49" in told.err
+    result = command(f"{train} --out weighed --class-weights w.csv --label-smoothing 0.2 --json")
+    assert result.code == 0, result.err
+    assert "class weights from 0.49" in result.err
     plain, weighed = Record("plain"), Record("weighed")
     assert (weighed.run["class_weights"], weighed.run["label_smoothing"]) == ({"3": 3, "8": 1}, 0.2)
     assert weighed.metrics("train")[0]["loss.ce"] != plain.metrics("train")[0]["loss.ce"]
     report = Path("weighed/report.html").read_text()
     assert "label_smoothing" in report
     assert "label_smoothing" not in Path("plain/report.html").read_text()
-    told = command("train --data digits --model small:cnn --epochs 1 --class-weights w.csv --out x")
-    assert told.code == 2
-    assert "no weight for class 0, 1, 2" in told.err
+    result = command(
+        "train --data digits --model small:cnn --epochs 1 --class-weights w.csv --out x"
+    )
+    assert result.code == 2
+    assert "no weight for class 0, 1, 2" in result.err
     assert not Path("x").exists()
 
 
 def test_train_evaluate_and_a_run_folder_as_a_model(command, teachers: dict[str, Path]) -> None:
     folder = teachers["wide"]
-    told = command(f"evaluate --data digits --model {folder} --json")
-    assert told.json["accuracy"] == pytest.approx(Record(folder).summary["accuracy_last"])
+    result = command(f"evaluate --data digits --model {folder} --json")
+    assert result.json["accuracy"] == pytest.approx(Record(folder).summary["accuracy_last"])
     file = folder / "student.safetensors"
     again = command(f"evaluate --data digits --model small:cnn-wide@{file} --json")
-    assert again.json["accuracy"] == told.json["accuracy"]
+    assert again.json["accuracy"] == result.json["accuracy"]
     assert command(f"evaluate --data digits --model {folder} --split validation").code == 0
     assert command(f"train --data digits --model {folder} --epochs 1 --quiet").code == 0
     assert Path("runs/train/summary.json").exists()
@@ -141,15 +143,15 @@ def test_a_users_file_is_a_model(command) -> None:
         "def build(classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
     )
-    told = command("train --data digits --model nets.py:build --epochs 1 --json --quiet")
-    assert told.code == 0
-    assert told.json["parameters"] == 650
+    result = command("train --data digits --model nets.py:build --epochs 1 --json --quiet")
+    assert result.code == 0
+    assert result.json["parameters"] == 650
 
 
 def test_json_is_one_object_and_the_rest_goes_elsewhere(command) -> None:
-    told = command("train --data digits --model small:mlp --epochs 2 --json")
-    assert told.json["parameters"] == 2410
-    assert "epoch 2/2" in told.err
+    result = command("train --data digits --model small:mlp --epochs 2 --json")
+    assert result.json["parameters"] == 2410
+    assert "epoch 2/2" in result.err
 
 
 def test_quiet_is_quiet(command) -> None:
@@ -159,13 +161,13 @@ def test_quiet_is_quiet(command) -> None:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_precision_that_costs_time_here_is_told(
+def test_a_precision_that_costs_time_here_is_reported(
     command, monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
     monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: native)
     start = "train --data digits --model small:mlp --epochs 1 --accelerator cpu"
-    told = command(f"{start} --precision bf16 --out low")
-    assert ("no bfloat16 arithmetic" in told.err) == (not native)
+    result = command(f"{start} --precision bf16 --out low")
+    assert ("no bfloat16 arithmetic" in result.err) == (not native)
     assert "bfloat16" not in command(f"{start} --out full").err
     doctor = command("doctor").out
     assert ("not in hardware" in doctor) == (not native)
@@ -183,10 +185,10 @@ def test_methods_and_cite_name_every_method(command) -> None:
 
 
 def test_doctor_finds_this_installation_sound(command) -> None:
-    told = command("doctor --json")
-    assert told.code == 0
-    assert told.json["sound"]
-    assert {"torch", "a training step"} <= {check["name"] for check in told.json["checks"]}
+    result = command("doctor --json")
+    assert result.code == 0
+    assert result.json["sound"]
+    assert {"torch", "a training step"} <= {check["name"] for check in result.json["checks"]}
 
 
 def test_help_answers_without_torch() -> None:
@@ -227,8 +229,8 @@ def test_an_answer_that_nobody_reads_ends_silently(words: list[str], buffered: b
 
 def test_the_report_needs_no_network_and_escapes_names(command, teachers) -> None:
     start = "distill --data digits --student small:cnn --epochs 1 --quiet"
-    told = command(f"{start} --teacher <script>x={teachers['wide']} --out run amtml")
-    assert told.code == 0, told.err
+    result = command(f"{start} --teacher <script>x={teachers['wide']} --out run amtml")
+    assert result.code == 0, result.err
     page = Path("run/report.html").read_text()
     assert "&lt;script&gt;x" in page
     assert "<script>x" not in page
@@ -238,10 +240,10 @@ def test_the_report_needs_no_network_and_escapes_names(command, teachers) -> Non
 def test_a_short_demo_tells_its_table(command, monkeypatch: pytest.MonkeyPatch) -> None:
     short = Optimisation(epochs=1, batch_size=64)
     monkeypatch.setattr(collegium.demo, "OPTIMISATION", short)
-    told = command("demo --quiet")
-    assert told.code == 0, told.err
+    result = command("demo --quiet")
+    assert result.code == 0, result.err
     for name in ("teacher wide", "student alone", "student, amtml", "mean weight"):
-        assert name in told.out
+        assert name in result.out
     assert Path("runs/demo/weights.npz").exists()
     assert command("demo --quiet --overwrite").code == 0
     assert not Path("runs/demo-2").exists()
@@ -255,8 +257,8 @@ def test_teachers_are_measured_on_all_of_validation_only_where_one_is_chosen_by_
     monkeypatch.setattr(collegium.runner.setup, "SAMPLED", 7)
 
     def sevenths(words: str) -> list[float]:
-        told = distil(words)
-        assert told.code == 0
+        result = distil(words)
+        assert result.code == 0
         rows = Record(words.split()[1]).teachers
         return [abs(7 * row["accuracy"] - round(7 * row["accuracy"])) for row in rows]
 

@@ -31,11 +31,11 @@ def compare(command: Any, teachers: dict[str, Path]) -> Any:
 
 
 def test_every_row_has_the_same_splits_starts_and_pixels(compare, command) -> None:
-    told = compare(f"--methods {METHODS} --seeds 2 --out table --json")
-    assert told.code == 0, told.err
-    rows = {line["method"]: line for line in told.json["rows"]}
+    result = compare(f"--methods {METHODS} --seeds 2 --out table --json")
+    assert result.code == 0, result.err
+    rows = {line["method"]: line for line in result.json["rows"]}
     assert list(rows) == ["vanilla", *METHODS.split(",")]
-    assert told.json["control"] == "avg_mkd"
+    assert result.json["control"] == "avg_mkd"
     assert rows["vanilla"]["minus_alone"] is None
     assert rows["avg_mkd"]["minus_control"] is None
     assert all(line["n"] == 2 and not line["failures"] for line in rows.values())
@@ -51,7 +51,7 @@ def test_every_row_has_the_same_splits_starts_and_pixels(compare, command) -> No
     table = list(csv.DictReader(Path("table/compare.csv").read_text().splitlines()))
     assert [line["method"] for line in table] == list(rows)
     assert Path("table/compare.md").read_text().startswith("Did distillation help?")
-    assert json.loads(Path("table/compare.json").read_text())["answer"] == told.json["answer"]
+    assert json.loads(Path("table/compare.json").read_text())["answer"] == result.json["answer"]
     # A report knows the rows by their names and in their order, not by their folders.
     assert command("report table").code == 0
     page = Path("table/report.html").read_text()
@@ -64,14 +64,14 @@ def test_every_row_has_the_same_splits_starts_and_pixels(compare, command) -> No
 
 def test_the_best_test_epoch_is_shown_on_request_and_labelled(compare) -> None:
     plain = compare("--methods avg_mkd --seeds 1 --out plain --json").json
-    asked = compare("--methods avg_mkd --seeds 1 --out asked --best-test --json").json
+    requested = compare("--methods avg_mkd --seeds 1 --out asked --best-test --json").json
     assert plain["rows"][1]["accuracy_best_test"] is None
     record = Record("asked/runs/avg_mkd/seed-0")
     seen = [line["accuracy"] for line in record.metrics("watched")]
     assert len(seen) == 2
-    assert asked["rows"][1]["accuracy_best_test"] == max(seen)
+    assert requested["rows"][1]["accuracy_best_test"] == max(seen)
     # Looking does not change anything: it is the same student.
-    assert asked["rows"][1]["accuracy_last"] == plain["rows"][1]["accuracy_last"] == seen[-1]
+    assert requested["rows"][1]["accuracy_last"] == plain["rows"][1]["accuracy_last"] == seen[-1]
     assert "best test epoch (optimistic)" in Path("asked/compare.md").read_text()
     assert "optimistic" not in Path("plain/compare.md").read_text()
 
@@ -92,9 +92,9 @@ def test_what_is_there_is_used_and_what_is_not_is_run(compare) -> None:
         }
     more = compare("--methods avg_mkd,dist --seeds 3 --out table --json").json
     assert [line["n"] for line in more["rows"]] == [3, 3, 3]
-    told = compare("--methods avg_mkd --seeds 2 --out table --lr 0.2")
-    assert told.code == 2
-    assert "was run with other options: lr None then, 0.2 now" in told.err
+    result = compare("--methods avg_mkd --seeds 2 --out table --lr 0.2")
+    assert result.code == 2
+    assert "was run with other options: lr None then, 0.2 now" in result.err
     # Arithmetic decides, too: what was made in float32 is no row of bfloat16.
     for words, named in {
         "--precision bf16": "precision 32 then, bf16 now",
@@ -103,11 +103,11 @@ def test_what_is_there_is_used_and_what_is_not_is_run(compare) -> None:
         "--compile on": "compile auto then, on now",
         "--micro-batches 2": "micro_batches 1 then, 2 now",
     }.items():
-        told = compare(f"--methods avg_mkd --seeds 2 --out table {words}")
-        assert (told.code, named in told.err) == (2, True), told.err
+        result = compare(f"--methods avg_mkd --seeds 2 --out table {words}")
+        assert (result.code, named in result.err) == (2, True), result.err
 
 
-def test_a_row_that_fails_is_told_and_the_rest_go_on(compare, command, tmp_path) -> None:
+def test_a_row_that_fails_is_reported_and_the_rest_go_on(compare, command, tmp_path) -> None:
     Path("flat.py").write_text(
         "from torch import nn\n"
         "def build(classes):\n"
@@ -115,9 +115,9 @@ def test_a_row_that_fails_is_told_and_the_rest_go_on(compare, command, tmp_path)
     )
     trained = "train --data digits --model flat.py:build --epochs 1 --out flat --quiet"
     assert command(trained).code == 0
-    told = compare("--methods avg_mkd,at --seeds 1 --teacher flat=flat --out table --json")
-    assert told.code == 1
-    rows = {line["method"]: line for line in told.json["rows"]}
+    result = compare("--methods avg_mkd,at --seeds 1 --teacher flat=flat --out table --json")
+    assert result.code == 1
+    rows = {line["method"]: line for line in result.json["rows"]}
     assert rows["avg_mkd"]["n"] == 1
     assert rows["at"]["n"] == 0
     assert "teacher flat has none that can be read" in rows["at"]["failures"]["0"]
@@ -153,10 +153,10 @@ def test_processes_side_by_side_make_the_same_table(compare, all_digits) -> None
     ],
 )
 def test_comparisons_that_make_no_sense_are_refused(compare, words, complaint) -> None:
-    told = compare(f"{words} --out table")
-    assert told.code == 2
-    assert complaint in told.err
-    assert "\n" not in told.err.strip()
+    result = compare(f"{words} --out table")
+    assert result.code == 2
+    assert complaint in result.err
+    assert "\n" not in result.err.strip()
     assert not Path("table").exists()
 
 
@@ -194,8 +194,8 @@ def test_the_label_has_one_weight_in_all_rows_that_name_none(label_weight: float
     strength = {"temperature": 4.0, "alpha": 0.8, "label_weight": label_weight}
     assert shared_strength(rows) == strength
     table = make_table([outcomes(name, 0.5) for name in ("vanilla", "kd")], "vanilla")
-    said = "1 - alpha" if label_weight is None else f"{label_weight:g}"
-    assert f"temperature 4, alpha 0.8, label weight {said}." in markdown(
+    shown = "1 - alpha" if label_weight is None else f"{label_weight:g}"
+    assert f"temperature 4, alpha 0.8, label weight {shown}." in markdown(
         table | {"strength": strength}
     )
     assert "own.\n" in markdown(table)
@@ -262,8 +262,8 @@ def test_paired_differences_by_hand() -> None:
 def test_the_answer_is_in_words() -> None:
     alone = outcomes("vanilla", 0.90, 0.91, 0.92)
     good, bad = outcomes("kd", 0.92, 0.93, 0.9405), outcomes("at", 0.80, 0.81, 0.8205)
-    said = answer({"vanilla": alone, "kd": good, "at": bad})
-    assert said.startswith("Did distillation help? Yes: kd, the best of 2, is +2.02")
+    sentence = answer({"vanilla": alone, "kd": good, "at": bad})
+    assert sentence.startswith("Did distillation help? Yes: kd, the best of 2, is +2.02")
     assert answer({"vanilla": alone, "at": bad}).startswith("Did distillation help? No: at")
     unsure = outcomes("kd", 0.95, 0.88, 0.93)
     assert "Unclear" in answer({"vanilla": alone, "kd": unsure})
@@ -284,6 +284,6 @@ def test_help_names_the_options() -> None:
 
 
 def test_many_more_jobs_than_cores_are_refused(compare) -> None:
-    told = compare("--methods kd --seeds 1 --out many --jobs 5000")
-    assert (told.code, "give at most" in told.err) == (2, True)
+    result = compare("--methods kd --seeds 1 --out many --jobs 5000")
+    assert (result.code, "give at most" in result.err) == (2, True)
     assert not Path("many").exists()

@@ -98,38 +98,38 @@ def loaded_by_its_card(folder: Path, image: Path, without: tuple[str, ...]) -> n
 
 
 def assert_same(folder: Path, image: Path, run: Path, without: tuple[str, ...] = ()) -> None:
-    said = loaded_by_its_card(folder, image, without)
+    predicted = loaded_by_its_card(folder, image, without)
     (row,) = cg.predict(run, [image], top=100)
     expected = dict(zip(row["classes"], row["probabilities"], strict=True))
-    assert said == pytest.approx([expected[str(place)] for place in range(10)], abs=1e-5)
+    assert predicted == pytest.approx([expected[str(place)] for place in range(10)], abs=1e-5)
 
 
 def test_weights_are_the_student_again_for_whoever_reads_the_card(command, student: Path) -> None:
-    told = command(f"export {student} --format safetensors --json")
-    assert told.code == 0, told.err
-    original, exported = told.json["rows"]
+    result = command(f"export {student} --format safetensors --json")
+    assert result.code == 0, result.err
+    original, exported = result.json["rows"]
     assert exported["agreement"] == 1
     assert exported["max_difference"] == 0
-    assert told.json["accuracy"] == Record(student).summary["accuracy_last"]
-    assert exported["accuracy"] == original["accuracy"] == told.json["accuracy"]
-    assert told.json["same_images"]
-    assert len(told.json["sha256"]) == 64
+    assert result.json["accuracy"] == Record(student).summary["accuracy_last"]
+    assert exported["accuracy"] == original["accuracy"] == result.json["accuracy"]
+    assert result.json["same_images"]
+    assert len(result.json["sha256"]) == 64
     assert set(original["latency"]) == {"1", "64"}
     folder = student / "export/safetensors"
-    assert json.loads((folder / "export.json").read_text()) == told.json
+    assert json.loads((folder / "export.json").read_text()) == result.json
     assert_same(folder, picture(), student)
     file = folder / "model.safetensors"
     assert exported["bytes"] == file.stat().st_size
     again = command(f"evaluate --data digits --model small:cnn@{file} --json")
-    assert again.json["accuracy"] == told.json["accuracy"]
+    assert again.json["accuracy"] == result.json["accuracy"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("normalise", ["outside", "inside"])
 def test_a_pt2_file_needs_torch_alone(command, student: Path, normalise: str) -> None:
-    told = command(f"export {student} --format pt2 --normalise {normalise} --json")
-    assert told.code == 0, told.err
-    assert told.json["rows"][1]["max_difference"] < 1e-5
+    result = command(f"export {student} --format pt2 --normalise {normalise} --json")
+    assert result.code == 0, result.err
+    assert result.json["rows"][1]["max_difference"] < 1e-5
     assert_same(student / "export/pt2", picture(), student, without=("collegium",))
     extra = {formats.EXTRA: ""}
     program = torch.export.load(student / "export/pt2/model.pt2", extra_files=extra)
@@ -141,17 +141,17 @@ def test_a_pt2_file_needs_torch_alone(command, student: Path, normalise: str) ->
 @pytest.mark.parametrize("normalise", ["outside", "inside"])
 def test_an_onnx_file_needs_onnxruntime_alone(command, student: Path, normalise: str) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    told = command(f"export {student} --format onnx --int8 --normalise {normalise} --json")
-    assert told.code == 0, told.err
-    _, exported, integers = told.json["rows"]
+    result = command(f"export {student} --format onnx --int8 --normalise {normalise} --json")
+    assert result.code == 0, result.err
+    _, exported, integers = result.json["rows"]
     assert exported["max_difference"] < 1e-4
     assert exported["agreement"] == 1
     assert integers["max_difference"] > 0
-    assert integers["accuracy"] > told.json["accuracy"] - 0.02
+    assert integers["accuracy"] > result.json["accuracy"] - 0.02
     folder = student / "export/onnx"
     assert_same(folder, picture(), student, without=("collegium", "torch"))
     again = command(f"evaluate --data digits --model onnx:{folder / 'model.onnx'} --json")
-    assert again.json["accuracy"] == told.json["accuracy"]
+    assert again.json["accuracy"] == result.json["accuracy"]
     again = command(f"evaluate --data digits --model onnx:{folder / 'model.int8.onnx'} --json")
     assert again.json["accuracy"] == integers["accuracy"]
 
@@ -168,10 +168,10 @@ def test_integers_that_cost_too_much_are_refused(
         return Model(model.prepare, lambda inputs: model.answer(inputs).roll(1, dims=1))
 
     monkeypatch.setattr(exporting, "read_onnx", worse)
-    told = command(f"export {student} --format onnx --int8")
-    assert told.code == 1
-    assert "model.int8.onnx was read again and differs from the student" in told.err
-    assert "--allowed-drop 0.02, so nothing is kept" in told.err
+    result = command(f"export {student} --format onnx --int8")
+    assert result.code == 1
+    assert "model.int8.onnx was read again and differs from the student" in result.err
+    assert "--allowed-drop 0.02, so nothing is kept" in result.err
     assert not list(student.glob("export/*"))
     assert command(f"export {student} --format onnx --int8 --allowed-drop 1").code == 0
 
@@ -188,10 +188,10 @@ def test_what_differs_is_refused_and_nothing_is_kept(
     monkeypatch.setitem(
         formats.WRITERS, "safetensors", formats.Writer(writer.file, writer.write, other)
     )
-    told = command(f"export {student} --format safetensors --quiet --out out")
-    assert told.code == 1
-    assert "100.00 % of the classes agree, logits differ by up to 0.1, more than" in told.err
-    assert told.err.count("\n") == 1
+    result = command(f"export {student} --format safetensors --quiet --out out")
+    assert result.code == 1
+    assert "100.00 % of the classes agree, logits differ by up to 0.1, more than" in result.err
+    assert result.err.count("\n") == 1
     assert not [path for path in Path().iterdir() if "out" in path.name]
 
 
@@ -210,11 +210,11 @@ def test_what_cannot_be_traced_says_where_and_what_would_work(
 ) -> None:
     Path("nets.py").write_text(NETS)
     assert command(f"train --data digits --model nets.py:{net} --epochs 1 --out run").code == 0
-    told = command(f"export run --format {format_} --quiet")
-    assert told.code == 1
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert says in told.err
+    result = command(f"export run --format {format_} --quiet")
+    assert result.code == 1
+    assert result.out == ""
+    assert result.err.count("\n") == 1
+    assert says in result.err
     assert not list(Path("run/export").iterdir())
 
 
@@ -236,10 +236,10 @@ def test_a_student_whose_answers_are_no_numbers(command, student: Path) -> None:
         f"export {student} --format safetensors --quiet",
         f"predict {student} {picture()}",
     ):
-        told = command(words)
-        assert told.code == 2
-        assert "is damaged: " in told.err
-        assert "values are NaN" in told.err
+        result = command(words)
+        assert result.code == 2
+        assert "is damaged: " in result.err
+        assert "values are NaN" in result.err
     assert not list(student.glob("export/*"))
 
 
@@ -247,9 +247,9 @@ def test_an_export_is_replaced_on_request_and_files_of_others_stay(command, stud
     assert command(f"export {student} --format safetensors --out out").code == 0
     Path("out/mine.txt").write_text("mine")
     Path("out/README.md").write_text("old")
-    told = command(f"export {student} --format safetensors --out out")
-    assert told.code == 2
-    assert "holds an export already; choose another --out, or give --overwrite" in told.err
+    result = command(f"export {student} --format safetensors --out out")
+    assert result.code == 2
+    assert "holds an export already; choose another --out, or give --overwrite" in result.err
     assert Path("out/README.md").read_text() == "old"
     assert command(f"export {student} --format safetensors --out out --overwrite").code == 0
     assert "small:cnn" in Path("out/README.md").read_text()
@@ -285,11 +285,11 @@ def test_the_best_epochs_student_where_a_checkpoint_has_it(command, student: Pat
     share = float(np.mean(record.read_arrays("predictions.npz")["labels"] == 3))
     summary = record.summary | {"best_epoch": 1, "accuracy_at_best_validation": share}
     record.write_json("summary.json", summary)
-    told = command(f"export {student} --format safetensors --weights best --json")
-    assert told.code == 0, told.err
-    assert told.json["accuracy"] == pytest.approx(share)
-    assert told.json["out"] == "run/export/safetensors-best"
-    assert "the best epoch on validation" in Path(told.json["out"], "README.md").read_text()
+    result = command(f"export {student} --format safetensors --weights best --json")
+    assert result.code == 0, result.err
+    assert result.json["accuracy"] == pytest.approx(share)
+    assert result.json["out"] == "run/export/safetensors-best"
+    assert "the best epoch on validation" in Path(result.json["out"], "README.md").read_text()
     row = command(f"predict {student} {picture()} --weights best --json").json["predictions"][0]
     assert row["classes"][0] == "3"
 
@@ -303,23 +303,23 @@ def test_the_best_epochs_student_where_it_was_the_last(command, student: Path) -
     assert last == best
 
 
-def test_data_that_moved_are_asked_for(command, student: Path) -> None:
+def test_data_that_moved_are_requested(command, student: Path) -> None:
     content = json.loads((student / "run.json").read_text())
     (student / "run.json").write_text(json.dumps(content | {"data": "mnist:gone"}))
-    told = command(f"export {student} --format safetensors --quiet")
-    assert told.code == 2
-    assert "an export is compared on real images, so say where they are: --data DATA" in told.err
-    told = command(f"export {student} --format safetensors --data digits --json")
-    assert told.code == 0, told.err
-    assert told.json["same_images"]
+    result = command(f"export {student} --format safetensors --quiet")
+    assert result.code == 2
+    assert "an export is compared on real images, so say where they are: --data DATA" in result.err
+    result = command(f"export {student} --format safetensors --data digits --json")
+    assert result.code == 0, result.err
+    assert result.json["same_images"]
 
 
 def test_other_images_than_the_runs_are_called_so(command, student: Path) -> None:
     content = json.loads((student / "run.json").read_text())
     content["identity"] = {}
     (student / "run.json").write_text(json.dumps(content))
-    told = command(f"export {student} --format safetensors")
-    assert "digits (not the images the run was measured on)" in told.out
+    result = command(f"export {student} --format safetensors")
+    assert "digits (not the images the run was measured on)" in result.out
     assert "not the images" in Path(student, "export/safetensors/README.md").read_text()
 
 
@@ -381,7 +381,7 @@ def test_the_page_runs_from_top_to_bottom(command, teachers: dict[str, Path]) ->
             exec(compile(block, "export.md", "exec"), {})
             continue
         for line in block.strip().splitlines():
-            told = command(line.removeprefix("collegium "))
-            assert told.code == 0, (line, told.err)
-    assert told.out.count("digit-") == 3
+            result = command(line.removeprefix("collegium "))
+            assert result.code == 0, (line, result.err)
+    assert result.out.count("digit-") == 3
     assert Path("again/README.md").is_file()

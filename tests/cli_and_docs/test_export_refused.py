@@ -40,10 +40,10 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     record.path("manifest.json").unlink()  # which would tell
     Path("full").mkdir()
     Path("full/file").write_text("mine")
-    told = command(f"export {words} --quiet")
-    assert told.code == 2
-    assert says in told.err
-    assert told.err.count("\n") == 1
+    result = command(f"export {words} --quiet")
+    assert result.code == 2
+    assert says in result.err
+    assert result.err.count("\n") == 1
     assert Path("full/file").read_text() == "mine"
     assert not Path("run/export").exists()
 
@@ -54,9 +54,9 @@ def test_a_run_without_an_end_has_no_student(command, teachers: dict[str, Path])
     Path("run/student.safetensors").unlink()
     for words in ("export run --format pt2", "predict run picture.png"):
         Path("picture.png").touch()
-        told = command(words)
-        assert told.code == 2
-        assert "run was stopped before its end; go on with: collegium resume run" in told.err
+        result = command(words)
+        assert result.code == 2
+        assert "run was stopped before its end; go on with: collegium resume run" in result.err
 
 
 def test_a_run_that_goes_on_has_no_student(command, teachers: dict[str, Path]) -> None:
@@ -68,8 +68,8 @@ def test_a_run_that_goes_on_has_no_student(command, teachers: dict[str, Path]) -
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        told = command("export run --format pt2")
+        result = command("export run --format pt2")
         assert holder.stdin is not None
         holder.stdin.close()
-    assert told.code == 2
-    assert "its run is still going and has no finished student; wait for its end" in told.err
+    assert result.code == 2
+    assert "its run is still going and has no finished student; wait for its end" in result.err

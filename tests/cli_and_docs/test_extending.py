@@ -116,11 +116,11 @@ def test_a_package_adds_a_method_a_weighting_a_loss_a_reader_and_a_family(site: 
     assert {"loss.kd", "weights.a"} <= Record(site / "runs/student").metrics("train")[0].keys()
     card = json.loads(with_site(site, command="methods mymethod --json").stdout)
     assert (card["options"]["weighting"], card["options"]["loss"]) == ("margin", "brier")
-    told = with_site(site, command="train --data mine --model mine:net --out runs/b")
-    assert told.returncode == 2
-    assert "mine needs a place: mine:FILE.npz" in told.stderr
-    told = with_site(site, command="train --data mine:scans.npz --model mine:nat --out runs/b")
-    assert "unknown mine model 'nat'; did you mean 'net'?" in told.stderr
+    result = with_site(site, command="train --data mine --model mine:net --out runs/b")
+    assert result.returncode == 2
+    assert "mine needs a place: mine:FILE.npz" in result.stderr
+    result = with_site(site, command="train --data mine:scans.npz --model mine:nat --out runs/b")
+    assert "unknown mine model 'nat'; did you mean 'net'?" in result.stderr
 
 
 @pytest.mark.slow
@@ -163,9 +163,9 @@ def test_a_package_that_cannot_be_used_is_named_in_one_line_and_breaks_nothing_e
         "other of package torn is refused: mypackage.method:MyMethod has slug = 'mymethod'",
         "twice is in several packages (again, torn): uninstall all but one",
     ]
-    told = sorted(listed.stderr.splitlines())
-    assert len(told) == len(expected), told
-    for line, words in zip(told, expected, strict=True):
+    result = sorted(listed.stderr.splitlines())
+    assert len(result) == len(expected), result
+    for line, words in zip(result, expected, strict=True):
         assert line.startswith(f"warning: method {words}")
     refused = with_site(site, tmp_path, command="methods broken")
     assert refused.returncode == 2

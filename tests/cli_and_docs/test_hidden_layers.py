@@ -37,6 +37,6 @@ def test_the_page_runs_and_says_what_it_shows(
 ) -> None:
     done = run_page("features.md", command, lambda text: re.sub(r"(--epochs) \d+", r"\1 1", text))
     layers, table = (block.text for block in blocks(DOCS / "features.md", "text")[:2])
-    told = list(done.outputs.values())
-    assert layers in {one.out for one in told}
-    assert any(table.strip() in one.err for one in told)
+    outputs = list(done.outputs.values())
+    assert layers in {one.out for one in outputs}
+    assert any(table.strip() in one.err for one in outputs)

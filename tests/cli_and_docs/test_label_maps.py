@@ -44,9 +44,9 @@ def test_specialists_train_one_student_live_and_stored(command, specialists: str
     rows = record.read_arrays("weights.npz")
     assert np.allclose(rows["weights"].sum(axis=1), 1, atol=1e-5)
     assert (rows["weights"] == 0).any(axis=1).all()  # nobody knows every digit
-    said = record.read_arrays("predictions.npz")
-    known = np.isin(said["labels"], [0, 1, 2, 3, 4])
-    assert ((said["teachers"][0] >= 0) == known).all()
+    arrays = record.read_arrays("predictions.npz")
+    known = np.isin(arrays["labels"], [0, 1, 2, 3, 4])
+    assert ((arrays["teachers"][0] >= 0) == known).all()
     low, mid, _ = record.teachers
     assert low["accuracy_known"] > low["accuracy"]
     assert mid["classes"] == ["7", "6", "5", "4", "3"]
@@ -54,8 +54,8 @@ def test_specialists_train_one_student_live_and_stored(command, specialists: str
     assert {"accuracy_known.low", "accuracy.low", "agreement.low"} <= record.summary.keys()
     kept = "--store answers --store-logits fp32 --store-hints fp32"
     for out in ("first", "second"):
-        told = command(start(specialists, f"{kept} --out {out} amtml"))
-        assert told.code == 0, told.err
+        result = command(start(specialists, f"{kept} --out {out} amtml"))
+        assert result.code == 0, result.err
         for name, tensor in tensors("live").items():
             assert torch.equal(tensor, tensors(out)[name]), name
     assert Record("second").summary["store_hits"] == 1
@@ -73,8 +73,8 @@ def test_a_teacher_in_another_order_leaves_the_same_student(
         metadata = file.metadata() | {"classes": json.dumps([str(n) for n in order.tolist()])}
     save_file(turned, "turned.safetensors", metadata=metadata)
     for name, model in (("one", teachers["wide"]), ("two", "small:cnn-wide@turned.safetensors")):
-        told = command(start(f"--teacher a={model}", f"--out {name} avg_mkd"))
-        assert told.code == 0, told.err
+        result = command(start(f"--teacher a={model}", f"--out {name} avg_mkd"))
+        assert result.code == 0, result.err
     for key, tensor in tensors("one").items():
         assert torch.allclose(tensor, tensors("two")[key], atol=1e-4), key
 
@@ -88,7 +88,7 @@ def test_the_page_runs_from_top_to_bottom(command, quickstart) -> None:
     assert done.names["weights"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
 
 
-def test_accuracy_is_told_over_all_and_over_what_is_known(command, specialists: str) -> None:
+def test_accuracy_is_reported_over_all_and_over_what_is_known(command, specialists: str) -> None:
     low = specialists.split()[1].partition("=")[2]
     all_of_them = command(f"evaluate --data digits --model {low} --json").json
     some = command(f"evaluate --data digits --model {low} --classes {PARTS['low']} --json").json
@@ -121,10 +121,10 @@ def test_label_maps_that_make_no_sense(
 ) -> None:
     Path("map.json").write_text(content)
     low = " ".join(specialists.split()[:2])
-    told = command(start(low, f"--out run {words} avg_mkd"))
-    assert told.code == 2, told.err
-    assert says in told.err
-    assert told.err.count("\n") == 1
+    result = command(start(low, f"--out run {words} avg_mkd"))
+    assert result.code == 2, result.err
+    assert says in result.err
+    assert result.err.count("\n") == 1
     assert not Path("run").exists()
 
 
@@ -133,15 +133,15 @@ def test_a_store_of_another_mapping_is_refused(command, specialists: str) -> Non
     build = f"store build --data digits --views 1 --quiet --out answers --teacher {mid}"
     assert command(build).code == 0
     Path("map.json").write_text('{"7": "3", "3": "7", "5": "5"}')
-    told = command(f"{build} --labels mid=map.json")
-    assert told.code == 2
-    assert "teacher mid of store answers is for labels" in told.err
+    result = command(f"{build} --labels mid=map.json")
+    assert result.code == 2
+    assert "teacher mid of store answers is for labels" in result.err
 
 
 def test_a_store_of_some_classes_is_verified_on_them(command, specialists: str) -> None:
     low = " ".join(specialists.split()[:2])
-    told = command(start(low, "--classes 2,0,9 --out run --store some avg_mkd"))
-    assert told.code == 0, told.err
+    result = command(start(low, "--classes 2,0,9 --out run --store some avg_mkd"))
+    assert result.code == 0, result.err
     assert Record("run").run["classes"] == ["2", "0", "9"]
     checked = command("store verify some --json --quiet")
     assert checked.code == 0, checked.err

@@ -31,9 +31,9 @@ def test_a_folder_of_test_images_gives_the_runs_predictions(
     record = Record(teachers["wide"])
     kept = record.read_arrays("predictions.npz")
     rows = cg.predict(teachers["wide"], [digits], top=10)
-    said = np.array([record_class(row) for row in rows])
-    assert (said == kept["student"]).all()
-    assert np.mean(said == kept["labels"]) == record.summary["accuracy_last"]
+    predicted = np.array([record_class(row) for row in rows])
+    assert (predicted == kept["student"]).all()
+    assert np.mean(predicted == kept["labels"]) == record.summary["accuracy_last"]
     assert all(sum(row["probabilities"]) == pytest.approx(1) for row in rows)
 
 
@@ -58,23 +58,23 @@ def test_pictures_of_a_folder_of_classes_too(command, tmp_path: Path) -> None:
                 paths += [path] if split == "val" else []
     words = "--data folder:pets?val=test --model cifar:resnet8 --epochs 1 --batch-size 8 --quiet"
     assert command(f"train {words} --out run").code == 0
-    told = command(f"predict run {' '.join(map(str, paths))} --json")
-    assert told.code == 0, told.err
+    result = command(f"predict run {' '.join(map(str, paths))} --json")
+    assert result.code == 0, result.err
     kept = Record("run").read_arrays("predictions.npz")
     names = kept["classes"][kept["student"]].tolist()
-    assert [row["classes"][0] for row in told.json["predictions"]] == names
-    assert [row["image"] for row in told.json["predictions"]] == list(map(str, paths))
+    assert [row["classes"][0] for row in result.json["predictions"]] == names
+    assert [row["image"] for row in result.json["predictions"]] == list(map(str, paths))
 
 
 def test_the_most_probable_classes_in_a_line(command, teachers: dict[str, Path], digits) -> None:
     image = digits / "0003.png"
-    told = command(f"predict {teachers['wide']} {image} --top 2")
+    result = command(f"predict {teachers['wide']} {image} --top 2")
     (row,) = cg.predict(teachers["wide"], [image], top=2)
     first, second = (
         f"{name} {100 * share:.1f} %"
         for name, share in zip(row["classes"], row["probabilities"], strict=True)
     )
-    assert told.out == f"{image}  {first}  {second}\n"
+    assert result.out == f"{image}  {first}  {second}\n"
     answer = command(f"predict {teachers['wide']} {image} --top 99 --json").json
     assert len(answer["predictions"][0]["classes"]) == 10
     assert answer["predictions"][0]["probabilities"][:2] == row["probabilities"]
@@ -97,25 +97,25 @@ def test_an_image_that_cannot_be_read_is_named(
     Path("torn.png").write_bytes((digits / "0000.png").read_bytes()[:60])
     Path("note.txt").write_text("no picture")
     Path("empty").mkdir()
-    told = command(f"predict {teachers['wide']} {digits / '0000.png'} {words}".rstrip())
+    result = command(f"predict {teachers['wide']} {digits / '0000.png'} {words}".rstrip())
     if words:
-        assert told.code == 2
-        assert says in told.err
-        assert told.err.count("\n") == 1
-        assert "--corrupt" not in told.err
-        assert told.out == ""
+        assert result.code == 2
+        assert says in result.err
+        assert result.err.count("\n") == 1
+        assert "--corrupt" not in result.err
+        assert result.out == ""
     else:
         assert command(f"predict {teachers['wide']}").code == 2
 
 
 def test_a_student_in_json_is_one_object(command, teachers: dict[str, Path], digits: Path) -> None:
-    told = command(f"predict {teachers['wide']} {digits / '0000.png'} --json")
-    assert json.loads(told.out).keys() == {"folder", "predictions"}
+    result = command(f"predict {teachers['wide']} {digits / '0000.png'} --json")
+    assert json.loads(result.out).keys() == {"folder", "predictions"}
 
 
 def test_depth_and_shape_are_as_in_training(command, tmp_path: Path) -> None:
     """Wide pictures of 12 bits in 16: read, predicted and loaded by the card alike; also twice as
-    large, and with a folder called like an image among them, which is told."""
+    large, and with a folder called like an image among them, which is reported."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 4)):
         for name in ("cat", "dog"):
@@ -129,20 +129,20 @@ def test_depth_and_shape_are_as_in_training(command, tmp_path: Path) -> None:
                 if split == "test":
                     Image.fromarray(values.repeat(2, 0).repeat(2, 1)).save(large)
     words = "--data folder:deep --model small:cnn --epochs 2 --batch-size 8 --quiet --out run"
-    told = command(f"train {words}")
-    assert told.code == 0
-    assert "pixels of more than 8 bits run from" in told.err
+    result = command(f"train {words}")
+    assert result.code == 0
+    assert "pixels of more than 8 bits run from" in result.err
     record = Record("run")
     assert record.run["pixels"] == {"range": [0.0, 4095.0]}
     assert command("evaluate --data folder:deep --model run --json").code == 0
     Path("deep/test/cat/folder.png").mkdir()
-    told = command("predict run deep/test --json")
-    assert "skipped 1 file, no images: 1 folder called .png" in told.err
+    result = command("predict run deep/test --json")
+    assert "skipped 1 file, no images: 1 folder called .png" in result.err
     kept = record.read_arrays("predictions.npz")
-    said = [row["classes"][0] for row in told.json["predictions"]]
-    assert said == kept["classes"][kept["student"]].tolist()
+    predicted = [row["classes"][0] for row in result.json["predictions"]]
+    assert predicted == kept["classes"][kept["student"]].tolist()
     again = command("predict run large --json").json["predictions"]
-    for one, other in zip(told.json["predictions"], again, strict=True):
+    for one, other in zip(result.json["predictions"], again, strict=True):
         if one["classes"] == other["classes"]:
             assert one["probabilities"] == pytest.approx(other["probabilities"], abs=0.02)
     assert command("export run --format safetensors --quiet").code == 0

@@ -130,9 +130,9 @@ def test_every_command_measures_the_same(distil, command, teachers: dict[str, Pa
     record = Record("run")
     summary, line = record.summary, record.metrics("test")[0]
     # The student: the summary, the test line, `evaluate`, the check of an export.
-    told = command("evaluate --model run --data digits --json")
-    assert told.code == 0, told.err
-    student = told.json
+    result = command("evaluate --model run --data digits --json")
+    assert result.code == 0, result.err
+    student = result.json
     assert summary.accuracy_last == line.accuracy == student["accuracy"]
     assert student["ece"] == pytest.approx(summary.ece, abs=1e-6)
     assert student["loss"] == pytest.approx(line.loss, abs=1e-6)

@@ -1,7 +1,7 @@
 """Each value of each file of a finished run, spoiled in each way: no command ends in a traceback.
 
-A command that reads it gives its answer (what is wrong is told, or is none of its business) or a
-refusal of one line. The runs take some of the cases, drawn by their names: the fast one few, the
+A command that reads it gives its answer (what is wrong is reported, or is none of its business) or
+a refusal of one line. The runs take some of the cases, drawn by their names: the fast one few, the
 slow one more, and with COLLEGIUM_SPOILED=all all of the nearly 20,000, which takes hours.
 """
 
@@ -234,14 +234,14 @@ def problem(case: Case, capfd: pytest.CaptureFixture[str]) -> str | None:
         code = main(VERBS[case.verb].split())
     except BaseException as error:
         return f"{case}: {type(error).__name__}: {error}"
-    told = capfd.readouterr()
-    last = told.err.strip().splitlines()[-1:]
-    if code not in (0, 1, 2) or "Traceback" in told.err:
-        return f"{case}: exit code {code}: {told.err[-300:]}"
+    result = capfd.readouterr()
+    last = result.err.strip().splitlines()[-1:]
+    if code not in (0, 1, 2) or "Traceback" in result.err:
+        return f"{case}: exit code {code}: {result.err[-300:]}"
     if code == 1 and case.verb == "verify":  # its answer: not intact
         return None
     if code and not (last and last[0].startswith("collegium ")):
-        return f"{case}: refused in other words: {told.err[-300:]}"
+        return f"{case}: refused in other words: {result.err[-300:]}"
     if Path("page.html").is_file() and SCRIPT in Path("page.html").read_text():
         return f"{case}: a text became part of the page"
     return None
@@ -253,7 +253,7 @@ def drawn(folder: Path, count: int) -> list[Case]:
 
 
 def test_spoiled_files_end_in_an_answer_or_a_refusal(place: Path, capfd: Any) -> None:
-    found = [told for case in drawn(place, FEW) if (told := problem(case, capfd))]
+    found = [result for case in drawn(place, FEW) if (result := problem(case, capfd))]
     assert not found, "\n".join(found)
 
 
@@ -261,5 +261,5 @@ def test_spoiled_files_end_in_an_answer_or_a_refusal(place: Path, capfd: Any) ->
 def test_more_spoiled_files_end_in_an_answer_or_a_refusal(place: Path, capfd: Any) -> None:
     every = os.environ.get("COLLEGIUM_SPOILED") == "all"
     chosen = list(cases(place)) if every else drawn(place, FEW + MORE)[FEW:]
-    found = [told for case in chosen if (told := problem(case, capfd))]
+    found = [result for case in chosen if (result := problem(case, capfd))]
     assert not found, "\n".join(found)

@@ -33,17 +33,17 @@ def shards() -> list[Path]:
 
 
 def test_a_store_is_built_described_and_verified(build, command) -> None:
-    told = build("--views 3 --out kept --json")
-    assert told.code == 0
-    assert told.json["computed"] == 2 * 3 * told.json["examples"]
-    assert told.json["bytes"] == sum(path.stat().st_size for path in shards())
-    assert "to write" in told.err
+    result = build("--views 3 --out kept --json")
+    assert result.code == 0
+    assert result.json["computed"] == 2 * 3 * result.json["examples"]
+    assert result.json["bytes"] == sum(path.stat().st_size for path in shards())
+    assert "to write" in result.err
     assert build("--views 3 --out kept --json").json["computed"] == 0
-    assert build("--views 4 --out kept --json").json["computed"] == 2 * told.json["examples"]
+    assert build("--views 4 --out kept --json").json["computed"] == 2 * result.json["examples"]
     about = command("store info kept --json").json
     assert about["teachers"]["wide"]["answers"]["logits"]["codec"] == "fp16"
     counts = about["teachers"]["wide"]["answers"]["logits"]["views"]
-    assert counts == {str(view): told.json["examples"] for view in range(4)}
+    assert counts == {str(view): result.json["examples"] for view in range(4)}
     assert about["hits"] is None
     assert "fp16" in command("store info kept").out
     verified = command("store verify kept --json")
@@ -52,10 +52,10 @@ def test_a_store_is_built_described_and_verified(build, command) -> None:
     assert max(verified.json["compared"].values()) < 1e-3
 
 
-def test_training_finds_what_was_built_and_the_hit_rate_is_told(build, distil, command) -> None:
+def test_training_finds_what_was_built_and_reports_the_hit_rate(build, distil, command) -> None:
     build("--views 1 --out kept")
-    told = distil("--augment crop --store kept --json --out run amtml --hint-weight 0")
-    assert told.json["store_hits"] == 1.0
+    result = distil("--augment crop --store kept --json --out run amtml --hint-weight 0")
+    assert result.json["store_hits"] == 1.0
     assert command("store info kept --json").json["hits"] == 1.0
     assert command("store info kept --json").json["runs"] == 1
 
@@ -64,13 +64,15 @@ def test_a_store_of_some_classes_serves_runs_on_them(build, distil, command) -> 
     assert build("--views 1 --out kept --classes 3,1,4").code == 0
     assert command("store info kept --json").json["classes"] == 3
     assert command("store verify kept --json").json["sound"]
-    told = distil("--augment crop --classes 3,1,4 --store kept --json --out run kd --teacher wide")
-    assert told.json["store_hits"] == 1.0
+    result = distil(
+        "--augment crop --classes 3,1,4 --store kept --json --out run kd --teacher wide"
+    )
+    assert result.json["store_hits"] == 1.0
     refused = build("--views 1 --out other --classes 3,eleven")
     assert (refused.code, "'eleven'" in refused.err) == (2, True)
 
 
-def test_means_of_hidden_layers_are_kept_where_asked(build, distil, command) -> None:
+def test_means_of_hidden_layers_are_kept_on_request(build, distil, command) -> None:
     words = "--layers wide:layer2@mean --layers wide:layer2 --maps fp32"
     assert build(f"--views 2 --out kept {words}").code == 0
     store = Store(Path("kept"), None)
@@ -81,8 +83,8 @@ def test_means_of_hidden_layers_are_kept_where_asked(build, distil, command) -> 
     )
     torch.testing.assert_close(whole.mean(dim=(2, 3), keepdim=True), pooled)
     assert "layer2@mean fp32" in command("store info kept").out
-    told = distil("--augment crop --views 2 --store kept --store-hints fp32 --out run --json rkd")
-    assert told.code == 0
+    result = distil("--augment crop --views 2 --store kept --store-hints fp32 --out run --json rkd")
+    assert result.code == 0
     assert list(Path("kept/teachers/residual").glob("layer*mean"))
 
 
@@ -101,15 +103,15 @@ def test_torchrun_needs_no_devices(monkeypatch) -> None:
         _processes(Machine(devices=4))
 
 
-def test_hidden_layers_are_kept_where_asked(build, distil) -> None:
-    told = build("--views 1 --out kept --layers wide:layer2 --layers residual:layer3 --maps fp16")
-    assert told.code == 0
+def test_hidden_layers_are_kept_on_request(build, distil) -> None:
+    result = build("--views 1 --out kept --layers wide:layer2 --layers residual:layer3 --maps fp16")
+    assert result.code == 0
     assert len(list(Path("kept/teachers/wide").iterdir())) == 3  # manifest, logits, layer2
-    told = build("--views 1 --out kept --layers wide:layer9")
-    assert told.code == 2
-    assert "teacher wide has no layer 'layer9'; did you mean layer" in told.err
-    told = distil("--augment crop --store other --store-hints int8 --out run amtml --json")
-    assert told.code == 0
+    result = build("--views 1 --out kept --layers wide:layer9")
+    assert result.code == 2
+    assert "teacher wide has no layer 'layer9'; did you mean layer" in result.err
+    result = distil("--augment crop --store other --store-hints int8 --out run amtml --json")
+    assert result.code == 0
     assert list(Path("other/teachers/wide").glob("layer*"))
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert any("loss.hint.wide" in line for line in lines)
@@ -121,18 +123,18 @@ def test_verify_finds_damage_and_lies(build, command, teachers) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    told = command("store verify kept --sample 0 --json")
-    assert told.code == 1
-    assert told.json["damaged"] == [f"{path}: its checksum is wrong"]
-    told = command("store verify kept")
-    assert told.code == 1
-    assert "not intact" in told.out
-    assert "checksum" in told.out
+    result = command("store verify kept --sample 0 --json")
+    assert result.code == 1
+    assert result.json["damaged"] == [f"{path}: its checksum is wrong"]
+    result = command("store verify kept")
+    assert result.code == 1
+    assert "not intact" in result.out
+    assert "checksum" in result.out
     assert str(path) in command("store info kept").out
     swapped = f"--teacher wide={teachers['residual']}"
-    told = command(f"store verify kept {swapped}")
-    assert told.code == 2
-    assert "teacher wide of store kept is for sha256" in told.err
+    result = command(f"store verify kept {swapped}")
+    assert result.code == 2
+    assert "teacher wide of store kept is for sha256" in result.err
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,9 @@ def test_verify_finds_damage_and_lies(build, command, teachers) -> None:
     ],
 )
 def test_builds_that_make_no_sense_are_refused(build, words, message) -> None:
-    told = build(words)
-    assert told.code == 2
-    assert message in told.err
+    result = build(words)
+    assert result.code == 2
+    assert message in result.err
     assert not Path("kept").exists()
 
 
@@ -162,9 +164,9 @@ def test_builds_that_make_no_sense_are_refused(build, words, message) -> None:
     ],
 )
 def test_runs_that_make_no_sense_are_refused(distil, words, message) -> None:
-    told = distil(f"{words} --out run amtml")
-    assert told.code == 2
-    assert message in told.err
+    result = distil(f"{words} --out run amtml")
+    assert result.code == 2
+    assert message in result.err
     assert not Path("run").exists()
     assert not Path("kept").exists()
 
@@ -176,9 +178,9 @@ def test_a_store_of_something_else_is_refused_before_the_run(build, distil, comm
         "--augment crop --view-seed 1": "is for view_seed 0 (asked for 1)",
         "--augment crop --store-logits fp32": "keeps logits of wide as fp16",
     }.items():
-        told = distil(f"--store kept {words} --out run kd --teacher wide")
-        assert told.code == 2
-        assert message in told.err
+        result = distil(f"--store kept {words} --out run kd --teacher wide")
+        assert result.code == 2
+        assert message in result.err
         assert not Path("run").exists()
     assert command("store info nowhere").code == 2
     assert "no store of answers" in command("store verify nowhere").err
@@ -186,9 +188,9 @@ def test_a_store_of_something_else_is_refused_before_the_run(build, distil, comm
 
 def test_a_folder_that_cannot_be_written_is_named(build, tmp_path) -> None:
     Path("file").write_text("")
-    told = build("--views 1 --out file/store")
-    assert told.code == 2
-    assert "file" in told.err
+    result = build("--views 1 --out file/store")
+    assert result.code == 2
+    assert "file" in result.err
 
 
 def start(words: str) -> subprocess.Popen[bytes]:

@@ -14,11 +14,11 @@ pytest.importorskip("onnx", reason="needs onnx, of the extra dev")
 def test_the_page_runs_and_says_what_it_shows(command) -> None:
     done = run_page("bring-your-own-teacher.md", command)
     (shown,) = blocks(DOCS / "bring-your-own-teacher.md", "text")
-    (told,) = (
+    (result,) = (
         output for line, output in done.outputs.items() if line.startswith("collegium distill")
     )
     for line in shown.text.splitlines():
-        assert line in told.err
+        assert line in result.err
     rows = {row["name"]: row for row in Record("runs/four").teachers}
     assert list(rows) == ["mine", "file", "vit", "exported"]
     assert rows["vit"]["resizing"] == "32x32 bilinear"

@@ -74,7 +74,7 @@ def made(teachers: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, dict[
     """The arrays of a run over 40 examples."""
     draw, count, width = np.random.default_rng(0), 40, len(teachers)
     labels = draw.integers(0, len(classes), count)
-    said_TN = draw.integers(-1, len(classes), (width, count))
+    predicted_TN = draw.integers(-1, len(classes), (width, count))
     weights_NT = draw.dirichlet(np.ones(max(width, 1)), count)[:, :width]
     names, index = np.array(teachers, dtype=str), np.arange(count)
     sure_NTC = draw.dirichlet(np.ones(len(classes)), (3, max(width, 1)))[:, :width]
@@ -86,7 +86,7 @@ def made(teachers: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, dict[
             "index": index,
             "labels": labels,
             "student": draw.integers(0, len(classes), count),
-            "teachers": said_TN,
+            "teachers": predicted_TN,
             "classes": np.array(classes, dtype=str),
             "heard": names,
             "weights": weights_NT,

@@ -68,9 +68,9 @@ def test_the_figures_are_of_the_record(folder: Folder) -> None:
     assert record.plot_weights().lines[0].y == [0.5, 0.5, 0.5]
     assert [line.name for line in record.plot_losses().lines] == ["sum", "ce", "kd"]
     assert record.plot_accuracy().levels == {"best teacher": 0.7}
-    said, labels = record.predictions["student"], record.predictions["labels"]
+    predicted, labels = record.predictions["student"], record.predictions["labels"]
     cells = record.plot_confusions().table.rows[0][1:]
-    row = [(said[labels == 0] == place).mean() for place in range(3)]
+    row = [(predicted[labels == 0] == place).mean() for place in range(3)]
     assert [cell.sort for cell in cells] == pytest.approx([100 * part for part in row])
     assert "cat" in texts(record.plot_classes().alone())
 

@@ -5,9 +5,10 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,11 @@ def helper() -> ModuleType:
 folders = helper()
 
 
+def html(records: Sequence[Record], **how: Any) -> str:
+    """The page without the list of its problems."""
+    return page(records, **how)[0]
+
+
 def problems(text: str) -> list[str]:
     return re.findall(r'<p class="problem"[^>]*>([^<]*)', text)
 
@@ -52,7 +58,7 @@ def sections(text: str) -> set[str]:
 
 
 def test_a_distilled_run_has_every_section_and_nothing_is_missing(folder: Folder) -> None:
-    text = page([folder()])
+    text = html([folder()])
     assert sections(text) == set(NAMES)
     assert 'class="empty"' not in text
     assert problems(text) == []
@@ -62,7 +68,7 @@ def test_a_distilled_run_has_every_section_and_nothing_is_missing(folder: Folder
 
 
 def test_a_page_needs_nothing_but_itself(folder: Folder) -> None:
-    text = page([folder()])
+    text = html([folder()])
     assert "http" not in text
     targets = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', text)
     assert targets
@@ -70,7 +76,7 @@ def test_a_page_needs_nothing_but_itself(folder: Folder) -> None:
 
 
 def test_names_are_escaped_wherever_they_stand(folder: Folder) -> None:
-    text = page([folder(teachers=(HOSTILE, "b"), classes=(HOSTILE, "dog"))])
+    text = html([folder(teachers=(HOSTILE, "b"), classes=(HOSTILE, "dog"))])
     assert "alert(1)" in text
     assert "<script>alert" not in text
     assert text.count("<script") == text.count("</script>") == 2
@@ -81,7 +87,7 @@ def test_names_are_escaped_wherever_they_stand(folder: Folder) -> None:
 @pytest.mark.parametrize(
     "case", ["alone", "killed", "no epoch", "one epoch", "one teacher", "no weights", "older"]
 )
-def test_what_a_run_lacks_is_left_out_and_said(folder: Folder, case: str) -> None:
+def test_what_a_run_lacks_is_left_out_and_named(folder: Folder, case: str) -> None:
     shapes = {"alone": {"teachers": (), "method": "vanilla"}, "one epoch": {"epochs": 1}}
     shapes |= {"one teacher": {"teachers": ("wide",)}}
     record = folder(**shapes.get(case, {}))
@@ -92,7 +98,7 @@ def test_what_a_run_lacks_is_left_out_and_said(folder: Folder, case: str) -> Non
     if case == "older":
         folders.drop(record, WEIGHTS, "labels")
         folders.drop(record, PREDICTIONS, "classes", "heard", "weights")
-    text = page([record])
+    text = html([record])
     assert sections(text) == set(NAMES)
     assert ('class="empty"' in text) == (case != "one epoch")
     assert problems(text) == []
@@ -104,7 +110,7 @@ def test_what_a_run_lacks_is_left_out_and_said(folder: Folder, case: str) -> Non
 def test_a_damaged_part_never_costs_the_page(folder: Folder, part: str, content: bytes) -> None:
     record = folder()
     record.path(part).write_bytes(content)
-    assert sections(page([record])) == set(NAMES)
+    assert sections(html([record])) == set(NAMES)
 
 
 @pytest.mark.parametrize("key", ["labels", "student", "teachers"])
@@ -113,11 +119,11 @@ def test_arrays_that_lack_a_key_never_cost_the_page(folder: Folder, key: str) ->
     folders.drop(record, PREDICTIONS, key)
     folders.drop(record, EXAMPLES, key)
     folders.drop(record, WEIGHTS, key)
-    assert sections(page([record])) == set(NAMES)
+    assert sections(html([record])) == set(NAMES)
 
 
 def test_a_thousand_classes_are_a_short_page(folder: Folder) -> None:
-    text = page([folder(classes=tuple(f"class {n}" for n in range(1000)))])
+    text = html([folder(classes=tuple(f"class {n}" for n in range(1000)))])
     assert len(text) < 200_000
     assert "20 of" in text
     assert "commonest" in text
@@ -126,7 +132,7 @@ def test_a_thousand_classes_are_a_short_page(folder: Folder) -> None:
 def test_a_hundred_runs_are_a_page_and_hostile_names_stay_text(folder: Folder) -> None:
     records = [folder(f"run-{n}", accuracy=n / 100, seed=n % 2) for n in range(100)]
     names = [f"{HOSTILE}{n // 2}" for n in range(100)]
-    text = page(records, names=names)
+    text = html(records, names=names)
     assert len(text) < 1_500_000
     assert text.count('<article id="run-') == 6
     assert "The other 94 have reports of their own" in text
@@ -157,9 +163,9 @@ def test_runs_are_compared_seed_by_seed(folder: Folder, tmp_path: Path, capsys) 
     rows = {"rows": [{"method": "vanilla"}, {"method": "kd:soft"}]}
     (tmp_path / "c/compare.json").write_text(json.dumps(rows))
     assert main(["report", str(tmp_path / "c"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert len(told["runs"]) == 6
-    text = Path(told["report"]).read_text()
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["runs"]) == 6
+    text = Path(result["report"]).read_text()
     assert "kd:soft 61.00 %, alone 51.00 %: +10.00 points" in text
     assert text.index(">vanilla (student alone)<") < text.index('<th scope="row">kd:soft')
 
@@ -187,7 +193,7 @@ def test_what_cannot_be_reported_is_refused(
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, 1.5), (-3e-5, 2e-5), (97.2, 99.9)])
 @pytest.mark.parametrize("log", [False, True])
-def test_ticks_lie_within_the_axis_and_are_told_apart(low: float, high: float, log: bool) -> None:
+def test_ticks_lie_within_the_axis_and_are_distinct(low: float, high: float, log: bool) -> None:
     low, high = (low + 1, high + 1.5) if log else (low, high)
     ticks = Axis("", low, high, log=log).ticks()
     if not log or high / low > 2:
@@ -219,21 +225,21 @@ def test_a_browser_shows_it_and_asks_nobody(folder: Folder, tmp_path: Path) -> N
     if program is None:
         pytest.skip("no chromium on the path")
     path = tmp_path / "page.html"
-    path.write_text(page([folder(teachers=(HOSTILE, "b"))]))
-    told: list[str] = []
+    path.write_text(html([folder(teachers=(HOSTILE, "b"))]))
+    messages: list[str] = []
     with (
         sync() as play,
         play.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
     ):
         for width, scheme in ((1280, "light"), (390, "dark")):
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: told.append(message.text))
-            tab.on("pageerror", lambda error: told.append(str(error)))
-            tab.on("dialog", lambda dialog: told.append(dialog.message))
-            tab.on("request", lambda request: told.append(request.url))
+            tab.on("console", lambda message: messages.append(message.text))
+            tab.on("pageerror", lambda error: messages.append(str(error)))
+            tab.on("dialog", lambda dialog: messages.append(dialog.message))
+            tab.on("request", lambda request: messages.append(request.url))
             tab.goto(path.as_uri())
-            asked, told[:] = [url for url in told if not url.startswith("data:")], []
-            assert asked == [path.as_uri()]
+            requested, messages[:] = [url for url in messages if not url.startswith("data:")], []
+            assert requested == [path.as_uri()]
             assert all(tab.locator(f"#run-0-{key}").is_visible() for key in NAMES)
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             tab.select_option("select[data-filter=rule]", "worst")
@@ -245,4 +251,4 @@ def test_a_browser_shows_it_and_asks_nobody(folder: Folder, tmp_path: Path) -> N
             tab.keyboard.press("ArrowLeft")
             assert "train: 41.00 %" in tab.locator("#tip").inner_text()
             tab.screenshot(path=tmp_path / f"page-{width}.png", full_page=True)
-        assert told == []
+        assert messages == []

@@ -75,8 +75,8 @@ def process(code: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_only_a_page_that_is_watched_reloads_itself(folder: Folder) -> None:
     record = folder()
-    assert RELOADS not in page([record])
-    text = page([record], reload=5)
+    assert RELOADS not in page([record])[0]
+    text = page([record], reload=5)[0]
     assert '<meta http-equiv="refresh" content="5">' in text
     assert "reloads itself every 5 seconds" in text
 
@@ -122,9 +122,9 @@ def test_it_ends_when_the_process_is_gone(folder: Folder) -> None:
 def test_of_a_run_that_nobody_writes_one_page_is_made(folder: Folder, capsys) -> None:
     record = folder()
     assert main(["report", "--watch", "--json", str(record.folder)]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["runs"] == [str(record.folder)]
-    assert "watching; open file://" in said.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["runs"] == [str(record.folder)]
+    assert "watching; open file://" in printed.err
     assert RELOADS not in record.path("report.html").read_text()
 
 
@@ -166,11 +166,11 @@ def test_control_c_ends_the_watching_and_not_the_run(folder: Folder) -> None:
         done = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: path.is_file() and RELOADS in path.read_text())
         os.kill(done.pid, signal.SIGINT)
-        out, said = done.communicate(timeout=120)
+        out, printed = done.communicate(timeout=120)
         assert training.poll() is None
     assert (done.returncode, out) == (130, "")
-    assert "Traceback" not in said
-    assert "no longer watching; the page stays" in said.splitlines()[-1]
+    assert "Traceback" not in printed
+    assert "no longer watching; the page stays" in printed.splitlines()[-1]
     assert RELOADS not in path.read_text()
     assert not list(record.folder.glob(".report*"))
 
@@ -209,7 +209,7 @@ def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
 
     looking = threading.Thread(target=look)
     looking.start()
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "collegium.cli.main", "report", "--watch", "--json", str(out)],
         capture_output=True,
         text=True,
@@ -218,8 +218,8 @@ def test_a_real_training_is_followed_to_its_end(tmp_path: Path) -> None:
     assert training.wait(60) == 0
     stop.set()
     looking.join()
-    assert told.returncode == 0
-    assert json.loads(told.stdout)["runs"] == [str(out)]
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["runs"] == [str(out)]
     assert any(RELOADS in text and "is still going" in text for text in pages)
     assert all(text.rstrip().endswith("</html>") for text in pages)
     assert RELOADS not in (out / "report.html").read_text()
