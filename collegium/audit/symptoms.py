@@ -14,7 +14,7 @@ from collegium.audit.finding import Finding
 from collegium.evaluation.metrics import correct, share
 from collegium.evaluation.predict import Predictions
 from collegium.plots.words import listed, percent
-from collegium.teachers.label_map import some_names
+from collegium.utils.text import some_of
 
 SILENT = 10
 """Fewest examples of a class for which never predicting it counts."""
@@ -198,7 +198,7 @@ def describe_order(order: Sequence[int], classes: Sequence[str]) -> str:
         if list(order) == wanted:
             return words
     pairs = ((classes[k], classes[meant]) for k, meant in enumerate(order) if k != meant)
-    return f"it says {some_names([f'{named} for {meant}' for named, meant in pairs], SHOWN)}"
+    return f"it says {some_of((f'{named} for {meant}' for named, meant in pairs), SHOWN)}"
 
 
 def _never_predicted(outputs: Predictions, classes: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from collegium.config.found import CHANGES, CODE, ID, NOT_HASHED
 from collegium.config.option import fields_of
 from collegium.config.run import GROUPS, every_option
 from collegium.errors import FolderError, RequestError
-from collegium.models.source_code import differing, in_words
+from collegium.models.source_code import differing
 from collegium.utils.files import owner_of, strayed
+from collegium.utils.text import some_of
 
 Json = dict[str, Any]
 _BESIDE = ("machine", "storage")
@@ -158,7 +159,7 @@ def other_code(was: Json, now: Json) -> list[str]:
     then, today = before.get("teachers", {}), after.get("teachers", {})
     found += [(f"teacher {name}", then[name], today.get(name, {})) for name in sorted(then)]
     differ = [(who, differing(old, new)) for who, old, new in found if old and new]
-    return [f"{who} ({in_words(files)})" for who, files in differ if files]
+    return [f"{who} ({some_of(files, 4)})" for who, files in differ if files]
 
 
 def refuse_other_teachers(where: str, was: Sequence[Json], now: Sequence[Json]) -> None:

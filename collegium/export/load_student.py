@@ -22,7 +22,7 @@ from collegium.export.paths import refuse_unfinished
 from collegium.models.input_spec import InputSpec
 from collegium.models.network import Network
 from collegium.models.registry import build_network, wrap_module
-from collegium.models.source_code import differing, in_words, recorded_code
+from collegium.models.source_code import differing, recorded_code
 from collegium.models.state import state_tensors, unpack_state
 from collegium.models.user_modules import check_tensors, copied, unwrapped
 from collegium.models.weights import WeightsFile, fit_weights, read_weights
@@ -31,7 +31,7 @@ from collegium.training.checkpoint import STATE, TENSORS, checkpoints
 from collegium.training.packing import under
 from collegium.types import MapShape
 from collegium.utils.progress import Display
-from collegium.utils.text import some
+from collegium.utils.text import some, some_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _warn(record: Record, network: Network, file: WeightsFile) -> None:
     found = [*doubts(record.folder, record.run), *network.origin.doubts]
     then, now = recorded_code(file.metadata), dict(network.origin.code)
     if not network.origin.doubts and then and now and (other := differing(then, now)):
-        found.append(f"its code is not what its weights were trained with: {in_words(other)}")
+        found.append(f"its code is not what its weights were trained with: {some_of(other, 4)}")
     display = Display(label=record.folder.name)
     for doubt in dict.fromkeys(found):
         display.warn(doubt)

@@ -17,7 +17,7 @@ from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import describe_output
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
-from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
+from collegium.models.source_code import code_of_module, differing, recorded_code
 from collegium.models.unregistered import unregistered
 from collegium.models.user_modules import (
     check_tensors,
@@ -29,7 +29,7 @@ from collegium.models.user_modules import (
 )
 from collegium.models.weights import read_classes, read_weights
 from collegium.utils.files import strayed
-from collegium.utils.text import first_line
+from collegium.utils.text import first_line, some_of
 
 __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
 
@@ -140,7 +140,7 @@ def _look_at_code(network: Network, design: Design, metadata: Mapping[str, str])
     network.origin = replace(network.origin, code=code)
     other = differing(recorded_code(metadata), code) if code and "code" in metadata else []
     if other:
-        network.doubt(f"its code is not what its weights were trained with: {in_words(other)}")
+        network.doubt(f"its code is not what its weights were trained with: {some_of(other, 4)}")
 
 
 def code_of_string(spec: str) -> dict[str, str]:

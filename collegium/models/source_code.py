@@ -8,7 +8,7 @@ import site
 import sys
 import sysconfig
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,8 +160,3 @@ def whole_digest(code: Code) -> str:
         return ""
     text = "".join(f"{name} {code[name]}\n" for name in sorted(code))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def in_words(names: Sequence[str]) -> str:
-    """A few of many names."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from collegium.utils.text import some_of
+
 
 def percent(value: float | None, digits: int = 2) -> str:
     """A part of 1 as a percentage; a dash for None."""
@@ -45,7 +47,7 @@ def listed(names: Sequence[str], shown: int = 8) -> str:
     ('a, b and c', 'a, b and 2 more')
     """
     if len(names) > shown + 1:
-        return f"{', '.join(names[:shown])} and {len(names) - shown} more"
+        return some_of(names, shown)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

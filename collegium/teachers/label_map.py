@@ -27,9 +27,7 @@ from collegium.data.class_names import same_form
 from collegium.errors import RequestError, UnknownNameError
 from collegium.teachers import wordnet
 from collegium.types import UNKNOWN, Head
-
-SHOWN = 5
-"""Number of names that a note lists."""
+from collegium.utils.text import some_of
 
 Matches = Mapping[int, tuple[int, ...]]
 """For each used class of a teacher, the corresponding classes of the student."""
@@ -98,7 +96,7 @@ class LabelMap:
             "does not tell apart": together,
             "has classes that are not used:": self.unused,
         }
-        found = "; ".join(f"{what} {some_names(names)}" for what, names in limits.items() if names)
+        found = "; ".join(f"{what} {some_of(names)}" for what, names in limits.items() if names)
         known = len(self.ours) - len(self.unknown)
         return f"knows {known} of {len(self.ours)} classes; {found or 'put in their order by name'}"
 
@@ -210,7 +208,7 @@ def _check_apart(groups: Sequence[tuple[int, ...]], ours: Sequence[str]) -> None
     places = [place for group in groups for place in group]
     if twice := [ours[place] for place in dict.fromkeys(places) if places.count(place) > 1]:
         raise RequestError(
-            f"the mapping puts {some_names(twice)} into several groups of classes; a class may be "
+            f"the mapping puts {some_of(twice)} into several groups of classes; a class may be "
             "in one, with the same others every time"
         )
     if len(groups) < 2:
@@ -304,17 +302,7 @@ def _nothing_in_common(theirs: Sequence[str], ours: Sequence[str]) -> str:
     if wordnet.are_identifiers(ours) and not wordnet.synsets():
         hint += f"{wordnet.MISSING}, or "
     return (
-        f"its {len(theirs)} classes ({some_names(theirs, 3)}) and the data's {len(ours)} "
-        f"({some_names(ours, 3)}) have no name in common; {hint}say which is which by "
+        f"its {len(theirs)} classes ({some_of(theirs, 3)}) and the data's {len(ours)} "
+        f"({some_of(ours, 3)}) have no name in common; {hint}say which is which by "
         "--labels NAME=FILE"
     )
-
-
-def some_names(names: Sequence[str], count: int = SHOWN) -> str:
-    """The first few names, and the number of the others.
-
-    >>> some_names(("a", "b", "c"), 2)
-    'a, b and 1 more'
-    """
-    more = len(names) - count
-    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")

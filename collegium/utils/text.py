@@ -13,6 +13,17 @@ def some(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def some_of(names: Iterable[str], most: int = 5) -> str:
+    """The first few names, and the number of the others.
+
+    >>> some_of(("a", "b", "c"), 2)
+    'a, b and 1 more'
+    """
+    names = list(names)
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def first_line(error: BaseException) -> str:
     r"""An error in one line without a full stop; of TorchScript's tracebacks the cause.
 
