@@ -17,7 +17,7 @@ from functools import partial
 from torch import nn
 
 from collegium.models.architectures import BuilderFamily
-from collegium.models.zoo.cifar.densenet import densenet121
+from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.mobilenet import mobilenet_v2
 from collegium.models.zoo.cifar.resnet import padded, projected, resnet
 from collegium.models.zoo.cifar.shufflenet import shufflenet_v1, shufflenet_v2
@@ -43,7 +43,8 @@ CIFAR_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     "vgg13": partial(vgg, (2, 2, 2, 2, 2)),
     "vgg16": partial(vgg, (2, 2, 3, 3, 3)),
     "vgg19": partial(vgg, (2, 2, 4, 4, 4)),
-    "densenet121": densenet121,
+    # A stem for 32x32 images (Huang et al., CVPR 2017).
+    "densenet121": partial(densenet, (6, 12, 24, 16), 32, 3),
     "mobilenetv2": mobilenet_v2,
     "shufflenetv1": shufflenet_v1,
     "shufflenetv2": shufflenet_v2,
