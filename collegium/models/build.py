@@ -7,10 +7,10 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import Design, has_weights
-from collegium.models.key_matching import LoadingReport, match_keys, size
+from collegium.models.key_matching import LoadingReport, size
 from collegium.models.model_string import ModelString
 from collegium.models.network import Origin
-from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
+from collegium.models.weights import WeightsFile, fit_weights, match_file
 from collegium.utils.text import some
 
 
@@ -52,7 +52,7 @@ def _from_file(
     names = file.classes()
     body = design.build(len(names or classes))
     file, resampled = _resampled(design, body, file)
-    others = count_classes(body, file)
+    others = match_file(body, file).other_head()
     if others is not None and trainable:
         raise WeightsError(
             f"weights file {file.source} does not fit the network: it knows {others} classes, the "
@@ -72,20 +72,19 @@ def _resampled(
     """The file, with position embeddings resized to the module's where its library can."""
     if design.resample is None:
         return file, ()
-    own, theirs = shapes_of(body), file.shapes()
-    match = match_keys(own, theirs, str(file.source))
+    match = match_file(body, file)
     if not match.wrong:
         return file, ()
     known = {name: file.tensors[full] for name, full in match.found.items()}
     new = design.resample(body, known)
-    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == own[n]]
+    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == match.own[n]]
     if not fitting:
         return file, ()
     changed = {match.found[name]: new[name] for name in fitting}
     first = fitting[0]
     note = (
-        f"{some(fitting)} of {file.source} interpolated: {size(theirs[match.found[first]])} is "
-        f"{size(own[first])} at this size"
+        f"{some(fitting)} of {file.source} interpolated: {size(match.theirs[match.found[first]])} "
+        f"is {size(match.own[first])} at this size"
     )
     return replace(file, tensors={**file.tensors, **changed}), (note,)
 
