@@ -17,6 +17,7 @@ from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import describe_output
 from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
+from collegium.models.reported import reported
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.unregistered import unregistered
 from collegium.models.user_modules import (
@@ -29,7 +30,6 @@ from collegium.models.user_modules import (
 )
 from collegium.models.weights import read_classes, read_weights
 from collegium.utils.files import strayed
-from collegium.utils.text import first_line
 
 __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
 
@@ -283,15 +283,8 @@ def check_logits(network: Network, input_spec: InputSpec) -> None:
     Raises:
         RequestError: it fails, or gives something else than (1, C) logits.
     """
-    try:
+    with reported(f"model {network.spec} cannot take a view of {size(input_spec.image_shape)}"):
         logits = _try(network, input_spec)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(
-            f"model {network.spec} cannot take a view of {size(input_spec.image_shape)}: "
-            f"{first_line(error)}"
-        ) from error
     expected = (1, len(input_spec.classes))
     shape = logits.shape if isinstance(logits, Tensor) else None
     if shape in ((1,), (1, 1)) and expected[1] > 1:

@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 from collegium.errors import RequestError
 from collegium.models.features.captured import random_states_kept
 from collegium.models.features.hooks import FeatureHooks, close_hooks
+from collegium.models.reported import reported
 from collegium.models.unregistered import still_bound
-from collegium.utils.text import first_line
 
 M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
@@ -100,16 +100,13 @@ def copied(module: M, whose: str) -> M:
         RequestError: something in it cannot be copied.
     """
     memo = {id(tensor): tensor.detach().clone() for tensor in _computed(module)}
-    try:
-        with torch.no_grad():  # TorchScript copies its parameters by computing them.
-            trial_copy: M = copy.deepcopy(module, memo)
-    except Exception as error:  # Whatever a user's attributes raise.
-        raise RequestError(
-            f"{whose} ({type(module).__name__}) cannot be copied: {first_line(error)}; remove what "
-            "copy.deepcopy cannot take, or give the class a __deepcopy__"
-        ) from error
+    failure = f"{whose} ({type(module).__name__}) cannot be copied"
+    advice = "remove what copy.deepcopy cannot take, or give the class a __deepcopy__"
+    # TorchScript copies its parameters by computing them.
+    with reported(failure, advice), torch.no_grad():
+        trial_copy: M = copy.deepcopy(module, memo)
     if reason := still_bound(trial_copy, module):
-        raise RequestError(f"{whose} ({type(module).__name__}) cannot be copied: {reason}")
+        raise RequestError(f"{failure}: {reason}")
     trainable = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     for name, parameter in trial_copy.named_parameters():
         parameter.grad = None

@@ -15,9 +15,9 @@ from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.model_string import OPTIONS, ModelString
 from collegium.models.network import Preprocess
+from collegium.models.reported import reported
 from collegium.models.weights import read_classes
 from collegium.utils.extras import import_extra
-from collegium.utils.text import first_line
 
 CHANNELS, LOGITS = (1, 3), "logits"
 TYPES: Mapping[str, Any] = {
@@ -136,40 +136,6 @@ def _logits(path: Path, outputs: Sequence[Any]) -> str:
     )
 
 
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""
-    if string.weights:
-        raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
-    import_extra("onnx")
-    body = OnnxBody(Path(member))
-    says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
-    channels = body.channels or 3
-    if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
-        raise RequestError(
-            f"onnx:{member} takes bytes (uint8) and normalises them itself; leave out mean and std"
-        )
-    return Design(
-        lambda classes: _refuse(member),
-        channels=channels,
-        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels) if body.takes_bytes else None,
-        native=body.size,
-        metadata=says,
-        classes=_classes(body, says),
-        trained=lambda classes: _trained(body, classes),
-        trainable=False,
-    )
-
-
-def _refuse(member: str) -> nn.Module:
-    raise RequestError(f"onnx:{member} cannot learn: an ONNX file can only be a teacher")
-
-
-def _trained(body: OnnxBody, classes: int | None) -> Trained:
-    if classes is not None:
-        _refuse(str(body.path))
-    return Trained(body.eval())
-
-
 def _session(path: Path) -> Any:
     import onnxruntime
 
@@ -179,10 +145,8 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors in its log are raised as exceptions, too
-    try:
+    with reported(f"ONNX file {path} cannot be read", error_type=WeightsError):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has a class for each error
-        raise WeightsError(f"ONNX file {path} cannot be read: {first_line(error)}") from error
 
 
 def _hash(path: Path) -> str:
@@ -191,8 +155,7 @@ def _hash(path: Path) -> str:
     for part in (path, *(path.with_name(path.name + end) for end in SIDECARS)):
         if part.is_file():
             with part.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -210,8 +173,30 @@ class OnnxFamily(AbstractModelFamily):
     usage = "onnx:FILE"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""
+        if string.weights:
+            raise RequestError(f"onnx:{member} brings its weights; leave out @{string.weights}")
+        import_extra("onnx")
+        body = OnnxBody(Path(member))
+        says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
+        channels = body.channels or 3
+        if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
+            raise RequestError(
+                f"onnx:{member} takes bytes (uint8) and normalises them itself; leave out mean "
+                "and std"
+            )
+        return Design(
+            lambda classes: body.eval(),
+            channels=channels,
+            preprocess=Preprocess((0.0,) * channels, (1.0,) * channels)
+            if body.takes_bytes
+            else None,
+            native=body.size,
+            metadata=says,
+            classes=_classes(body, says),
+            trained=lambda classes: Trained(body.eval()),
+            trainable=False,
+        )
 
     def has_weights(self, string: ModelString) -> bool:
         """Always."""

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +11,13 @@ from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
+from collegium.models.libraries.common import SMALLEST, built, interpolation
 from collegium.models.libraries.timm_config import metadata_beside, preprocess_of
 from collegium.models.model_string import PRETRAINED, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
+from collegium.models.network import Preprocess, requested_size
 from collegium.utils.extras import hub_file, import_extra, unique_names
-from collegium.utils.text import first_line
 
-SMALLEST = 32
-"""Most networks halve their input five times."""
 WEIGHTS = "model.safetensors"
-
-
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """A timm network, by its name with or without a tag (`resnet18`, `resnet18.a1_in1k`)."""
-    timm = import_extra("timm")
-    if not timm.is_model(member):
-        raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
-    config = _configuration(timm, member)
-    if config is None and string.weights == PRETRAINED:
-        raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
-    says, notes = _beside(member, string, metadata)
-    metadata = {**says, **metadata}
-    size = requested_size(metadata)
-    options = {"img_size": size} if size and takes_size(member) else {}
-    return Design(
-        lambda classes: _create(member, num_classes=classes, **options),
-        channels=3 if config is None else config.input_size[0],
-        smallest=SMALLEST,
-        preprocess=None if config is None else _preprocess(config),
-        native=None if config is None else config.input_size[1:],
-        evaluated=None if config is None else _evaluated(config, member),
-        metadata=says,
-        notes=notes,
-        classes=() if config is None else _classes(member, config),
-        trained=lambda classes: _pretrained(member, config, classes, options),
-        resample=_resample,
-        licence="" if config is None else config.license or "",
-        unfit=_unfit(config, string),
-    )
 
 
 def _beside(
@@ -56,7 +26,7 @@ def _beside(
     """Metadata from timm's config.json beside a weights file, and notes on it."""
     if string.file is None:
         return {}, ()
-    options, notes = metadata_beside(string.file, member, SMALLEST)
+    options, notes = metadata_beside(string.file, member)
     if {"mean", "std"} <= {*metadata} - {*string.options}:  # the file itself comes first
         options = {key: value for key, value in options.items() if key in ("classes", "license")}
     return options, notes
@@ -66,12 +36,12 @@ def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
     """What timm resizes to before it cuts the centre out; None where it puts a border around."""
     if (config.crop_pct or 1) > 1:
         return None
-    return preprocess_of(config.to_dict(), SMALLEST, f"timm:{member}").resize
+    return preprocess_of(config.to_dict(), f"timm:{member}").resize
 
 
 def _unfit(config: Any, string: ModelString) -> str:
     """Why its published weights can be no teacher; empty where they can."""
-    if config is None or string.weights != PRETRAINED or config.num_classes:
+    if string.weights != PRETRAINED or config.num_classes:
         return ""
     return (
         "has weights without a classifier, which know no classes: give others of its weights, or "
@@ -110,13 +80,7 @@ def _configuration(timm: Any, member: str) -> Any:
 
 def _create(member: str, **options: Any) -> nn.Module:
     timm = import_extra("timm")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names that moved inside timm
-            body: nn.Module = timm.create_model(member, **options)
-    except Exception as error:
-        raise RequestError(f"timm:{member} cannot be built: {first_line(error)}") from error
-    return body
+    return built(f"timm:{member}", lambda: timm.create_model(member, **options))
 
 
 def _pretrained(
@@ -137,11 +101,9 @@ def _pretrained(
 
 
 def _preprocess(config: Any) -> Preprocess:
-    how = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
     rows, columns = config.input_size[1:]
-    return Preprocess(
-        tuple(config.mean), tuple(config.std), SMALLEST, (rows, columns), interpolation=how
-    )
+    how = interpolation(config.interpolation)
+    return Preprocess(tuple(config.mean), tuple(config.std), SMALLEST, (rows, columns), how)
 
 
 def _classes(member: str, config: Any) -> tuple[str, ...]:
@@ -163,5 +125,34 @@ class TimmFamily(AbstractModelFamily):
     slug = "timm"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """A timm network, by its name with or without a tag (`resnet18`, `resnet18.a1_in1k`)."""
+        timm = import_extra("timm")
+        if not timm.is_model(member):
+            raise UnknownNameError("timm model", member.partition(".")[0], timm.list_models())
+        config = _configuration(timm, member)
+        if config is None and string.weights == PRETRAINED:
+            raise RequestError(f"timm has no weights for {member}; give timm:{member}@FILE")
+        says, notes = _beside(member, string, metadata)
+        metadata = {**says, **metadata}
+        size = requested_size(metadata)
+        options = {"img_size": size} if size and takes_size(member) else {}
+        design = Design(
+            lambda classes: _create(member, num_classes=classes, **options),
+            smallest=SMALLEST,
+            metadata=says,
+            notes=notes,
+            trained=lambda classes: _pretrained(member, config, classes, options),
+            resample=_resample,
+        )
+        if config is None:
+            return design
+        return replace(
+            design,
+            channels=config.input_size[0],
+            preprocess=_preprocess(config),
+            native=config.input_size[1:],
+            evaluated=_evaluated(config, member),
+            classes=_classes(member, config),
+            licence=config.license or "",
+            unfit=_unfit(config, string),
+        )

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +12,12 @@ from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
+from collegium.models.libraries.common import SMALLEST, built, interpolation
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
+from collegium.models.network import Preprocess, requested_size
 from collegium.utils.extras import import_extra, unique_names
-from collegium.utils.text import first_line
 
-SMALLEST = 32
-"""Most networks halve their input five times."""
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
 """Networks with `transform_input`: they convert to the normalisation of their weights."""
 TRANSFORMERS = "vit_"
@@ -28,28 +25,6 @@ TRANSFORMERS = "vit_"
 POSITIONS = "encoder.pos_embedding"
 LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}
 """Of addresses in place of a name."""
-
-
-def design(member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-    """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
-    models = import_extra("torchvision").models
-    names = models.list_models(module=models)
-    if member not in names:
-        raise UnknownNameError("torchvision model", member, names)
-    weights = _weights(models, member, string)
-    sees = _preprocess(member, weights)
-    sized = _sized(member, metadata, sees)
-    return Design(
-        lambda classes: _create(models, member, num_classes=classes, **sized),
-        smallest=SMALLEST,
-        preprocess=sees,
-        native=sees.size,
-        evaluated=tuple(weights.transforms().resize_size[:1]),
-        classes=unique_names(weights.meta["categories"]),
-        trained=lambda classes: _pretrained(models, member, weights, classes, sized),
-        resample=_resample if sized else None,
-        licence=LICENCES.get(found := weights.meta.get("license", ""), found),
-    )
 
 
 def _sized(member: str, metadata: Mapping[str, str], sees: Preprocess) -> dict[str, int]:
@@ -91,13 +66,8 @@ def _weights(models: Any, member: str, string: ModelString) -> Any:
 def _create(models: Any, member: str, **options: Any) -> nn.Module:
     if member in TRANSFORM_INPUT:
         options["init_weights"] = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of arguments that will move inside torchvision
-            body: nn.Module = models.get_model(member, weights=None, **options)
-    except Exception as error:
-        raise RequestError(f"torchvision:{member} cannot be built: {first_line(error)}") from error
-    return body
+    name = f"torchvision:{member}"
+    return built(name, lambda: models.get_model(member, weights=None, **options))
 
 
 def _pretrained(
@@ -148,14 +118,8 @@ def _preprocess(member: str, weights: Any) -> Preprocess:
         raise RequestError(f"{weights} of torchvision:{member} cannot be used ({reason})")
     recipe = weights.transforms()
     side = recipe.crop_size[0]
-    how = recipe.interpolation.value
-    return Preprocess(
-        tuple(recipe.mean),
-        tuple(recipe.std),
-        SMALLEST,
-        (side, side),
-        interpolation=how if how in INTERPOLATIONS else "bicubic",
-    )
+    how = interpolation(recipe.interpolation.value)
+    return Preprocess(tuple(recipe.mean), tuple(recipe.std), SMALLEST, (side, side), how)
 
 
 class TorchvisionFamily(AbstractModelFamily):
@@ -164,5 +128,22 @@ class TorchvisionFamily(AbstractModelFamily):
     slug = "torchvision"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """See `design`."""
-        return design(member, string, metadata)
+        """A torchvision network and, after @, "pretrained" or the name of one of its weights."""
+        models = import_extra("torchvision").models
+        names = models.list_models(module=models)
+        if member not in names:
+            raise UnknownNameError("torchvision model", member, names)
+        weights = _weights(models, member, string)
+        sees = _preprocess(member, weights)
+        sized = _sized(member, metadata, sees)
+        return Design(
+            lambda classes: _create(models, member, num_classes=classes, **sized),
+            smallest=SMALLEST,
+            preprocess=sees,
+            native=sees.size,
+            evaluated=tuple(weights.transforms().resize_size[:1]),
+            classes=unique_names(weights.meta["categories"]),
+            trained=lambda classes: _pretrained(models, member, weights, classes, sized),
+            resample=_resample if sized else None,
+            licence=LICENCES.get(found := weights.meta.get("license", ""), found),
+        )
