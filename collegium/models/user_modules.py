@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -306,27 +305,24 @@ def spare(module: M, whose: str) -> Iterator[M]:
             yield trial_copy
     finally:
         with torch.no_grad():
-            for put_back, tensor, value in kept:
-                put_back()
+            for held, name, tensor, value in kept:
+                held[name] = tensor
                 tensor.copy_(value)
 
 
-def _tensors_of(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    return part._parameters, part._buffers
-
-
-def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
-    """Every tensor with its values, and what puts it back where a forward gave another object."""
-    places = [
-        ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
+def _kept(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor, Tensor]]:
+    """Where every tensor is held, the tensor and its values: a forward may put another there."""
+    return [
+        (
+            {} if isinstance(part, torch.jit.ScriptModule) else held,
+            name,
+            tensor,
+            tensor.detach().clone(),
+        )
         for part in module.modules()
-        for held in _tensors_of(part)
+        for held in (part._parameters, part._buffers)
         for name, tensor in held.items()
         if tensor is not None
-    ]
-    return [
-        (functools.partial(holder.__setitem__, name, tensor), tensor, tensor.detach().clone())
-        for holder, name, tensor in places
     ]
 
 

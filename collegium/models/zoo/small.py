@@ -19,8 +19,6 @@ from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
 from collegium.models.zoo.cifar.resnet import projected, resnet
 
-__all__ = ["SMALL_MODELS"]
-
 Widths = tuple[int, int, int]
 """Channels of the three groups."""
 

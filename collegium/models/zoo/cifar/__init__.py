@@ -24,8 +24,6 @@ from collegium.models.zoo.cifar.shufflenet import shufflenet_v1, shufflenet_v2
 from collegium.models.zoo.cifar.vgg import vgg
 from collegium.models.zoo.cifar.wide import wide_resnet
 
-__all__ = ["CIFAR_MODELS"]
-
 _BLOCKS = (1, 2, 3, 5, 7, 9, 18)  # residual blocks a stage: depths 8 to 110
 _NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 
