@@ -61,7 +61,14 @@ def _from_file(
     if others is not None:
         body = design.build(others)
         names = design.classes if others == len(design.classes) else ()
-    body, report = _fitted(design, body, file, others or len(names or classes))
+    try:
+        report = fit_weights(body, file)
+    except WeightsError:
+        count = others or len(names or classes)
+        other = design.convert(count, file.tensors) if design.convert else None
+        if other is None:
+            raise
+        body, report = other, LoadingReport(str(file.source), None, file.taken)
     notes = (*report.lines(), *resampled)
     return body, Origin(names, True, report, notes, design.saved_metadata)
 
@@ -87,15 +94,3 @@ def _resampled(
         f"is {size(match.own[first])} at this size"
     )
     return replace(file, tensors={**file.tensors, **changed}), (note,)
-
-
-def _fitted(
-    design: Design, body: nn.Module, file: WeightsFile, classes: int
-) -> tuple[nn.Module, LoadingReport]:
-    try:
-        return body, fit_weights(body, file)
-    except WeightsError:
-        other = design.convert(classes, file.tensors) if design.convert else None
-        if other is None:
-            raise
-        return other, LoadingReport(str(file.source), None, file.taken)

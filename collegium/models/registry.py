@@ -34,7 +34,7 @@ from collegium.utils.files import strayed
 __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
 
 STUDENT_FILE = "student.safetensors"
-_TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
+_BY_LABELS = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
 TAKEN_OUT = "taken out of {}"
 UNKNOWN_PREPROCESS = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
@@ -238,7 +238,9 @@ def wrap_module(module: nn.Module, input_spec: InputSpec, *, trainable: bool = F
         if trainable:
             check_student(module.preprocess, module.spec or "the student")
         return module
-    mean, std = input_spec.statistics(_first_channels(module) or len(input_spec.mean))
+    convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    channels = next((one.in_channels for one in convolutions), len(input_spec.mean))
+    mean, std = input_spec.statistics(channels)
     network = Network(module, Preprocess(mean, std), input_spec.classes, _kind(module))
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))
@@ -272,11 +274,6 @@ def _kind(module: nn.Module) -> str:
     return str(getattr(module, "original_name", None) or type(module).__name__)
 
 
-def _first_channels(module: nn.Module) -> int | None:
-    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return next((m.in_channels for m in convolutions), None)
-
-
 def check_logits(network: Network, input_spec: InputSpec) -> None:
     """Run one blank view through the network and look at what comes back.
 
@@ -292,7 +289,7 @@ def check_logits(network: Network, input_spec: InputSpec) -> None:
     if shape != expected:
         raise RequestError(
             f"model {network.spec} gave {describe_output(logits)}, expected logits of shape "
-            f"{expected}: one for each of its classes{_TELL if input_spec.any_classes else ''}"
+            f"{expected}: one for each of its classes{_BY_LABELS if input_spec.any_classes else ''}"
         )
 
 

@@ -166,8 +166,8 @@ def check_tensors(module: nn.Module, whose: str, trainable: bool, lazy: bool = F
             )
         elif trainable and isinstance(tensor, nn.Parameter) and tensor.dtype in _ROUNDED:
             raise RequestError(
-                f"{whose} has {name} in {_short(tensor.dtype)}, in which small steps round to "
-                "nothing: give student.float(), and --precision bf16 for speed"
+                f"{whose} has {name} in {str(tensor.dtype).removeprefix('torch.')}, in which small "
+                "steps round to nothing: give student.float(), and --precision bf16 for speed"
             )
 
 
@@ -180,10 +180,6 @@ def _what(given: object) -> str:
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def freeze_module(module: nn.Module) -> nn.Module:
@@ -312,18 +308,14 @@ def spare(module: M, whose: str) -> Iterator[M]:
 
 def _kept(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor, Tensor]]:
     """Where every tensor is held, the tensor and its values: a forward may put another there."""
-    return [
-        (
-            {} if isinstance(part, torch.jit.ScriptModule) else held,
-            name,
-            tensor,
-            tensor.detach().clone(),
-        )
+    places = [
+        ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
         for part in module.modules()
         for held in (part._parameters, part._buffers)
         for name, tensor in held.items()
         if tensor is not None
     ]
+    return [(held, name, tensor, tensor.detach().clone()) for held, name, tensor in places]
 
 
 @contextlib.contextmanager

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from collegium.errors import WeightsError
-from collegium.models.key_matching import (
-    COMPILED,
-    LoadingReport,
-    Match,
-    Shape,
-    match_keys,
-)
+from collegium.models.key_matching import COMPILED, LoadingReport, Match, Shape, match_keys
 from collegium.models.network import Network
 from collegium.models.safe_pickle import is_torch, read_pickle
 from collegium.models.state import (

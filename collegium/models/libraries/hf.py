@@ -1,6 +1,7 @@
 """`hf:NAME_OR_DIR`: any image classifier of transformers, from the hub or from a folder."""
 
 import contextlib
+import functools
 import inspect
 import json
 import warnings
@@ -18,12 +19,7 @@ from collegium.models.libraries.timm_config import preprocess_of
 from collegium.models.model_string import ModelString
 from collegium.models.network import requested_size
 from collegium.models.reported import reported
-from collegium.utils.extras import (
-    hub_file,
-    import_extra,
-    reaching,
-    unique_names,
-)
+from collegium.utils.extras import hub_file, import_extra, reaching, unique_names
 from collegium.utils.files import json_object
 from collegium.utils.text import some
 
@@ -165,19 +161,18 @@ def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     return Trained(body.float(), tuple(notes))
 
 
-def _load(member: str, options: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+def _load(member: str, options: Mapping[str, Any]) -> Any:
+    """The network, and what the library reports of its weights: from the cache, else the hub."""
     from transformers import AutoModelForImageClassification
 
-    def load(**more: Any) -> Any:
-        return AutoModelForImageClassification.from_pretrained(
-            member,
-            output_loading_info=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            **options,
-            **more,
-        )
-
+    load: Any = functools.partial(
+        AutoModelForImageClassification.from_pretrained,
+        member,
+        output_loading_info=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
     try:
         return load(local_files_only=True)
     except OSError:

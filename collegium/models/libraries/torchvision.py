@@ -16,6 +16,7 @@ from collegium.models.libraries.common import SMALLEST, built, interpolation
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
 from collegium.models.network import Preprocess, requested_size
+from collegium.models.reported import reported
 from collegium.utils.extras import import_extra, unique_names
 
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
@@ -95,16 +96,13 @@ def _pretrained(
 
 def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
     """From torch's cache or the network; never through a pickle, which torchvision would take."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints a line even without progress
-            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            )
-    except Exception as error:
-        raise WeightsError(
-            f"cannot get {weights} for torchvision:{member}: {error}; it is not in torch's cache "
-            "either. Check the network, or give @FILE"
-        ) from error
+    failure = f"cannot get {weights} for torchvision:{member}"
+    advice = "it is not in torch's cache either. Check the network, or give @FILE"
+    # The library prints a line even without progress.
+    with reported(failure, advice, WeightsError), contextlib.redirect_stderr(io.StringIO()):
+        state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+            weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
     return state
 
 
