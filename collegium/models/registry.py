@@ -16,7 +16,7 @@ from collegium.models.key_matching import size
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import describe_output
-from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
+from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
 from collegium.models.reported import reported
 from collegium.models.source_code import code_of_module, differing, in_words, recorded_code
 from collegium.models.unregistered import unregistered
@@ -36,6 +36,10 @@ __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_modul
 STUDENT_FILE = "student.safetensors"
 _BY_LABELS = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
 TAKEN_OUT = "taken out of {}"
+ONE_OUTPUT = (
+    "model {} gives one output, a yes or no of one class (a binary classifier); here a classifier "
+    "gives one output for each class: wrap it so that it returns (0, output) for (no, yes)"
+)
 UNKNOWN_PREPROCESS = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
@@ -239,8 +243,8 @@ def wrap_module(module: nn.Module, input_spec: InputSpec, *, trainable: bool = F
             check_student(module.preprocess, module.spec or "the student")
         return module
     convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
-    channels = next((one.in_channels for one in convolutions), len(input_spec.mean))
-    mean, std = input_spec.statistics(channels)
+    channels = next((one.in_channels for one in convolutions), 0)  # 0 in a lazy one, too
+    mean, std = input_spec.statistics(channels or len(input_spec.mean))
     network = Network(module, Preprocess(mean, std), input_spec.classes, _kind(module))
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))

@@ -51,27 +51,16 @@ def _inside(module: nn.Module) -> nn.Module | None:
 def uncompile(module: nn.Module) -> Callable[[], None]:
     """Remove compilation from a module and its parts, in place; gives what puts it back."""
     parts = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
-    calls = [(part, vars(part).get("_compiled_call_impl")) for part in parts]
-    wrapped = [
-        (part, name, child)
-        for part in parts
-        for name, child in part._modules.items()
-        if child is not None and name != "_orig_mod" and "_orig_mod" in child._modules
-    ]
-    for part, call in calls:
-        if call is not None:
+    undo = contextlib.ExitStack()
+    for part in parts:
+        if (call := vars(part).get("_compiled_call_impl")) is not None:
+            undo.callback(setattr, part, "_compiled_call_impl", call)
             part._compiled_call_impl = None
-    for part, name, child in wrapped:
-        part._modules[name] = unwrapped(child)[0]
-
-    def put_back() -> None:
-        for part, call in calls:
-            if call is not None:
-                part._compiled_call_impl = call
-        for part, name, child in wrapped:
-            part._modules[name] = child
-
-    return put_back
+        for name, child in part._modules.items():
+            if child is not None and name != "_orig_mod" and "_orig_mod" in child._modules:
+                undo.callback(part._modules.__setitem__, name, child)
+                part._modules[name] = unwrapped(child)[0]
+    return undo.close
 
 
 @contextlib.contextmanager

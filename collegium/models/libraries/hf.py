@@ -97,17 +97,14 @@ def quiet() -> Iterator[None]:
     """Without the library's progress bars and advice."""
     from transformers.utils import logging
 
-    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
-        if shown:
-            logging.enable_progress_bar()
+    with warnings.catch_warnings(), contextlib.ExitStack() as undo:
+        undo.callback(logging.set_verbosity, logging.get_verbosity())
+        if logging.is_progress_bar_enabled():
+            undo.callback(logging.enable_progress_bar)
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
 
 
 def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
@@ -141,9 +138,8 @@ def _build(config: Any, classes: int) -> nn.Module:
 
 def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     """With the weights beside the configuration, safetensors before anything else."""
-    options: dict[str, Any] = (
-        {} if classes in (None, config.num_labels) else {"num_labels": classes}
-    )
+    same = classes in (None, config.num_labels)
+    options: dict[str, Any] = {} if same else {"num_labels": classes}
     failure = f"hf:{member}: its weights cannot be loaded"
     with quiet(), reported(failure, error_type=WeightsError):
         body, info = _load(member, options)

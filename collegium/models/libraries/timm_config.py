@@ -34,20 +34,19 @@ def preprocess_of(metadata: Mapping[str, Any], source: object) -> Preprocess:
         rows, columns = (int(side) for side in (metadata.get("input_size") or (3, 224, 224))[1:])
         share = float(metadata.get("crop_pct") or 1)
         full: tuple[int, ...] = (math.floor(rows / share), math.floor(columns / share))
+        if share > 1:
+            raise RequestError(f"crop_pct {share:g} puts a border around images; {ADVICE}")
+        if rows == columns and metadata.get("crop_mode") not in SQUASH:
+            full = full[:1]  # the shorter side: the ratio is kept
+        resize = None if full == (rows, columns) else full
+        return Preprocess(mean, std, SMALLEST, (rows, columns), interpolation(how), resize=resize)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise RequestError(
             f"{source}: its pretrained_cfg is not of numbers (mean, std, input_size, crop_pct); "
             f"{ADVICE}"
         ) from None
-    if share > 1:
-        raise RequestError(f"{source}: crop_pct {share:g} puts a border around images; {ADVICE}")
-    if rows == columns and metadata.get("crop_mode") not in SQUASH:
-        full = full[:1]  # the shorter side: the ratio is kept
-    resize = None if full == (rows, columns) else full
-    try:
-        return Preprocess(mean, std, SMALLEST, (rows, columns), interpolation(how), resize=resize)
-    except RequestError as error:
-        raise RequestError(f"{source}: {error}") from None
 
 
 def metadata_beside(file: Path, member: str) -> tuple[dict[str, str], tuple[str, ...]]:
