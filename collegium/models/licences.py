@@ -33,8 +33,6 @@ _NON_COMMERCIAL = (
     "intel-research fair-noncommercial-research-license apple-amlr nvidia-source-code-nc "
     "cc-nc"
 )
-_NO_CHANGES = "cc-by-nd-3.0 cc-by-nd-4.0"
-_NEITHER = "cc-by-nc-nd-3.0 cc-by-nc-nd-4.0"
 _RESEARCH = "intel-research fair-noncommercial-research-license apple-amlr h-research"
 
 
@@ -74,8 +72,8 @@ _TERMS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     (_FREE, (), False),
     (_SAME_TERMS, (), True),
     (_NON_COMMERCIAL, (COMMERCIAL,), False),
-    (_NO_CHANGES, (CHANGES,), False),
-    (_NEITHER, (COMMERCIAL, CHANGES), False),
+    ("cc-by-nd-3.0 cc-by-nd-4.0", (CHANGES,), False),
+    ("cc-by-nc-nd-3.0 cc-by-nc-nd-4.0", (COMMERCIAL, CHANGES), False),
     (_RESEARCH, (COMMERCIAL, BEYOND_RESEARCH), False),
 )
 LICENCES: Mapping[str, Licence] = {

@@ -234,43 +234,39 @@ def left_as_it_was(given: Any) -> Iterator[None]:
     module = unwrapped(given)[0]
     modes = _modes(module)
     put_back = uncompile(module)
-    before = {name: _how(t) for name, t in _named_tensors(module) if not is_lazy(t)}
+    restore = {name: _restorer(t) for name, t in _named_tensors(module) if not is_lazy(t)}
     try:
         yield
     finally:
         close_hooks(module)
         for name, tensor in _named_tensors(module):
-            if name in before:
-                _restore(tensor, *before[name])
+            if name in restore:
+                restore[name](tensor)
         put_back()
         _set_modes(modes)
 
 
-def _how(tensor: Tensor) -> tuple[bool, Tensor | None, torch.device, tuple[int, ...] | None]:
+def _restorer(tensor: Tensor) -> Callable[[Tensor], None]:
+    """A function that restores how a tensor is now: all of it but its values."""
+    requires_grad, device = tensor.requires_grad, tensor.device
     grad = tensor.grad if tensor.is_leaf else None
     strides = tensor.stride() if tensor.layout == torch.strided else None
-    return tensor.requires_grad, grad, tensor.device, strides
 
+    def restore(tensor: Tensor) -> None:
+        if not tensor.is_leaf:
+            return
+        tensor.grad = None  # It has to lie where the values lie.
+        if tensor.device != device:
+            tensor.data = tensor.data.to(device)
+        # An expanded tensor was one number in several places: training has made them several.
+        if strides and 0 not in strides and tensor.stride() != strides and tensor.numel() > 1:
+            laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
+            tensor.data = laid.copy_(tensor.data)
+        if tensor.requires_grad != requires_grad:
+            tensor.requires_grad_(requires_grad)
+        tensor.grad = grad
 
-def _restore(
-    tensor: Tensor,
-    requires_grad: bool,
-    grad: Tensor | None,
-    device: torch.device,
-    strides: tuple[int, ...] | None,
-) -> None:
-    if not tensor.is_leaf:
-        return
-    tensor.grad = None  # It has to lie where the values lie.
-    if tensor.device != device:
-        tensor.data = tensor.data.to(device)
-    # An expanded tensor was one number in several places: training has made them several.
-    if strides and 0 not in strides and tensor.stride() != strides and tensor.numel() > 1:
-        laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
-        tensor.data = laid.copy_(tensor.data)
-    if tensor.requires_grad != requires_grad:
-        tensor.requires_grad_(requires_grad)
-    tensor.grad = grad
+    return restore
 
 
 @contextlib.contextmanager

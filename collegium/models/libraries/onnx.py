@@ -1,5 +1,6 @@
 """`onnx:FILE`: an exported classifier, run by onnxruntime on the CPU: a teacher, no student."""
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -159,13 +160,6 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _classes(body: OnnxBody, says: Mapping[str, str]) -> tuple[str, ...]:
-    try:
-        return read_classes(says, f"ONNX file {body.path}")
-    except WeightsError:
-        return ()  # refused where the entry is read again, unless others were given
-
-
 class OnnxFamily(AbstractModelFamily):
     """Files of ONNX, which hold network and weights."""
 
@@ -179,6 +173,10 @@ class OnnxFamily(AbstractModelFamily):
         import_extra("onnx")
         body = OnnxBody(Path(member))
         says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
+        classes: tuple[str, ...] = ()
+        # Refused where the entry is read again, unless others were given.
+        with contextlib.suppress(WeightsError):
+            classes = read_classes(says, f"ONNX file {body.path}")
         channels = body.channels or 3
         if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
             raise RequestError(
@@ -193,7 +191,7 @@ class OnnxFamily(AbstractModelFamily):
             else None,
             native=body.size,
             metadata=says,
-            classes=_classes(body, says),
+            classes=classes,
             trained=lambda classes: Trained(body.eval()),
             trainable=False,
         )
