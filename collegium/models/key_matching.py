@@ -68,8 +68,8 @@ class Match:
         if self.unused:
             lines.append(f"{len(self.unused)} keys of the file not used: {some(self.unused)}")
         if self.left_out:
-            computed = f"{len(self.left_out)} computed keys not in the file"
-            lines.append(f"{computed}: {some(self.left_out)}")
+            count = len(self.left_out)
+            lines.append(f"{count} computed keys not in the file: {some(self.left_out)}")
         return lines
 
     def _how(self) -> str:

@@ -66,11 +66,9 @@ def uncompile(module: nn.Module) -> Callable[[], None]:
 @contextlib.contextmanager
 def uncompiled(module: nn.Module) -> Iterator[None]:
     """Run a module without compilation inside: compiled code does not know of later hooks."""
-    put_back = uncompile(module)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(uncompile(module))
         yield
-    finally:
-        put_back()
 
 
 def copied(module: M, whose: str) -> M:

@@ -118,10 +118,6 @@ def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
 
 
-def _looks_local(member: str) -> bool:
-    return member.startswith((".", "/", "~")) or member.count("/") != 1
-
-
 def _build(config: Any, classes: int) -> nn.Module:
     from transformers import AutoConfig, AutoModelForImageClassification
 
@@ -182,19 +178,17 @@ def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module
     """A body with these tensors, if the library knows them under older names; else None."""
     body = _build(config, classes)
     kind: Any = type(body)
-    with quiet():
-        try:
-            loaded, info = kind.from_pretrained(
-                None,
-                config=body.config,
-                state_dict=dict(tensors),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        except Exception:
-            return None
-    complete = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
-    return loaded.float() if complete else None
+    with quiet(), contextlib.suppress(Exception):
+        loaded, info = kind.from_pretrained(
+            None,
+            config=body.config,
+            state_dict=dict(tensors),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+        complete = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
+        return loaded.float() if complete else None
+    return None
 
 
 def _processor_spec(member: str, string: ModelString, config: Any) -> ProcessorSpec | None:
@@ -271,7 +265,8 @@ class HubFamily(AbstractModelFamily):
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
         """A classifier whose configuration decides; code in a repository is never run."""
         import_extra("hf")
-        if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
+        on_hub = member.count("/") == 1 and not member.startswith((".", "/", "~"))
+        if not (CONFIG in metadata or on_hub or Path(member).is_dir()):
             raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
         with quiet():
             config = _configuration(member, metadata)

@@ -47,6 +47,8 @@ class OnnxBody(nn.Module):
         self.path, self.file_sha256 = path, _hash(path)
         self._session = _session(path)
         self._input, shape, self._kind = _images(path, self._session.get_inputs())
+        # Bytes are normalised inside.
+        self.takes_bytes = self._kind is np.uint8
         self._output = _logits(path, self._session.get_outputs())
         fixed = [side if isinstance(side, int) and side > 0 else None for side in shape]
         self.channels_last = fixed[1] not in CHANNELS and fixed[3] in CHANNELS
@@ -60,11 +62,6 @@ class OnnxBody(nn.Module):
             )
         self.size = (rows, columns) if rows and columns else None
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    @property
-    def takes_bytes(self) -> bool:
-        """Whether its input are bytes, so that it normalises them itself."""
-        return self._kind is np.uint8
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxBody":
         # A session cannot be copied, and need not be: nothing can change it.

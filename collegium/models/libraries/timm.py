@@ -1,10 +1,10 @@
 """`timm:NAME`: any classifier of timm."""
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -54,13 +54,12 @@ def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     change = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     if change is None:
         return {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found: Mapping[str, Any] = change(dict(tensors), body)
-    except Exception:  # then the shapes are refused, as for every other file
-        return {}
-    return found
+    # Where it fails the shapes are refused, as for every other file.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Mapping[str, Any] = change(dict(tensors), body)
+        return found
+    return {}
 
 
 def takes_size(member: str) -> bool:
@@ -79,8 +78,7 @@ def _configuration(timm: Any, member: str) -> Any:
 
 
 def _create(member: str, **options: Any) -> nn.Module:
-    timm = import_extra("timm")
-    return built(f"timm:{member}", lambda: timm.create_model(member, **options))
+    return built(f"timm:{member}", lambda: import_extra("timm").create_model(member, **options))
 
 
 def _pretrained(
@@ -91,7 +89,7 @@ def _pretrained(
         raise RequestError(f"timm has no weights for {member} on the hub; give timm:{member}@FILE")
     file = hub_file(repository, config.hf_hub_filename or WEIGHTS)
     own = {} if classes is None else {"num_classes": classes}
-    overlay = {"file": str(Path(file))}
+    overlay = {"file": str(file)}
     body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **options)
     fresh = classes not in (None, config.num_classes)
     note = f"; its last layer starts afresh for {classes} classes" if fresh else ""

@@ -45,13 +45,11 @@ def _resample(body: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[s
     """With position embeddings interpolated as torchvision does it."""
     interpolate = import_extra("torchvision").models.vision_transformer.interpolate_embeddings
     made: Any = body
-    try:
-        found: Mapping[str, torch.Tensor] = interpolate(
-            made.image_size, made.patch_size, OrderedDict(tensors)
-        )
-    except (KeyError, ValueError):
-        return {}
-    return found
+    with contextlib.suppress(KeyError, ValueError):
+        sizes = made.image_size, made.patch_size
+        found: Mapping[str, torch.Tensor] = interpolate(*sizes, OrderedDict(tensors))
+        return found
+    return {}
 
 
 def _weights(models: Any, member: str, string: ModelString) -> Any:
