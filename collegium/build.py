@@ -19,7 +19,7 @@ from collegium.config.options import Machine
 from collegium.data import ImageData, Loader, Splits, hold_out, keep_classes, load_data, splits_of
 from collegium.data.class_names import without_examples
 from collegium.errors import RequestError, UnknownNameError
-from collegium.models.architectures import check_family
+from collegium.models.families import check_family
 from collegium.models.features.discover import survey
 from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString

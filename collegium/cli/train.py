@@ -24,6 +24,7 @@ from collegium.config.options import (
 from collegium.config.run import Run
 from collegium.methods import DEFAULT, find_method
 from collegium.methods.base import AbstractMethod
+from collegium.models.families import check_families
 
 if TYPE_CHECKING:
     from collegium.records.run_folder import Record
@@ -107,6 +108,8 @@ class Distill(RunCommand):
 
 
 def _train(command: RunCommand, name: str, run: Run) -> Answer:
+    # An unknown family is refused before torch is imported, which takes seconds.
+    check_families((run.student, *run.teachers.values()))
     from collegium.api import execute
 
     record = execute(

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.models.families import FAMILIES, check_family
 from collegium.models.model_string import RANDOM, ModelString
 from collegium.models.network import Preprocess
-from collegium.utils.registry import Registry
 
 
 class Trained(NamedTuple):
@@ -72,8 +72,6 @@ class AbstractModelFamily(ABC):
 
     slug: ClassVar[str]
     """Before the colon of a model string."""
-    usage: ClassVar[str] = ""
-    """How a string names a network, for messages; empty for SLUG:NAME."""
 
     @abstractmethod
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
@@ -110,16 +108,6 @@ class BuilderFamily(AbstractModelFamily):
         return Design(self.builders[member], self.channels, self.smallest)
 
 
-FAMILIES: Registry[AbstractModelFamily] = Registry(
-    "model family",
-    "collegium.model_families",
-    "collegium.models.architectures:AbstractModelFamily",
-    "collegium.models.zoo",
-    "collegium.models.libraries",
-)
-"""Every family of networks by name."""
-
-
 def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
     """The design that a model string names.
 
@@ -138,19 +126,6 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
         )
     check_family(string)
     return FAMILIES.find(string.family)().design(string.member, string, metadata)
-
-
-def check_family(string: ModelString) -> None:
-    """Refuse a model string that names no family, such as a folder that does not exist.
-
-    Raises:
-        UnknownNameError: no such family.
-    """
-    if string.family not in FAMILIES.names():
-        families = FAMILIES.all().items()
-        known = [family.usage or f"{slug}:NAME" for slug, family in families]
-        kind = "model" if string.family else "model (no folder of that name exists)"
-        raise UnknownNameError(kind, string.name, [*known, "a run folder"])
 
 
 def has_weights(spec: str) -> bool:

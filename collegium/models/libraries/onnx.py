@@ -161,7 +161,6 @@ class OnnxFamily(AbstractModelFamily):
     """Files of ONNX, which hold network and weights."""
 
     slug = "onnx"
-    usage = "onnx:FILE"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
         """An ONNX file; it uses `mean`, `std` and `classes` of its own metadata."""

@@ -21,7 +21,6 @@ class PythonFile(AbstractModelFamily):
     """The networks of a user's file; its function may load weights itself."""
 
     slug = "py"
-    usage = "path/to/file.py:function"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
         """The network that the function returns."""
