@@ -1,23 +1,20 @@
 """The names of families of networks, known without torch: ours and those of other packages."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from collegium.errors import UnknownNameError
 from collegium.models.model_string import ModelString
 from collegium.utils.registry import Registry
 
-if TYPE_CHECKING:
-    from collegium.models.architectures import AbstractModelFamily
-
-FAMILIES: "Registry[AbstractModelFamily]" = Registry(
+FAMILIES: Registry[Any] = Registry(
     "model family",
     "collegium.model_families",
     "collegium.models.architectures:AbstractModelFamily",
     "collegium.models.zoo",
     "collegium.models.libraries",
 )
-"""Every family of networks by name."""
+"""Every family of networks by name: classes that derive from `AbstractModelFamily`."""
 USAGE = {"onnx": "onnx:FILE", "py": "path/to/file.py:function"}
 """How a string names a network, for messages, where that is not SLUG:NAME."""
 
