@@ -9,7 +9,7 @@ from collegium.export.model import Subject
 from collegium.export.tracing import IMAGES, LOGITS
 from collegium.models.libraries.python_file import classes_argument
 from collegium.models.libraries.timm import takes_size
-from collegium.models.user_file import user_function
+from collegium.models.user_file import user_file
 
 _KINDS = {1: "L", 3: "RGB"}
 _NUMPY, _TORCH = "import numpy as np", "import torch"
@@ -128,7 +128,7 @@ def _builder(subject: Subject) -> tuple[list[str], str]:
 
 
 def _classes_words(path: str, function: str, classes: int) -> str:
-    how = classes_argument(user_function(Path(path), function))
+    how = classes_argument(user_file(Path(path)).function(function))
     return "" if how is None else f"{how}={classes}" if how else str(classes)
 
 

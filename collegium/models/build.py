@@ -7,10 +7,10 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import Design, has_weights
-from collegium.models.key_matching import LoadingReport, match_keys, size
+from collegium.models.key_matching import LoadingReport, size
 from collegium.models.model_string import ModelString
 from collegium.models.network import Origin
-from collegium.models.weights import WeightsFile, count_classes, fit_weights, shapes_of
+from collegium.models.weights import WeightsFile, fit_weights, match_file
 from collegium.utils.text import some
 
 
@@ -52,7 +52,7 @@ def _from_file(
     names = file.classes()
     body = design.build(len(names or classes))
     file, resampled = _resampled(design, body, file)
-    others = count_classes(body, file)
+    others = match_file(body, file).other_head()
     if others is not None and trainable:
         raise WeightsError(
             f"weights file {file.source} does not fit the network: it knows {others} classes, the "
@@ -61,7 +61,14 @@ def _from_file(
     if others is not None:
         body = design.build(others)
         names = design.classes if others == len(design.classes) else ()
-    body, report = _fitted(design, body, file, others or len(names or classes))
+    try:
+        report = fit_weights(body, file)
+    except WeightsError:
+        count = others or len(names or classes)
+        other = design.convert(count, file.tensors) if design.convert else None
+        if other is None:
+            raise
+        body, report = other, LoadingReport(str(file.source), None, file.taken)
     notes = (*report.lines(), *resampled)
     return body, Origin(names, True, report, notes, design.saved_metadata)
 
@@ -72,31 +79,18 @@ def _resampled(
     """The file, with position embeddings resized to the module's where its library can."""
     if design.resample is None:
         return file, ()
-    own, theirs = shapes_of(body), file.shapes()
-    match = match_keys(own, theirs, str(file.source))
+    match = match_file(body, file)
     if not match.wrong:
         return file, ()
     known = {name: file.tensors[full] for name, full in match.found.items()}
     new = design.resample(body, known)
-    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == own[n]]
+    fitting = [n for n in match.wrong if n in new and tuple(new[n].shape) == match.own[n]]
     if not fitting:
         return file, ()
     changed = {match.found[name]: new[name] for name in fitting}
     first = fitting[0]
     note = (
-        f"{some(fitting)} of {file.source} interpolated: {size(theirs[match.found[first]])} is "
-        f"{size(own[first])} at this size"
+        f"{some(fitting)} of {file.source} interpolated: {size(match.theirs[match.found[first]])} "
+        f"is {size(match.own[first])} at this size"
     )
     return replace(file, tensors={**file.tensors, **changed}), (note,)
-
-
-def _fitted(
-    design: Design, body: nn.Module, file: WeightsFile, classes: int
-) -> tuple[nn.Module, LoadingReport]:
-    try:
-        return body, fit_weights(body, file)
-    except WeightsError:
-        other = design.convert(classes, file.tensors) if design.convert else None
-        if other is None:
-            raise
-        return other, LoadingReport(str(file.source), None, file.taken)

@@ -75,9 +75,8 @@ def find_preprocess(
     if has_weights(string.text) and design.preprocess is not None and not stated:
         preprocess = design.preprocess
     if stated:
-        preprocess = _with_metadata(
-            preprocess, metadata, string.weights or string.name, WeightsError
-        )
+        source = string.weights or string.name
+        preprocess = _with_metadata(preprocess, metadata, source, WeightsError)
     preprocess = _with_metadata(preprocess, string.options, string.text, RequestError)
     return preprocess.for_views(*input_spec.image_shape[1:])
 
@@ -91,17 +90,11 @@ def preprocess_notes(network: Network, design: Design, input_spec: InputSpec) ->
         return
     if design.keeps_ratio and rows != columns:
         yield f"its library keeps the ratio of sides; {rows}x{columns} becomes a square"
-    if (
-        input_spec.any_classes
-        and network.origin.trained
-        and sees == design.preprocess
-        and design.evaluated
-    ):
-        whole = replace(sees, resize=design.evaluated).for_views(rows, columns).resize
+    evaluated = design.evaluated if input_spec.any_classes and network.origin.trained else None
+    if evaluated and sees == design.preprocess:
+        whole = replace(sees, resize=evaluated).for_views(rows, columns).resize
         if whole is not None:
-            size, of = (
-                ",".join(map(str, dict.fromkeys(sides))) for sides in (sees.size, design.evaluated)
-            )
+            size, of = (",".join(map(str, dict.fromkeys(s))) for s in (sees.size, evaluated))
             yield (
                 f"its library shows the centre of views resized to {of}, here the whole view is "
                 f"shown; ?size={size}&resize={of} does as its library"
@@ -112,19 +105,20 @@ def _with_metadata(
     preprocess: Preprocess, metadata: Mapping[str, str], source: str, error: type[RequestError]
 ) -> Preprocess:
     try:
-        changes = {key: _numbers(metadata[key]) for key in ("mean", "std") if key in metadata}
+        changes: dict[str, Any] = {
+            key: _numbers(metadata[key]) for key in ("mean", "std") if key in metadata
+        }
+        if preprocess.channels == 3:  # one number stands for all three
+            changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
         # An explicit size replaces the crop of the weights: the user names a crop, or wants none.
-        size: dict[str, Any] = {}
         if "size" in metadata:
-            size = {"size": parse_size(metadata["size"]), "resize": None}
+            changes |= {"size": parse_size(metadata["size"]), "resize": None}
         if "resize" in metadata:
-            size["resize"] = tuple(int(part) for part in metadata["resize"].split())
+            changes["resize"] = tuple(int(part) for part in metadata["resize"].split())
     except ValueError:
         raise error(f"{source}: its mean, std, size or resize is not numbers") from None
-    if preprocess.channels == 3:  # one number stands for all three
-        changes = {k: v * 3 if len(v) == 1 else v for k, v in changes.items()}
-    how = {key: metadata[key] for key in ("interpolation", "channel_order") if key in metadata}
-    return replace(preprocess, **changes, **size, **how)  # type: ignore[arg-type]
+    changes |= {key: metadata[key] for key in ("interpolation", "channel_order") if key in metadata}
+    return replace(preprocess, **changes)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

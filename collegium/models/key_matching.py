@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from collegium.errors import WeightsError
@@ -12,18 +12,11 @@ SHOWN = 3
 """How many names of each kind a message lists."""
 COMPILED = "_orig_mod."
 """What torch.compile puts into names, anywhere."""
-COMPUTED = frozenset(
-    (
-        "num_batches_tracked",
-        "position_ids",
-        "relative_position_index",
-        "relative_coords_table",
-        "attn_mask",
-        "n_averaged",
-        "total_ops",
-        "total_params",
-    )
+_COMPUTED = (
+    "num_batches_tracked position_ids relative_position_index relative_coords_table attn_mask "
+    "n_averaged total_ops total_params"
 )
+COMPUTED = frozenset(_COMPUTED.split())
 """Last parts of names that are counted or computed and not learned; files have them or not."""
 
 Shape = tuple[int, ...]
@@ -34,6 +27,8 @@ class Match:
     """Which tensor of a file belongs to which of a network.
 
     Attributes:
+        own: shapes of the network's tensors.
+        theirs: shapes of the file's.
         found: names in the network and in the file.
         missing: names in the network without a tensor, learned ones.
         left_out: the same, computed ones.
@@ -44,6 +39,8 @@ class Match:
         added: prefix that was added to them.
     """
 
+    own: Mapping[str, Shape]
+    theirs: Mapping[str, Shape]
     found: Mapping[str, str]
     missing: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -71,8 +68,8 @@ class Match:
         if self.unused:
             lines.append(f"{len(self.unused)} keys of the file not used: {some(self.unused)}")
         if self.left_out:
-            computed = f"{len(self.left_out)} computed keys not in the file"
-            lines.append(f"{computed}: {some(self.left_out)}")
+            count = len(self.left_out)
+            lines.append(f"{count} computed keys not in the file: {some(self.left_out)}")
         return lines
 
     def _how(self) -> str:
@@ -81,6 +78,41 @@ class Match:
             return " and ".join(f"{prefix!r} {how}" for prefix, how in changes if prefix)
         own, theirs = next(iter(self.renamed.items()))
         return f"{theirs} is {own}"
+
+    def refusal(self, source: object) -> WeightsError:
+        """The error for a file that does not fit: how many of each kind, and what is nearest."""
+        spare = [*self.foreign, *self.unused]
+        near = [f"{name}{self._nearest(name, spare)}" for name in self.missing[:SHOWN]]
+        wrong = {name: (self.theirs[self.found[name]], self.own[name]) for name in self.wrong}
+        parts = {
+            "missing": [*near, *self.missing[SHOWN:]],
+            "unexpected": spare,
+            "wrong shape": [
+                f"{n} {size(given)} for {size(own)}" for n, (given, own) in wrong.items()
+            ],
+        }
+        listed = "; ".join(f"{len(v)} {k} ({some(v)})" for k, v in parts.items() if v)
+        return WeightsError(f"weights file {source} does not fit the network: {listed}")
+
+    def _nearest(self, missing: str, spare: Sequence[str]) -> str:
+        """The spare name most similar to a missing one, of its shape where there is such."""
+        same = [other for other in spare if self.theirs.get(other) == self.own[missing]]
+        close = difflib.get_close_matches(missing, same or spare, n=1, cutoff=0.6)
+        return f", nearest {close[0]}" if close else ""
+
+    def other_head(self) -> int | None:
+        """The file's number of classes, where that is all that does not fit; None otherwise.
+
+        All tensors of a wrong shape have their own number of rows, the last layer's, and agree in
+        the other axes.
+        """
+        if not self.wrong or self.missing or self.foreign:
+            return None
+        pairs = [(self.own[name], self.theirs[self.found[name]]) for name in self.wrong]
+        rows = {(mine[:1], given[:1]) for mine, given in pairs}
+        if len(rows) > 1 or any(mine[1:] != given[1:] or not mine for mine, given in pairs):
+            return None
+        return pairs[0][1][0]
 
 
 @dataclass(frozen=True)
@@ -143,6 +175,8 @@ def match_keys(own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: st
     foreign = [n for n in extra if n.partition(".")[0] in parts and not _computed(n)]
     used = {*found.values(), *(given[name] for name in foreign)}
     return Match(
+        own,
+        theirs,
         found,
         tuple(name for name in absent if not _computed(name)),
         tuple(name for name in absent if _computed(name)),
@@ -186,52 +220,6 @@ def _prefixes(longer: Mapping[str, Shape], shorter: Mapping[str, Shape]) -> Coun
             if shorter.get(name[place:]) == shape:
                 counts[name[:place]] += 1
     return counts
-
-
-def refusal(
-    match: Match, own: Mapping[str, Shape], theirs: Mapping[str, Shape], source: str
-) -> WeightsError:
-    """The error for a file that does not fit: how many of each kind, and what is nearest."""
-    spare = [*match.foreign, *match.unused]
-    near = _nearest(match.missing[:SHOWN], spare, own, theirs)
-    shapes = [f"{n} {size(theirs[match.found[n]])} for {size(own[n])}" for n in match.wrong]
-    parts = {
-        "missing": [f"{name}{near.get(name, '')}" for name in match.missing],
-        "unexpected": spare,
-        "wrong shape": shapes,
-    }
-    listed = "; ".join(f"{len(v)} {k} ({some(v)})" for k, v in parts.items() if v)
-    return WeightsError(f"weights file {source} does not fit the network: {listed}")
-
-
-def _nearest(
-    missing: Sequence[str],
-    spare: Sequence[str],
-    own: Mapping[str, Shape],
-    theirs: Mapping[str, Shape],
-) -> dict[str, str]:
-    """For each missing name the most similar spare one, of its shape where there is such."""
-    lines = {}
-    for name in missing:
-        same = [other for other in spare if theirs.get(other) == own[name]]
-        close = difflib.get_close_matches(name, same or spare, n=1, cutoff=0.6)
-        lines[name] = f", nearest {close[0]}" if close else ""
-    return lines
-
-
-def other_head(match: Match, own: Mapping[str, Shape], shape: Callable[[str], Shape]) -> int | None:
-    """The file's number of classes, where that is all that does not fit; None otherwise.
-
-    All tensors of a wrong shape have their own number of rows, the last layer's, and agree in the
-    other axes.
-    """
-    if not match.wrong or match.missing or match.foreign:
-        return None
-    pairs = [(own[name], shape(match.found[name])) for name in match.wrong]
-    rows = {(mine[:1], given[:1]) for mine, given in pairs}
-    if len(rows) > 1 or any(mine[1:] != given[1:] or not mine for mine, given in pairs):
-        return None
-    return pairs[0][1][0]
 
 
 def size(shape: Sequence[int]) -> str:

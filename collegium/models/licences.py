@@ -33,8 +33,6 @@ _NON_COMMERCIAL = (
     "intel-research fair-noncommercial-research-license apple-amlr nvidia-source-code-nc "
     "cc-nc"
 )
-_NO_CHANGES = "cc-by-nd-3.0 cc-by-nd-4.0"
-_NEITHER = "cc-by-nc-nd-3.0 cc-by-nc-nd-4.0"
 _RESEARCH = "intel-research fair-noncommercial-research-license apple-amlr h-research"
 
 
@@ -70,21 +68,19 @@ class Licence:
         return ""
 
 
-def _table() -> Mapping[str, Licence]:
-    found: dict[str, Licence] = {}
-    for names, forbids, same in (
-        (_FREE, (), False),
-        (_SAME_TERMS, (), True),
-        (_NON_COMMERCIAL, (COMMERCIAL,), False),
-        (_NO_CHANGES, (CHANGES,), False),
-        (_NEITHER, (COMMERCIAL, CHANGES), False),
-        (_RESEARCH, (COMMERCIAL, BEYOND_RESEARCH), False),
-    ):
-        found |= {name: Licence(name, True, forbids, same) for name in names.split()}
-    return found
-
-
-LICENCES = _table()
+_TERMS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    (_FREE, (), False),
+    (_SAME_TERMS, (), True),
+    (_NON_COMMERCIAL, (COMMERCIAL,), False),
+    ("cc-by-nd-3.0 cc-by-nd-4.0", (CHANGES,), False),
+    ("cc-by-nc-nd-3.0 cc-by-nc-nd-4.0", (COMMERCIAL, CHANGES), False),
+    (_RESEARCH, (COMMERCIAL, BEYOND_RESEARCH), False),
+)
+LICENCES: Mapping[str, Licence] = {
+    name: Licence(name, True, forbids, same_terms)
+    for names, forbids, same_terms in _TERMS
+    for name in names.split()
+}
 """Each known identifier, in lower case."""
 
 
@@ -111,13 +107,10 @@ def _by_parts(name: str) -> Licence:
     """A licence that is not in the table, judged by the parts of its name."""
     parts = set(re.split(r"[^a-z0-9]+", name))
     text = name.replace("-", "")
-    forbids = [
-        what
-        for what, signs in (
-            (COMMERCIAL, "nc" in parts or "noncommercial" in text),
-            (CHANGES, "nd" in parts or "noderivative" in text),
-            (BEYOND_RESEARCH, "researchonly" in text or "research" in parts),
-        )
-        if signs
-    ]
-    return Licence(name[:80], bool(forbids), tuple(forbids))
+    signs = {
+        COMMERCIAL: "nc" in parts or "noncommercial" in text,
+        CHANGES: "nd" in parts or "noderivative" in text,
+        BEYOND_RESEARCH: "researchonly" in text or "research" in parts,
+    }
+    forbids = tuple(what for what, found in signs.items() if found)
+    return Licence(name[:80], bool(forbids), forbids)

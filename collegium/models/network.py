@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from collegium.errors import RequestError, UnknownNameError
+from collegium.models.key_matching import LoadingReport
 from collegium.models.outputs import logits_of
 from collegium.models.state import hash_state
 from collegium.models.user_modules import first_tensor, freeze_module
 from collegium.types import MapShape
-
-if TYPE_CHECKING:
-    from collegium.models.key_matching import LoadingReport
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -171,7 +168,7 @@ class Origin:
 
     classes: tuple[str, ...] = ()
     trained: bool = False
-    loading: "LoadingReport | None" = None
+    loading: LoadingReport | None = None
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
@@ -201,7 +198,7 @@ class Network(nn.Module):
         preprocess: Preprocess,
         classes: Sequence[str],
         spec: str = "",
-        origin: "Origin | None" = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__()
         self.body, self.preprocess = body, preprocess

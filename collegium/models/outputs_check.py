@@ -14,10 +14,6 @@ IMAGES = 3
 _SETTLED = 0.999
 """Of sigmoids that are driven far: they are at 0 or at 1."""
 LOGITS, PROBABILITIES = "logits", "probabilities"
-ONE_OUTPUT = (
-    "model {} gives one output, a yes or no of one class (a binary classifier); here a classifier "
-    "gives one output for each class: wrap it so that it returns (0, output) for (no, yes)"
-)
 
 
 def check_finite(body: nn.Module, source: object) -> None:
@@ -48,19 +44,18 @@ def kind_of_outputs(network: Any, image_shape: tuple[int, int, int]) -> str:
         image_shape: of a view.
 
     Raises:
-        RequestError: they are one output, or sigmoids of several labels at once.
+        RequestError: they are sigmoids of several labels at once.
     """
     generator = torch.Generator().manual_seed(0)
     views_BDHW = torch.rand(IMAGES, *image_shape, generator=generator)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         outputs_BC = network(views_BDHW.to(device))
-    except Exception:  # the check of its logits reports the error
+    except Exception:
+        outputs_BC = None
+    # The check of its logits reports an error, and what is no classifier.
+    if not isinstance(outputs_BC, Tensor) or outputs_BC.ndim != 2 or outputs_BC.shape[1] == 1:
         return LOGITS
-    if not isinstance(outputs_BC, Tensor) or outputs_BC.ndim != 2:
-        return LOGITS
-    if outputs_BC.shape[1] == 1:
-        raise RequestError(ONE_OUTPUT.format(network.spec))
     if _sums_to_one(outputs_BC):
         return PROBABILITIES
     if _squashed(outputs_BC) and _sigmoids(network, views_BDHW.to(device), outputs_BC):

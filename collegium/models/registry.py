@@ -16,7 +16,8 @@ from collegium.models.key_matching import size
 from collegium.models.model_string import ModelString
 from collegium.models.network import Network, Preprocess
 from collegium.models.outputs import describe_output
-from collegium.models.outputs_check import LOGITS, ONE_OUTPUT, check_finite, kind_of_outputs
+from collegium.models.outputs_check import LOGITS, check_finite, kind_of_outputs
+from collegium.models.reported import reported
 from collegium.models.source_code import code_of_module, differing, recorded_code
 from collegium.models.unregistered import unregistered
 from collegium.models.user_modules import (
@@ -29,13 +30,17 @@ from collegium.models.user_modules import (
 )
 from collegium.models.weights import read_classes, read_weights
 from collegium.utils.files import strayed
-from collegium.utils.text import first_line, some_of
+from collegium.utils.text import some_of
 
 __all__ = ["build_network", "check_logits", "has_weights", "seeded", "wrap_module"]
 
 STUDENT_FILE = "student.safetensors"
-_TELL = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
+_BY_LABELS = "; a teacher with other classes than the data's says which by --labels NAME=FILE"
 TAKEN_OUT = "taken out of {}"
+ONE_OUTPUT = (
+    "model {} gives one output, a yes or no of one class (a binary classifier); here a classifier "
+    "gives one output for each class: wrap it so that it returns (0, output) for (no, yes)"
+)
 UNKNOWN_PREPROCESS = (
     "nothing says how it wants its pixels, so it gets the normalisation of the data; if that is "
     "wrong give ?mean=...&std=..."
@@ -238,7 +243,9 @@ def wrap_module(module: nn.Module, input_spec: InputSpec, *, trainable: bool = F
         if trainable:
             check_student(module.preprocess, module.spec or "the student")
         return module
-    mean, std = input_spec.statistics(_first_channels(module) or len(input_spec.mean))
+    convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    channels = next((one.in_channels for one in convolutions), 0)  # 0 in a lazy one, too
+    mean, std = input_spec.statistics(channels or len(input_spec.mean))
     network = Network(module, Preprocess(mean, std), input_spec.classes, _kind(module))
     network.training = getattr(module, "training", False)
     network.origin = replace(network.origin, code=code_of_module(module))
@@ -272,26 +279,14 @@ def _kind(module: nn.Module) -> str:
     return str(getattr(module, "original_name", None) or type(module).__name__)
 
 
-def _first_channels(module: nn.Module) -> int | None:
-    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return next((m.in_channels for m in convolutions), None)
-
-
 def check_logits(network: Network, input_spec: InputSpec) -> None:
     """Run one blank view through the network and look at what comes back.
 
     Raises:
         RequestError: it fails, or gives something else than (1, C) logits.
     """
-    try:
+    with reported(f"model {network.spec} cannot take a view of {size(input_spec.image_shape)}"):
         logits = _try(network, input_spec)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(
-            f"model {network.spec} cannot take a view of {size(input_spec.image_shape)}: "
-            f"{first_line(error)}"
-        ) from error
     expected = (1, len(input_spec.classes))
     shape = logits.shape if isinstance(logits, Tensor) else None
     if shape in ((1,), (1, 1)) and expected[1] > 1:
@@ -299,7 +294,7 @@ def check_logits(network: Network, input_spec: InputSpec) -> None:
     if shape != expected:
         raise RequestError(
             f"model {network.spec} gave {describe_output(logits)}, expected logits of shape "
-            f"{expected}: one for each of its classes{_TELL if input_spec.any_classes else ''}"
+            f"{expected}: one for each of its classes{_BY_LABELS if input_spec.any_classes else ''}"
         )
 
 

@@ -89,8 +89,7 @@ def _harmless() -> Iterator[Any]:
         # Of another system's path only its text is needed.
         pure = pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath
         yield from ((pure, f"{module}.{name}") for module in ("pathlib", "pathlib._local"))
-    for name in _SUBCLASSES.split():
-        yield collections.OrderedDict, name
+    yield from ((collections.OrderedDict, name) for name in _SUBCLASSES.split())
     yield from _numpy()
 
 

@@ -177,9 +177,8 @@ def set_extra_state(module: nn.Module, name: str, value: Any) -> None:
 def hash_state(module: nn.Module) -> str:
     """SHA-256 over a module's state: name, type, shape and bytes of every tensor, and the rest."""
     digest = hashlib.sha256()
-    for name, value in sorted(_complete_state(module).items(), key=lambda item: item[0]):
-        _feed(digest, name, value)
-    for name, value in _constants(module):
+    state = _complete_state(module)
+    for name, value in (*((name, state[name]) for name in sorted(state)), *_constants(module)):
         _feed(digest, name, value)
     return digest.hexdigest()
 

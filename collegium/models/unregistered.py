@@ -1,5 +1,6 @@
 """What torch does not know to be in a module: parts in plain lists, and functions that hold it."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
@@ -48,18 +49,14 @@ def still_bound(twin: nn.Module, module: nn.Module) -> str:
 
 def _held(function: FunctionType) -> Iterator[nn.Module]:
     """The modules in a function's closure and default values, also as owners of methods."""
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    for value in (*cells, *(function.__defaults__ or ())):
+    values = list(function.__defaults__ or ())
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            values.append(cell.cell_contents)
+    for value in values:
         owner = value.__self__ if isinstance(value, MethodType) else value
         if isinstance(owner, nn.Module):
             yield owner
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:

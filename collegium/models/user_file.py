@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import itertools
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from importlib.abc import MetaPathFinder
@@ -94,15 +95,10 @@ class UserFile:
         found: Any = getattr(self.module, name, None)
         if not callable(found):
             kinds = (types.FunctionType, type)
-            known = [n for n, one in vars(self.module).items() if isinstance(one, kinds)]
-            own = [n for n in known if getattr(vars(self.module)[n], "__module__", "") == self.own]
+            known = {n: one for n, one in vars(self.module).items() if isinstance(one, kinds)}
+            own = [n for n, one in known.items() if one.__module__ == self.module.__name__]
             raise UnknownNameError(f"function of {self.path}", name, own or known)
         return found
-
-    @property
-    def own(self) -> str:
-        """The name its module has here."""
-        return self.module.__name__
 
     @contextlib.contextmanager
     def running(self, where: str) -> Iterator[None]:
@@ -130,12 +126,11 @@ class UserFile:
         """Where in the user's files."""
         if isinstance(error, SyntaxError) and error.filename:
             return f" at {self._called(error.filename)}:{error.lineno}"
-        step, found = error.__traceback__, ""
-        while step is not None:
-            file = step.tb_frame.f_code.co_filename
+        found = ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            file = frame.f_code.co_filename
             if not file.startswith("<") and not is_library(file):
-                found = f" at {self._called(file)}:{step.tb_lineno}"
-            step = step.tb_next
+                found = f" at {self._called(file)}:{line}"
         return found
 
     def _called(self, file: str) -> str:
@@ -331,13 +326,3 @@ def user_file(path: Path) -> UserFile:
     if known is None or not known.is_current():
         known = _LOADED[place] = UserFile(path)
     return known
-
-
-def user_function(path: Path, function: str) -> Callable[..., Any]:
-    """A function or class of a user's Python file.
-
-    Raises:
-        RequestError: there is no such file, or it fails.
-        UnknownNameError: it has no such function.
-    """
-    return user_file(path).function(function)

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -15,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 from collegium.errors import RequestError
 from collegium.models.features.captured import random_states_kept
 from collegium.models.features.hooks import FeatureHooks, close_hooks
+from collegium.models.reported import reported
 from collegium.models.unregistered import still_bound
-from collegium.utils.text import first_line
 
 M = TypeVar("M", bound=nn.Module)
 PARALLEL = (DataParallel, DistributedDataParallel)
@@ -52,37 +51,24 @@ def _inside(module: nn.Module) -> nn.Module | None:
 def uncompile(module: nn.Module) -> Callable[[], None]:
     """Remove compilation from a module and its parts, in place; gives what puts it back."""
     parts = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
-    calls = [(part, vars(part).get("_compiled_call_impl")) for part in parts]
-    wrapped = [
-        (part, name, child)
-        for part in parts
-        for name, child in part._modules.items()
-        if child is not None and name != "_orig_mod" and "_orig_mod" in child._modules
-    ]
-    for part, call in calls:
-        if call is not None:
+    undo = contextlib.ExitStack()
+    for part in parts:
+        if (call := vars(part).get("_compiled_call_impl")) is not None:
+            undo.callback(setattr, part, "_compiled_call_impl", call)
             part._compiled_call_impl = None
-    for part, name, child in wrapped:
-        part._modules[name] = unwrapped(child)[0]
-
-    def put_back() -> None:
-        for part, call in calls:
-            if call is not None:
-                part._compiled_call_impl = call
-        for part, name, child in wrapped:
-            part._modules[name] = child
-
-    return put_back
+        for name, child in part._modules.items():
+            if child is not None and name != "_orig_mod" and "_orig_mod" in child._modules:
+                undo.callback(part._modules.__setitem__, name, child)
+                part._modules[name] = unwrapped(child)[0]
+    return undo.close
 
 
 @contextlib.contextmanager
 def uncompiled(module: nn.Module) -> Iterator[None]:
     """Run a module without compilation inside: compiled code does not know of later hooks."""
-    put_back = uncompile(module)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(uncompile(module))
         yield
-    finally:
-        put_back()
 
 
 def copied(module: M, whose: str) -> M:
@@ -100,16 +86,13 @@ def copied(module: M, whose: str) -> M:
         RequestError: something in it cannot be copied.
     """
     memo = {id(tensor): tensor.detach().clone() for tensor in _computed(module)}
-    try:
-        with torch.no_grad():  # TorchScript copies its parameters by computing them.
-            trial_copy: M = copy.deepcopy(module, memo)
-    except Exception as error:  # Whatever a user's attributes raise.
-        raise RequestError(
-            f"{whose} ({type(module).__name__}) cannot be copied: {first_line(error)}; remove what "
-            "copy.deepcopy cannot take, or give the class a __deepcopy__"
-        ) from error
+    failure = f"{whose} ({type(module).__name__}) cannot be copied"
+    advice = "remove what copy.deepcopy cannot take, or give the class a __deepcopy__"
+    # TorchScript copies its parameters by computing them.
+    with reported(failure, advice), torch.no_grad():
+        trial_copy: M = copy.deepcopy(module, memo)
     if reason := still_bound(trial_copy, module):
-        raise RequestError(f"{whose} ({type(module).__name__}) cannot be copied: {reason}")
+        raise RequestError(f"{failure}: {reason}")
     trainable = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     for name, parameter in trial_copy.named_parameters():
         parameter.grad = None
@@ -249,43 +232,39 @@ def left_as_it_was(given: Any) -> Iterator[None]:
     module = unwrapped(given)[0]
     modes = _modes(module)
     put_back = uncompile(module)
-    before = {name: _how(t) for name, t in _named_tensors(module) if not is_lazy(t)}
+    restore = {name: _restorer(t) for name, t in _named_tensors(module) if not is_lazy(t)}
     try:
         yield
     finally:
         close_hooks(module)
         for name, tensor in _named_tensors(module):
-            if name in before:
-                _restore(tensor, *before[name])
+            if name in restore:
+                restore[name](tensor)
         put_back()
         _set_modes(modes)
 
 
-def _how(tensor: Tensor) -> tuple[bool, Tensor | None, torch.device, tuple[int, ...] | None]:
+def _restorer(tensor: Tensor) -> Callable[[Tensor], None]:
+    """A function that restores how a tensor is now: all of it but its values."""
+    requires_grad, device = tensor.requires_grad, tensor.device
     grad = tensor.grad if tensor.is_leaf else None
     strides = tensor.stride() if tensor.layout == torch.strided else None
-    return tensor.requires_grad, grad, tensor.device, strides
 
+    def restore(tensor: Tensor) -> None:
+        if not tensor.is_leaf:
+            return
+        tensor.grad = None  # It has to lie where the values lie.
+        if tensor.device != device:
+            tensor.data = tensor.data.to(device)
+        # An expanded tensor was one number in several places: training has made them several.
+        if strides and 0 not in strides and tensor.stride() != strides and tensor.numel() > 1:
+            laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
+            tensor.data = laid.copy_(tensor.data)
+        if tensor.requires_grad != requires_grad:
+            tensor.requires_grad_(requires_grad)
+        tensor.grad = grad
 
-def _restore(
-    tensor: Tensor,
-    requires_grad: bool,
-    grad: Tensor | None,
-    device: torch.device,
-    strides: tuple[int, ...] | None,
-) -> None:
-    if not tensor.is_leaf:
-        return
-    tensor.grad = None  # It has to lie where the values lie.
-    if tensor.device != device:
-        tensor.data = tensor.data.to(device)
-    # An expanded tensor was one number in several places: training has made them several.
-    if strides and 0 not in strides and tensor.stride() != strides and tensor.numel() > 1:
-        laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
-        tensor.data = laid.copy_(tensor.data)
-    if tensor.requires_grad != requires_grad:
-        tensor.requires_grad_(requires_grad)
-    tensor.grad = grad
+    return restore
 
 
 @contextlib.contextmanager
@@ -305,22 +284,21 @@ def spare(module: M, whose: str) -> Iterator[M]:
             yield trial_copy
     finally:
         with torch.no_grad():
-            for put_back, tensor, value in kept:
-                put_back()
+            for held, name, tensor, value in kept:
+                held[name] = tensor
                 tensor.copy_(value)
 
 
-def _kept(module: nn.Module) -> list[tuple[Callable[[], None], Tensor, Tensor]]:
-    """Every tensor with its values, and what puts it back where a forward gave another object."""
-    kept: list[tuple[Callable[[], None], Tensor, Tensor]] = []
-    for part in module.modules():
-        for held in (part._parameters, part._buffers):
-            holder: Any = {} if isinstance(part, torch.jit.ScriptModule) else held
-            for name, tensor in held.items():
-                if tensor is not None:
-                    put_back = functools.partial(holder.__setitem__, name, tensor)
-                    kept.append((put_back, tensor, tensor.detach().clone()))
-    return kept
+def _kept(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor, Tensor]]:
+    """Where every tensor is held, the tensor and its values: a forward may put another there."""
+    places = [
+        ({} if isinstance(part, torch.jit.ScriptModule) else held, name, tensor)
+        for part in module.modules()
+        for held in (part._parameters, part._buffers)
+        for name, tensor in held.items()
+        if tensor is not None
+    ]
+    return [(held, name, tensor, tensor.detach().clone()) for held, name, tensor in places]
 
 
 @contextlib.contextmanager

@@ -15,15 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from collegium.errors import WeightsError
-from collegium.models.key_matching import (
-    COMPILED,
-    LoadingReport,
-    Match,
-    Shape,
-    match_keys,
-    other_head,
-    refusal,
-)
+from collegium.models.key_matching import COMPILED, LoadingReport, Match, Shape, match_keys
 from collegium.models.network import Network
 from collegium.models.safe_pickle import is_torch, read_pickle
 from collegium.models.state import (
@@ -50,7 +42,7 @@ class _TensorFile(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         with safe_open(path, framework="pt") as file:
             self._names = tuple(file.keys())
             self.metadata: dict[str, str] = file.metadata() or {}
@@ -58,26 +50,14 @@ class _TensorFile(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
             raise KeyError(name)
-        with safe_open(self._path, framework="pt") as file:
+        with safe_open(self.path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
     def shapes(self) -> dict[str, Shape]:
         """Of every tensor, without reading any."""
-        with safe_open(self._path, framework="pt") as file:
+        with safe_open(self.path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in self._names}
-
-    def copy_to(self, target: Tensor, name: str) -> None:
-        """Fill a tensor of the same shape, some rows at a time."""
-        if not target.ndim:
-            target.copy_(self[name])
-            return
-        rows = max(1, _COPIED // max(1, target[0].numel()))
-        for start in range(0, len(target), rows):
-            # Opened anew each time: the pages of an open file that were read count as ours.
-            with safe_open(self._path, framework="pt") as file:
-                part = file.get_slice(name)[start : start + rows]
-                target[start : start + rows].copy_(part)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -208,40 +188,32 @@ def _check_header(path: Path) -> None:
 
 def _read_torch(path: Path) -> WeightsFile:
     content = read_pickle(path)
-    taken, tensors = _state_dict(content)
-    if tensors is None:
+    taken, state = _state_dict(content)
+    if state is None:
         raise WeightsError(
             f"weights file {path}: expected a state_dict (names to tensors), found "
             f"{_describe(content)}"
         )
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    rest = {str(name): value for name, value in state.items() if name not in tensors}
+    extra = {name: value for name, value in rest.items() if name.endswith(EXTRA)}
     others = [str(key) for key in content if taken and str(key) not in taken.split(".")]
-    return WeightsFile(path, tensors, {}, taken, tuple(others), _extra_in(content, taken))
+    return WeightsFile(path, tensors, {}, taken, tuple(others), extra)
 
 
-def _extra_in(content: Any, taken: str) -> dict[str, Any]:
-    """The extra state, where it is no tensor, that stood beside the tensors."""
-    for part in filter(None, taken.split(".")):
-        content = content[part]
-    return {
-        str(name): value
-        for name, value in content.items()
-        if str(name).endswith(EXTRA) and not isinstance(value, Tensor)
-    }
-
-
-def _state_dict(content: Any, inside: str = "") -> tuple[str, dict[str, Tensor] | None]:
+def _state_dict(content: Any, inside: str = "") -> tuple[str, Mapping[str, Any] | None]:
     """The first mapping of names to tensors under the usual keys, and its key."""
     if not isinstance(content, Mapping) or not content:
         return inside, None
-    if all(isinstance(value, Tensor) for value in content.values()):
-        return inside, dict(content)
+    plain = [isinstance(value, Tensor) for value in content.values()]
+    if all(plain):
+        return inside, content
     for key in (*AVERAGED, *NESTED):
-        taken, tensors = _state_dict(content.get(key), f"{inside}.{key}".strip("."))
-        if tensors is not None:
-            return taken, tensors
-    # A state_dict may carry a module's extra state: tensors are what is left without it.
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    return inside, tensors if tensors and all("." in str(key) for key in content) else None
+        taken, state = _state_dict(content.get(key), f"{inside}.{key}".strip("."))
+        if state is not None:
+            return taken, state
+    # A state_dict may carry a module's extra state beside its tensors.
+    return inside, content if any(plain) and all("." in str(key) for key in content) else None
 
 
 def _describe(content: Any) -> str:
@@ -257,11 +229,9 @@ def fit_weights(body: nn.Module, file: WeightsFile) -> LoadingReport:
         WeightsError: keys missing, of another shape or another architecture; a few of each, with
             the count and what is nearest.
     """
-    own, theirs = shapes_of(body), file.shapes()
-    match = match_keys(own, theirs, str(file.source))
-    match = _without_tied(match, body)
+    match = _without_tied(match_file(body, file), body)
     if not match.fits:
-        raise refusal(match, own, theirs, str(file.source))
+        raise match.refusal(file.source)
     with torch.no_grad():
         for name, tensor in body.state_dict().items():
             if name in match.found and not name.endswith(EXTRA):
@@ -293,10 +263,16 @@ def _fit_extra(body: nn.Module, file: WeightsFile, match: Match) -> Match:
 
 
 def _copy(tensors: Mapping[str, Tensor], name: str, target: Tensor) -> None:
-    if isinstance(tensors, _TensorFile):
-        tensors.copy_to(target, name)
-    else:
+    """Fill a tensor of the same shape; of a safetensors file some rows at a time."""
+    if not (isinstance(tensors, _TensorFile) and target.ndim):
         target.copy_(tensors[name])
+        return
+    rows = max(1, _COPIED // max(1, target[0].numel()))
+    for start in range(0, len(target), rows):
+        # Opened anew each time: the pages of an open file that were read count as ours.
+        with safe_open(tensors.path, framework="pt") as file:
+            part = file.get_slice(name)[start : start + rows]
+            target[start : start + rows].copy_(part)
 
 
 def shapes_of(body: nn.Module) -> dict[str, Shape]:
@@ -314,11 +290,13 @@ def shapes_of(body: nn.Module) -> dict[str, Shape]:
     return {n: tuple(value.shape) for n, value in state.items() if not n.endswith(EXTRA)}
 
 
-def count_classes(body: nn.Module, file: WeightsFile) -> int | None:
-    """How many classes a file knows, where the body has another number and all else fits."""
-    own, theirs = shapes_of(body), file.shapes()
-    match = match_keys(own, theirs, str(file.source))
-    return other_head(match, own, theirs.__getitem__)
+def match_file(body: nn.Module, file: WeightsFile) -> Match:
+    """Which tensor of a file belongs to which of a body.
+
+    Raises:
+        WeightsError: two sets of weights in the file fit equally well, or there are lazy layers.
+    """
+    return match_keys(shapes_of(body), file.shapes(), str(file.source))
 
 
 def network_metadata(network: Network, **more: str) -> dict[str, str]:

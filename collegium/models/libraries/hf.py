@@ -1,10 +1,11 @@
 """`hf:NAME_OR_DIR`: any image classifier of transformers, from the hub or from a folder."""
 
 import contextlib
+import functools
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +13,41 @@ from torch import nn
 
 from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained, has_weights
+from collegium.models.libraries.common import SMALLEST
 from collegium.models.libraries.processors import ProcessorSpec, read_processor
 from collegium.models.libraries.timm_config import preprocess_of
 from collegium.models.model_string import ModelString
 from collegium.models.network import requested_size
-from collegium.utils.extras import (
-    broken_torchvision,
-    hub_file,
-    import_extra,
-    reaching,
-    unique_names,
-)
+from collegium.models.reported import reported
+from collegium.utils.extras import hub_file, import_extra, reaching, unique_names
 from collegium.utils.files import json_object
-from collegium.utils.text import first_line, some
+from collegium.utils.text import some
 
 CONFIG = "hf_config"
 """In a weights file's metadata: the configuration, so that it is built again without its folder."""
 PROCESSOR = "preprocessor_config.json"
 PROCESSORS = "processor_config.json"
 CARD = "README.md"
-SMALLEST = 32
-"""Most networks halve their input five times."""
-
-
-def unchanged(body: nn.Module) -> nn.Module:
-    """The same."""
-    return body
-
-
-def stretched(body: nn.Module) -> nn.Module:
-    """With position embeddings interpolated in every forward, where the library can do that."""
-    if "interpolate_pos_encoding" in inspect.signature(type(body).forward).parameters:
-        body.register_forward_pre_hook(_interpolate, with_kwargs=True)
-    return body
 
 
 def _interpolate(body: nn.Module, options: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return options, {**more, "interpolate_pos_encoding": True}
 
 
-def _stretched(
-    trained: Trained, stretch: Callable[[nn.Module], nn.Module], size: tuple[int, int] | None
-) -> Trained:
-    body = stretch(trained.body)
-    if stretch is unchanged or not body._forward_pre_hooks:
-        return Trained(body, trained.notes)
-    rows, columns = size or (0, 0)
-    note = f"position embeddings are interpolated to views of {rows}x{columns}"
-    return Trained(body, (*trained.notes, note))
+def _stretched(trained: Trained, size: tuple[int, int] | None) -> Trained:
+    """With position embeddings interpolated to a size in every forward, where that is possible."""
+    takes = inspect.signature(type(trained.body).forward).parameters
+    if size is None or "interpolate_pos_encoding" not in takes:
+        return trained
+    trained.body.register_forward_pre_hook(_interpolate, with_kwargs=True)
+    note = f"position embeddings are interpolated to views of {size[0]}x{size[1]}"
+    return Trained(trained.body, (*trained.notes, note))
 
 
 def _native(config: Any) -> tuple[int, int] | None:
     """Rows and columns a network was made for; None where its configuration gives none."""
-    side = getattr(config, "image_size", None)
-    if side is None and getattr(config, "vision_config", None) is not None:
-        side = getattr(config.vision_config, "image_size", None)
+    vision = getattr(config, "vision_config", None)
+    side = getattr(config, "image_size", None) or getattr(vision, "image_size", None)
     if isinstance(side, int):
         return side, side
     return (int(side[0]), int(side[1])) if isinstance(side, (list, tuple)) else None
@@ -116,37 +97,25 @@ def quiet() -> Iterator[None]:
     """Without the library's progress bars and advice."""
     from transformers.utils import logging
 
-    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
-        if shown:
-            logging.enable_progress_bar()
+    with warnings.catch_warnings(), contextlib.ExitStack() as undo:
+        undo.callback(logging.set_verbosity, logging.get_verbosity())
+        if logging.is_progress_bar_enabled():
+            undo.callback(logging.enable_progress_bar)
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
 
 
 def _configuration(member: str, metadata: Mapping[str, str]) -> Any:
     from transformers import AutoConfig
 
-    try:
+    with reported(f"hf:{member}: its configuration cannot be read"):
         if CONFIG in metadata:
             options = json.loads(metadata[CONFIG])
             return AutoConfig.for_model(options.pop("model_type"), **options)
         place = member if Path(member).is_dir() else hub_file(member, "config.json").parent
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except WeightsError:
-        raise
-    except Exception as error:
-        reason = f"its configuration cannot be read: {_why(error)}"
-        raise RequestError(f"hf:{member}: {reason}") from error
-
-
-def _looks_local(member: str) -> bool:
-    return member.startswith((".", "/", "~")) or member.count("/") != 1
 
 
 def _build(config: Any, classes: int) -> nn.Module:
@@ -158,26 +127,18 @@ def _build(config: Any, classes: int) -> nn.Module:
     own = AutoConfig.for_model(kind, **(options | named))
     if named:
         own.num_labels = classes
-    with quiet():
-        try:
-            body: nn.Module = AutoModelForImageClassification.from_config(own)
-        except Exception as error:
-            raise RequestError(f"hf: a {kind} is no image classifier: {_why(error)}") from error
-    return body.float()
+    with quiet(), reported(f"hf: a {kind} is no image classifier"):
+        body: nn.Module = AutoModelForImageClassification.from_config(own)
+        return body.float()
 
 
 def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     """With the weights beside the configuration, safetensors before anything else."""
-    options: dict[str, Any] = (
-        {} if classes in (None, config.num_labels) else {"num_labels": classes}
-    )
-    try:
-        with quiet():
-            body, info = _load(member, options)
-    except WeightsError:
-        raise
-    except Exception as error:
-        raise WeightsError(f"hf:{member}: its weights cannot be loaded: {_why(error)}") from error
+    same = classes in (None, config.num_labels)
+    options: dict[str, Any] = {} if same else {"num_labels": classes}
+    failure = f"hf:{member}: its weights cannot be loaded"
+    with quiet(), reported(failure, error_type=WeightsError):
+        body, info = _load(member, options)
     missing, wrong = info["missing_keys"], {entry[0] for entry in info["mismatched_keys"]}
     fresh = sorted(wrong) if options else []
     lost = sorted({*missing, *wrong} - set(fresh))
@@ -192,24 +153,23 @@ def _pretrained(member: str, config: Any, classes: int | None) -> Trained:
     return Trained(body.float(), tuple(notes))
 
 
-def _load(member: str, options: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+def _load(member: str, options: Mapping[str, Any]) -> Any:
+    """The network, and what the library reports of its weights: from the cache, else the hub."""
     from transformers import AutoModelForImageClassification
 
-    def load(**more: Any) -> Any:
-        return AutoModelForImageClassification.from_pretrained(
-            member,
-            output_loading_info=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            **options,
-            **more,
-        )
-
-    if Path(member).is_dir():
-        return load(local_files_only=True)
+    load: Any = functools.partial(
+        AutoModelForImageClassification.from_pretrained,
+        member,
+        output_loading_info=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
     try:
         return load(local_files_only=True)
     except OSError:
+        if Path(member).is_dir():
+            raise
         with reaching(member):
             return load()
 
@@ -218,19 +178,17 @@ def _convert(config: Any, classes: int, tensors: Mapping[str, Any]) -> nn.Module
     """A body with these tensors, if the library knows them under older names; else None."""
     body = _build(config, classes)
     kind: Any = type(body)
-    with quiet():
-        try:
-            loaded, info = kind.from_pretrained(
-                None,
-                config=body.config,
-                state_dict=dict(tensors),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        except Exception:
-            return None
-    complete = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
-    return loaded.float() if complete else None
+    with quiet(), contextlib.suppress(Exception):
+        loaded, info = kind.from_pretrained(
+            None,
+            config=body.config,
+            state_dict=dict(tensors),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+        complete = not (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"])
+        return loaded.float() if complete else None
+    return None
 
 
 def _processor_spec(member: str, string: ModelString, config: Any) -> ProcessorSpec | None:
@@ -258,7 +216,7 @@ def _timms(config: Any) -> ProcessorSpec | None:
     options = getattr(config, "pretrained_cfg", None) or {}
     if "mean" not in options or "std" not in options:
         return None
-    preprocess = preprocess_of(options, SMALLEST, "config.json")
+    preprocess = preprocess_of(options, "config.json")
     return ProcessorSpec(preprocess, keeps_ratio=options.get("crop_mode") == "border")
 
 
@@ -299,37 +257,31 @@ def _classes(config: Any) -> tuple[str, ...]:
     return () if unnamed else unique_names([str(name) for name in names])
 
 
-def _why(error: Exception) -> str:
-    reason = first_line(error)
-    # Its image models need no torchvision, and fail without naming it where it is broken.
-    return (broken_torchvision() if "Could not import" in reason else "") or reason
-
-
 class HubFamily(AbstractModelFamily):
     """Classifiers of transformers, which keeps networks and weights together."""
 
     slug = "hf"
 
     def design(self, member: str, string: ModelString, metadata: Mapping[str, str]) -> Design:
-        """A classifier by its configuration alone; code in a repository is never run."""
+        """A classifier whose configuration decides; code in a repository is never run."""
         import_extra("hf")
-        if CONFIG not in metadata and _looks_local(member) and not Path(member).is_dir():
+        on_hub = member.count("/") == 1 and not member.startswith((".", "/", "~"))
+        if not (CONFIG in metadata or on_hub or Path(member).is_dir()):
             raise RequestError(f"hf:{member}: no such folder, and no name of a model on the hub")
         with quiet():
             config = _configuration(member, metadata)
             processor = None if CONFIG in metadata else _processor_spec(member, string, config)
         native = _native(config)
         size = requested_size(metadata) or (processor.preprocess.size if processor else None)
-        other = size is not None and native is not None and size != native
-        stretch = stretched if other else unchanged
+        other = None if native in (None, size) else size
         return Design(
-            lambda classes: stretch(_build(config, classes)),
+            lambda classes: _stretched(Trained(_build(config, classes)), other).body,
             channels=getattr(config, "num_channels", 3),
             smallest=SMALLEST,
             preprocess=None if processor is None else processor.preprocess,
             native=native,
             classes=_classes(config),
-            trained=lambda classes: _stretched(_pretrained(member, config, classes), stretch, size),
+            trained=lambda classes: _stretched(_pretrained(member, config, classes), other),
             saved_metadata={CONFIG: _without_names(config)},
             convert=lambda classes, tensors: _convert(config, classes, tensors),
             keeps_ratio=processor is not None and processor.keeps_ratio,

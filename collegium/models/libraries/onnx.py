@@ -1,5 +1,6 @@
 """`onnx:FILE`: an exported classifier, run by onnxruntime on the CPU: a teacher, no student."""
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ from collegium.errors import RequestError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
 from collegium.models.model_string import OPTIONS, ModelString
 from collegium.models.network import Preprocess
+from collegium.models.reported import reported
 from collegium.models.weights import read_classes
 from collegium.utils.extras import import_extra
-from collegium.utils.text import first_line
 
 CHANNELS, LOGITS = (1, 3), "logits"
 TYPES: Mapping[str, Any] = {
@@ -46,6 +47,8 @@ class OnnxBody(nn.Module):
         self.path, self.file_sha256 = path, _hash(path)
         self._session = open_session(path)
         self._input, shape, self._kind = _images(path, self._session.get_inputs())
+        # Bytes are normalised inside.
+        self.takes_bytes = self._kind is np.uint8
         self._output = _logits(path, self._session.get_outputs())
         fixed = [side if isinstance(side, int) and side > 0 else None for side in shape]
         self.channels_last = fixed[1] not in CHANNELS and fixed[3] in CHANNELS
@@ -59,11 +62,6 @@ class OnnxBody(nn.Module):
             )
         self.size = (rows, columns) if rows and columns else None
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    @property
-    def takes_bytes(self) -> bool:
-        """Whether its input are bytes, so that it normalises them itself."""
-        return self._kind is np.uint8
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxBody":
         # A session cannot be copied, and need not be: nothing can change it.
@@ -136,16 +134,6 @@ def _logits(path: Path, outputs: Sequence[Any]) -> str:
     )
 
 
-def _refuse(member: str) -> nn.Module:
-    raise RequestError(f"onnx:{member} cannot learn: an ONNX file can only be a teacher")
-
-
-def _trained(body: OnnxBody, classes: int | None) -> Trained:
-    if classes is not None:
-        _refuse(str(body.path))
-    return Trained(body.eval())
-
-
 def open_session(path: Path) -> Any:
     """A session of onnxruntime on the CPU, with torch's number of threads.
 
@@ -160,10 +148,8 @@ def open_session(path: Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors in its log are raised as exceptions, too
-    try:
+    with reported(f"ONNX file {path} cannot be read", error_type=WeightsError):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has a class for each error
-        raise WeightsError(f"ONNX file {path} cannot be read: {first_line(error)}") from error
 
 
 def _hash(path: Path) -> str:
@@ -174,13 +160,6 @@ def _hash(path: Path) -> str:
             with part.open("rb") as file:
                 hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
-
-
-def _classes(body: OnnxBody, says: Mapping[str, str]) -> tuple[str, ...]:
-    try:
-        return read_classes(says, f"ONNX file {body.path}")
-    except WeightsError:
-        return ()  # refused where the entry is read again, unless others were given
 
 
 class OnnxFamily(AbstractModelFamily):
@@ -195,6 +174,10 @@ class OnnxFamily(AbstractModelFamily):
         import_extra("onnx")
         body = OnnxBody(Path(member))
         says = {key: value for key, value in body.metadata.items() if key in (*OPTIONS, "classes")}
+        classes: tuple[str, ...] = ()
+        # Refused where the entry is read again, unless others were given.
+        with contextlib.suppress(WeightsError):
+            classes = read_classes(says, f"ONNX file {body.path}")
         channels = body.channels or 3
         if body.takes_bytes and {"mean", "std"} & {*says, *string.options}:
             raise RequestError(
@@ -202,15 +185,15 @@ class OnnxFamily(AbstractModelFamily):
                 "and std"
             )
         return Design(
-            lambda classes: _refuse(member),
+            lambda classes: body.eval(),
             channels=channels,
             preprocess=Preprocess((0.0,) * channels, (1.0,) * channels)
             if body.takes_bytes
             else None,
             native=body.size,
             metadata=says,
-            classes=_classes(body, says),
-            trained=lambda classes: _trained(body, classes),
+            classes=classes,
+            trained=lambda classes: Trained(body.eval()),
             trainable=False,
         )
 

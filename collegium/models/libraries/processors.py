@@ -26,7 +26,7 @@ from collegium.models.libraries.geometry import (
     with_crop,
 )
 from collegium.models.network import Preprocess
-from collegium.utils.text import first_line
+from collegium.models.reported import reported
 
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers; bicubic stands for every other filter."""
@@ -77,7 +77,7 @@ def read_processor(
     for name, note in _classes(content, model):
         try:
             spec = _followed(name, content, channels, smallest, named)
-            return replace(spec, notes=(*note, *spec.notes))
+            return replace(spec, notes=tuple(filter(None, (note, *spec.notes))))
         except RequestError as error:
             failed = failed or error
     raise failed or RequestError(f"its processor file names no class; {ADVICE}")
@@ -92,38 +92,31 @@ def _followed(
         RequestError: there is no such class, or it does more than resize, crop and normalise.
     """
     kind = _find(name)
-    try:
-        given, notes = _unpadded(kind, content)
-        if not named:
-            given, more = _uncut(kind, given, channels)
-            notes += more
+    with reported(f"its {name} cannot be used", ADVICE):
+        given, padding = _unpadded(kind, content)
+        given, cut = (given, "") if named else _uncut(kind, given, channels)
         processor = kind(**given)
         prepare = prepare_with(processor, channels)
         scale_C, shift_C, flipped = _colours(prepare, channels)
         size, keeps_ratio = find_size(prepare)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(f"its {name} cannot be used: {first_line(error)}; {ADVICE}") from error
     mean, std = _numbers(processor, scale_C, shift_C)
-    if other := _normalize_note(name, processor, content, (mean, std)):
-        if not named:
-            raise RequestError(f"{other}, and its file names no class; {ADVICE}")
-        notes += (other,)
-    how, other = _filter(processor)
-    notes += (other,) * bool(other)
+    normalised = _normalize_note(name, processor, content, (mean, std))
+    if normalised and not named:
+        raise RequestError(f"{normalised}, and its file names no class; {ADVICE}")
+    how, filtered = _filter(processor)
     order = "bgr" if flipped else "rgb"
     preprocess = Preprocess(mean, std, smallest, size, interpolation=how, channel_order=order)
     preprocess = with_crop(prepare, preprocess, name)
-    return ProcessorSpec(preprocess, keeps_ratio, (*notes, *_ignored_note(name, kind, content)))
+    notes = (padding, cut, normalised, filtered, _ignored_note(name, kind, content))
+    return ProcessorSpec(preprocess, keeps_ratio, notes)
 
 
-def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, str]]:
     """Classes a file may mean, likeliest first: named, else with its keys, else the network's."""
     named = next((str(content[key]) for key in CLASS if content.get(key)), "")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if name := name.removesuffix("Pil"):
-        yield name, ()
+        yield name, ""
         return
     names = processor_names()
     own = names.get(model, "")
@@ -132,12 +125,11 @@ def _classes(content: Mapping[str, Any], model: str) -> Iterator[tuple[str, tupl
     start = f"its processor file names no class; {', '.join(sorted(rare))} is a key of "
     for other in dict.fromkeys((own, *sorted(set(names.values())))) if rare else ():
         if other and rare <= set(keys_of(_find(other))):
-            yield other, (() if other == own else (f"{start}{other}, whose defaults are used",))
+            yield other, "" if other == own else f"{start}{other}, whose defaults are used"
             return
     if own:
-        yield own, ()
-    note = f"its processor file names no class, so its keys are read as those of {PLAIN}"
-    yield PLAIN, (note,)
+        yield own, ""
+    yield PLAIN, f"its processor file names no class, so its keys are read as those of {PLAIN}"
 
 
 def processor_names() -> dict[str, str]:
@@ -174,35 +166,33 @@ def keys_of(kind: Any) -> Sequence[str]:
     return list(inspect.signature(kind.__init__).parameters)
 
 
-def _unpadded(kind: Any, content: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _unpadded(kind: Any, content: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The keys, without a default crop that is larger than the size in the file."""
     given = {key: value for key, value in content.items() if key != "auto_map"}
     if "crop_size" in content or content.get("do_center_crop") or not content.get("size"):
-        return given, ()
+        return given, ""
     blank = kind(**given)
     if not getattr(blank, "do_center_crop", None):
-        return given, ()
+        return given, ""
     size, crop = (_least(getattr(blank, key, None)) for key in ("size", "crop_size"))
     if size is None or crop is None or crop <= size:
-        return given, ()
+        return given, ""
     note = f"its processor file gives a size of {size} and no crop; its class's {crop} is not used"
-    return given | {"do_center_crop": False}, (note,)
+    return given | {"do_center_crop": False}, note
 
 
-def _uncut(
-    kind: Any, given: dict[str, Any], channels: int
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _uncut(kind: Any, given: dict[str, Any], channels: int) -> tuple[dict[str, Any], str]:
     """The keys, without the default crop of a class that the file does not name."""
     if "crop_pct" in given or "crop_pct" not in keys_of(kind):
-        return given, ()
+        return given, ""
     share = getattr(processor := kind(**given), "crop_pct", 1)
     full = given | {"crop_pct": 1.0}
     image = [np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)]
     cut, uncut = (prepare_with(one, channels)(image) for one in (processor, kind(**full)))
     if cut.shape == uncut.shape and np.allclose(cut, uncut):
-        return given, ()
+        return given, ""
     note = f"its processor file gives no crop_pct; the {share:g} of its network's class is not used"
-    return full, (note,)
+    return full, note
 
 
 def _least(stated: Any) -> int | None:
@@ -242,14 +232,15 @@ def _numbers(
     processor: Any, scale_C: NDArray[np.float64], shift_C: NDArray[np.float64]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of pixels in 0..1: the file's digits if outputs agree."""
-    seen = (-shift_C / scale_C, 1 / scale_C)
-    stated = _stated(processor, len(scale_C))
-    close = stated and np.allclose(seen, stated, rtol=_TOLERANCE, atol=_TOLERANCE)
-    mean, std = stated if stated and close else seen
-    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
+    found_2C = np.stack((-shift_C / scale_C, 1 / scale_C))
+    stated_2C = _stated(processor, len(scale_C))
+    if stated_2C is not None and np.allclose(found_2C, stated_2C, _TOLERANCE, _TOLERANCE):
+        found_2C = stated_2C
+    mean, std = (tuple(round(float(value), 6) for value in row) for row in found_2C)
+    return mean, std
 
 
-def _stated(processor: Any, channels: int) -> tuple[list[float], list[float]] | None:
+def _stated(processor: Any, channels: int) -> NDArray[np.float64] | None:
     """Mean and standard deviation by the options alone, for a processor without extras."""
     mean: Any = getattr(processor, "image_mean", None)
     std: Any = getattr(processor, "image_std", None)
@@ -258,8 +249,8 @@ def _stated(processor: Any, channels: int) -> tuple[list[float], list[float]] | 
     # It multiplies bytes by a factor before it normalises; our pixels are bytes divided by 255.
     factor = processor.rescale_factor if getattr(processor, "do_rescale", None) else 1
     try:
-        mean_C, std_C = (np.broadcast_to(v, (channels,)) for v in (mean, std))
-        return [v / (255 * factor) for v in mean_C], [v / (255 * factor) for v in std_C]
+        stated_2C = np.stack([np.broadcast_to(value, (channels,)) for value in (mean, std)])
+        return (stated_2C / (255 * factor)).astype(np.float64)
     except (TypeError, ValueError):
         return None
 
@@ -272,16 +263,14 @@ def _normalize_note(
 ) -> str:
     """A note if the class treats the file's do_normalize in a way of its own."""
     wanted = content.get("do_normalize")
-    stated = _stated(processor, len(seen[0]))
-    if wanted is None or content.get("include_top") is not None or stated is None:
+    stated_2C = _stated(processor, len(seen[0]))
+    if wanted is None or content.get("include_top") is not None or stated_2C is None:
         return ""
-    mean_C, std_C = map(np.array, stated)
     if getattr(processor, "rescale_offset", False):  # 1 is taken off before all else
-        mean_C = mean_C + 1 / (255 * processor.rescale_factor)
-    if np.allclose(seen, (mean_C, std_C), rtol=1e-3, atol=1e-3):
+        stated_2C[0] += 1 / (255 * processor.rescale_factor)
+    if np.allclose(seen, stated_2C, rtol=1e-3, atol=1e-3):
         return ""
-    (mean, *_), (std, *_) = seen
-    shown = f"mean {mean:.4g}, std {std:.4g}"
+    shown = f"mean {seen[0][0]:.4g}, std {seen[1][0]:.4g}"
     return f"its {name} treats do_normalize {str(wanted).lower()} differently ({shown})"
 
 
@@ -295,10 +284,13 @@ def _filter(processor: Any) -> tuple[str, str]:
     return "bicubic", f"its library resizes by the filter {other}, here bicubic stands for it"
 
 
-def _ignored_note(name: str, kind: Any, content: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note on keys of the file that its class ignores."""
+def _ignored_note(name: str, kind: Any, content: Mapping[str, Any]) -> str:
+    """A note on keys of the file that its class ignores; empty if there are none."""
+    foreign = [
+        key
+        for key, value in content.items()
+        if HF_PROCESSOR.get(key) == USED and value and not key.endswith("_type")
+    ]
     known = set(keys_of(kind))
-    used = [key for key, value in content.items() if value and HF_PROCESSOR.get(key) == USED]
-    candidates = [*unknown(HF_PROCESSOR, content), *(k for k in used if not k.endswith("_type"))]
-    found = [key for key in candidates if key not in known]
-    return (f"{name} ignores {', '.join(found)} of its processor file",) if found else ()
+    found = [key for key in (*unknown(HF_PROCESSOR, content), *foreign) if key not in known]
+    return f"{name} ignores {', '.join(found)} of its processor file" if found else ""

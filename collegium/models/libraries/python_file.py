@@ -68,8 +68,7 @@ def classes_argument(function: Callable[..., Any]) -> str | None:
     if isinstance(function, type) and function.__init__ is nn.Module.__init__:  # type: ignore[misc]
         return None
     found = inspect.signature(function).parameters
-    positional = [one for one in found.values() if one.kind in _POSITIONAL]
-    first = positional[0] if positional else None
+    first = next((one for one in found.values() if one.kind not in _BY_NAME), None)
     if first and (first.name in CLASSES or first.default is inspect.Parameter.empty):
         return ""
     if named := next((name for name in CLASSES if name in found), None):
@@ -79,8 +78,4 @@ def classes_argument(function: Callable[..., Any]) -> str | None:
     return ""
 
 
-_POSITIONAL = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.VAR_POSITIONAL,
-)
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)

@@ -1,23 +1,22 @@
 """`timm:NAME`: any classifier of timm."""
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
+from collegium.models.libraries.common import SMALLEST, built, interpolation
 from collegium.models.libraries.timm_config import metadata_beside, preprocess_of
 from collegium.models.model_string import PRETRAINED, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
+from collegium.models.network import Preprocess, requested_size
 from collegium.utils.extras import hub_file, import_extra, unique_names
-from collegium.utils.text import first_line
 
-SMALLEST = 32
-"""Most networks halve their input five times."""
 WEIGHTS = "model.safetensors"
 
 
@@ -27,7 +26,7 @@ def _beside(
     """Metadata from timm's config.json beside a weights file, and notes on it."""
     if string.file is None:
         return {}, ()
-    options, notes = metadata_beside(string.file, member, SMALLEST)
+    options, notes = metadata_beside(string.file, member)
     if {"mean", "std"} <= {*metadata} - {*string.options}:  # the file itself comes first
         options = {key: value for key, value in options.items() if key in ("classes", "license")}
     return options, notes
@@ -37,12 +36,12 @@ def _evaluated(config: Any, member: str) -> tuple[int, ...] | None:
     """What timm resizes to before it cuts the centre out; None where it puts a border around."""
     if (config.crop_pct or 1) > 1:
         return None
-    return preprocess_of(config.to_dict(), SMALLEST, f"timm:{member}").resize
+    return preprocess_of(config.to_dict(), f"timm:{member}").resize
 
 
 def _unfit(config: Any, string: ModelString) -> str:
     """Why its published weights can be no teacher; empty where they can."""
-    if config is None or string.weights != PRETRAINED or config.num_classes:
+    if string.weights != PRETRAINED or config.num_classes:
         return ""
     return (
         "has weights without a classifier, which know no classes: give others of its weights, or "
@@ -55,13 +54,12 @@ def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     change = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     if change is None:
         return {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found: Mapping[str, Any] = change(dict(tensors), body)
-    except Exception:  # then the shapes are refused, as for every other file
-        return {}
-    return found
+    # Where it fails the shapes are refused, as for every other file.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Mapping[str, Any] = change(dict(tensors), body)
+        return found
+    return {}
 
 
 def takes_size(member: str) -> bool:
@@ -80,14 +78,7 @@ def _configuration(timm: Any, member: str) -> Any:
 
 
 def _create(member: str, **options: Any) -> nn.Module:
-    timm = import_extra("timm")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names that moved inside timm
-            body: nn.Module = timm.create_model(member, **options)
-    except Exception as error:
-        raise RequestError(f"timm:{member} cannot be built: {first_line(error)}") from error
-    return body
+    return built(f"timm:{member}", lambda: import_extra("timm").create_model(member, **options))
 
 
 def _pretrained(
@@ -98,7 +89,7 @@ def _pretrained(
         raise RequestError(f"timm has no weights for {member} on the hub; give timm:{member}@FILE")
     file = hub_file(repository, config.hf_hub_filename or WEIGHTS)
     own = {} if classes is None else {"num_classes": classes}
-    overlay = {"file": str(Path(file))}
+    overlay = {"file": str(file)}
     body = _create(member, pretrained=True, pretrained_cfg_overlay=overlay, **own, **options)
     fresh = classes not in (None, config.num_classes)
     note = f"; its last layer starts afresh for {classes} classes" if fresh else ""
@@ -108,11 +99,9 @@ def _pretrained(
 
 
 def _preprocess(config: Any) -> Preprocess:
-    how = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
     rows, columns = config.input_size[1:]
-    return Preprocess(
-        tuple(config.mean), tuple(config.std), SMALLEST, (rows, columns), interpolation=how
-    )
+    how = interpolation(config.interpolation)
+    return Preprocess(tuple(config.mean), tuple(config.std), SMALLEST, (rows, columns), how)
 
 
 def _classes(member: str, config: Any) -> tuple[str, ...]:
@@ -145,18 +134,23 @@ class TimmFamily(AbstractModelFamily):
         metadata = {**says, **metadata}
         size = requested_size(metadata)
         options = {"img_size": size} if size and takes_size(member) else {}
-        return Design(
+        design = Design(
             lambda classes: _create(member, num_classes=classes, **options),
-            channels=3 if config is None else config.input_size[0],
             smallest=SMALLEST,
-            preprocess=None if config is None else _preprocess(config),
-            native=None if config is None else config.input_size[1:],
-            evaluated=None if config is None else _evaluated(config, member),
             metadata=says,
             notes=notes,
-            classes=() if config is None else _classes(member, config),
             trained=lambda classes: _pretrained(member, config, classes, options),
             resample=_resample,
-            licence="" if config is None else config.license or "",
+        )
+        if config is None:
+            return design
+        return replace(
+            design,
+            channels=config.input_size[0],
+            preprocess=_preprocess(config),
+            native=config.input_size[1:],
+            evaluated=_evaluated(config, member),
+            classes=_classes(member, config),
+            licence=config.license or "",
             unfit=_unfit(config, string),
         )

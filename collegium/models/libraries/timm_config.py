@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from collegium.errors import RequestError, WeightsError
-from collegium.models.network import INTERPOLATIONS, Preprocess
+from collegium.models.libraries.common import SMALLEST, interpolation
+from collegium.models.network import Preprocess
 
 CONFIG = "config.json"
 ADVICE = "correct it, or take it away and give ?mean=...&std=...&size=..."
@@ -15,14 +16,13 @@ SQUASH = ("squash", "border")
 """Crop modes that do nothing to a square view except resizing it."""
 
 
-def preprocess_of(metadata: Mapping[str, Any], smallest: int, source: object) -> Preprocess:
+def preprocess_of(metadata: Mapping[str, Any], source: object) -> Preprocess:
     """The preprocessing of a `pretrained_cfg`: resize, then crop the centre, as timm does.
 
     Without a `crop_pct` nothing is cropped, though timm has a default.
 
     Args:
         metadata: with mean and std.
-        smallest: rows and columns the network needs.
         source: for messages.
 
     Raises:
@@ -34,32 +34,27 @@ def preprocess_of(metadata: Mapping[str, Any], smallest: int, source: object) ->
         rows, columns = (int(side) for side in (metadata.get("input_size") or (3, 224, 224))[1:])
         share = float(metadata.get("crop_pct") or 1)
         full: tuple[int, ...] = (math.floor(rows / share), math.floor(columns / share))
+        if share > 1:
+            raise RequestError(f"crop_pct {share:g} puts a border around images; {ADVICE}")
+        if rows == columns and metadata.get("crop_mode") not in SQUASH:
+            full = full[:1]  # the shorter side: the ratio is kept
+        resize = None if full == (rows, columns) else full
+        return Preprocess(mean, std, SMALLEST, (rows, columns), interpolation(how), resize=resize)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise RequestError(
             f"{source}: its pretrained_cfg is not of numbers (mean, std, input_size, crop_pct); "
             f"{ADVICE}"
         ) from None
-    if share > 1:
-        raise RequestError(f"{source}: crop_pct {share:g} puts a border around images; {ADVICE}")
-    if rows == columns and metadata.get("crop_mode") not in SQUASH:
-        full = full[:1]  # the shorter side: the ratio is kept
-    how = how if how in INTERPOLATIONS else "bicubic"
-    resize = None if full == (rows, columns) else full
-    try:
-        return Preprocess(mean, std, smallest, (rows, columns), how, resize=resize)
-    except RequestError as error:
-        raise RequestError(f"{source}: {error}") from None
 
 
-def metadata_beside(
-    file: Path, member: str, smallest: int
-) -> tuple[dict[str, str], tuple[str, ...]]:
+def metadata_beside(file: Path, member: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The config.json beside a weights file, as metadata of a weights file.
 
     Args:
         file: of the weights.
         member: the network's name, with or without a tag.
-        smallest: rows and columns it needs.
 
     Returns:
         The metadata, and notes for the user. Both are empty if there is no such file or it belongs
@@ -83,7 +78,7 @@ def metadata_beside(
         metadata["license"] = str(licence)
     if "mean" not in config or "std" not in config:
         return metadata, (*notes, f"{place} gives no mean and std")
-    return metadata | preprocess_of(config, smallest, place).metadata(), notes
+    return metadata | preprocess_of(config, place).metadata(), notes
 
 
 def _classes(

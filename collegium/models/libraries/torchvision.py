@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +12,13 @@ from torch import nn
 
 from collegium.errors import RequestError, UnknownNameError, WeightsError
 from collegium.models.architectures import AbstractModelFamily, Design, Trained
+from collegium.models.libraries.common import SMALLEST, built, interpolation
 from collegium.models.libraries.config_keys import TORCHVISION_META, refused
 from collegium.models.model_string import PRETRAINED, RANDOM, ModelString
-from collegium.models.network import INTERPOLATIONS, Preprocess, requested_size
+from collegium.models.network import Preprocess, requested_size
+from collegium.models.reported import reported
 from collegium.utils.extras import import_extra, unique_names
-from collegium.utils.text import first_line
 
-SMALLEST = 32
-"""Most networks halve their input five times."""
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
 """Networks with `transform_input`: they convert to the normalisation of their weights."""
 TRANSFORMERS = "vit_"
@@ -47,13 +45,11 @@ def _resample(body: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[s
     """With position embeddings interpolated as torchvision does it."""
     interpolate = import_extra("torchvision").models.vision_transformer.interpolate_embeddings
     made: Any = body
-    try:
-        found: Mapping[str, torch.Tensor] = interpolate(
-            made.image_size, made.patch_size, OrderedDict(tensors)
-        )
-    except (KeyError, ValueError):
-        return {}
-    return found
+    with contextlib.suppress(KeyError, ValueError):
+        sizes = made.image_size, made.patch_size
+        found: Mapping[str, torch.Tensor] = interpolate(*sizes, OrderedDict(tensors))
+        return found
+    return {}
 
 
 def _weights(models: Any, member: str, string: ModelString) -> Any:
@@ -69,13 +65,8 @@ def _weights(models: Any, member: str, string: ModelString) -> Any:
 def _create(models: Any, member: str, **options: Any) -> nn.Module:
     if member in TRANSFORM_INPUT:
         options["init_weights"] = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of arguments that will move inside torchvision
-            body: nn.Module = models.get_model(member, weights=None, **options)
-    except Exception as error:
-        raise RequestError(f"torchvision:{member} cannot be built: {first_line(error)}") from error
-    return body
+    name = f"torchvision:{member}"
+    return built(name, lambda: models.get_model(member, weights=None, **options))
 
 
 def _pretrained(
@@ -103,16 +94,13 @@ def _pretrained(
 
 def _download(member: str, weights: Any) -> dict[str, torch.Tensor]:
     """From torch's cache or the network; never through a pickle, which torchvision would take."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints a line even without progress
-            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            )
-    except Exception as error:
-        raise WeightsError(
-            f"cannot get {weights} for torchvision:{member}: {error}; it is not in torch's cache "
-            "either. Check the network, or give @FILE"
-        ) from error
+    failure = f"cannot get {weights} for torchvision:{member}"
+    advice = "it is not in torch's cache either. Check the network, or give @FILE"
+    # The library prints a line even without progress.
+    with reported(failure, advice, WeightsError), contextlib.redirect_stderr(io.StringIO()):
+        state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+            weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
     return state
 
 
@@ -126,14 +114,8 @@ def _preprocess(member: str, weights: Any) -> Preprocess:
         raise RequestError(f"{weights} of torchvision:{member} cannot be used ({reason})")
     recipe = weights.transforms()
     side = recipe.crop_size[0]
-    how = recipe.interpolation.value
-    return Preprocess(
-        tuple(recipe.mean),
-        tuple(recipe.std),
-        SMALLEST,
-        (side, side),
-        interpolation=how if how in INTERPOLATIONS else "bicubic",
-    )
+    how = interpolation(recipe.interpolation.value)
+    return Preprocess(tuple(recipe.mean), tuple(recipe.std), SMALLEST, (side, side), how)
 
 
 class TorchvisionFamily(AbstractModelFamily):

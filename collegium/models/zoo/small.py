@@ -19,8 +19,6 @@ from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network
 from collegium.models.zoo.cifar.resnet import projected, resnet
 
-__all__ = ["SMALL_MODELS"]
-
 Widths = tuple[int, int, int]
 """Channels of the three groups."""
 
@@ -51,11 +49,6 @@ def cnn(widths: Widths, norm: Callable[[int], nn.Module], classes: int) -> nn.Mo
     )
 
 
-def dense(classes: int) -> nn.Module:
-    """DenseNet-BC of three stages with two layers each (Huang et al., CVPR 2017)."""
-    return densenet((2, 2, 2), growth=12, image_channels=1, classes=classes)
-
-
 _NARROW, _WIDE = (4, 8, 16), (16, 32, 64)
 
 SMALL_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
@@ -67,7 +60,8 @@ SMALL_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     "cnn-gn": partial(cnn, _NARROW, partial(nn.GroupNorm, 2)),
     # ResNet-8 with projection shortcuts (He et al., CVPR 2016).
     "resnet": partial(resnet, 1, (16, *_WIDE), projected, "linear", image_channels=1),
-    "dense": dense,
+    # DenseNet-BC of three stages with two layers each (Huang et al., CVPR 2017).
+    "dense": partial(densenet, (2, 2, 2), 12, 1),
 }
 """Builders by name: `SMALL_MODELS["cnn"](classes)` is a new network."""
 

@@ -17,14 +17,12 @@ from functools import partial
 from torch import nn
 
 from collegium.models.architectures import BuilderFamily
-from collegium.models.zoo.cifar.densenet import densenet121
+from collegium.models.zoo.cifar.densenet import densenet
 from collegium.models.zoo.cifar.mobilenet import mobilenet_v2
 from collegium.models.zoo.cifar.resnet import padded, projected, resnet
 from collegium.models.zoo.cifar.shufflenet import shufflenet_v1, shufflenet_v2
 from collegium.models.zoo.cifar.vgg import vgg
 from collegium.models.zoo.cifar.wide import wide_resnet
-
-__all__ = ["CIFAR_MODELS"]
 
 _BLOCKS = (1, 2, 3, 5, 7, 9, 18)  # residual blocks a stage: depths 8 to 110
 _NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
@@ -34,16 +32,14 @@ CIFAR_MODELS: Mapping[str, Callable[[int], nn.Module]] = {
     **{f"resnet{6 * n + 2}b": partial(resnet, n, _NARROW, projected, "fc") for n in _BLOCKS},
     "resnet8x4": partial(resnet, 1, _WIDE, projected, "fc"),
     "resnet32x4": partial(resnet, 5, _WIDE, projected, "fc"),
-    "wrn-16-1": partial(wide_resnet, 2, 1),
-    "wrn-16-2": partial(wide_resnet, 2, 2),
-    "wrn-40-1": partial(wide_resnet, 6, 1),
-    "wrn-40-2": partial(wide_resnet, 6, 2),
+    **{f"wrn-{6 * n + 4}-{k}": partial(wide_resnet, n, k) for n in (2, 6) for k in (1, 2)},
     "vgg8": partial(vgg, (1, 1, 1, 1, 1)),
     "vgg11": partial(vgg, (1, 1, 2, 2, 2)),
     "vgg13": partial(vgg, (2, 2, 2, 2, 2)),
     "vgg16": partial(vgg, (2, 2, 3, 3, 3)),
     "vgg19": partial(vgg, (2, 2, 4, 4, 4)),
-    "densenet121": densenet121,
+    # A stem for 32x32 images (Huang et al., CVPR 2017).
+    "densenet121": partial(densenet, (6, 12, 24, 16), 32, 3),
     "mobilenetv2": mobilenet_v2,
     "shufflenetv1": shufflenet_v1,
     "shufflenetv2": shufflenet_v2,

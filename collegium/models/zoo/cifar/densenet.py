@@ -58,8 +58,3 @@ def densenet(depths: Sequence[int], growth: int, image_channels: int, classes: i
         stages[f"dense{number}"] = dense_stage(depth, width, growth)
         width += depth * growth
     return network(**stages, pool=GlobalAveragePool(), linear=nn.Linear(width, classes))
-
-
-def densenet121(classes: int) -> nn.Module:
-    """DenseNet-121 with a stem for 32x32 images (Huang et al., CVPR 2017)."""
-    return densenet((6, 12, 24, 16), growth=32, image_channels=3, classes=classes)

@@ -9,13 +9,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import (
-    GlobalAveragePool,
-    conv,
-    conv_bn_relu,
-    network,
-    repeated,
-)
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv_bn, network, repeated
 
 _STAGES = (
     # expansion, channels (half of the paper's), blocks, stride
@@ -32,14 +26,15 @@ _STAGES = (
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project without ReLU; a shortcut where the shape stays."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, expansion: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.conv = nn.Sequential(
-            *conv_bn_relu(inputs, hidden, 1),
-            *conv_bn_relu(hidden, hidden, 3, stride, groups=hidden),
-            conv(hidden, outputs, 1),
-            nn.BatchNorm2d(outputs),
+            *conv_bn(inputs, hidden, 1),
+            nn.ReLU(),
+            *conv_bn(hidden, hidden, 3, stride, groups=hidden),
+            nn.ReLU(),
+            *conv_bn(hidden, outputs, 1),
         )
         self.keeps_shape = stride == 1 and inputs == outputs
 
@@ -53,13 +48,13 @@ def mobilenet_v2(classes: int) -> nn.Module:
     """MobileNetV2 at half width, first stride 2, for 32x32 images (Sandler et al., CVPR 2018)."""
     width, blocks = 16, []
     for expansion, channels, depth, stride in _STAGES:
-        unit = partial(InvertedResidual, expansion=expansion)
+        unit = partial(InvertedResidual, expansion)
         blocks.append(repeated(unit, depth, width, channels, stride))
         width = channels
     return network(
-        conv1=conv_bn_relu(3, 16, stride=2),
+        conv1=nn.Sequential(*conv_bn(3, 16, stride=2), nn.ReLU()),
         blocks=nn.Sequential(*blocks),
-        conv2=conv_bn_relu(width, 1280, 1),
+        conv2=nn.Sequential(*conv_bn(width, 1280, 1), nn.ReLU()),
         pool=GlobalAveragePool(),
         classifier=nn.Sequential(nn.Linear(1280, classes)),
     )

@@ -45,12 +45,11 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: in
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
-def conv_bn_relu(
+def conv_bn(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU."""
-    convolution = conv(inputs, outputs, kernel, stride, groups)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """A convolution and its batch normalisation."""
+    return conv(inputs, outputs, kernel, stride, groups), nn.BatchNorm2d(outputs)
 
 
 class GlobalAveragePool(nn.Module):

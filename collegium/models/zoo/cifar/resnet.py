@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, repeated
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn, network, repeated
 
 Shortcut = Callable[[int, int, int], nn.Module]
 """Builds the shortcut of a block from its input channels, output channels and stride."""
@@ -25,10 +25,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, shortcut: Shortcut, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv(inputs, outputs, stride=stride)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = conv(outputs, outputs)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv1, self.bn1 = conv_bn(inputs, outputs, stride=stride)
+        self.conv2, self.bn2 = conv_bn(outputs, outputs)
         self.downsample = shortcut(inputs, outputs, stride)
 
     def forward(self, x_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
@@ -58,14 +56,7 @@ def projected(inputs: int, outputs: int, stride: int) -> nn.Module:
     """Option B: the identity while the shape stays, else a 1x1 convolution with its norm."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
-
-
-def residual_stage(
-    blocks: int, inputs: int, outputs: int, stride: int, shortcut: Shortcut
-) -> nn.Sequential:
-    """Chain residual blocks; the first changes the shape, the last ends with ReLU."""
-    return repeated(partial(ResidualBlock, shortcut), blocks, inputs, outputs, stride)
+    return nn.Sequential(*conv_bn(inputs, outputs, 1, stride))
 
 
 def resnet(
@@ -79,16 +70,17 @@ def resnet(
     """ResNet of depth 6 x blocks + 2 (He et al., CVPR 2016).
 
     `widths` are the channels of the first convolution and of the three stages; `head` is the name
-    of the last layer.
+    of the last layer. The first block of a stage changes the shape, the last ends with ReLU.
     """
     stem, first, second, third = widths
+    block = partial(ResidualBlock, shortcut)
     stages: dict[str, nn.Module] = {
         "conv1": conv(image_channels, stem),
         "bn1": nn.BatchNorm2d(stem),
         "relu": nn.ReLU(),
-        "layer1": residual_stage(blocks, stem, first, 1, shortcut),
-        "layer2": residual_stage(blocks, first, second, 2, shortcut),
-        "layer3": residual_stage(blocks, second, third, 2, shortcut),
+        "layer1": repeated(block, blocks, stem, first, 1),
+        "layer2": repeated(block, blocks, first, second, 2),
+        "layer3": repeated(block, blocks, second, third, 2),
         "pool": GlobalAveragePool(),
     }
     return network(**stages, **{head: nn.Linear(third, classes)})

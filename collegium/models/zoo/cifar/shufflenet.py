@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, network, repeated
+from collegium.models.zoo.cifar.parts import GlobalAveragePool, conv, conv_bn, network, repeated
 
 
 def shuffle(x_BDHW: Float[Tensor, "B D H W"], groups: int) -> Float[Tensor, "B D H W"]:
@@ -29,12 +29,9 @@ class GroupedUnit(nn.Module):
         computed = outputs if stride == 1 else outputs - inputs
         hidden = computed // 4
         self.first_groups, self.stride = first_groups, stride
-        self.conv1 = conv(inputs, hidden, 1, groups=first_groups)
-        self.bn1 = nn.BatchNorm2d(hidden)
-        self.conv2 = conv(hidden, hidden, 3, stride, groups=hidden)
-        self.bn2 = nn.BatchNorm2d(hidden)
-        self.conv3 = conv(hidden, computed, 1, groups=3)
-        self.bn3 = nn.BatchNorm2d(computed)
+        self.conv1, self.bn1 = conv_bn(inputs, hidden, 1, groups=first_groups)
+        self.conv2, self.bn2 = conv_bn(hidden, hidden, 3, stride, groups=hidden)
+        self.conv3, self.bn3 = conv_bn(hidden, computed, 1, groups=3)
 
     def forward(self, x_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """Return x plus, or beside, what the unit computed; activated."""
@@ -66,12 +63,9 @@ class SplitUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.conv1 = conv(half, half, 1)
-        self.bn1 = nn.BatchNorm2d(half)
-        self.conv2 = conv(half, half, groups=half)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv3 = conv(half, half, 1)
-        self.bn3 = nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = conv_bn(half, half, 1)
+        self.conv2, self.bn2 = conv_bn(half, half, groups=half)
+        self.conv3, self.bn3 = conv_bn(half, half, 1)
 
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
         """Return the kept and the new half, shuffled."""
@@ -88,16 +82,11 @@ class HalvingUnit(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         half = outputs // 2
-        self.conv1 = conv(inputs, inputs, 3, 2, groups=inputs)
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv2 = conv(inputs, half, 1)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv3 = conv(inputs, half, 1)
-        self.bn3 = nn.BatchNorm2d(half)
-        self.conv4 = conv(half, half, 3, 2, groups=half)
-        self.bn4 = nn.BatchNorm2d(half)
-        self.conv5 = conv(half, half, 1)
-        self.bn5 = nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = conv_bn(inputs, inputs, 3, 2, groups=inputs)
+        self.conv2, self.bn2 = conv_bn(inputs, half, 1)
+        self.conv3, self.bn3 = conv_bn(inputs, half, 1)
+        self.conv4, self.bn4 = conv_bn(half, half, 3, 2, groups=half)
+        self.conv5, self.bn5 = conv_bn(half, half, 1)
 
     def forward(self, x_BDHW: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """Return both computed halves, shuffled."""

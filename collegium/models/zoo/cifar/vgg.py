@@ -15,8 +15,7 @@ def vgg_block(depth: int, inputs: int, outputs: int) -> nn.Sequential:
     """Chain 3x3 convolutions, each with bias, batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for channels in [inputs] + [outputs] * (depth - 1):
-        convolution = nn.Conv2d(channels, outputs, 3, padding=1)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
