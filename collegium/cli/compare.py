@@ -3,35 +3,22 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collegium.cli.options import Answer, QuietCommand, options_of, require_teachers
-from collegium.config.options import (
-    DataConfig,
-    Machine,
-    Optimisation,
-    Storage,
-    StudentConfig,
-    TeacherConfig,
-    TrainingConfig,
-)
-from collegium.config.run import Run
+from collegium.cli.options import Answer, QuietCommand, StudentCommand, require_teachers
+from collegium.config.options import Storage
 from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE
-from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(QuietCommand):
+class Compare(StudentCommand, QuietCommand):
     """Several methods on the same splits, starts and batches: --data D --student M --methods a,b.
 
     Finished runs in the folder are used, and stopped ones continue.
     """
 
-    data: DataConfig
-    student: StudentConfig
     methods: str
     """SLUG[:option=value...], comma-separated; the student alone is always compared too."""
     out: Path
     """Folder of the comparison."""
-    teachers: TeacherConfig = field(default_factory=TeacherConfig)
     seeds: int = 3
     """How many seeds, counted from --seed; each decides splits, start and order."""
     control: str | None = None
@@ -49,10 +36,7 @@ class Compare(QuietCommand):
     """Runs at a time; by default one for each core, each with one thread."""
     tensorboard: bool = False
     """Write metrics of every run as TensorBoard events too (needs the extra of that name)."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    optimisation: Optimisation = field(default_factory=Optimisation)
     storage: Storage = field(default_factory=lambda: Storage(store_hints="fp16"))
-    machine: Machine = field(default_factory=Machine)
 
     def run(self) -> Answer:
         """Run every method with every seed."""
@@ -61,7 +45,6 @@ class Compare(QuietCommand):
         strength = (self.temperature, self.alpha, self.published, self.label_weight)
         rows = read_rows(self.methods, *strength)
         base = self.base()
-        check_models(base.student, *base.teachers.values())
         alone = not any(row.method.uses_teachers for row in rows)
         require_teachers("a method", alone or base.teachers)
         from collegium.comparison.run import compare
@@ -72,8 +55,3 @@ class Compare(QuietCommand):
         text = markdown(table) + f"\nresults saved to {self.out}"
         failed = any(line["failures"] for line in table["rows"])
         return Answer({**table, "folder": str(self.out)}, text, exit_code=int(failed))
-
-    def base(self) -> Run:
-        """What all runs have in common."""
-        parts = options_of(self.data, self.student, self.teachers, self.training)
-        return Run(**parts, **self.given("optimisation", "storage", "machine"))

@@ -1,12 +1,23 @@
 """What the commands share: their base class, their answer, and options of output."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from collegium.config.option import Option
+from collegium.config.options import (
+    DataConfig,
+    Machine,
+    Optimisation,
+    Storage,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
+from collegium.config.run import Run
 from collegium.errors import RequestError
+from collegium.models.model_string import check_models
 
 Json = dict[str, Any]
 Folder = Annotated[Path, Option(positional=True)]
@@ -74,6 +85,29 @@ class RunCommand(QuietCommand):
             return usual if self.overwrite else next_free(usual)
         check_folder(self.out, self.overwrite)
         return self.out
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentCommand(Command):
+    """A command that trains students with or without teachers."""
+
+    data: DataConfig
+    student: StudentConfig
+    teachers: TeacherConfig = field(default_factory=TeacherConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    storage: Storage = field(default_factory=Storage)
+    machine: Machine = field(default_factory=Machine)
+
+    def base(self, **more: Any) -> Run:
+        """The run of these options and of more, such as its method.
+
+        Raises:
+            UnknownNameError: a model string names no family.
+        """
+        check_models(self.student.student, *self.teachers.teachers.values())
+        parts = options_of(self.data, self.student, self.teachers, self.training)
+        return Run(**parts, **self.given("optimisation", "storage", "machine"), **more)
 
 
 def options_of(*groups: Any) -> Json:

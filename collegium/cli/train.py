@@ -8,19 +8,12 @@ from collegium.cli.options import (
     Folder,
     QuietCommand,
     RunCommand,
+    StudentCommand,
     options_of,
     require_teachers,
 )
 from collegium.config.option import changeable
-from collegium.config.options import (
-    DataConfig,
-    Machine,
-    Optimisation,
-    Storage,
-    StudentConfig,
-    TeacherConfig,
-    TrainingConfig,
-)
+from collegium.config.options import DataConfig, Machine, Optimisation, TrainingConfig
 from collegium.config.run import Run
 from collegium.methods import DEFAULT, find_method
 from collegium.methods.base import AbstractMethod
@@ -64,24 +57,18 @@ class Train(RunCommand):
 
     def run(self) -> Answer:
         """Train the network."""
+        check_models(self.model)
         parts = options_of(self.data, self.training) | self.given("optimisation", "machine")
         return _train(self, "train", Run(student=self.model, **parts))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(RunCommand):
+class Distill(StudentCommand, RunCommand):
     """One student from several teachers: --data D --student M --teacher NAME=M ... METHOD.
 
     The method's own options come after its name.
     """
 
-    data: DataConfig
-    student: StudentConfig
-    teachers: TeacherConfig = field(default_factory=TeacherConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    optimisation: Optimisation = field(default_factory=Optimisation)
-    storage: Storage = field(default_factory=Storage)
-    machine: Machine = field(default_factory=Machine)
     method: AbstractMethod | None = None
 
     def __post_init__(self) -> None:
@@ -92,9 +79,7 @@ class Distill(RunCommand):
 
     def run(self) -> Answer:
         """Train the student."""
-        parts = options_of(self.data, self.student, self.teachers, self.training)
-        how = self.given("optimisation", "storage", "machine")
-        return _train(self, self._method.slug, Run(**parts, **how, method=self._method))
+        return _train(self, self._method.slug, self.base(method=self._method))
 
     @property
     def _method(self) -> AbstractMethod:
@@ -103,7 +88,6 @@ class Distill(RunCommand):
 
 
 def _train(command: RunCommand, name: str, run: Run) -> Answer:
-    check_models(run.student, *run.teachers.values())
     from collegium.api import execute  # imports torch
 
     how = command.given("overwrite", "quiet", "tensorboard")
