@@ -9,7 +9,7 @@ import numpy as np
 
 from collegium.audit.calibration import Temperature
 from collegium.plots import text
-from collegium.plots.tables import Cell, Columns, Scale, Table, heat, number, share
+from collegium.plots.tables import Cell, Columns, Table, heat, number, share
 from collegium.plots.words import percent
 
 Json = dict[str, Any]
@@ -148,7 +148,7 @@ def _square(found: Json, key: str, title: str, note: str) -> Table:
     names = found["pairs"]["teachers"]
     values_TT = 100 * np.array(found["pairs"][key], dtype=float)
     least = 0.0 if np.isnan(values_TT).all() else float(np.nanmin(values_TT))
-    scale = Scale(least, 100.0)
+    scale = least, 100.0
     return heat(title, values_TT, names, names, axes="", note=note, form="{:.1f}", scale=scale)
 
 

@@ -190,22 +190,21 @@ def _add(section: Any, slot: Slot, own: str = "") -> None:
 
 def _choices(kind: Any) -> list[str]:
     """The values of a Literal, or of one that may also be None."""
-    if typing.get_origin(kind) is Literal:
-        return [str(value) for value in typing.get_args(kind)]
-    return [value for inner in _alternatives(kind) for value in _choices(inner)]
+    literals = [one for one in _alternatives(kind) if typing.get_origin(one) is Literal]
+    return [str(value) for one in literals for value in typing.get_args(one)]
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union but None; none for any other type."""
-    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
-        return ()
-    return tuple(inner for inner in typing.get_args(kind) if inner is not type(None))
+    """The types of a union but None; of another type itself."""
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(kind) if union else (kind,)
+    return tuple(inner for inner in kinds if inner is not type(None))
 
 
 def _reader(kind: Any, read: Callable[[str], Any] | None) -> Callable[[str], Any]:
     """What makes a value from one word; "None" is None where the type has it."""
     optional = type(None) in typing.get_args(kind)
-    inner = next(iter(_alternatives(kind)), kind)
+    inner = _alternatives(kind)[0]
     make = read or (str if typing.get_origin(inner) is Literal else inner)
 
     def value(text: str) -> Any:

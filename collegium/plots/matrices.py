@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium.plots.tables import Columns, Scale, Table, heat, number
+from collegium.plots.tables import Columns, Table, heat, number
 
 SHOWN_CLASSES = 20
 """Most classes that a matrix shows; of more, a rule chooses."""
@@ -36,7 +36,7 @@ def class_matrix(
     chosen, note = _varied(means)
     rows = [class_name(classes, int(present[row])) for row in chosen]
     note = f"Over the training examples of the last epoch.{note}"
-    scale = Scale(0.0, float(max(means.max(), 1e-9)))
+    scale = 0.0, float(max(means.max(), 1e-9))
     look: Any = {"axes": "class / teacher", "note": note, "scale": scale}
     return heat("Mean weight by class", means[chosen], rows, names, **look)
 
@@ -72,7 +72,7 @@ def confusion_matrix(
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [class_name(classes, label) for label in range(size)]
     percent, axes = np.where(counts > 0, 100 * parts, np.nan), f"rows: {name}; columns: the student"
-    look: Any = {"axes": axes, "form": "{:.0f}", "scale": Scale(0.0, 100.0), "counts": counts}
+    look: Any = {"axes": axes, "form": "{:.0f}", "scale": (0.0, 100.0), "counts": counts}
     return heat(f"Student against {name}", percent, names, names, **look)
 
 
@@ -117,5 +117,5 @@ def agreement_matrix(teachers: Sequence[str], arrays: Mapping[str, NDArray[Any]]
     equal = (classes_WN[:, None] == classes_WN[None]) & known
     same = 100 * equal.sum(axis=2) / np.maximum(known.sum(axis=2), 1)
     apart = same[~np.eye(len(same), dtype=bool)]
-    axes, scale = "same class, % of the evaluation split", Scale(float(apart.min()), 100.0)
+    axes, scale = "same class, % of the evaluation split", (float(apart.min()), 100.0)
     return heat("Agreement", same, names, names, axes=axes, form="{:.1f}", scale=scale)

@@ -92,24 +92,6 @@ class Table:
         return [any(row[place].numeric for row in self.rows) for place in places]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Turns values into steps of the colour scale.
-
-    Attributes:
-        low: has the first step.
-        high: has the last.
-    """
-
-    low: float = 0.0
-    high: float = 1.0
-
-    def level(self, value: float) -> int:
-        """The step of a value, within the scale."""
-        part = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(LEVELS * min(max(part, 0.0), 1.0))
-
-
 def number(value: float | int | None, form: str = "{:,.0f}") -> Cell:
     """A number, or a dash where there is none."""
     return Cell("-", -1.0) if value is None else Cell(form.format(value), float(value))
@@ -188,7 +170,7 @@ def heat(
     axes: str,
     note: str = "",
     form: str = "{:.2f}",
-    scale: Scale = Scale(),
+    scale: tuple[float, float] = (0.0, 1.0),
     counts: NDArray[Any] | None = None,
 ) -> Table:
     """A matrix as a table whose cells are coloured by value; NaN is an empty cell.
@@ -201,9 +183,10 @@ def heat(
         axes: what rows and columns are.
         note: how to read it.
         form: how a value is written.
-        scale: of the colours; by default 0 to 1.
+        scale: values of the first and of the last colour.
         counts: shown in the tips beside the values.
     """
+    low, high = scale
 
     def cell(row: int, column: int) -> Cell:
         value = float(values[row, column])
@@ -211,7 +194,9 @@ def heat(
             return Cell("", -1.0)
         tip = f"{rows[row]} / {columns[column]}: {form.format(value)}"
         tip += f" ({int(counts[row, column]):,})" if counts is not None else ""
-        return Cell(form.format(value), value, level=scale.level(value), tip=tip)
+        part = (value - low) / ((high - low) or 1.0)
+        level = round(LEVELS * min(max(part, 0.0), 1.0))
+        return Cell(form.format(value), value, level=level, tip=tip)
 
     lines = [
         [Cell(name), *(cell(row, column) for column in range(len(columns)))]

@@ -117,10 +117,8 @@ def _agreement(group: Group) -> list[float]:
 
 def _last_entropy(group: Group) -> list[float]:
     """Entropy of the weights in the last epoch of each run that has it."""
-    lines = (
-        [li for li in run.metrics if "weights_entropy" in li] for run in group.readings.values()
-    )
-    return [several[-1]["weights_entropy"] for several in lines if several]
+    last = (run.last_line.get("weights_entropy") for run in group.readings.values())
+    return [entropy for entropy in last if entropy is not None]
 
 
 def charts(found: Sequence[Group]) -> list[Chart]:

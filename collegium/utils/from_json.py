@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import sys
 import types
 import typing
 from collections import Counter
@@ -141,19 +142,14 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in inner)
     if hint in (int, float):
         numbers = int if hint is int else (int, float)
-        return isinstance(value, numbers) and not isinstance(value, bool) and _is_finite(value)
+        # Neither NaN nor infinite, nor an integer beyond every float.
+        finite = isinstance(value, numbers) and abs(value) <= sys.float_info.max
+        return finite and not isinstance(value, bool)
     if origin in (tuple, list):
         return isinstance(value, origin) and all(fits(one, inner[0]) for one in value)
     if origin is not None:  # a mapping
         return isinstance(value, origin) and all(fits(one, inner[1]) for one in value.values())
     return hint is Any or isinstance(value, hint)
-
-
-def _is_finite(value: int | float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
 
 
 def tuples(options: Any) -> Any:

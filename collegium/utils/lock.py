@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from collegium.errors import FolderError
 from collegium.utils.files import reporting_writes
@@ -34,19 +35,18 @@ def only_writer(folder: Path) -> Iterator[None]:
         raise FolderError(_taken(folder, str(os.getpid())))
     with reporting_writes(f"to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not _lock(descriptor, TRIES):
-            raise FolderError(_taken(folder, os.read(descriptor, 32).decode(errors="replace")))
+        file = (folder / LOCK).open("a+")
+    with file:
+        if (process := _taken_by(file, TRIES)) is not None:
+            raise FolderError(_taken(folder, process))
         _HELD.add(key)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         try:
             yield
         finally:
             _HELD.discard(key)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_taken(folder: Path) -> None:
@@ -67,26 +67,23 @@ def is_taken(folder: Path) -> bool:
 def _holder(folder: Path, tries: int = 1) -> str | None:
     """The id of another process that is writing a folder; None if there is none."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
+        file = (folder / LOCK).open("r+")
     except OSError:
         return None  # no process has ever locked it; writing reports other errors
-    try:
-        free = _lock(descriptor, tries)
-        return None if free else os.read(descriptor, 32).decode(errors="replace")
-    finally:
-        os.close(descriptor)
+    with file:
+        return _taken_by(file, tries)
 
 
-def _lock(descriptor: int, tries: int) -> bool:
-    """Take a record lock, which no child process inherits; returns whether it was free."""
+def _taken_by(file: TextIO, tries: int) -> str | None:
+    """Take a record lock, which no child process inherits; returns the id of who has it, if any."""
     import fcntl
 
     for left in reversed(range(tries)):
         with contextlib.suppress(BlockingIOError, PermissionError):
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
         time.sleep(PAUSE if left else 0)
-    return False
+    return os.pread(file.fileno(), 32, 0).decode(errors="replace")
 
 
 def _taken(folder: Path, process: str) -> str:
