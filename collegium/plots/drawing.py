@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from collegium.errors import FolderError, UnknownNameError
 from collegium.plots import plots, words
 from collegium.plots.chart import Chart
 from collegium.plots.heat import Heat
-from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix
+from collegium.plots.matrices import agreement_matrix, class_matrix, confusion_matrix, names_in
 from collegium.plots.notebook import card
 from collegium.plots.tables import Table, accuracy_of_teachers, names_of, teachers_table
 
@@ -79,9 +78,7 @@ class AbstractDrawing(Protocol):
 
     def plot_distribution(self) -> Chart:
         """Histogram of each teacher's weights over the training examples."""
-        weights_NT = self.weights.get("weights", np.empty((0, 0)))
-        chart = plots.distribution_chart(weights_NT, names_in(self.weights, "teachers"))
-        return self._required(chart, self._late(_FEW))
+        return self._required(plots.distribution_chart(self.weights), self._late(_FEW))
 
     def plot_correctness(self) -> Chart:
         """Mean weight of each teacher where it is right, and where it is wrong."""
@@ -90,10 +87,7 @@ class AbstractDrawing(Protocol):
 
     def plot_classes(self) -> Heat:
         """Mean weight of each teacher by class."""
-        arrays, classes = self.weights, names_in(self.predictions, "classes")
-        nothing = np.empty((0, 0))
-        labels_N, weights_NT = arrays.get("labels", nothing), arrays.get("weights", nothing)
-        table = class_matrix(labels_N, weights_NT, names_in(arrays, "teachers"), classes)
+        table = class_matrix(self.weights, names_in(self.predictions, "classes"))
         return Heat(self._required(table, self._late(_FEW)))
 
     def plot_confusions(self, teacher: str | None = None) -> Heat:
@@ -163,8 +157,3 @@ class AbstractDrawing(Protocol):
     def _teachers_table(self) -> Table:
         train = self.metrics("train")
         return teachers_table(self.teachers, train[-1] if train else {}, self.found())
-
-
-def names_in(arrays: dict[str, NDArray[Any]], key: str) -> Sequence[str]:
-    """The names in an array of this key; none where it is missing."""
-    return [str(name) for name in arrays.get(key, ())]

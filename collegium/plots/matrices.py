@@ -13,25 +13,19 @@ SHOWN_CLASSES = 20
 SHOWN_CONFUSIONS = 20
 
 
-def class_matrix(
-    labels_N: NDArray[Any],
-    weights_NT: NDArray[Any],
-    names: Sequence[str],
-    classes: Sequence[str],
-) -> Table | None:
+def class_matrix(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> Table | None:
     """Mean weight of each teacher by class; None for fewer than two teachers.
 
     Args:
-        labels_N: of the examples.
-        weights_NT: weight of each teacher for each example.
-        names: of the teachers.
+        arrays: those of weights.npz.
         classes: names of the classes.
     """
-    if len(names) < 2 or not len(labels_N):
+    names = names_in(arrays, "teachers")
+    if len(names) < 2 or not len(arrays.get("labels", ())):
         return None
-    present, place = np.unique(labels_N, return_inverse=True)
+    present, place = np.unique(arrays["labels"], return_inverse=True)
     counts = np.bincount(place)
-    sums = [np.bincount(place, weights_NT[:, t]) for t in range(len(names))]
+    sums = [np.bincount(place, weights_N) for weights_N in arrays["weights"].T]
     means = np.stack(sums, axis=1) / counts[:, None]
     chosen, note = _varied(means)
     rows = [class_name(classes, int(present[row])) for row in chosen]
@@ -47,6 +41,11 @@ def _varied(means: NDArray[Any]) -> tuple[NDArray[Any], str]:
     distance = np.abs(means - means.mean(axis=0)).sum(axis=1)
     chosen = np.sort(np.argsort(-distance, kind="stable")[:SHOWN_CLASSES])
     return chosen, f" The {SHOWN_CLASSES} of {len(means)} classes that are furthest from the mean."
+
+
+def names_in(arrays: Mapping[str, NDArray[Any]], key: str) -> Sequence[str]:
+    """The names in an array of this key; none where it is missing."""
+    return [str(name) for name in arrays.get(key, ())]
 
 
 def class_name(classes: Sequence[str], label: int) -> str:

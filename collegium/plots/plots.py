@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collegium.plots.chart import CROWD, Axis, Chart, Line, Mark, draw
+from collegium.plots.matrices import names_in
 from collegium.plots.words import interval, percent
 
 Lines = Sequence[Mapping[str, Any]]
@@ -82,13 +83,13 @@ def entropy_chart(metrics: Lines) -> Chart | None:
     return draw("entropy", "Entropy and spread of the weights", lines, y="0 to 1", about=note)
 
 
-def distribution_chart(weights_NT: NDArray[Any], names: Sequence[str]) -> Chart | None:
+def distribution_chart(arrays: Mapping[str, NDArray[Any]]) -> Chart | None:
     """Histogram of each teacher's weights over the examples.
 
     Args:
-        weights_NT: weight of each teacher for each example.
-        names: of the teachers.
+        arrays: those of weights.npz.
     """
+    names, weights_NT = names_in(arrays, "teachers"), arrays.get("weights", np.empty(0))
     if len(names) < 2 or not len(weights_NT):
         return None
     edges = np.linspace(0, 1, BINS + 1)
@@ -115,7 +116,7 @@ def correctness_chart(
     """
     if not {"weights", "heard", "teachers", "labels"} <= predictions.keys():
         return None
-    names = [str(name) for name in predictions["heard"]]
+    names = names_in(predictions, "heard")
     weights_NT, labels_N = predictions["weights"], predictions["labels"]
     if len(names) < 2 or not len(weights_NT):
         return None

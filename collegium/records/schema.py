@@ -145,19 +145,12 @@ RUN_KINDS: Mapping[str, Any] = {
 """The kinds of the keys of run.json that a report reads."""
 
 
-def _axes(text: str) -> Mapping[str, str]:
-    return dict(re.findall(r"(\w+):(\w+)", text))
-
-
-AXES = {
-    "weights.npz": _axes("index:iN labels:iN teachers:UT weights:fNT"),
-    "predictions.npz": _axes(
-        "index:iM labels:iM student:iM teachers:iTM classes:UC heard:UH weights:fMH"
-    ),
-    "examples.npz": _axes(
-        "index:iK images:uKDXY labels:iK teachers:fKTC student:fKC weights:fKH rule:UK"
-    ),
+_AXES = {
+    "weights.npz": "index:iN labels:iN teachers:UT weights:fNT",
+    "predictions.npz": "index:iM labels:iM student:iM teachers:iTM classes:UC heard:UH weights:fMH",
+    "examples.npz": "index:iK images:uKDXY labels:iK teachers:fKTC student:fKC weights:fKH rule:UK",
 }
+AXES = {part: dict(re.findall(r"(\w+):(\w+)", text)) for part, text in _AXES.items()}
 """The kind of each array (i integers, u pixels, f floats, U texts), then its axes."""
 
 

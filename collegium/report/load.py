@@ -9,6 +9,7 @@ from typing import Any
 from collegium.config.same_run import doubts
 from collegium.errors import FolderError
 from collegium.plots import words
+from collegium.plots.matrices import names_in
 from collegium.plots.tables import accuracy_of_teachers
 from collegium.records import run_folder
 from collegium.records.comparison import BASELINE
@@ -84,9 +85,8 @@ class RunData:
     @property
     def weighted(self) -> list[str]:
         """Names of the teachers that have weights."""
-        if "teachers" in self.weights:
-            return [str(name) for name in self.weights["teachers"]]
-        return list(dict.fromkeys(name for line in self.metrics for name in line.weights))
+        seen = list(dict.fromkeys(name for line in self.metrics for name in line.weights))
+        return list(names_in(self.weights, "teachers")) or seen
 
     @property
     def classes(self) -> list[str]:

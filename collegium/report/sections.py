@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from collegium.plots import matrices, plots, tables
 from collegium.plots.chart import Chart
 from collegium.plots.tables import Cell, Table, names_of, number, share
@@ -26,11 +24,10 @@ def curves(run_data: RunData) -> list[Chart]:
 
 def weight_charts(run_data: RunData) -> list[Chart]:
     """The teachers' weights: by epoch, over examples, and where a teacher is right or wrong."""
-    weights = run_data.weights.get("weights", np.empty((0, 0)))
     return _drawn(
         plots.weights_chart(run_data.metrics),
         plots.entropy_chart(run_data.metrics) if len(run_data.weighted) > 1 else None,
-        plots.distribution_chart(weights, run_data.weighted) if weights.size else None,
+        plots.distribution_chart(run_data.weights),
         plots.correctness_chart(run_data.predictions, names_of(run_data.teachers)),
     )
 
@@ -42,11 +39,7 @@ def _drawn(*charts: Chart | None) -> list[Chart]:
 
 def class_heat(run_data: RunData) -> Table | None:
     """Mean weight of each teacher by class, over the training examples of the last epoch."""
-    arrays = run_data.weights
-    if "labels" not in arrays:
-        return None
-    names = run_data.classes
-    return matrices.class_matrix(arrays["labels"], arrays["weights"], run_data.weighted, names)
+    return matrices.class_matrix(run_data.weights, run_data.classes)
 
 
 def confusions(run_data: RunData) -> list[Table]:
