@@ -34,8 +34,7 @@ def in_processes(
     """
     context = multiprocessing.get_context("spawn")
     stopped, others = context.Event(), set(multiprocessing.active_children())
-    how: Any = {"mp_context": context, "initializer": _begin, "initargs": (stopped,)}
-    with ProcessPoolExecutor(min(jobs, len(items)), **how) as pool:
+    with ProcessPoolExecutor(min(jobs, len(items)), context, _begin, (stopped,)) as pool:
         try:
             yield from pool.map(partial(_do, function), items)
         except KeyboardInterrupt:

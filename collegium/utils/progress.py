@@ -46,10 +46,9 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message; warnings are yellow."""
-        is_warning = record.levelno >= logging.WARNING
-        text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
-        style = "yellow" if is_warning else None
-        self.console.print(text, style=style, soft_wrap=True, markup=False)
+        warns = record.levelno >= logging.WARNING
+        start, style = ("warning: ", "yellow") if warns else ("", None)
+        self.console.print(start + record.getMessage(), style=style, soft_wrap=True, markup=False)
 
     @property
     def can_rewrite(self) -> bool:
