@@ -32,7 +32,7 @@ class Evaluate(Command):
         from collegium.utils.progress import Display
 
         how = self.given("split", "batch_size", "machine", "labels")
-        result = evaluate(self.model, **how, **_of_data(self.data))
+        result = evaluate(self.model, **how, **of_data(self.data))
         for note in result.get("notes", ()):
             Display(label="evaluate").say(f"model: {note}")
         return Answer(result, _in_words(result))
@@ -85,15 +85,9 @@ class Audit(QuietCommand):
         if self.out is not None:
             check_folder(self.out, self.overwrite)
         how = self.given("split", "student", "store", "probe", "machine", "quiet")
-        found = audit(**vars(self.teachers), **_of_data(self.data), **how)
+        found = audit(**vars(self.teachers), **of_data(self.data), **how)
         if self.out is None:
             return Answer(found, terminal(found))
         write_audit(self.out, found)
         text = f"{terminal(found)}\nresults saved to {self.out}"
         return Answer({**found, "folder": str(self.out)}, text)
-
-
-def _of_data(data: DataConfig) -> Json:
-    """The options of the data, with what to do about corrupt images in the data string."""
-    options = {name: value for name, value in vars(data).items() if name != "corrupt"}
-    return options | {"data": data.source}

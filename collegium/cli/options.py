@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from collegium.config.option import Option
 from collegium.config.options import (
     DataConfig,
+    DataSource,
     Machine,
     Optimisation,
     Storage,
@@ -113,6 +114,12 @@ class StudentCommand(Command):
 def options_of(*groups: Any) -> Json:
     """The options of several groups, by their own names."""
     return {name: value for group in groups for name, value in vars(group).items()}
+
+
+def of_data(data: DataSource) -> Json:
+    """The options of the data, with what to do about corrupt images in the data string."""
+    options = {name: value for name, value in vars(data).items() if name != "corrupt"}
+    return options | {"data": data.source}
 
 
 def require_teachers(method: str, given: object) -> None:

@@ -112,8 +112,7 @@ def _runs(folder: Path) -> "Runs":
     if not kept:
         raise FolderError(f"{folder} holds no run: it has no {_RUN}, and no runs of a comparison")
     rows = _rows(folder)
-    records = [Record(path.parent) for path in kept]
-    found = [(record.folder.parent.name, record) for record in records]
+    found = [(path.parent.parent.name, Record(path.parent)) for path in kept]
     order = {name: place for place, name in enumerate(rows)}
     found.sort(key=lambda run: order.get(run[0], len(order)))
     return [(rows.get(name, name), record) for name, record in found]

@@ -278,13 +278,13 @@ def _table(table: Json, best_test: bool = False) -> Table:
         "test, last epoch": lambda line: _spread(line, "accuracy_last"),
         "n": lambda line: str(line["n"]),
         f"minus {table['control']}": lambda line: _gap(line, "control"),
-        "p": lambda line: _number(line["minus_control_p"], "{:.3f}"),
+        "p": lambda line: number(line["minus_control_p"], "{:.3f}").text,
         "minus alone": lambda line: _gap(line, "alone"),
         "at best validation": lambda line: _spread(line, "accuracy_at_best_validation"),
-        "agreement": lambda line: _number(line["agreement"], "{:.1%}"),
-        "ECE": lambda line: _number(line["ece"], "{:.3f}"),
-        "entropy of weights": lambda line: _number(line["weights_entropy"], "{:.3f}"),
-        "images/s": lambda line: _number(line["images_per_s"], "{:,.0f}"),
+        "agreement": lambda line: number(line["agreement"], "{:.1%}").text,
+        "ECE": lambda line: number(line["ece"], "{:.3f}").text,
+        "entropy of weights": lambda line: number(line["weights_entropy"], "{:.3f}").text,
+        "images/s": lambda line: number(line["images_per_s"], "{:,.0f}").text,
     }
     if best_test:
         columns["best test epoch (optimistic)"] = lambda line: _spread(line, BEST_TEST)
@@ -324,10 +324,6 @@ def _spread(line: Json, key: str) -> str:
 def _gap(line: Json, what: str) -> str:
     mean = line[f"minus_{what}"]
     return "-" if mean is None else str(Difference(mean, line[f"minus_{what}_half_width"], None, 0))
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
 
 
 def comma_separated(table: Json) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing.synchronize import Event
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from collegium.utils.memory import keep_freed_memory
 from collegium.utils.signals import end_with_parent

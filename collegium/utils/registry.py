@@ -8,7 +8,6 @@ adds a part through an entry point of its pyproject.toml:
     mymethod = "mypackage.method:MyMethod"
 """
 
-import importlib
 import inspect
 import logging
 import re
@@ -60,7 +59,6 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str, base: str, *packages: str) -> None:
         self.kind, self.group = kind, group
         self._base, self._packages = base, packages
-        self._loaded: dict[str, type[T]] = {}
         self._reported: set[str] = set()
 
     def names(self) -> list[str]:
@@ -74,14 +72,12 @@ class Registry(Generic[T]):
             UnknownNameError: there is none; the message names the closest.
             RequestError: another package adds it, and it cannot be used; the message says why.
         """
-        if name not in self._loaded:
-            if name in self._ours:
-                self._loaded[name] = _attribute(*self._ours[name])
-            elif name in self._plugins:
-                self._loaded[name] = self._load(name, self._plugins[name])
-            else:
-                raise UnknownNameError(self.kind, name, self.names())
-        return self._loaded[name]
+        if name in self._ours:
+            part: type[T] = resolve_name(":".join(self._ours[name]))
+            return part
+        if name in self._plugins:
+            return self._load(name, self._plugins[name])
+        raise UnknownNameError(self.kind, name, self.names())
 
     def all(self) -> dict[str, type[T]]:
         """Every part that can be used, by name; a plug-in that fails is left out with a warning."""
@@ -123,7 +119,7 @@ class Registry(Generic[T]):
 
     def _problem(self, part: Any, name: str) -> str:
         """Why what an entry point names is no part; empty where it is one."""
-        base = _attribute(*self._base.split(":"))
+        base = resolve_name(self._base)
         if not (isinstance(part, type) and issubclass(part, base)):
             return f"is no subclass of {base.__module__}.{base.__name__}"
         if inspect.isabstract(part):
@@ -152,7 +148,3 @@ def _entry_points() -> Any:
 
 def _owner(point: "EntryPoint") -> str:
     return point.dist.name if point.dist else "unknown"
-
-
-def _attribute(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)
