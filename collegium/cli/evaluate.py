@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from collegium.cli.options import Answer, Command, Json, QuietCommand
+from collegium.cli.options import Answer, Command, Json, QuietCommand, of_data
 from collegium.config.options import DataConfig, Machine, TeacherConfig
 from collegium.errors import RequestError
 from collegium.models.model_string import check_models

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from collegium.cli.options import Answer, Command, Folder, Json, QuietCommand
+from collegium.cli.options import Answer, Command, Folder, Json, QuietCommand, of_data
 from collegium.config.option import Option
 from collegium.config.options import (
     Corrupt,
@@ -47,11 +47,9 @@ class StoreBuild(QuietCommand):
         check_models(*self.teachers.teachers.values())
         from collegium.store.maintain import build
 
-        teachers, labels = self.teachers.teachers, self.teachers.labels
-        names = ("logits", "layers", "maps", "batch_size", "machine", "quiet")
-        how = self.given(*names) | vars(self.view) | {"labels": labels}
-        how |= {"classes": self.data.classes, "image_size": self.data.image_size}
-        found = build(self.out, self.data.source, teachers, **how)  # type: ignore[arg-type]
+        how = self.given("logits", "layers", "maps", "batch_size", "machine", "quiet")
+        how |= vars(self.view) | vars(self.teachers) | of_data(self.data)
+        found = build(self.out, **how)
         text = (
             f"{found['computed']:,} outputs computed in {found['seconds']:.0f} s; {found['views']} "
             f"views of {found['examples']:,} examples, {found['bytes'] / 1e6:.1f} MB in "

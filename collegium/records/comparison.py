@@ -13,7 +13,7 @@ from collegium.plots import text, words
 from collegium.plots.chart import Chart
 from collegium.plots.notebook import card
 from collegium.plots.plots import differences_chart
-from collegium.plots.tables import Table
+from collegium.plots.tables import Table, number
 from collegium.records.schema import FlatRecord, declared, read_json
 
 Json = dict[str, Any]

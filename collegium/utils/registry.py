@@ -13,6 +13,7 @@ import logging
 import re
 from functools import cache, cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from collegium.errors import RequestError, UnknownNameError
