@@ -21,8 +21,9 @@ from collegium.data.class_names import missing_note
 from collegium.errors import RequestError, UnknownNameError
 from collegium.models.input_spec import InputSpec
 from collegium.models.model_string import ModelString, check_family
-from collegium.models.network import Network, freeze
+from collegium.models.network import Network
 from collegium.models.registry import build_network, has_weights, seeded, wrap_module, wrap_teacher
+from collegium.models.user_modules import freeze
 from collegium.teachers.ensemble import TeacherEnsemble, TeacherInfo
 from collegium.teachers.label_map import LabelMap, match
 from collegium.teachers.optimize import SAMPLE, InferenceOptions

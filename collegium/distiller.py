@@ -33,7 +33,7 @@ from collegium.models.user_modules import (
     copied,
     evaluating,
     first_tensor,
-    freeze_module,
+    freeze,
     rehearsed,
     spare,
     uncompiled,
@@ -244,7 +244,7 @@ def _frozen(name: str, teacher: nn.Module, image_shape: MapShape, classes: int) 
     whose = f"teacher {name}"
     teacher, _ = unwrapped(teacher)
     check_tensors(teacher, whose, trainable=False)
-    frozen = freeze_module(copied(teacher, whose))
+    frozen = freeze(copied(teacher, whose))
     with torch.no_grad():
         theirs = _check_gives(frozen, image_shape, whose).shape[1]
     if theirs != classes:

@@ -67,8 +67,7 @@ class _OnACopy(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(images.clone())
-        return logits
+        return self.module(images.clone())
 
 
 def to_onnx(program: torch.export.ExportedProgram) -> Any:

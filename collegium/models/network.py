@@ -11,7 +11,7 @@ from collegium.errors import RequestError, UnknownNameError
 from collegium.models.key_matching import LoadingReport
 from collegium.models.outputs import logits_of
 from collegium.models.state import hash_state
-from collegium.models.user_modules import first_tensor, freeze_module
+from collegium.models.user_modules import first_tensor
 from collegium.types import MapShape
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -300,9 +300,3 @@ def weights_hash(network: nn.Module) -> str:
 def body_of(network: nn.Module) -> nn.Module:
     """The module whose hidden layers have names: the body of a `Network`, else the module."""
     return network.body if isinstance(network, Network) else network
-
-
-def freeze(network: Network) -> Network:
-    """Evaluation mode and no gradients, for good."""
-    freeze_module(network)
-    return network

@@ -169,7 +169,7 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def freeze_module(module: nn.Module) -> nn.Module:
+def freeze(module: M) -> M:
     """Evaluation mode and no gradients, for good; TorchScript has no `requires_grad_`."""
     module.eval()
     for _, parameter in module.named_parameters():  # `parameters` is what people override

@@ -51,8 +51,7 @@ class _TensorFile(Mapping[str, Tensor]):
         if name not in self._names:
             raise KeyError(name)
         with safe_open(self.path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
+            return file.get_tensor(name)
 
     def shapes(self) -> dict[str, Shape]:
         """Of every tensor, without reading any."""

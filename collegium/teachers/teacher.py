@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from collegium.models.features.hooks import FeatureHooks
-from collegium.models.network import Network, freeze
+from collegium.models.network import Network
+from collegium.models.user_modules import freeze
 from collegium.teachers.label_map import LabelMap
 from collegium.utils.memory import ran_out
 

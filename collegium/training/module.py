@@ -106,16 +106,14 @@ class DistillModule(nn.Module):
                 # The step has computed nothing yet, so it can run uncompiled.
                 self._compiled.clear()
                 self.dropped = f"not compiled: {first_line(problem)}"
-        logits_BC: Tensor = self.student(images_BDHW)
-        return logits_BC
+        return self.student(images_BDHW)
 
     def _compile_backward_too(self, images_BDHW: Tensor) -> Tensor:
         """Run the compiled student; it raises now if its backward cannot be compiled."""
         import torch._functorch.config as config
 
         with config.patch(force_non_lazy_backward_lowering=True):
-            logits_BC: Tensor = self._compiled[0](images_BDHW)
-            return logits_BC
+            return self._compiled[0](images_BDHW)
 
     def forward(self, distill_batch: DistillBatch) -> tuple[Terms, Tensor, Tensor]:
         """Scaled terms (B,), weights (B, T) and the student's logits (B, C) for one batch."""

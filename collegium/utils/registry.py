@@ -74,8 +74,7 @@ class Registry(Generic[T]):
             RequestError: another package adds it, and it cannot be used; the message says why.
         """
         if name in self._ours:
-            part: type[T] = resolve_name(":".join(self._ours[name]))
-            return part
+            return resolve_name(":".join(self._ours[name]))
         if name in self._plugins:
             return self._load(name, self._plugins[name])
         raise UnknownNameError(self.kind, name, self.names())

@@ -13,8 +13,9 @@ from torch import nn
 from collegium.errors import CollegiumError
 from collegium.models.features.discover import survey
 from collegium.models.input_spec import InputSpec
-from collegium.models.network import Preprocess, freeze, parameter_count, weights_hash
+from collegium.models.network import Preprocess, parameter_count, weights_hash
 from collegium.models.registry import build_network
+from collegium.models.user_modules import freeze
 from collegium.teachers.optimize import InferenceOptions, prepare
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra dev")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from collegium.models.features.discover import survey
-from collegium.models.network import Network, Preprocess, freeze, weights_hash
+from collegium.models.network import Network, Preprocess, weights_hash
+from collegium.models.user_modules import freeze
 from collegium.models.zoo.cifar import CIFAR_MODELS
 from collegium.models.zoo.small import SMALL_MODELS
 from collegium.teachers.ensemble import TeacherEnsemble

@@ -57,8 +57,7 @@ def _resample(body: nn.Module, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     # Where it fails the shapes are refused, as for every other file.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: Mapping[str, Any] = change(dict(tensors), body)
-        return found
+        return change(dict(tensors), body)
     return {}
 
 

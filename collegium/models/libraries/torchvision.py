@@ -47,8 +47,7 @@ def _resample(body: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[s
     made: Any = body
     with contextlib.suppress(KeyError, ValueError):
         sizes = made.image_size, made.patch_size
-        found: Mapping[str, torch.Tensor] = interpolate(*sizes, OrderedDict(tensors))
-        return found
+        return interpolate(*sizes, OrderedDict(tensors))
     return {}
 
 

@@ -29,8 +29,7 @@ class PreActivationBlock(nn.Module):
         hidden_BDHW = self.relu2(self.bn2(self.conv1(active_BDHW)))
         # The projection starts from the activated map, the identity from the raw one.
         kept_BDHW = x_BDHW if self.convShortcut is None else self.convShortcut(active_BDHW)
-        out_BDHW: Tensor = self.conv2(hidden_BDHW) + kept_BDHW
-        return out_BDHW
+        return self.conv2(hidden_BDHW) + kept_BDHW
 
 
 def wide_stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
