@@ -22,8 +22,6 @@ from collegium.models.model_string import check_models
 if TYPE_CHECKING:
     from collegium.records.run_folder import Record
 
-
-if TYPE_CHECKING:
     MachineChange = Machine
 else:
     MachineChange = changeable(Machine, "By default as it was.")

@@ -134,17 +134,13 @@ def make_plan(
                 len(index_N) * epochs,
             )
         )
-    return Plan(folder, rows, len(views), len(index_N), _free(folder))
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return Plan(folder, rows, len(views), len(index_N), shutil.disk_usage(there).free)
 
 
 def _absent(kinds: Volumes, index_N: Index, view: int) -> int:
     absent = [volume.absent(index_N, view) for volume in kinds.values()]
     return int(np.logical_or.reduce(absent).sum())
-
-
-def _free(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -226,12 +226,8 @@ class StoredTeachers(AbstractTeacherSource):
     def expect(self, index_N: Tensor, view_N: Tensor) -> None:
         """Compute missing outputs, one teacher after another, each process for its own shards."""
         index, view = index_N.cpu().numpy(), view_N.cpu().numpy()
-        for name in self.names:
-            if name in self._live:
-                continue
-            self.stats.requested += len(index)
-            for one in np.unique(view):
-                self._writer.fill(name, self._volumes[name], index[view == one], int(one))
+        self.stats.requested += len(index) * len(self._volumes)
+        self._fill(index, view)
         self._writer.share.wait()
 
     def outputs(self, batch: Batch) -> TeacherOutputs:
@@ -240,16 +236,14 @@ class StoredTeachers(AbstractTeacherSource):
         try:
             answers = {name: self._answer(name, batch, index, view) for name in self.names}
         except KeyError:
-            self._fill_now(index, view)
+            self._fill(index, view, alone=True)
             answers = {name: self._answer(name, batch, index, view) for name in self.names}
         return together(answers, self._groups_TC)
 
-    def _fill_now(self, index: Index, view: Index) -> None:
-        for name in self.names:
+    def _fill(self, index: Index, view: Index, alone: bool = False) -> None:
+        for name, volumes in self._volumes.items():
             for one in np.unique(view):
-                if name not in self._live:
-                    part = index[view == one]
-                    self._writer.fill(name, self._volumes[name], part, int(one), alone=True)
+                self._writer.fill(name, volumes, index[view == one], int(one), alone=alone)
 
     def _answer(self, name: str, batch: Batch, index: Index, view: Index) -> Answer:
         if name in self._live:
