@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from collegium.build import Runtime
 from collegium.config.options import Machine, Storage
@@ -22,7 +21,6 @@ from collegium.store.store import LOGITS
 from collegium.teachers.ensemble import TeacherEnsemble
 from collegium.types import Layers
 
-Json = dict[str, Any]
 CHECKED = 16
 """Number of outputs of each teacher that a run recomputes, to verify that they match."""
 

@@ -122,13 +122,16 @@ def make_plan(
     """Estimate the cost of a run of `epochs` epochs over these views."""
     rows = []
     for name, kinds in volumes.items():
-        absent = [_absent(kinds, index_N, view) for view in views]
+        absent = [
+            np.logical_or.reduce([volume.absent(index_N, view) for volume in kinds.values()])
+            for view in views
+        ]
         rows.append(
             Row(
                 name,
                 ", ".join(f"{kind} {volume.codec.name}" for kind, volume in kinds.items()),
                 len(index_N) * len(views),
-                len(index_N) * len(views) - sum(absent),
+                len(index_N) * len(views) - int(np.sum(absent)),
                 sum(volume.codec.row_bytes for volume in kinds.values()),
                 ensemble.infos[name].images_per_s,
                 len(index_N) * epochs,
@@ -136,11 +139,6 @@ def make_plan(
         )
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return Plan(folder, rows, len(views), len(index_N), shutil.disk_usage(there).free)
-
-
-def _absent(kinds: Volumes, index_N: Index, view: int) -> int:
-    absent = [volume.absent(index_N, view) for volume in kinds.values()]
-    return int(np.logical_or.reduce(absent).sum())
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
