@@ -21,11 +21,8 @@ def identity_of_views(views: Views, data: str) -> ViewsIdentity:
         views: whose teacher outputs the store holds.
         data: the data string the user gave.
     """
-    whole, classes = views.data.whole, views.data.classes
-    version = VIEW_VERSION
-    return ViewsIdentity(
-        data, whole.fingerprint, whole.count, classes, views.recipe, views.seed, version
-    )
+    whole, of_views = views.data.whole, (views.recipe, views.seed, VIEW_VERSION)
+    return ViewsIdentity(data, whole.fingerprint, whole.count, views.data.classes, *of_views)
 
 
 def identity_of(info: TeacherInfo, precision: str) -> TeacherIdentity:
