@@ -6,6 +6,7 @@ from pathlib import Path
 from collegium.cli.options import Answer, QuietCommand, StudentCommand, require_teachers
 from collegium.config.options import Storage
 from collegium.methods.base import ALPHA, LABEL_WEIGHT, TEMPERATURE
+from collegium.models.model_string import check_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Compare(StudentCommand, QuietCommand):
         strength = (self.temperature, self.alpha, self.published, self.label_weight)
         rows = read_rows(self.methods, *strength)
         base = self.base()
+        check_models(base.student, *base.teachers.values())
         alone = not any(row.method.uses_teachers for row in rows)
         require_teachers("a method", alone or base.teachers)
         from collegium.comparison.run import compare

@@ -18,7 +18,6 @@ from collegium.config.options import (
 )
 from collegium.config.run import Run
 from collegium.errors import RequestError
-from collegium.models.model_string import check_models
 
 Json = dict[str, Any]
 Folder = Annotated[Path, Option(positional=True)]
@@ -101,12 +100,7 @@ class StudentCommand(Command):
     machine: Machine = field(default_factory=Machine)
 
     def base(self, **more: Any) -> Run:
-        """The run of these options and of more, such as its method.
-
-        Raises:
-            UnknownNameError: a model string names no family.
-        """
-        check_models(self.student.student, *self.teachers.teachers.values())
+        """The run of these options and of more, such as its method."""
         parts = options_of(self.data, self.student, self.teachers, self.training)
         return Run(**parts, **self.given("optimisation", "storage", "machine"), **more)
 

@@ -55,7 +55,6 @@ class Train(RunCommand):
 
     def run(self) -> Answer:
         """Train the network."""
-        check_models(self.model)
         parts = options_of(self.data, self.training) | self.given("optimisation", "machine")
         return _train(self, "train", Run(student=self.model, **parts))
 
@@ -86,6 +85,7 @@ class Distill(StudentCommand, RunCommand):
 
 
 def _train(command: RunCommand, name: str, run: Run) -> Answer:
+    check_models(run.student, *run.teachers.values())
     from collegium.api import execute  # imports torch
 
     how = command.given("overwrite", "quiet", "tensorboard")
