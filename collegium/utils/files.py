@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import os
-import uuid
+import platform
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: it could not be written; the old one is there and nothing else is left.
     """
     # Processes of several machines may have the same number.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         write_through(temporary, content)
         temporary.replace(path)

@@ -286,7 +286,7 @@ def _stream(then_kill: bool = False) -> None:
     """Take the memory for too small to hold the pictures; kill a decoder in the fourth step."""
     from collegium.data.images import load as albums
 
-    albums._fits = lambda need: False
+    albums.free_memory = lambda: 0
 
     def kill() -> None:
         os.kill(_children(os.getpid())[-1], signal.SIGKILL)
