@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.live import Live
@@ -28,6 +28,7 @@ LOGGER = logging.getLogger("collegium")
 """The logger of all messages."""
 
 
+@runtime_checkable  # the tests check types at run time
 class Position(Protocol):
     """Epoch and step of a training: `collegium.training.checkpoint.Progress`."""
 
