@@ -53,6 +53,5 @@ def most_likely(findings: Sequence[Finding]) -> list[Finding]:
     remedies = [finding for finding in findings if finding.kind in REMEDIES]
     best = max(remedies, key=lambda finding: finding.mended or 0.0, default=None)
     kept = [finding for finding in findings if finding.kind not in REMEDIES or finding is best]
-    if any(finding.alarm for finding in kept):
-        kept = [finding for finding in kept if finding.kind not in IDLE]
-    return kept
+    left_out = IDLE if any(finding.alarm for finding in kept) else ()
+    return [finding for finding in kept if finding.kind not in left_out]

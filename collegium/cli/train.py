@@ -70,9 +70,8 @@ class Distill(StudentCommand, RunCommand):
 
     def __post_init__(self) -> None:
         method = self._method
-        require_teachers(
-            f"method {method.slug}", self.teachers.teachers or not method.uses_teachers
-        )
+        given = self.teachers.teachers or not method.uses_teachers
+        require_teachers(f"method {method.slug}", given)
 
     def run(self) -> Answer:
         """Train the student."""

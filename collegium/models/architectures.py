@@ -124,8 +124,7 @@ def find_design(string: ModelString, metadata: Mapping[str, str]) -> Design:
             "give the module again from Python"
         )
     check_family(string)
-    family: AbstractModelFamily = FAMILIES.find(string.family)()
-    return family.design(string.member, string, metadata)
+    return FAMILIES.find(string.family)().design(string.member, string, metadata)
 
 
 def has_weights(spec: str) -> bool:
@@ -139,7 +138,4 @@ def has_weights(spec: str) -> bool:
         return False
     if string.weights or string.is_run:
         return True
-    if string.family not in FAMILIES.names():
-        return False
-    family: AbstractModelFamily = FAMILIES.find(string.family)()
-    return family.has_weights(string)
+    return string.family in FAMILIES.names() and FAMILIES.find(string.family)().has_weights(string)

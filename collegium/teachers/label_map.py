@@ -113,15 +113,21 @@ class LabelMap:
         else:
             parts = [logits_BK[:, list(source)].logsumexp(dim=1) for source in self.sources]
             merged_BG = torch.stack(parts, dim=1)
-        return self.spread(merged_BG - merged_BG.new_tensor(self._log_sizes))
+        if any(self._log_sizes):
+            merged_BG = merged_BG - merged_BG.new_tensor(self._log_sizes)
+        return self.spread(merged_BG)
 
     def pack(self, logits_BC: Float[Tensor, "B C"]) -> Float[Tensor, "B G"]:
         """Reduce the result of `read` to one column per group; `spread` restores the rest."""
+        if self.whole:
+            return logits_BC
         firsts_G = _places(tuple(group[0] for group in self.groups), logits_BC.device)
         return logits_BC.index_select(1, firsts_G)
 
     def spread(self, packed_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B C"]:
         """The bit-exact inverse of `pack`."""
+        if self.whole:
+            return packed_BG
         numbers_C = _places(self.numbers, packed_BG.device)
         logits_BC = packed_BG.index_select(1, numbers_C.clamp_min(0))
         return torch.where(numbers_C >= 0, logits_BC, UNKNOWN)
